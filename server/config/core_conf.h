@@ -1,0 +1,45 @@
+/* The core's own directives, bound like a module's. */
+#ifndef CONFIG_CORE_CONF_H
+#define CONFIG_CORE_CONF_H
+
+#include "sluice/module.h"
+
+enum { FORWARDED_ON, FORWARDED_OFF, FORWARDED_RFC7239 };
+
+/* One Listen line. */
+struct listen_conf {
+    const char *text; /* as written, for messages */
+    const char *place;
+    int family; /* AF_INET, AF_INET6, AF_UNIX */
+    struct sl_sockaddr addr;
+    const char *path; /* AF_UNIX */
+    int port;
+    int backlog;
+    int is_proxy; /* PROXY protocol expected: not yet spoken, refused with an error */
+    const struct sl_transport *transport; /* NULL: plain */
+    const char *transport_name;
+};
+
+struct core_conf {
+    /* G */
+    const char *user, *group, *pid_file, *control_socket, *state_dir;
+    int64_t threads; /* 0: auto */
+    apr_array_header_t *listen; /* of struct listen_conf * */
+    const char *error_log;
+    int log_level; /* enum sl_level */
+    int64_t max_connections, stop_timeout, drain_idle, generations_max;
+    /* G H */
+    int64_t header_ms, body_ms, send_ms, keepalive_ms; /* Timeout */
+    int64_t min_rate;                                  /* bytes/s, 0: none */
+    int64_t keepalive_requests;                        /* -1: unlimited */
+    apr_array_header_t *protocols;                     /* of const char * */
+    /* G H L */
+    int64_t limit_line, limit_head, limit_fields, limit_body; /* -1: unlimited */
+    struct sl_networks *trusted;
+    int forwarded;
+    const char *server_header; /* on, off or a text */
+};
+
+extern const struct sl_module core_module;
+
+#endif

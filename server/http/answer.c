@@ -1,0 +1,196 @@
+/* The answer on its way out: response hooks once, then head, body and end to the protocol.
+ * Sources call these in that order; nobody else does. */
+#include "http/request.h"
+
+#include "upstream/exchange.h"
+
+#include <apr_strings.h>
+
+#include <stdio.h>
+
+#define STATUSES(X)                                                                          \
+    X(100, "Continue") X(101, "Switching Protocols") X(102, "Processing")                    \
+    X(103, "Early Hints") X(200, "OK") X(201, "Created") X(202, "Accepted")                  \
+    X(203, "Non-Authoritative Information") X(204, "No Content") X(205, "Reset Content")     \
+    X(206, "Partial Content") X(300, "Multiple Choices") X(301, "Moved Permanently")         \
+    X(302, "Found") X(303, "See Other") X(304, "Not Modified") X(307, "Temporary Redirect")  \
+    X(308, "Permanent Redirect") X(400, "Bad Request") X(401, "Unauthorized")                \
+    X(402, "Payment Required") X(403, "Forbidden") X(404, "Not Found")                       \
+    X(405, "Method Not Allowed") X(406, "Not Acceptable")                                    \
+    X(407, "Proxy Authentication Required") X(408, "Request Timeout") X(409, "Conflict")     \
+    X(410, "Gone") X(411, "Length Required") X(412, "Precondition Failed")                   \
+    X(413, "Content Too Large") X(414, "URI Too Long") X(415, "Unsupported Media Type")      \
+    X(416, "Range Not Satisfiable") X(417, "Expectation Failed")                             \
+    X(421, "Misdirected Request") X(422, "Unprocessable Content") X(423, "Locked")           \
+    X(425, "Too Early") X(426, "Upgrade Required") X(428, "Precondition Required")           \
+    X(429, "Too Many Requests") X(431, "Request Header Fields Too Large")                    \
+    X(451, "Unavailable For Legal Reasons") X(499, "Client Closed Request")                  \
+    X(500, "Internal Server Error") X(501, "Not Implemented") X(502, "Bad Gateway")          \
+    X(503, "Service Unavailable") X(504, "Gateway Timeout")                                  \
+    X(505, "HTTP Version Not Supported") X(507, "Insufficient Storage")
+
+const char *
+status_reason(int status)
+{
+    switch (status) {
+#define STATUS_CASE(code, reason)                                                            \
+    case code:                                                                               \
+        return reason;
+        STATUSES(STATUS_CASE)
+#undef STATUS_CASE
+    default: /* open set: any three digits are a status */
+        return "";
+    }
+}
+
+int
+answer_has_body(const struct sl_req *r)
+{
+    return r->status >= 200 ? r->status != 204 && r->status != 304 &&
+                                  !sl_span_eq(r->method, SL_SPAN("HEAD"))
+                            : r->status == 101;
+}
+
+/* Hooks have spoken: the protocol gets the head. */
+static enum sl_flow
+answer_begin(struct sl_req *r)
+{
+    int ends = !answer_has_body(r) || (r->length == 0 && r->filters == NULL);
+
+    r->flags |= REQ_HEAD_GIVEN;
+    if (ends)
+        r->flags |= REQ_ENDS_GIVEN;
+    return r->protocol->head(r, ends);
+}
+
+/* Runs what is left of the response hooks: 1 when they are through. */
+static int
+answer_run_hooks(struct sl_req *r)
+{
+    while (r->hook < r->list->n) {
+        const struct hook_call *call = &r->list->at[r->hook++];
+        enum sl_verdict v = hook_call_req(call, r);
+
+        if (v == SL_DONE)
+            break;
+        if (v == SL_WAIT && (r->flags & REQ_WAITING)) {
+            r->flags |= REQ_IN_RESPONSE;
+            return 0;
+        }
+        if (v == SL_FAIL || v == SL_WAIT)
+            sl_req_log(r, SL_ERROR, "SL0461", "mod_%s: %s failed; its change is left out",
+                       call->module->name, call->hook->name);
+    }
+    return 1;
+}
+
+enum sl_flow
+answer_head(struct sl_req *r)
+{
+    r->flags |= REQ_ANSWERED;
+    r->list = &r->scope->lists[SL_HOOK_RESPONSE];
+    r->hook = 0;
+    return answer_run_hooks(r) ? answer_begin(r) : SL_FLOW_FULL;
+}
+
+static enum sl_flow
+answer_out(struct sl_req *r, struct sl_data data, int ends)
+{
+    if (ends)
+        r->flags |= REQ_ENDS_GIVEN;
+    r->bytes_sent += (int64_t)data.n;
+    return r->protocol->body(r, data, ends);
+}
+
+enum sl_flow
+answer_body(struct sl_req *r, struct sl_data data, int ends)
+{
+    if (r->flags & (REQ_ENDS_GIVEN | REQ_CUT))
+        return SL_FLOW_ROOM;
+    if (r->filters != NULL)
+        return filters_body(r, data, ends);
+    return answer_out(r, data, ends);
+}
+
+enum sl_flow
+answer_last(struct sl_req *r, struct sl_data data, int ends)
+{
+    return answer_out(r, data, ends);
+}
+
+enum sl_flow
+answer_trailers(struct sl_req *r, struct sl_fields *fields)
+{
+    if (r->flags & (REQ_ENDS_GIVEN | REQ_CUT))
+        return SL_FLOW_ROOM;
+    if (r->filters != NULL)
+        return filters_body(r, (struct sl_data){NULL, 0, NULL}, 1);
+    r->flags |= REQ_ENDS_GIVEN;
+    return r->protocol->trailers(r, fields);
+}
+
+enum sl_flow
+answer_interim(struct sl_req *r, int status, struct sl_fields *fields)
+{
+    return r->flags & REQ_HEAD_GIVEN ? SL_FLOW_ROOM : r->protocol->interim(r, status, fields);
+}
+
+void
+answer_cut(struct sl_req *r, const struct sl_cause *cause)
+{
+    if (r->cause == NULL)
+        r->cause = cause;
+    r->flags |= REQ_CUT | REQ_SOURCE_DONE | REQ_NO_REUSE;
+    r->protocol->reset(r);
+}
+
+static void
+respond_finish(struct sl_req *r)
+{
+    if ((r->flags & REQ_ENDS_GIVEN) == 0)
+        answer_body(r, (struct sl_data){r->respond_body.at, r->respond_body.n, NULL}, 1);
+    r->flags |= REQ_SOURCE_DONE;
+}
+
+enum sl_verdict
+sl_respond(struct sl_req *r, int status, const char *type, struct sl_span body)
+{
+    SL_ASSERT((r->flags & REQ_HEAD_GIVEN) == 0);
+    r->status = status;
+    r->length = (int64_t)body.n;
+    r->respond_body = body;
+    if (type != NULL)
+        fields_push(&r->response, SL_F_CONTENT_TYPE, SL_SPAN("Content-Type"), sl_span(type));
+    answer_head(r);
+    if ((r->flags & REQ_IN_RESPONSE) == 0)
+        respond_finish(r);
+    return SL_DONE;
+}
+
+void
+answer_resume(struct sl_req *r, enum sl_verdict verdict)
+{
+    r->flags &= ~(unsigned)REQ_IN_RESPONSE;
+    if (verdict == SL_DONE)
+        r->hook = (uint16_t)r->list->n;
+    if (!answer_run_hooks(r))
+        return;
+    answer_begin(r);
+    if (r->exchange != NULL)
+        exchange_want(r->exchange);
+    else {
+        respond_finish(r);
+        req_settle(r);
+    }
+}
+
+/* What a client sees of a failure: the status in words, and the id to ask about. */
+void
+answer_error(struct sl_req *r, int status, const struct sl_cause *cause)
+{
+    struct sl_span id = sl_req_id(r);
+    const char *text = apr_psprintf(r->pool, "%d %s\nrequest %.*s, %s\n", status,
+                                    status_reason(status), (int)id.n, id.at, cause->name);
+
+    sl_respond(r, status, "text/plain", sl_span(text));
+}

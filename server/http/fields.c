@@ -1,0 +1,216 @@
+/* Header fields as an ordered list: see include/sluice/fields.h.  Linear: a message has a
+ * dozen fields, and the bit mask answers most questions without a look at them. */
+#include "http/fields.h"
+
+#include <apr_strings.h>
+
+#define FIELDS_SPARE 8
+
+void
+fields_take(struct sl_fields *f, apr_pool_t *pool, const struct sl_field *at, unsigned n,
+            uint64_t ids)
+{
+    f->pool = pool;
+    f->n = n;
+    f->room = n + FIELDS_SPARE;
+    f->ids = ids;
+    f->at = apr_palloc(pool, f->room * sizeof *f->at);
+    if (n > 0)
+        memcpy(f->at, at, n * sizeof *at);
+}
+
+static void
+fields_grow(struct sl_fields *f)
+{
+    unsigned room = f->room == 0 ? 2 * FIELDS_SPARE : 2 * f->room;
+    struct sl_field *at = apr_palloc(f->pool, room * sizeof *at);
+
+    if (f->n > 0)
+        memcpy(at, f->at, f->n * sizeof *at);
+    f->at = at;
+    f->room = room;
+}
+
+void
+fields_push(struct sl_fields *f, enum sl_field_id id, struct sl_span name, struct sl_span value)
+{
+    if (f->n == f->room)
+        fields_grow(f);
+    f->at[f->n++] = (struct sl_field){name, value, (uint8_t)id, FIELD_ADDED};
+    f->ids |= field_bit(id);
+}
+
+static int
+field_is(const struct sl_field *x, enum sl_field_id id, struct sl_span name)
+{
+    if (x->flags & FIELD_DROPPED)
+        return 0;
+    return id != SL_F_OTHER ? x->id == id : x->id == SL_F_OTHER && sl_span_eqi(x->name, name);
+}
+
+static struct sl_field *
+fields_find(const struct sl_fields *f, enum sl_field_id id, struct sl_span name)
+{
+    unsigned i;
+
+    if (!fields_may_have(f, id))
+        return NULL;
+    for (i = 0; i < f->n; i++)
+        if (field_is(&f->at[i], id, name))
+            return &f->at[i];
+    return NULL;
+}
+
+struct sl_span
+sl_fields_get(const struct sl_fields *f, const char *name)
+{
+    struct sl_span s = sl_span(name);
+    const struct sl_field *x = fields_find(f, sl_field_id(s), s);
+
+    return x != NULL ? x->value : (struct sl_span){NULL, 0};
+}
+
+struct sl_span
+sl_fields_get_id(const struct sl_fields *f, enum sl_field_id id)
+{
+    const struct sl_field *x = fields_find(f, id, (struct sl_span){NULL, 0});
+
+    return x != NULL ? x->value : (struct sl_span){NULL, 0};
+}
+
+int
+sl_fields_has_id(const struct sl_fields *f, enum sl_field_id id)
+{
+    return fields_find(f, id, (struct sl_span){NULL, 0}) != NULL;
+}
+
+const struct sl_field *
+sl_fields_at(const struct sl_fields *f, unsigned i)
+{
+    return i < f->n ? &f->at[i] : NULL;
+}
+
+struct sl_span
+sl_fields_joined(struct sl_fields *f, const char *name)
+{
+    struct sl_span s = sl_span(name), all = {NULL, 0};
+    enum sl_field_id id = sl_field_id(s);
+    unsigned i;
+
+    if (!fields_may_have(f, id))
+        return all;
+    for (i = 0; i < f->n; i++) {
+        if (!field_is(&f->at[i], id, s))
+            continue;
+        if (all.at == NULL) {
+            all = f->at[i].value;
+            continue;
+        }
+        all.at = apr_psprintf(f->pool, "%.*s, %.*s", (int)all.n, all.at, (int)f->at[i].value.n,
+                              f->at[i].value.at);
+        all.n += 2 + f->at[i].value.n;
+    }
+    return all;
+}
+
+/* Fields are taken out by moving the rest up: indexes of a walk stay those of lines. */
+static void
+fields_remove(struct sl_fields *f, enum sl_field_id id, struct sl_span name, unsigned from)
+{
+    unsigned i, n = from;
+
+    for (i = from; i < f->n; i++)
+        if (!field_is(&f->at[i], id, name))
+            f->at[n++] = f->at[i];
+    f->n = n;
+}
+
+int
+sl_fields_add(struct sl_fields *f, const char *name, struct sl_span value)
+{
+    struct sl_span s = sl_span(name);
+
+    if (!is_token(s) || !is_field_value(value))
+        return -1;
+    fields_push(f, sl_field_id(s), s, value);
+    return 0;
+}
+
+int
+sl_fields_put(struct sl_fields *f, unsigned i, struct sl_span value)
+{
+    if (i >= f->n || !is_field_value(value))
+        return -1;
+    f->at[i].value = value;
+    f->at[i].flags = FIELD_ADDED;
+    return 0;
+}
+
+int
+sl_fields_set(struct sl_fields *f, const char *name, struct sl_span value)
+{
+    struct sl_span s = sl_span(name);
+    enum sl_field_id id = sl_field_id(s);
+    struct sl_field *x = fields_find(f, id, s);
+    unsigned i;
+
+    if (x == NULL)
+        return sl_fields_add(f, name, value);
+    i = (unsigned)(x - f->at);
+    if (sl_fields_put(f, i, value) != 0)
+        return -1;
+    fields_remove(f, id, s, i + 1);
+    return 0;
+}
+
+void
+sl_fields_unset(struct sl_fields *f, const char *name)
+{
+    struct sl_span s = sl_span(name);
+    enum sl_field_id id = sl_field_id(s);
+
+    if (fields_may_have(f, id))
+        fields_remove(f, id, s, 0);
+}
+
+void
+fields_unset_id(struct sl_fields *f, enum sl_field_id id)
+{
+    if (fields_may_have(f, id))
+        fields_remove(f, id, (struct sl_span){NULL, 0}, 0);
+    f->ids &= ~field_bit(id);
+}
+
+/* Whether a list value has this member (RFC 9110, 5.6.1), parameters not compared. */
+static int
+list_has(struct sl_span list, struct sl_span member)
+{
+    const char *p = list.at, *end = list.at + list.n, *q, *z;
+
+    while (p < end) {
+        for (q = p; q < end && *q != ','; q++)
+            ;
+        while (p < q && (*p == ' ' || *p == '\t'))
+            p++;
+        for (z = q; z > p && (z[-1] == ' ' || z[-1] == '\t'); z--)
+            ;
+        if (sl_span_eqi((struct sl_span){p, (size_t)(z - p)}, member))
+            return 1;
+        p = q + 1;
+    }
+    return 0;
+}
+
+int
+sl_fields_lists(const struct sl_fields *f, enum sl_field_id id, const char *member)
+{
+    unsigned i;
+
+    if (!fields_may_have(f, id))
+        return 0;
+    for (i = 0; i < f->n; i++)
+        if (field_is(&f->at[i], id, (struct sl_span){NULL, 0}) &&
+            list_has(f->at[i].value, sl_span(member)))
+            return 1;
+    return 0;
+}

@@ -1,0 +1,38 @@
+/* The core's side of header fields: the list itself, for those who read and write heads. */
+#ifndef HTTP_FIELDS_H
+#define HTTP_FIELDS_H
+
+#include "http/head.h"
+
+#define FIELDS_MAX 256 /* LimitFields is at most 250 */
+
+/* `ids` has a bit for every well-known name that stands in the list, and may have bits of
+ * names that were taken out since. */
+struct sl_fields {
+    struct sl_field *at;
+    unsigned n, room;
+    uint64_t ids;
+    apr_pool_t *pool; /* where it grows */
+};
+
+static inline uint64_t
+field_bit(enum sl_field_id id)
+{
+    return (uint64_t)1 << id;
+}
+
+static inline int
+fields_may_have(const struct sl_fields *f, enum sl_field_id id)
+{
+    return (f->ids & field_bit(id)) != 0;
+}
+
+/* Takes parsed fields over: copied into the pool with room for some more. */
+void fields_take(struct sl_fields *f, apr_pool_t *pool, const struct sl_field *at, unsigned n,
+                 uint64_t ids);
+/* Adds without a check: name and value are ours. */
+void fields_push(struct sl_fields *f, enum sl_field_id id, struct sl_span name,
+                 struct sl_span value);
+void fields_unset_id(struct sl_fields *f, enum sl_field_id id);
+
+#endif

@@ -1,0 +1,313 @@
+/* Body filters: see include/sluice/filter.h.
+ *
+ * Bytes are pushed from filter to filter and out by the last.  A filter that waits keeps
+ * the source stopped: its input is held here and shown again when it resumes.  How full the
+ * client is, the last write says; that answer is handed back to the source. */
+#include "http/request.h"
+
+#include "sluice/filter.h"
+#include "upstream/exchange.h"
+
+#include <apr_buckets.h>
+#include <apr_strings.h>
+
+struct sl_filter {
+    struct sl_filter *next;
+    const struct sl_filter_type *type;
+    void *ctx;
+    struct sl_req *r;
+    struct sl_data held; /* input of a filter that waits */
+    int held_ends;
+    int is_waiting;
+};
+
+/* What the last write said, for the call that is running. */
+struct filter_result {
+    enum sl_flow flow;
+    int has_failed;
+};
+static _Thread_local struct filter_result result;
+
+/* ---- a bucket that holds a network buffer ---- */
+
+struct buf_bucket {
+    apr_bucket_refcount refcount; /* first */
+    struct sl_buf *buf;
+    const char *at;
+};
+
+static void
+buf_bucket_destroy(void *data)
+{
+    struct buf_bucket *b = data;
+
+    if (apr_bucket_shared_destroy(data)) {
+        sl_buf_drop(&b->buf);
+        apr_bucket_free(b);
+    }
+}
+
+static apr_status_t
+buf_bucket_read(apr_bucket *e, const char **at, apr_size_t *n, apr_read_type_e block)
+{
+    const struct buf_bucket *b = e->data;
+
+    (void)block;
+    *at = b->at + e->start;
+    *n = e->length;
+    return APR_SUCCESS;
+}
+
+static const apr_bucket_type_t buf_bucket_type = {
+    "SLBUF",
+    5,
+    APR_BUCKET_DATA,
+    buf_bucket_destroy,
+    buf_bucket_read,
+    apr_bucket_setaside_noop,
+    apr_bucket_shared_split,
+    apr_bucket_shared_copy,
+};
+
+static apr_bucket *
+buf_bucket_make(struct sl_data d, apr_bucket_alloc_t *list)
+{
+    struct buf_bucket *b = apr_bucket_alloc(sizeof *b, list);
+    apr_bucket *e = apr_bucket_alloc(sizeof *e, list);
+
+    APR_BUCKET_INIT(e);
+    e->free = apr_bucket_free;
+    e->list = list;
+    sl_buf_hold(d.buf);
+    b->buf = d.buf;
+    b->at = d.at;
+    e = apr_bucket_shared_make(e, b, 0, d.n);
+    e->type = &buf_bucket_type;
+    return e;
+}
+
+static apr_bucket_alloc_t *
+filter_buckets(struct sl_filter *f)
+{
+    struct sl_loop *loop = f->r->loop;
+
+    if (loop->buckets == NULL)
+        loop->buckets = apr_bucket_alloc_create_ex(loop->allocator);
+    return loop->buckets;
+}
+
+/* ---- passing on ---- */
+
+static void filter_feed(struct sl_filter *f, struct sl_data data, int ends);
+
+static void
+filter_out(struct sl_req *r, struct sl_data data, int ends)
+{
+    enum sl_flow flow = answer_last(r, data, ends);
+
+    if (flow > result.flow)
+        result.flow = flow;
+}
+
+static void
+filter_next(struct sl_filter *f, struct sl_data data, int ends)
+{
+    if (f->next != NULL)
+        filter_feed(f->next, data, ends);
+    else
+        filter_out(f->r, data, ends);
+}
+
+static void
+filter_hold(struct sl_filter *f, struct sl_data data, int ends)
+{
+    f->is_waiting = 1;
+    f->held_ends = ends;
+    f->held = data;
+    if (data.buf != NULL)
+        sl_buf_hold(data.buf);
+    else if (data.n > 0)
+        f->held.at = apr_pmemdup(f->r->pool, data.at, data.n);
+    result.flow = SL_FLOW_FULL;
+}
+
+static enum sl_verdict
+filter_feed_brigade(struct sl_filter *f, struct sl_data data, int ends)
+{
+    apr_bucket_alloc_t *list = filter_buckets(f);
+    apr_bucket_brigade *bb = apr_brigade_create(f->r->pool, list);
+    enum sl_verdict v;
+
+    if (data.n > 0 && data.buf != NULL)
+        APR_BRIGADE_INSERT_TAIL(bb, buf_bucket_make(data, list));
+    else if (data.n > 0)
+        APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_heap_create(data.at, data.n, NULL, list));
+    APR_BRIGADE_INSERT_TAIL(bb, ends ? apr_bucket_eos_create(list)
+                                     : apr_bucket_flush_create(list));
+    v = f->type->brigade(f, bb);
+    apr_brigade_destroy(bb);
+    return v;
+}
+
+/* Every push is flushed: a source pushes what it has when it has no more for now. */
+static void
+filter_feed(struct sl_filter *f, struct sl_data data, int ends)
+{
+    unsigned flags = ends ? SL_FILTER_END : SL_FILTER_FLUSH;
+    enum sl_verdict v;
+
+    if (result.has_failed)
+        return;
+    v = f->type->bytes != NULL ? f->type->bytes(f, data.at, data.n, flags)
+                               : filter_feed_brigade(f, data, ends);
+    if (v == SL_WAIT)
+        filter_hold(f, data, ends);
+    else if (v == SL_FAIL) {
+        sl_req_log(f->r, SL_ERROR, "SL0463", "filter %s failed", f->type->name);
+        result.has_failed = 1;
+    }
+}
+
+static struct sl_filter *
+filter_waiting(struct sl_req *r)
+{
+    struct sl_filter *f;
+
+    for (f = r->filters; f != NULL; f = f->next)
+        if (f->is_waiting)
+            return f;
+    return NULL;
+}
+
+/* A filter that kept the end for itself does not keep the client waiting. */
+static enum sl_flow
+filters_result(struct sl_req *r, int ends)
+{
+    if (result.has_failed)
+        return SL_FLOW_GONE;
+    if (ends && (r->flags & REQ_ENDS_GIVEN) == 0 && filter_waiting(r) == NULL)
+        filter_out(r, (struct sl_data){NULL, 0, NULL}, 1);
+    return result.flow;
+}
+
+enum sl_flow
+filters_body(struct sl_req *r, struct sl_data data, int ends)
+{
+    struct sl_filter *waiting = filter_waiting(r);
+
+    result = (struct filter_result){SL_FLOW_ROOM, 0};
+    if (waiting != NULL) {
+        waiting->held_ends |= ends && data.n == 0;
+        return SL_FLOW_FULL;
+    }
+    filter_feed(r->filters, data, ends);
+    return filters_result(r, ends);
+}
+
+void
+filters_drop(struct sl_req *r)
+{
+    struct sl_filter *f;
+
+    for (f = r->filters; f != NULL; f = f->next)
+        if (f->held.buf != NULL)
+            sl_buf_drop(&f->held.buf);
+    r->filters = NULL;
+}
+
+/* ---- what filters ask ---- */
+
+void
+sl_filter_add(struct sl_req *r, const struct sl_filter_type *type, void *ctx, int keeps_length)
+{
+    struct sl_filter **end = &r->filters, *f = apr_pcalloc(r->pool, sizeof *f);
+
+    SL_ASSERT((r->flags & REQ_HEAD_GIVEN) == 0 && (type->bytes == NULL) != (type->brigade == NULL));
+    while (*end != NULL)
+        end = &(*end)->next;
+    f->type = type;
+    f->ctx = ctx;
+    f->r = r;
+    *end = f;
+    if (!keeps_length) {
+        fields_unset_id(&r->response, SL_F_CONTENT_LENGTH);
+        r->length = -1;
+    }
+}
+
+void *
+sl_filter_ctx(const struct sl_filter *f)
+{
+    return f->ctx;
+}
+
+struct sl_req *
+sl_filter_req(const struct sl_filter *f)
+{
+    return f->r;
+}
+
+enum sl_verdict
+sl_filter_write(struct sl_filter *f, const char *at, size_t n, unsigned flags)
+{
+    filter_next(f, (struct sl_data){at, n, NULL}, (flags & SL_FILTER_END) != 0);
+    return result.has_failed ? SL_FAIL : SL_NEXT;
+}
+
+static void
+filter_pass_bucket(struct sl_filter *f, apr_bucket *e)
+{
+    const char *at;
+    apr_size_t n = 0;
+
+    if (APR_BUCKET_IS_EOS(e))
+        filter_next(f, (struct sl_data){NULL, 0, NULL}, 1);
+    else if (e->type == &buf_bucket_type) {
+        const struct buf_bucket *b = e->data;
+
+        filter_next(f, (struct sl_data){b->at + e->start, e->length, b->buf}, 0);
+    } else if (!APR_BUCKET_IS_METADATA(e) &&
+               apr_bucket_read(e, &at, &n, APR_BLOCK_READ) == APR_SUCCESS && n > 0)
+        filter_next(f, (struct sl_data){at, n, NULL}, 0);
+}
+
+enum sl_verdict
+sl_filter_pass(struct sl_filter *f, apr_bucket_brigade *bb)
+{
+    while (!APR_BRIGADE_EMPTY(bb)) {
+        apr_bucket *e = APR_BRIGADE_FIRST(bb);
+
+        filter_pass_bucket(f, e);
+        apr_bucket_delete(e);
+    }
+    return result.has_failed ? SL_FAIL : SL_NEXT;
+}
+
+/* The same bytes again; when they are through the source may go on. */
+void
+sl_filter_resume(struct sl_filter *f)
+{
+    struct sl_req *r = f->r;
+    struct sl_data data = f->held;
+    int ends = f->held_ends;
+    enum sl_flow flow;
+
+    if (!f->is_waiting)
+        return;
+    f->is_waiting = 0;
+    f->held = (struct sl_data){NULL, 0, NULL};
+    result = (struct filter_result){SL_FLOW_ROOM, 0};
+    filter_feed(f, data, ends);
+    flow = filters_result(r, ends);
+    if (data.buf != NULL)
+        sl_buf_drop(&data.buf);
+    if (flow == SL_FLOW_GONE) {
+        if (r->exchange != NULL)
+            attempt_client_gone((struct sl_attempt *)r->exchange);
+        return;
+    }
+    if (r->exchange != NULL && flow == SL_FLOW_ROOM)
+        exchange_want(r->exchange);
+    else
+        req_settle(r);
+}

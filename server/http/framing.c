@@ -1,0 +1,267 @@
+/* Where a body ends, whether the connection lives on, and which fields stop here.
+ *
+ * Two parsers that disagree about the end of a message are a hole (request smuggling), so
+ * whatever leaves room for two opinions is refused: repeated or listed lengths even when
+ * equal, a length beside a coding, codings other than plain chunked. */
+#include "http/fields.h"
+#include "http/head.h"
+#include "sluice/log.h"
+
+#define BIT(id) ((uint64_t)1 << SL_F_##id)
+
+static inline int
+is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* Takes the first member of a comma-separated list off *rest; empty ones are given too.
+ * 0 when nothing is left, which *rest shows by at NULL. */
+static int
+list_next(struct sl_span *rest, struct sl_span *member)
+{
+    const char *at = rest->at, *end, *comma;
+
+    if (at == NULL)
+        return 0;
+    end = at + rest->n;
+    comma = memchr(at, ',', rest->n);
+    if (comma != NULL) {
+        *rest = (struct sl_span){comma + 1, (size_t)(end - comma - 1)};
+        end = comma;
+    } else {
+        *rest = (struct sl_span){NULL, 0};
+    }
+    while (at < end && is_blank(*at))
+        at++;
+    while (end > at && is_blank(end[-1]))
+        end--;
+    *member = (struct sl_span){at, (size_t)(end - at)};
+    return 1;
+}
+
+/* Content-Length = 1*DIGIT (RFC 9110, 8.6). */
+static int
+length_of(struct sl_span text, uint64_t *length)
+{
+    uint64_t sum = 0;
+    size_t i;
+
+    for (i = 0; i < text.n; i++) {
+        unsigned digit = (unsigned char)text.at[i] - (unsigned)'0';
+
+        if (digit > 9 || sum > (INT64_MAX - digit) / 10)
+            return 0;
+        sum = sum * 10 + digit;
+    }
+    *length = sum;
+    return text.n > 0;
+}
+
+enum coding { CODING_CHUNKED, CODING_UNKNOWN, CODING_BAD };
+
+/* All Transfer-Encoding lines as one list (RFC 9112, 6.1): chunked alone, others that are
+ * at least well formed and end in chunked, or nonsense. */
+static enum coding
+coding_of(const struct sl_field *fields, unsigned n)
+{
+    unsigned i, n_codings = 0, n_chunked = 0, is_chunked = 0;
+    struct sl_span rest, member;
+
+    for (i = 0; i < n; i++) {
+        if (fields[i].id != SL_F_TRANSFER_ENCODING)
+            continue;
+        for (rest = fields[i].value; list_next(&rest, &member); n_codings++) {
+            if (!is_token(member))
+                return CODING_BAD;
+            is_chunked = (unsigned)sl_span_eqi(member, SL_SPAN("chunked"));
+            n_chunked += is_chunked;
+        }
+    }
+    if (!is_chunked || n_chunked != 1)
+        return CODING_BAD;
+    return n_codings == 1 ? CODING_CHUNKED : CODING_UNKNOWN;
+}
+
+/* The one Content-Length: 0 when it is repeated or no number. */
+static int
+only_length(const struct sl_field *fields, unsigned n, uint64_t *length)
+{
+    unsigned i, seen = 0;
+
+    for (i = 0; i < n; i++)
+        if (fields[i].id == SL_F_CONTENT_LENGTH)
+            if (seen++ > 0 || !length_of(fields[i].value, length))
+                return 0;
+    return seen == 1;
+}
+
+struct framed {
+    int version;
+    uint64_t ids;
+    const struct sl_field *fields;
+    unsigned n;
+};
+
+/* What the fields say, in either direction: FRAMING_NONE where they say nothing. */
+static enum parse
+framing_of(const struct framed *m, enum framing *framing, uint64_t *length,
+           const struct sl_cause *bad, const struct sl_cause *unknown,
+           const struct sl_cause **why)
+{
+    *framing = FRAMING_NONE;
+    *length = 0;
+    *why = bad;
+    switch (m->ids & (BIT(CONTENT_LENGTH) | BIT(TRANSFER_ENCODING))) {
+    case 0:
+        return PARSE_OK;
+    case BIT(CONTENT_LENGTH):
+        *framing = FRAMING_LENGTH;
+        return only_length(m->fields, m->n, length) ? PARSE_OK : PARSE_BAD;
+    case BIT(TRANSFER_ENCODING):
+        if (m->version < 11) /* RFC 9112, 6.1: its framing is faulty */
+            return PARSE_BAD;
+        break;
+    default: /* both: RFC 9112, 6.3 rule 3 */
+        return PARSE_BAD;
+    }
+    *framing = FRAMING_CHUNKED;
+    switch (coding_of(m->fields, m->n)) {
+    case CODING_CHUNKED:
+        return PARSE_OK;
+    case CODING_UNKNOWN:
+        *why = unknown;
+        return PARSE_BAD;
+    case CODING_BAD:
+        break;
+    }
+    return PARSE_BAD;
+}
+
+enum parse
+framing_of_request(const struct request_head *head, const struct sl_field *fields,
+                   enum framing *framing, uint64_t *length, const struct sl_cause **why)
+{
+    struct framed m = {head->version, head->ids, fields, head->n_fields};
+
+    return framing_of(&m, framing, length, &sl_cause_bad_framing, &sl_cause_coding_unknown,
+                      why);
+}
+
+/* RFC 9112, 6.3 rule 1: these end with their head, whatever it says. */
+static int
+is_bodiless(int status, struct sl_span method)
+{
+    return status < 200 || status == 204 || status == 304 ||
+           sl_span_eq(method, SL_SPAN("HEAD"));
+}
+
+enum parse
+framing_of_response(const struct response_head *head, const struct sl_field *fields,
+                    struct sl_span method, enum framing *framing, uint64_t *length,
+                    const struct sl_cause **why)
+{
+    struct framed m = {head->version, head->ids, fields, head->n_fields};
+
+    if (head->status / 100 == 2 && sl_span_eq(method, SL_SPAN("CONNECT"))) {
+        *framing = FRAMING_NONE; /* RFC 9112, 6.3 rule 2: a tunnel, its fields ignored */
+        *length = 0;
+        return PARSE_OK;
+    }
+    if (framing_of(&m, framing, length, &sl_cause_bad_response, &sl_cause_bad_response, why) !=
+        PARSE_OK)
+        return PARSE_BAD;
+    if (is_bodiless(head->status, method)) {
+        *framing = FRAMING_NONE;
+        *length = 0;
+    } else if (*framing == FRAMING_NONE) {
+        *framing = FRAMING_CLOSE;
+    }
+    return PARSE_OK;
+}
+
+int
+connection_persists(int version, const struct sl_field *fields, unsigned n, uint64_t ids)
+{
+    struct sl_span rest, member;
+    int is_kept = version >= 11;
+    unsigned i;
+
+    if ((ids & BIT(CONNECTION)) == 0)
+        return is_kept;
+    for (i = 0; i < n; i++) {
+        if (fields[i].id != SL_F_CONNECTION)
+            continue;
+        for (rest = fields[i].value; list_next(&rest, &member);) {
+            if (sl_span_eqi(member, SL_SPAN("close")))
+                return 0;
+            if (sl_span_eqi(member, SL_SPAN("keep-alive")))
+                is_kept = 1;
+        }
+    }
+    return is_kept;
+}
+
+/* Gone at every hop; Trailer and the Proxy-Auth pair go only when named. */
+#define HOP_BY_HOP                                                                           \
+    (BIT(CONNECTION) | BIT(KEEP_ALIVE) | BIT(PROXY_CONNECTION) | BIT(TE) | BIT(UPGRADE) |    \
+     BIT(TRANSFER_ENCODING))
+
+/* What a client may not make us drop by naming it: routing and framing need them, and
+ * servers take decisions by who they say is asking. */
+#define NOT_DROPPED                                                                          \
+    (BIT(HOST) | BIT(CONTENT_LENGTH) | BIT(X_FORWARDED_FOR) | BIT(X_FORWARDED_PROTO) |       \
+     BIT(X_FORWARDED_HOST) | BIT(X_REAL_IP) | BIT(FORWARDED) | BIT(VIA))
+
+static void
+drop_known(struct sl_field *fields, unsigned n, uint64_t drop)
+{
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        if ((field_bit((enum sl_field_id)fields[i].id) & drop) != 0)
+            fields[i].flags |= FIELD_DROPPED;
+}
+
+static int
+is_x_forwarded(struct sl_span name)
+{
+    struct sl_span prefix = SL_SPAN("X-Forwarded-");
+
+    return name.n > prefix.n && sl_span_eqi((struct sl_span){name.at, prefix.n}, prefix);
+}
+
+static void
+drop_unknown(struct sl_field *fields, unsigned n, struct sl_span name)
+{
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        if (fields[i].id == SL_F_OTHER && sl_span_eqi(fields[i].name, name))
+            fields[i].flags |= FIELD_DROPPED;
+}
+
+/* Drops well-known names by their bits in one pass, others as they come. */
+void
+fields_drop_hop_by_hop(struct sl_field *fields, unsigned n, uint64_t ids)
+{
+    uint64_t drop = HOP_BY_HOP;
+    struct sl_span rest, member;
+    unsigned i;
+
+    if ((ids & HOP_BY_HOP) == 0)
+        return;
+    for (i = 0; i < n && (ids & BIT(CONNECTION)) != 0; i++) {
+        if (fields[i].id != SL_F_CONNECTION)
+            continue;
+        for (rest = fields[i].value; list_next(&rest, &member);) {
+            enum sl_field_id id = sl_field_id(member);
+
+            if (id != SL_F_OTHER)
+                drop |= field_bit(id) & ~NOT_DROPPED;
+            else if ((ids & BIT(OTHER)) != 0 && !is_x_forwarded(member))
+                drop_unknown(fields, n, member);
+        }
+    }
+    drop_known(fields, n, drop);
+}

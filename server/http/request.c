@@ -1,0 +1,569 @@
+/* The life of a request: made, run through its phases, settled, freed. */
+#include "http/request.h"
+
+#include "upstream/exchange.h"
+
+#include <apr_strings.h>
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+/* The phases a request passes before somebody answers. */
+static const enum sl_hook_point phases[] = {
+    SL_HOOK_CREATED, SL_HOOK_HEAD_READ, SL_HOOK_ROUTE,
+    SL_HOOK_ACCESS,  SL_HOOK_FIXUP,     SL_HOOK_HANDLER,
+};
+#define N_PHASES (sizeof phases / sizeof phases[0])
+
+struct sl_req *
+sl_req_new(struct sl_conn *c, const struct sl_protocol *protocol)
+{
+    struct sl_loop *loop = c->loop;
+    apr_pool_t *pool = loop_pool_take(loop);
+    struct sl_req *r = apr_palloc(pool, sizeof *r);
+
+    memset(r, 0, sizeof *r);
+    r->magic = REQ_MAGIC;
+    r->pool = pool;
+    r->loop = loop;
+    r->conn = c;
+    r->protocol = protocol;
+    r->scope = c->listener->scope;
+    r->version = 11;
+    r->length = -1;
+    r->upstream_us = -1;
+    r->started_us = loop->wall_us;
+    r->head.pool = r->response.pool = pool;
+    r->notes_end = &r->notes;
+    return r;
+}
+
+void **
+sl_req_protocol_data(struct sl_req *r)
+{
+    return &r->protocol_data;
+}
+
+/* The authority's host in lower case: what VirtualHost names are compared with. */
+static void
+req_set_host(struct sl_req *r, struct sl_span name)
+{
+    char *low;
+    size_t i;
+
+    for (i = 0; i < name.n && !isupper((unsigned char)name.at[i]); i++)
+        ;
+    if (i == name.n) {
+        r->host = name;
+        return;
+    }
+    low = apr_palloc(r->pool, name.n);
+    for (i = 0; i < name.n; i++)
+        low[i] = (char)tolower((unsigned char)name.at[i]);
+    r->host = (struct sl_span){low, name.n};
+}
+
+int
+sl_req_set_line(struct sl_req *r, struct sl_span method, struct sl_span target, int version)
+{
+    struct target t;
+
+    r->method = method;
+    r->target = target;
+    r->version = version;
+    if (target_split(method, target, &t) != PARSE_OK) {
+        r->path = target;
+        r->cause = &sl_cause_bad_path;
+        return -1;
+    }
+    r->path = t.path;
+    r->query = t.query;
+    r->authority = t.authority;
+    return 0;
+}
+
+/* RFC 9112, 3.2.2 and 3.3: the target's authority wins over Host, which must be sane all
+ * the same. */
+static const struct sl_cause *
+req_find_host(struct sl_req *r)
+{
+    struct sl_span host = sl_fields_get_id(&r->head, SL_F_HOST), name;
+    int port;
+
+    if (host.at != NULL && host.n > 0 && !host_split(host, &name, &port))
+        return &sl_cause_bad_host;
+    if (r->authority.at == NULL)
+        r->authority = host;
+    if (r->authority.n == 0) {
+        r->host = (struct sl_span){"", 0};
+        return NULL;
+    }
+    if (!host_split(r->authority, &name, &port))
+        return &sl_cause_bad_host;
+    req_set_host(r, name);
+    return NULL;
+}
+
+static int
+req_normalise(struct sl_req *r)
+{
+    char *to = apr_palloc(r->pool, r->path.n + 1);
+    int is_same, n = path_normalise(r->path, to, &is_same);
+
+    if (n < 0)
+        return -1;
+    r->match = is_same ? r->path : (struct sl_span){to, (size_t)n};
+    return 0;
+}
+
+void
+sl_req_start(struct sl_req *r, int64_t body)
+{
+    const struct sl_cause *why = r->cause;
+    int64_t limit = r->scope->core->limit_body;
+
+    r->body_length = body;
+    if (body == 0)
+        r->flags |= REQ_BODY_DONE;
+    if (why == NULL)
+        why = req_find_host(r);
+    if (why == NULL && req_normalise(r) != 0)
+        why = &sl_cause_bad_path;
+    if (why == NULL && limit >= 0 && body > limit)
+        why = &sl_cause_body_too_large;
+    if (why != NULL) {
+        r->cause = NULL;
+        req_refuse(r, why);
+        return;
+    }
+    req_run(r);
+}
+
+void
+req_refuse(struct sl_req *r, const struct sl_cause *cause)
+{
+    r->phase = N_PHASES;
+    if (r->method.at == NULL)
+        r->method = SL_SPAN("-");
+    if (r->path.at == NULL)
+        r->path = r->target.at != NULL ? r->target : SL_SPAN("-");
+    if (r->match.at == NULL)
+        r->match = r->path;
+    r->flags |= REQ_NO_REUSE;
+    sl_req_fail(r, 0, cause, NULL);
+    req_settle(r);
+}
+
+/* Given up for a reason of the client's side while it was answered. */
+void
+req_abort(struct sl_req *r, const struct sl_cause *cause)
+{
+    if (r->exchange != NULL)
+        exchange_cancel(r->exchange);
+    r->flags |= REQ_NO_REUSE;
+    sl_req_fail(r, 0, cause, NULL);
+    req_settle(r);
+}
+
+/* One phase: its hooks in order.  Returns 0 when the request waits or has an answer. */
+static int
+req_run_phase(struct sl_req *r)
+{
+    while (r->hook < r->list->n) {
+        const struct hook_call *call = &r->list->at[r->hook++];
+
+        switch (hook_call_req(call, r)) {
+        case SL_NEXT:
+        case SL_RETRY:
+            break;
+        case SL_DONE:
+            r->hook = (uint16_t)r->list->n;
+            break;
+        case SL_WAIT:
+            if (r->flags & REQ_WAITING)
+                return 0;
+            sl_req_fail(r, 0, &sl_cause_hook_failed, "mod_%s: %s waits without a token",
+                        call->module->name, call->hook->name);
+            return 0;
+        case SL_FAIL:
+            if ((r->flags & REQ_ANSWERED) == 0)
+                sl_req_fail(r, 0, &sl_cause_hook_failed, "mod_%s: %s", call->module->name,
+                            call->hook->name);
+            return 0;
+        }
+        if (r->flags & REQ_ANSWERED)
+            return 0;
+    }
+    return 1;
+}
+
+void
+req_run(struct sl_req *r)
+{
+    r->flags |= REQ_RUNNING;
+    for (; r->phase < N_PHASES; r->phase++, r->list = NULL) {
+        if (r->list == NULL) {
+            r->list = &r->scope->lists[phases[r->phase]];
+            r->hook = 0;
+        }
+        if (!req_run_phase(r))
+            break;
+    }
+    r->flags &= ~(unsigned)REQ_RUNNING;
+    if (r->phase == N_PHASES && (r->flags & REQ_ANSWERED) == 0)
+        sl_req_fail(r, 0, &sl_cause_no_handler, NULL);
+    req_settle(r);
+}
+
+void
+req_settle(struct sl_req *r)
+{
+    if ((r->flags & (REQ_RUNNING | REQ_SETTLED | REQ_SOURCE_DONE | REQ_IN_RESPONSE)) !=
+        REQ_SOURCE_DONE)
+        return;
+    r->flags |= REQ_SETTLED;
+    r->protocol->ended(r);
+}
+
+static void
+req_run_log(struct sl_req *r)
+{
+    const struct hook_list *list = &r->scope->lists[SL_HOOK_LOG];
+    unsigned i;
+
+    for (i = 0; i < list->n; i++)
+        hook_call_req(&list->at[i], r);
+}
+
+void
+sl_req_finish(struct sl_req **rp)
+{
+    struct sl_req *r = *rp;
+    apr_pool_t *pool = r->pool;
+    struct sl_loop *loop = r->loop;
+
+    *rp = NULL;
+    SL_ASSERT(r->magic == REQ_MAGIC && r->exchange == NULL);
+    req_token_drop(r);
+    req_run_log(r);
+    filters_drop(r);
+    if (r->head_buf != NULL)
+        sl_buf_drop(&r->head_buf);
+    if (r->response_buf != NULL)
+        sl_buf_drop(&r->response_buf);
+    r->magic = ~REQ_MAGIC;
+    loop_pool_give(loop, &pool);
+}
+
+/* The client left.  The source is stopped, the log is told, the memory goes. */
+void
+sl_req_gone(struct sl_req *r)
+{
+    r->flags |= REQ_GONE | REQ_SETTLED | REQ_SOURCE_DONE | REQ_NO_REUSE;
+    if (r->cause == NULL && (r->flags & REQ_ENDS_GIVEN) == 0)
+        r->cause = &sl_cause_client_gone;
+    if (r->status == 0)
+        r->status = sl_cause_client_gone.status;
+    if (r->exchange != NULL)
+        exchange_cancel(r->exchange);
+    if (r->flags & REQ_RUNNING)
+        return; /* the driver's caller frees it */
+    sl_req_finish(&r);
+}
+
+enum sl_flow
+sl_req_body(struct sl_req *r, struct sl_data data, int ends)
+{
+    int64_t limit = r->scope->core->limit_body;
+
+    r->body_seen += (int64_t)data.n;
+    if (ends)
+        r->flags |= REQ_BODY_DONE;
+    if (limit >= 0 && r->body_seen > limit && (r->flags & REQ_HEAD_GIVEN) == 0) {
+        req_abort(r, &sl_cause_body_too_large);
+        return SL_FLOW_GONE;
+    }
+    return r->exchange != NULL ? exchange_body(r->exchange, data, ends) : SL_FLOW_GONE;
+}
+
+void
+sl_req_trailers(struct sl_req *r, struct sl_fields *fields)
+{
+    r->flags |= REQ_BODY_DONE;
+    if (r->exchange != NULL)
+        exchange_trailers(r->exchange, fields);
+}
+
+void
+sl_req_writable(struct sl_req *r)
+{
+    if (r->exchange != NULL)
+        exchange_want(r->exchange);
+}
+
+enum sl_verdict
+sl_req_fail(struct sl_req *r, int status, const struct sl_cause *cause, const char *fmt, ...)
+{
+    char text[512] = "";
+    va_list args;
+
+    if (fmt != NULL) {
+        va_start(args, fmt);
+        vsnprintf(text, sizeof text, fmt, args);
+        va_end(args);
+    }
+    if (r->cause == NULL)
+        r->cause = cause;
+    sl_req_log(r, cause->status >= 500 ? SL_ERROR : SL_INFO, cause->id, "%s%s%s", cause->text,
+               text[0] != '\0' ? ": " : "", text);
+    if (r->flags & REQ_HEAD_GIVEN) {
+        answer_cut(r, cause);
+        return SL_FAIL;
+    }
+    r->flags |= REQ_FAILED;
+    r->response.n = 0;
+    r->response.ids = 0;
+    r->reason.at = NULL;
+    answer_error(r, status != 0 ? status : cause->status, cause);
+    return SL_FAIL;
+}
+
+/* ---- what modules ask ---- */
+
+void
+sl_req_enter(struct sl_req *r, struct sl_scope *scope)
+{
+    r->scope = scope;
+}
+
+struct sl_scope *
+sl_req_scope(const struct sl_req *r)
+{
+    return r->scope;
+}
+
+struct sl_fields *
+sl_req_head(struct sl_req *r)
+{
+    return &r->head;
+}
+
+struct sl_fields *
+sl_req_response(struct sl_req *r)
+{
+    return &r->response;
+}
+
+struct sl_span
+sl_req_method(const struct sl_req *r)
+{
+    return r->method;
+}
+
+struct sl_span
+sl_req_target_path(const struct sl_req *r)
+{
+    return r->path;
+}
+
+struct sl_span
+sl_req_query(const struct sl_req *r)
+{
+    return r->query;
+}
+
+struct sl_span
+sl_req_path(struct sl_req *r)
+{
+    return r->match;
+}
+
+struct sl_span
+sl_req_host(const struct sl_req *r)
+{
+    return r->host;
+}
+
+struct sl_span
+sl_req_authority(const struct sl_req *r)
+{
+    return r->authority;
+}
+
+int
+sl_req_version(const struct sl_req *r)
+{
+    return r->version;
+}
+
+int
+sl_req_is_tls(const struct sl_req *r)
+{
+    return r->conn != NULL && r->conn->transport != NULL &&
+           strcmp(r->conn->transport->name, "tls") == 0;
+}
+
+int
+sl_req_has_body(const struct sl_req *r)
+{
+    return r->body_length != 0;
+}
+
+void
+sl_req_set_upstream_path(struct sl_req *r, struct sl_span path_and_query)
+{
+    r->upstream_path = path_and_query;
+}
+
+/* The client's own bytes stand in one piece: path, '?', query. */
+struct sl_span
+sl_req_upstream_path(const struct sl_req *r)
+{
+    if (r->upstream_path.at != NULL)
+        return r->upstream_path;
+    if (r->query.at == NULL)
+        return r->path;
+    return (struct sl_span){r->path.at, (size_t)(r->query.at + r->query.n - r->path.at)};
+}
+
+int
+sl_req_status(const struct sl_req *r)
+{
+    return r->status;
+}
+
+void
+sl_req_set_status(struct sl_req *r, int status)
+{
+    r->status = status;
+    r->reason.at = NULL;
+}
+
+int64_t
+sl_req_bytes_sent(const struct sl_req *r)
+{
+    return r->bytes_sent;
+}
+
+int64_t
+sl_req_started_us(const struct sl_req *r)
+{
+    return r->started_us;
+}
+
+int64_t
+sl_req_elapsed_us(const struct sl_req *r)
+{
+    return r->loop->wall_us - r->started_us;
+}
+
+const struct sl_cause *
+sl_req_cause(const struct sl_req *r)
+{
+    return r->cause;
+}
+
+struct sl_server *
+sl_req_server(const struct sl_req *r)
+{
+    return (struct sl_server *)(uintptr_t)r->server;
+}
+
+int64_t
+sl_req_upstream_us(const struct sl_req *r)
+{
+    return r->upstream_us;
+}
+
+struct sl_span
+sl_req_scheme(struct sl_req *r)
+{
+    return sl_req_is_tls(r) ? SL_SPAN("https") : SL_SPAN("http");
+}
+
+/* A random start for each thread, then a count: unique, and nothing to wait for. */
+struct sl_span
+sl_req_id(struct sl_req *r)
+{
+    static _Thread_local uint64_t next;
+
+    if (r->id[0] == '\0') {
+        if (next == 0)
+            sl_random_bytes(&next, sizeof next);
+        snprintf(r->id, sizeof r->id, "%016llx", (unsigned long long)next++);
+    }
+    return (struct sl_span){r->id, 16};
+}
+
+int
+sl_req_is_dry(const struct sl_req *r)
+{
+    return (r->flags & REQ_DRY) != 0;
+}
+
+int
+sl_req_is_noting(const struct sl_req *r)
+{
+    return (r->flags & REQ_NOTING) != 0 || sl_log_wants(SL_DEBUG);
+}
+
+void
+sl_req_note(struct sl_req *r, const char *fmt, ...)
+{
+    struct req_note *note = apr_pcalloc(r->pool, sizeof *note);
+    va_list args;
+
+    va_start(args, fmt);
+    note->text = apr_pvsprintf(r->pool, fmt, args);
+    va_end(args);
+    *r->notes_end = note;
+    r->notes_end = &note->next;
+    sl_req_log(r, SL_DEBUG, "SL0460", "%s", note->text);
+}
+
+void
+sl_req_log(struct sl_req *r, enum sl_level level, const char *id, const char *fmt, ...)
+{
+    char text[1024];
+    struct sl_span client, rid;
+    va_list args;
+
+    if (!sl_log_wants(level))
+        return;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    rid = sl_req_id(r);
+    client = r->conn != NULL ? conn_peer_text(r->conn) : SL_SPAN("-");
+    sl_log(level, id, "[%.*s] client %.*s host %.*s \"%.*s %.*s\": %s", (int)rid.n, rid.at,
+           (int)client.n, client.at, (int)r->host.n, r->host.n > 0 ? r->host.at : "",
+           (int)(r->method.n < 32 ? r->method.n : 32), r->method.at,
+           (int)(r->path.n < 256 ? r->path.n : 256), r->path.at, text);
+}
+
+struct req_data {
+    struct req_data *next;
+    const struct sl_module *module;
+    void *data;
+};
+
+void *
+sl_req_data(struct sl_req *r, const struct sl_module *module, size_t size)
+{
+    struct req_data *d;
+
+    for (d = r->data; d != NULL; d = d->next)
+        if (d->module == module)
+            return d->data;
+    d = apr_palloc(r->pool, sizeof *d);
+    *d = (struct req_data){r->data, module, apr_pcalloc(r->pool, size)};
+    r->data = d;
+    return d->data;
+}
+
+void **
+request_vars(struct sl_req *r)
+{
+    return &r->vars;
+}

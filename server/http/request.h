@@ -1,0 +1,139 @@
+/* The request inside the core: its memory, its phases, and its answer on the way out.
+ *
+ *   created -> head_read -> route -> access -> fixup -> handler -> (answer) -> log
+ *
+ * Every phase but the answer is a list of hooks run by one driver, req_run().  The answer
+ * comes from a source: sl_respond(), sl_req_fail() or an exchange.  A request is settled
+ * when its source is done and no code of the request is on the stack: only then is its
+ * protocol told (ended), and only then may it be freed. */
+#ifndef HTTP_REQUEST_H
+#define HTTP_REQUEST_H
+
+#include "http/fields.h"
+#include "net/conn.h"
+
+#define REQ_MAGIC 0x2e9b71d4u
+
+enum req_flag {
+    REQ_RUNNING = 1,       /* req_run() is on the stack */
+    REQ_WAITING = 2,       /* a hook is suspended */
+    REQ_ANSWERED = 4,      /* a source was chosen */
+    REQ_HEAD_GIVEN = 8,    /* the response head went to the protocol */
+    REQ_SOURCE_DONE = 16,  /* nothing more will come from the source */
+    REQ_ENDS_GIVEN = 32,   /* the protocol was told the end of the body */
+    REQ_SETTLED = 64,      /* the protocol was told that the source is done */
+    REQ_FAILED = 128,      /* sl_req_fail() chose the answer */
+    REQ_CUT = 256,         /* the answer was cut short */
+    REQ_NOTING = 512,      /* notes are kept */
+    REQ_DRY = 1024,        /* explain */
+    REQ_GONE = 2048,       /* the client left */
+    REQ_BODY_DONE = 4096,  /* the request body was read to its end */
+    REQ_NO_REUSE = 8192,   /* the connection must not be used again */
+    REQ_UPGRADED = 16384,  /* the answer is 101: a tunnel follows */
+    REQ_IN_RESPONSE = 32768, /* response hooks are suspended */
+    REQ_FLUSHED_HEAD = 65536, /* the source has nothing to put behind the head yet */
+};
+
+struct sl_req {
+    /* struct sl_req_public */
+    unsigned magic;
+    unsigned flags;
+    apr_pool_t *pool;
+    struct sl_loop *loop;
+    struct sl_conn *conn;
+    /* the rest is the core's */
+    const struct sl_protocol *protocol;
+    void *protocol_data;
+    struct sl_scope *scope;
+    const struct hook_list *list; /* of the phase being run */
+    uint16_t phase;
+    uint16_t hook;
+    int version;
+    int status;
+    struct sl_span reason; /* at NULL: the status's own */
+    int64_t length;        /* of the response body, -1: unknown */
+    int64_t body_length;   /* of the request body, -1: unknown */
+    int64_t body_seen;
+    int64_t bytes_sent;
+    struct sl_exchange *exchange;
+    struct sl_buf *head_buf;     /* holds the request head */
+    struct sl_buf *response_buf; /* holds the response head */
+    struct sl_filter *filters;
+    struct sl_fields head;
+    struct sl_fields response;
+    struct sl_span method;
+    struct sl_span target;        /* as it came */
+    struct sl_span path;          /* raw */
+    struct sl_span query;         /* at NULL: none */
+    struct sl_span authority;     /* as it came */
+    struct sl_span host;          /* lower case, no port */
+    struct sl_span match;         /* normalised path; at NULL: not made yet */
+    struct sl_span upstream_path; /* at NULL: the client's own */
+    struct sl_span respond_body;
+    struct sl_span client_text; /* at NULL: not known yet */
+    const struct sl_cause *cause;
+    const struct sl_server *server;
+    int64_t started_us;
+    int64_t upstream_us;
+    void *vars;            /* http/variables.c */
+    struct req_data *data; /* of modules */
+    struct req_note *notes, **notes_end;
+    struct sl_sockaddr client;
+    char id[17];
+    uint32_t token_slot; /* 0: none */
+};
+
+struct req_note {
+    struct req_note *next;
+    const char *text;
+};
+
+/* request.c: the driver; and the one place that tells the protocol that all is done. */
+void req_run(struct sl_req *r);
+void req_settle(struct sl_req *r);
+/* The request is refused before its hooks ran. */
+void req_refuse(struct sl_req *r, const struct sl_cause *cause);
+/* Cancels what runs and answers with the cause, if no answer has begun. */
+void req_abort(struct sl_req *r, const struct sl_cause *cause);
+/* http/variables.c keeps its list here. */
+void **request_vars(struct sl_req *r);
+void req_tokens_init(struct sl_loop *loop);
+void req_tokens_close(struct sl_loop *loop);
+void req_token_drop(struct sl_req *r);
+
+/* answer.c: what sources call.  head: status, response fields and length are set; runs the
+ * response hooks.  SL_FLOW_FULL: wait for exchange_want(). */
+enum sl_flow answer_head(struct sl_req *r);
+/* data.n 0 and no end: send what is held back. */
+enum sl_flow answer_body(struct sl_req *r, struct sl_data data, int ends);
+/* Past the filters. */
+enum sl_flow answer_last(struct sl_req *r, struct sl_data data, int ends);
+enum sl_flow answer_trailers(struct sl_req *r, struct sl_fields *fields);
+enum sl_flow answer_interim(struct sl_req *r, int status, struct sl_fields *fields);
+/* The source cannot finish what it began. */
+void answer_cut(struct sl_req *r, const struct sl_cause *cause);
+/* Whether an answer to this request with this status has a body (RFC 9110, 6.4.1). */
+int answer_has_body(const struct sl_req *r);
+/* The page of a failure, or the bare status. */
+void answer_error(struct sl_req *r, int status, const struct sl_cause *cause);
+const char *status_reason(int status);
+/* After response hooks were suspended. */
+void answer_resume(struct sl_req *r, enum sl_verdict verdict);
+
+/* filter.c */
+enum sl_flow filters_body(struct sl_req *r, struct sl_data data, int ends);
+void filters_drop(struct sl_req *r);
+
+/* forwarded.c: X-Forwarded-*, Forwarded, Via (ARCHITECTURE: the core's, always there). */
+void forwarded_add(struct sl_req *r, struct sl_fields *to);
+
+/* runtime/hooks.c */
+enum sl_verdict hooks_run_conn(struct sl_conn *c, enum sl_hook_point point);
+enum sl_verdict hook_call_req(const struct hook_call *call, struct sl_req *r);
+/* Runs a list that may not be suspended. */
+enum sl_verdict hooks_run_attempt(const struct sl_scope *scope, enum sl_hook_point point,
+                                  struct sl_attempt *a);
+
+void serving_thread_init(struct sl_loop *loop);
+
+#endif

@@ -1,0 +1,473 @@
+/* Connections: made, read, written, closed.  See conn.h. */
+#include "net/conn.h"
+
+#include "http/request.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+static void
+conn_event(struct sl_loop *loop, struct io *io, unsigned what)
+{
+    struct sl_conn *c = (struct sl_conn *)io;
+
+    (void)loop;
+    SL_ASSERT(c->magic == CONN_MAGIC);
+    c->on_ready(c, what);
+}
+
+static void
+conn_late(struct sl_loop *loop, struct sl_timer *timer)
+{
+    struct sl_conn *c = (struct sl_conn *)(void *)((char *)timer - offsetof(struct sl_conn, timer));
+
+    (void)loop;
+    SL_ASSERT(c->magic == CONN_MAGIC);
+    c->on_ready(c, SL_TIMEOUT);
+}
+
+struct sl_conn *
+conn_make(struct sl_loop *loop, int fd, int is_client)
+{
+    struct sl_conn *c = slab_take(&loop->conns);
+    struct sl_conn **list = is_client ? &loop->clients : &loop->upstreams;
+
+    memset(c, 0, offsetof(struct sl_conn, peer_text));
+    memset(c->space, 0, sizeof c->space);
+    c->io.fd = fd;
+    c->io.on_ready = conn_event;
+    c->magic = CONN_MAGIC;
+    c->is_client = is_client != 0;
+    c->loop = loop;
+    c->out_end = &c->out;
+    c->timer.fn = conn_late;
+    c->timer.due = INT64_MAX;
+    if (loop_watch(loop, &c->io) != 0) {
+        close(fd);
+        slab_give(&loop->conns, c);
+        return NULL;
+    }
+    c->next = *list;
+    c->prev = list;
+    if (c->next != NULL)
+        c->next->prev = &c->next;
+    *list = c;
+    return c;
+}
+
+struct sl_span
+conn_peer_text(struct sl_conn *c)
+{
+    if (!c->has_peer_text) {
+        const void *addr = c->peer.u.sa.sa_family == AF_INET ? (const void *)&c->peer.u.in.sin_addr
+                                                             : &c->peer.u.in6.sin6_addr;
+
+        c->has_peer_text = 1;
+        if (c->peer.len == 0)
+            strcpy(c->peer_text, "unix:");
+        else if (c->peer.u.sa.sa_family == AF_INET6 &&
+                 IN6_IS_ADDR_V4MAPPED(&c->peer.u.in6.sin6_addr))
+            inet_ntop(AF_INET, &c->peer.u.in6.sin6_addr.s6_addr[12], c->peer_text,
+                      sizeof c->peer_text);
+        else
+            inet_ntop(c->peer.u.sa.sa_family, addr, c->peer_text, sizeof c->peer_text);
+        c->n_peer_text = (uint8_t)strlen(c->peer_text);
+    }
+    return (struct sl_span){c->peer_text, c->n_peer_text};
+}
+
+int
+sl_conn_fd(const struct sl_conn *c)
+{
+    return c->io.fd;
+}
+
+struct sl_loop *
+sl_conn_loop(const struct sl_conn *c)
+{
+    return c->loop;
+}
+
+void **
+sl_conn_transport_data(struct sl_conn *c)
+{
+    return &c->transport_data;
+}
+
+void **
+sl_conn_protocol_data(struct sl_conn *c)
+{
+    return &c->protocol_data;
+}
+
+apr_pool_t *
+sl_conn_pool(struct sl_conn *c)
+{
+    if (c->pool == NULL)
+        c->pool = loop_pool_take(c->loop);
+    return c->pool;
+}
+
+/* A short count means the socket is empty, unless the peer has closed: then one reads on
+ * to the end, for no further edge will come. */
+ssize_t
+sl_conn_raw_read(struct sl_conn *c, void *to, size_t n)
+{
+    ssize_t k;
+
+    do
+        k = recv(c->io.fd, to, n, 0);
+    while (k < 0 && errno == EINTR);
+    if (k < 0) {
+        c->io.ready &= (uint8_t)~SL_READABLE;
+        return errno == EAGAIN ? SL_IO_AGAIN : SL_IO_ERROR;
+    }
+    if ((size_t)k < n && (c->io.ready & SL_HANGUP) == 0)
+        c->io.ready &= (uint8_t)~SL_READABLE;
+    return k;
+}
+
+ssize_t
+sl_conn_raw_writev(struct sl_conn *c, const struct iovec *iov, int n)
+{
+    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
+    ssize_t k;
+
+    do
+        k = n == 1 ? send(c->io.fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL)
+                   : sendmsg(c->io.fd, &msg, MSG_NOSIGNAL);
+    while (k < 0 && errno == EINTR);
+    if (k < 0) {
+        c->io.ready &= (uint8_t)~SL_WRITABLE;
+        return errno == EAGAIN ? SL_IO_AGAIN : SL_IO_ERROR;
+    }
+    return k;
+}
+
+ssize_t
+sl_conn_read(struct sl_conn *c, void *to, size_t n)
+{
+    if (c->transport == NULL)
+        return conn_may_read(c) ? sl_conn_raw_read(c, to, n) : SL_IO_AGAIN;
+    return c->transport->read(c, to, n);
+}
+
+ssize_t
+sl_conn_writev(struct sl_conn *c, const struct iovec *iov, int n)
+{
+    return c->transport == NULL ? sl_conn_raw_writev(c, iov, n)
+                                : c->transport->writev(c, iov, n);
+}
+
+int
+conn_can_splice(struct sl_conn *c)
+{
+    return c->transport == NULL || c->transport->can_splice(c);
+}
+
+static void
+conn_queue_piece(struct sl_conn *c, struct sl_buf *buf, const char *at, size_t n)
+{
+    struct piece *p = slab_take(&c->loop->pieces);
+
+    *p = (struct piece){NULL, buf, at, n};
+    *c->out_end = p;
+    c->out_end = &p->next;
+}
+
+/* Copies bytes behind what is queued, filling up the last buffer when it is ours alone. */
+static void
+conn_queue_copy(struct sl_conn *c, const char *at, size_t n)
+{
+    while (n > 0) {
+        struct sl_buf *b = buf_take(c->loop, n > BUF_SMALL ? BUF_LARGE : BUF_SMALL);
+        size_t k = n < buf_room(b) ? n : buf_room(b);
+
+        memcpy(b->bytes, at, k);
+        b->end = (unsigned)k;
+        conn_queue_piece(c, b, b->bytes, k);
+        at += k;
+        n -= k;
+    }
+}
+
+static void
+conn_queue_data(struct sl_conn *c, struct sl_data d)
+{
+    if (d.n == 0)
+        return;
+    if (d.buf == NULL) {
+        conn_queue_copy(c, d.at, d.n);
+        return;
+    }
+    sl_buf_hold(d.buf);
+    conn_queue_piece(c, d.buf, d.at, d.n);
+}
+
+static size_t
+min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+enum sl_flow
+conn_send(struct sl_conn *c, struct sl_span head, struct sl_data data, struct sl_span tail)
+{
+    struct iovec iov[3];
+    size_t done = 0, k;
+    int n = 0;
+    ssize_t wrote;
+
+    if (c->out == NULL) {
+        if (head.n > 0)
+            iov[n++] = (struct iovec){(void *)(uintptr_t)head.at, head.n};
+        if (data.n > 0)
+            iov[n++] = (struct iovec){(void *)(uintptr_t)data.at, data.n};
+        if (tail.n > 0)
+            iov[n++] = (struct iovec){(void *)(uintptr_t)tail.at, tail.n};
+        if (n == 0)
+            return SL_FLOW_ROOM;
+        wrote = sl_conn_writev(c, iov, n);
+        if (wrote == SL_IO_ERROR)
+            return SL_FLOW_GONE;
+        if (wrote > 0)
+            done = (size_t)wrote;
+        if (done == head.n + data.n + tail.n)
+            return SL_FLOW_ROOM;
+    }
+    k = min_size(done, head.n);
+    conn_queue_copy(c, head.at + k, head.n - k);
+    done -= k;
+    k = min_size(done, data.n);
+    conn_queue_data(c, (struct sl_data){data.at + k, data.n - k, data.buf});
+    done -= k;
+    conn_queue_copy(c, tail.at + done, tail.n - done);
+    return SL_FLOW_FULL;
+}
+
+static void
+conn_piece_done(struct sl_conn *c)
+{
+    struct piece *p = c->out;
+
+    c->out = p->next;
+    if (c->out == NULL)
+        c->out_end = &c->out;
+    sl_buf_drop(&p->buf);
+    slab_give(&c->loop->pieces, p);
+}
+
+enum sl_flow
+conn_flush(struct sl_conn *c)
+{
+    while (c->out != NULL) {
+        struct iovec iov[16];
+        struct piece *p;
+        int n = 0;
+        ssize_t wrote;
+
+        for (p = c->out; p != NULL && n < 16; p = p->next)
+            iov[n++] = (struct iovec){(void *)(uintptr_t)p->at, p->n};
+        wrote = sl_conn_writev(c, iov, n);
+        if (wrote == SL_IO_ERROR)
+            return SL_FLOW_GONE;
+        if (wrote == SL_IO_AGAIN)
+            return SL_FLOW_FULL;
+        while (wrote > 0) {
+            size_t k = min_size((size_t)wrote, c->out->n);
+
+            c->out->at += k;
+            c->out->n -= k;
+            wrote -= (ssize_t)k;
+            if (c->out->n == 0)
+                conn_piece_done(c);
+        }
+    }
+    return SL_FLOW_ROOM;
+}
+
+void
+conn_shutdown(struct sl_conn *c)
+{
+    if (c->transport != NULL)
+        c->transport->shutdown(c);
+    else
+        shutdown(c->io.fd, SHUT_WR);
+}
+
+int
+conn_peer_state(struct sl_conn *c)
+{
+    char byte;
+    ssize_t k;
+
+    if ((c->io.ready & SL_HANGUP) == 0)
+        return 0;
+    k = recv(c->io.fd, &byte, 1, MSG_PEEK);
+    if (k > 0)
+        return 0;
+    if (k == 0)
+        return 1;
+    return errno == EAGAIN ? 0 : -1;
+}
+
+void
+sl_conn_timeout(struct sl_conn *c, int64_t ms)
+{
+    conn_due(c, ms);
+}
+
+static void conn_sniff(struct sl_conn *c, unsigned what);
+
+/* What the protocol keeps for it goes first, while the connection is whole. */
+static void
+conn_forget_protocol(struct sl_conn *c)
+{
+    if (c->on_ready == conn_sniff && c->protocol_data != NULL)
+        sl_buf_drop((struct sl_buf **)&c->protocol_data);
+    if (c->protocol != NULL)
+        c->protocol->closed(c);
+    if (c->upstream_protocol != NULL)
+        c->upstream_protocol->closed(c);
+    if (c->is_client)
+        hooks_run_conn(c, SL_HOOK_CLOSE_CONNECTION);
+}
+
+void
+sl_conn_close(struct sl_conn **cp)
+{
+    struct sl_conn *c = *cp;
+    struct sl_loop *loop = c->loop;
+
+    *cp = NULL;
+    SL_ASSERT(c->magic == CONN_MAGIC);
+    conn_forget_protocol(c);
+    c->magic = ~CONN_MAGIC;
+    if (c->transport != NULL)
+        c->transport->close(c);
+    sl_timer_unlink(&c->timer);
+    while (c->out != NULL)
+        conn_piece_done(c);
+    *c->prev = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    close(c->io.fd);
+    c->io.fd = -1;
+    if (c->is_client) {
+        atomic_fetch_sub_explicit(&loop->n_conns, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&loop->worker->n_conns, 1, memory_order_relaxed);
+    }
+    if (c->pool != NULL)
+        loop_pool_give(loop, &c->pool);
+    loop_bury(loop, &c->io);
+}
+
+/* After the turn: nobody can hold an event for it any more. */
+static void
+conn_release(struct sl_loop *loop, struct io *io)
+{
+    slab_give(&loop->conns, io);
+}
+
+void
+conn_thread_init(struct sl_loop *loop)
+{
+    loop->conns.size = (sizeof(struct sl_conn) + 15) & ~(size_t)15;
+    loop->pieces.size = (sizeof(struct piece) + 15) & ~(size_t)15;
+    loop_on_release(loop, conn_release);
+    serving_thread_init(loop);
+}
+
+/* The transport shakes hands by itself: reading does it.  Then the protocol opens. */
+static void
+conn_begin(struct sl_conn *c)
+{
+    struct listener *l = c->listener;
+    const char *alpn = c->transport != NULL && c->transport->alpn != NULL ? c->transport->alpn(c)
+                                                                          : NULL;
+    unsigned i;
+
+    c->protocol = l->protocols[l->n_protocols - 1];
+    for (i = 0; i < l->n_protocols; i++)
+        if (alpn != NULL && strcmp(l->protocols[i]->name, alpn) == 0)
+            c->protocol = l->protocols[i];
+    c->on_ready = c->protocol->ready;
+    c->protocol->open(c, (struct sl_data){NULL, 0, NULL});
+}
+
+/* Several protocols on one listener: the first bytes tell which, and are handed on. */
+static void
+conn_sniff(struct sl_conn *c, unsigned what)
+{
+    struct listener *l = c->listener;
+    const struct sl_protocol *protocol = NULL;
+    struct sl_buf *buf;
+    unsigned i;
+    int answer = 0;
+    ssize_t k;
+
+    if (what & SL_TIMEOUT) {
+        sl_conn_close(&c);
+        return;
+    }
+    if (c->protocol_data == NULL)
+        c->protocol_data = buf_take(c->loop, BUF_SMALL);
+    buf = c->protocol_data;
+    k = sl_conn_read(c, buf->bytes + buf->end, buf_room(buf));
+    if (k == SL_IO_AGAIN)
+        return;
+    if (k <= 0) {
+        sl_conn_close(&c);
+        return;
+    }
+    buf->end += (unsigned)k;
+    for (i = 0; i < l->n_protocols && answer == 0; i++) {
+        protocol = l->protocols[i];
+        if (protocol->sniff != NULL)
+            answer = protocol->sniff(buf->bytes, buf->end);
+    }
+    if (answer < 0 && buf_room(buf) > 0)
+        return;
+    c->protocol_data = NULL;
+    c->protocol = protocol;
+    c->on_ready = protocol->ready;
+    protocol->open(c, (struct sl_data){buf->bytes, buf->end, buf});
+    sl_buf_drop(&buf);
+}
+
+void
+conn_accepted(struct sl_loop *loop, struct listener *listener, int fd,
+              const struct sl_sockaddr *peer)
+{
+    struct sl_conn *c = conn_make(loop, fd, 1);
+    const struct core_conf *conf = listener->scope->core;
+
+    atomic_fetch_add_explicit(&loop->n_conns, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&loop->worker->n_conns, 1, memory_order_relaxed);
+    if (c == NULL) {
+        atomic_fetch_sub_explicit(&loop->n_conns, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&loop->worker->n_conns, 1, memory_order_relaxed);
+        return;
+    }
+    c->listener = listener;
+    c->peer = *peer;
+    c->io.ready = SL_WRITABLE;
+    if (listener->conf->transport != NULL) {
+        c->transport = listener->conf->transport;
+        if (c->transport->open(c, 1) != 0) {
+            sl_conn_close(&c);
+            return;
+        }
+    }
+    conn_due(c, conf->header_ms);
+    if (hooks_run_conn(c, SL_HOOK_PRE_CONNECTION) == SL_FAIL) {
+        sl_conn_close(&c);
+        return;
+    }
+    if (listener->n_protocols > 1 && listener->conf->transport == NULL)
+        c->on_ready = conn_sniff;
+    else
+        conn_begin(c);
+}

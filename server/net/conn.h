@@ -1,0 +1,87 @@
+/* A connection: a descriptor, the transport that moves its bytes, the protocol that reads
+ * them.  Clients' and servers' are the same object, cut from the loop's slab.
+ *
+ * It stays small: an idle one has no buffer and no pool, and what the built-in protocols
+ * keep per connection lies in `space`, in the same cache lines.  An object lives until the
+ * turn it was closed in is over, so no event of the same batch finds it freed. */
+#ifndef NET_CONN_H
+#define NET_CONN_H
+
+#include "event/loop.h"
+#include "net/buf.h"
+#include "worker.h"
+
+#define CONN_SPACE 152 /* bytes a built-in protocol may keep here */
+#define CONN_MAGIC 0x51c0a7e3u
+
+/* Bytes that wait to be written. */
+struct piece {
+    struct piece *next;
+    struct sl_buf *buf; /* held */
+    const char *at;
+    size_t n;
+};
+
+struct sl_conn {
+    struct io io;
+    unsigned magic;
+    uint8_t is_client;
+    uint8_t has_peer_text;
+    uint8_t n_peer_text;
+    uint8_t is_handed; /* moved to another loop: not counted here any more */
+    struct sl_loop *loop;
+    const struct sl_transport *transport; /* NULL: the plain socket */
+    void *transport_data;
+    void (*on_ready)(struct sl_conn *c, unsigned what); /* the protocol's */
+    void *protocol_data;
+    const struct sl_protocol *protocol;                   /* clients */
+    const struct sl_upstream_protocol *upstream_protocol; /* servers */
+    struct listener *listener;                            /* clients */
+    struct upstream_server *server;                       /* servers */
+    apr_pool_t *pool;
+    struct piece *out, **out_end; /* not yet written */
+    struct sl_timer timer;
+    struct sl_conn *next, **prev;           /* all of the loop */
+    struct sl_conn *idle_next, **idle_prev; /* a server's idle ones */
+    struct sl_sockaddr peer;
+    char peer_text[46];
+    _Alignas(8) char space[CONN_SPACE];
+};
+
+/* Takes the descriptor over and watches it.  NULL (descriptor closed) on failure. */
+struct sl_conn *conn_make(struct sl_loop *loop, int fd, int is_client);
+struct sl_span conn_peer_text(struct sl_conn *c);
+
+/* Writes iov at once as far as it goes and queues the rest: `head` is copied, data held or
+ * copied.  SL_FLOW_ROOM: nothing is queued. */
+enum sl_flow conn_send(struct sl_conn *c, struct sl_span head, struct sl_data data,
+                       struct sl_span tail);
+/* Goes on with what is queued. */
+enum sl_flow conn_flush(struct sl_conn *c);
+
+static inline int
+conn_is_writing(const struct sl_conn *c)
+{
+    return c->out != NULL;
+}
+
+/* No more will be written; the peer sees the end. */
+void conn_shutdown(struct sl_conn *c);
+/* Bytes the transport holds, or the socket may hold: reading is worth a try. */
+static inline int
+conn_may_read(const struct sl_conn *c)
+{
+    return (c->io.ready & SL_READABLE) != 0;
+}
+int conn_can_splice(struct sl_conn *c);
+
+/* The peer closed or reset: 0 no, 1 it will send no more, -1 it is gone. */
+int conn_peer_state(struct sl_conn *c);
+
+static inline void
+conn_due(struct sl_conn *c, int64_t ms)
+{
+    sl_timer_set(c->loop, &c->timer, ms < 0 ? INT64_MAX : c->loop->now_ms + ms);
+}
+
+#endif

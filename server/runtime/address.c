@@ -1,0 +1,49 @@
+/* Addresses as text: see address.h. */
+#include "runtime/address.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+
+struct sl_span
+span_trim(struct sl_span s)
+{
+    while (s.n > 0 && (*s.at == ' ' || *s.at == '\t')) {
+        s.at++;
+        s.n--;
+    }
+    while (s.n > 0 && (s.at[s.n - 1] == ' ' || s.at[s.n - 1] == '\t'))
+        s.n--;
+    return s;
+}
+
+int
+address_parse_host(struct sl_span text, struct sl_sockaddr *addr)
+{
+    char copy[64], *host = copy, *end;
+
+    if (text.n == 0 || text.n >= sizeof copy)
+        return 0;
+    memcpy(copy, text.at, text.n);
+    copy[text.n] = '\0';
+    memset(addr, 0, sizeof *addr);
+    if (*host == '[') {
+        host++;
+        if ((end = strchr(host, ']')) == NULL)
+            return 0;
+        *end++ = '\0';
+    } else if ((end = strchr(host, ':')) != NULL && strchr(end + 1, ':') == NULL)
+        *end++ = '\0';
+    else
+        end = NULL;
+    if (inet_pton(AF_INET, host, &addr->u.in.sin_addr) == 1) {
+        addr->u.in.sin_family = AF_INET;
+        addr->len = sizeof addr->u.in;
+        return 1;
+    }
+    memset(addr, 0, sizeof *addr);
+    if (inet_pton(AF_INET6, host, &addr->u.in6.sin6_addr) != 1)
+        return 0;
+    addr->u.in6.sin6_family = AF_INET6;
+    addr->len = sizeof addr->u.in6;
+    return 1;
+}

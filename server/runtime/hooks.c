@@ -1,0 +1,128 @@
+/* Calling hooks: who runs is known to the crash report, and a hook that holds the loop for
+ * more than 5 ms is named in the log (fatal when SLUICE_HOOK_FATAL is set: tests).
+ *
+ * The measure is the CPU's own tick counter, read once a hook; only a suspicious count is
+ * turned into time, by comparing with the clock since the start. */
+#include "http/request.h"
+#include "runtime/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define HOOK_MAX_NS 5000000
+#define HOOK_SUSPICIOUS_TICKS 2500000 /* 5 ms at 500 MHz: slower than any counter in use */
+
+static uint64_t
+ticks(void)
+{
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+#endif
+}
+
+static uint64_t
+clock_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t start_ticks, start_ns;
+static int is_fatal;
+
+__attribute__((constructor)) static void
+hooks_clock_start(void)
+{
+    start_ticks = ticks();
+    start_ns = clock_ns();
+    is_fatal = getenv("SLUICE_HOOK_FATAL") != NULL;
+}
+
+static void
+hook_was_slow(const struct hook_call *call, uint64_t n_ticks)
+{
+    double ns_per_tick = (double)(clock_ns() - start_ns) / (double)(ticks() - start_ticks + 1);
+    double ns = (double)n_ticks * ns_per_tick;
+
+    if (ns < HOOK_MAX_NS)
+        return;
+    sl_log(SL_WARN, "SL0310", "mod_%s: %s held its thread for %.1f ms (at most 5 ms): move "
+           "what blocks to sl_offload()", call->module->name, call->hook->name, ns / 1e6);
+    if (is_fatal)
+        sl_panic(__FILE__, __LINE__, call->hook->name, "a hook blocked for more than 5 ms");
+}
+
+static void
+hook_enter(const struct hook_call *call)
+{
+    panic_context = call->hook->name;
+}
+
+static uint64_t
+hook_leave(const struct hook_call *call, uint64_t began)
+{
+    uint64_t now = ticks();
+
+    panic_context = NULL;
+    if (now - began > HOOK_SUSPICIOUS_TICKS)
+        hook_was_slow(call, now - began);
+    return now;
+}
+
+enum sl_verdict
+hook_call_req(const struct hook_call *call, struct sl_req *r)
+{
+    uint64_t began = ticks();
+    enum sl_verdict v;
+
+    hook_enter(call);
+    v = call->fn.on_req(r, call->conf);
+    hook_leave(call, began);
+    return v;
+}
+
+enum sl_verdict
+hooks_run_conn(struct sl_conn *c, enum sl_hook_point point)
+{
+    const struct hook_list *list = &c->listener->scope->lists[point];
+    enum sl_verdict v = SL_NEXT;
+    uint64_t began;
+    unsigned i;
+
+    if (list->n == 0)
+        return SL_NEXT;
+    began = ticks();
+    for (i = 0; i < list->n && v == SL_NEXT; i++) {
+        hook_enter(&list->at[i]);
+        v = list->at[i].fn.on_conn(c, list->at[i].conf);
+        began = hook_leave(&list->at[i], began);
+    }
+    return v;
+}
+
+enum sl_verdict
+hooks_run_attempt(const struct sl_scope *scope, enum sl_hook_point point, struct sl_attempt *a)
+{
+    const struct hook_list *list = &scope->lists[point];
+    enum sl_verdict v = SL_NEXT;
+    uint64_t began;
+    unsigned i;
+
+    if (list->n == 0)
+        return SL_NEXT;
+    began = ticks();
+    for (i = 0; i < list->n && v == SL_NEXT; i++) {
+        hook_enter(&list->at[i]);
+        v = list->at[i].fn.on_attempt(a, list->at[i].conf);
+        began = hook_leave(&list->at[i], began);
+    }
+    return v;
+}

@@ -1,0 +1,33 @@
+/* Spans: the two operations that are no one-liners. */
+#include "sluice/base.h"
+
+#include <apr_strings.h>
+
+char *
+sl_span_dup(apr_pool_t *pool, struct sl_span s)
+{
+    return apr_pstrmemdup(pool, s.at != NULL ? s.at : "", s.n);
+}
+
+static int
+is_letter(unsigned char c)
+{
+    return (unsigned char)((c | 0x20) - 'a') < 26;
+}
+
+int
+sl_span_eqi(struct sl_span a, struct sl_span b)
+{
+    size_t i;
+
+    if (a.n != b.n)
+        return 0;
+    for (i = 0; i < a.n; i++) {
+        unsigned char c = (unsigned char)a.at[i];
+        unsigned char differs = c ^ (unsigned char)b.at[i];
+
+        if (differs != 0 && (differs != 0x20 || !is_letter(c)))
+            return 0;
+    }
+    return 1;
+}

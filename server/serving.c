@@ -1,0 +1,59 @@
+/* The serving layers put together: what is built in, what a thread needs, how a loop's
+ * connections are drained and closed. */
+#include "http/http1.h"
+#include "http/request.h"
+#include "upstream/exchange.h"
+
+#include "sluice/provider.h"
+
+#include <stdlib.h>
+
+void
+serving_register(void)
+{
+    sl_provider_register("protocol", http1_protocol.name, &http1_protocol);
+}
+
+void
+serving_thread_init(struct sl_loop *loop)
+{
+    loop->exchanges.size = (sizeof(struct sl_exchange) + 15) & ~(size_t)15;
+    loop->parsed = malloc(FIELDS_MAX * sizeof *loop->parsed);
+    SL_ASSERT(loop->parsed != NULL);
+    req_tokens_init(loop);
+}
+
+void
+conn_drain_all(struct sl_loop *loop)
+{
+    struct sl_conn *c, *next;
+
+    for (c = loop->clients; c != NULL; c = next) {
+        next = c->next;
+        if (c->protocol != NULL)
+            c->protocol->drain(c);
+        else
+            sl_conn_close(&c);
+    }
+}
+
+void
+conn_close_all(struct sl_loop *loop)
+{
+    struct sl_conn *c;
+
+    while ((c = loop->clients) != NULL)
+        sl_conn_close(&c);
+    while ((c = loop->upstreams) != NULL)
+        sl_conn_close(&c);
+}
+
+void
+conn_thread_exit(struct sl_loop *loop)
+{
+    conn_close_all(loop);
+    req_tokens_close(loop);
+    free(loop->parsed);
+    if (loop->buckets != NULL)
+        apr_bucket_alloc_destroy(loop->buckets);
+}

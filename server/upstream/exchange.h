@@ -1,0 +1,108 @@
+/* An exchange: one request to a pool, until one response.
+ *
+ * It makes attempts, one at a time, each at one server over one connection; the attempt is
+ * what hooks, pool owners and protocols see.  It never keeps pointers into the request's
+ * memory past the request: what an attempt sends is written out of a view made for it.
+ *
+ *   pick -> connect -> send -> first -> relay -> over
+ *     ^_________________________|   another attempt: before the first byte of a response
+ *
+ * The request side asks (body, want, cancel), the protocol of the connection tells (head,
+ * data, end, fail).  Calls that may free the exchange are the last a caller makes. */
+#ifndef UPSTREAM_EXCHANGE_H
+#define UPSTREAM_EXCHANGE_H
+
+#include "http/request.h"
+#include "upstream/pool.h"
+
+#define EXCHANGE_MAGIC 0x77ac24e1u
+#define VIEW_FIELDS 24 /* of a request head that need no pool */
+
+enum ex_state { EX_PICK, EX_CONNECT, EX_SEND, EX_FIRST, EX_RELAY, EX_OVER };
+
+struct sl_attempt {
+    struct sl_conn *conn;
+    struct upstream_server *server;
+    const struct upstream_address *address;
+    unsigned number;
+    int status;
+    void *protocol_data;
+    struct sl_fields head;      /* the view: as it will be sent */
+    struct sl_fields *response; /* the request's, or the exchange's own */
+    int64_t began_us;
+    struct sl_span method, path;
+    uint8_t is_reused; /* the connection had served before */
+    uint8_t is_replay; /* of a request that found its connection dead */
+    uint8_t has_sent;  /* a byte of the request may have reached the server */
+    uint8_t has_response; /* a byte of the response arrived */
+};
+
+/* A part of the request body kept for another attempt. */
+struct held {
+    struct held *next;
+    struct sl_buf *buf;
+    const char *at;
+    size_t n;
+};
+
+struct sl_exchange {
+    struct sl_attempt a; /* first: an attempt is its exchange */
+    unsigned magic;
+    uint8_t state; /* enum ex_state */
+    uint8_t body_ended;
+    uint8_t holds_body; /* all of the body so far is held */
+    uint8_t waits;      /* the receiver of the response has no room */
+    uint8_t head_given; /* to the request */
+    uint8_t wants_upgrade;
+    struct sl_loop *loop;
+    struct sl_req *r; /* NULL: no client */
+    struct sl_pool *pool;
+    const struct sl_target *target;
+    const struct sl_proxy_conf *conf;
+    struct sl_scope *scope;
+    int64_t deadline_ms;
+    uint64_t tried; /* bit per server index below 64 */
+    struct held *held, **held_end;
+    size_t n_held;
+    const struct sl_cause *retry_cause;
+    struct sl_field view[VIEW_FIELDS];
+};
+
+static inline struct sl_exchange *
+exchange_of(struct sl_attempt *a)
+{
+    return (struct sl_exchange *)(void *)a;
+}
+
+/* From the request. */
+enum sl_flow exchange_body(struct sl_exchange *ex, struct sl_data data, int ends);
+void exchange_trailers(struct sl_exchange *ex, struct sl_fields *fields);
+void exchange_want(struct sl_exchange *ex);
+void exchange_cancel(struct sl_exchange *ex);
+
+/* From the built-in protocol, beside the public sl_attempt_*(): the head with the promise
+ * that data or a flush follows in this turn; data with the end known. */
+enum sl_flow attempt_head(struct sl_attempt *a, int status, int64_t body);
+enum sl_flow attempt_data(struct sl_attempt *a, struct sl_data data, int ends);
+void attempt_late(struct sl_attempt *a);
+/* The receiver has no room: the server's time stands still. */
+void attempt_waits(struct sl_attempt *a);
+void attempt_client_gone(struct sl_attempt *a);
+/* Bytes of the response arrived: the idle time begins anew. */
+static inline void
+attempt_lives(struct sl_attempt *a, struct sl_conn *c)
+{
+    const struct sl_exchange *ex = exchange_of(a);
+    int64_t due = c->loop->now_ms + ex->conf->idle_ms;
+
+    if (ex->conf->idle_ms >= 0 && ex->state == EX_RELAY)
+        sl_timer_set(c->loop, &c->timer, due < ex->deadline_ms ? due : ex->deadline_ms);
+}
+
+/* idle.c: connections that wait for their next request, per server and thread. */
+struct sl_conn *idle_take(struct upstream_server *s, struct sl_loop *loop);
+/* 1: kept; 0: the list is full, close it. */
+int idle_put(struct sl_conn *c);
+void idle_remove(struct sl_conn *c);
+
+#endif

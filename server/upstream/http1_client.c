@@ -1,0 +1,572 @@
+/* HTTP/1 towards servers.
+ *
+ *   idle -> head -> body -> (idle or closed)
+ *            ^__|  1xx
+ *
+ * Bytes are read into a small buffer first: most responses fit one.  A body of known
+ * length goes from socket to socket through a pipe when neither side needs to see it
+ * (splice.c).  When the receiver has no room nothing is read: the socket's window does the
+ * rest.
+ *
+ * A call into the attempt may end it and with it this connection's work: after each, h->a
+ * tells whether to go on. */
+#include "http/chunked.h"
+#include "http/http1.h"
+#include "upstream/exchange.h"
+#include "upstream/splice.h"
+
+#define TURN_BYTES 65536
+
+enum h1c_state { H1C_IDLE, H1C_HEAD, H1C_BODY };
+
+struct h1c {
+    struct sl_buf *in;
+    struct sl_attempt *a; /* NULL: idle */
+    uint64_t left;        /* of the response body */
+    struct chunked chunked;
+    struct splice splice;
+    uint8_t state;
+    uint8_t framing;
+    uint8_t persists;
+    uint8_t in_trailers;
+    uint8_t is_full;     /* the receiver has no room */
+    uint8_t out_chunked; /* of the request body */
+};
+
+_Static_assert(sizeof(struct h1c) <= CONN_SPACE, "the state of HTTP/1 lies in the connection");
+
+static inline struct h1c *
+h1c_of(struct sl_conn *c)
+{
+    return (struct h1c *)(void *)c->space;
+}
+
+static void h1c_read(struct sl_conn *c);
+
+/* ---- the request ---- */
+
+static void
+h1c_put_head(struct writer *w, struct sl_attempt *a, int is_chunked, int is_upgrade)
+{
+    put_span(w, a->method);
+    PUT(w, " ");
+    put_span(w, a->path);
+    PUT(w, " HTTP/1.1\r\n");
+    put_fields(w, &a->head);
+    if (is_chunked)
+        PUT(w, "Transfer-Encoding: chunked\r\n");
+    if (is_upgrade)
+        PUT(w, "Connection: upgrade\r\n");
+    PUT(w, "\r\n");
+}
+
+static enum sl_flow
+h1c_sent(struct sl_conn *c, enum sl_flow flow)
+{
+    struct h1c *h = h1c_of(c);
+
+    if (h->a != NULL)
+        h->a->has_sent = 1;
+    return flow;
+}
+
+static enum sl_flow
+h1c_start(struct sl_attempt *a, struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+    struct writer w = {c->loop->scratch, c->loop->scratch + LOOP_SCRATCH, 0};
+    int is_upgrade = exchange_of(a)->wants_upgrade;
+
+    h->a = a;
+    h->state = H1C_HEAD;
+    h->is_full = h->in_trailers = 0;
+    h->out_chunked = sl_attempt_body_length(a) < 0;
+    h1c_put_head(&w, a, h->out_chunked, is_upgrade);
+    if (w.is_full) {
+        sl_req_log(sl_attempt_req(a), SL_ERROR, "SL0520", "the request head does not fit %d bytes",
+                   LOOP_SCRATCH);
+        return SL_FLOW_GONE;
+    }
+    return h1c_sent(c, conn_send(c,
+                                 (struct sl_span){c->loop->scratch,
+                                                  (size_t)(w.at - c->loop->scratch)},
+                                 (struct sl_data){NULL, 0, NULL}, SL_SPAN("")));
+}
+
+static enum sl_flow
+h1c_body(struct sl_attempt *a, struct sl_data data, int ends)
+{
+    struct sl_conn *c = a->conn;
+    struct h1c *h = h1c_of(c);
+    char line[24];
+    struct sl_span size = {line, 0}, tail = {"", 0};
+
+    if (h->out_chunked) {
+        if (data.n > 0) {
+            size.n = chunked_size_line(line, data.n);
+            tail = ends ? SL_SPAN("\r\n0\r\n\r\n") : SL_SPAN("\r\n");
+        } else if (ends)
+            tail = SL_SPAN("0\r\n\r\n");
+    }
+    if (a->status == 101 && ends) {
+        conn_shutdown(c);
+        return SL_FLOW_ROOM;
+    }
+    return h1c_sent(c, conn_send(c, size, data, tail));
+}
+
+static enum sl_flow
+h1c_trailers(struct sl_attempt *a, struct sl_fields *fields)
+{
+    struct sl_conn *c = a->conn;
+    struct writer w = {c->loop->scratch, c->loop->scratch + LOOP_SCRATCH, 0};
+
+    if (!h1c_of(c)->out_chunked)
+        return SL_FLOW_ROOM;
+    PUT(&w, "0\r\n");
+    put_trailers(&w, fields);
+    PUT(&w, "\r\n");
+    if (w.is_full)
+        return SL_FLOW_GONE;
+    return h1c_sent(c, conn_send(c,
+                                 (struct sl_span){c->loop->scratch,
+                                                  (size_t)(w.at - c->loop->scratch)},
+                                 (struct sl_data){NULL, 0, NULL}, SL_SPAN("")));
+}
+
+/* ---- the response head ---- */
+
+static void
+h1c_fail(struct sl_conn *c, const struct sl_cause *cause)
+{
+    struct sl_attempt *a = h1c_of(c)->a;
+
+    sl_attempt_fail(a, cause);
+}
+
+static void
+h1c_interim(struct sl_conn *c, const struct response_head *head)
+{
+    struct h1c *h = h1c_of(c);
+    struct sl_fields fields = {c->loop->parsed, head->n_fields, head->n_fields, head->ids,
+                               NULL};
+
+    h->in->begin += (unsigned)head->size;
+    if (head->status != 100 || exchange_of(h->a)->r == NULL ||
+        fields_may_have(&exchange_of(h->a)->r->head, SL_F_EXPECT))
+        sl_attempt_interim(h->a, head->status, &fields);
+}
+
+/* The fields go to the request, which keeps the buffer they lie in. */
+static void
+h1c_take_fields(struct sl_conn *c, const struct response_head *head)
+{
+    struct h1c *h = h1c_of(c);
+    struct sl_req *r = exchange_of(h->a)->r;
+
+    fields_take(h->a->response, r->pool, c->loop->parsed, head->n_fields, head->ids);
+    if (r->response_buf != NULL)
+        sl_buf_drop(&r->response_buf);
+    r->response_buf = h->in;
+    sl_buf_hold(h->in);
+    r->reason = head->reason;
+}
+
+/* 1: go on with the body; 0: the attempt is over or waits. */
+static int
+h1c_final(struct sl_conn *c, const struct response_head *head)
+{
+    struct h1c *h = h1c_of(c);
+    struct sl_attempt *a = h->a;
+    enum framing framing = FRAMING_NONE;
+    const struct sl_cause *why = NULL;
+    int64_t length;
+
+    if (framing_of_response(head, c->loop->parsed, a->method, &framing, &h->left, &why) !=
+        PARSE_OK) {
+        h1c_fail(c, why);
+        return 0;
+    }
+    if (head->status == 101)
+        framing = FRAMING_CLOSE;
+    h->framing = (uint8_t)framing;
+    memset(&h->chunked, 0, sizeof h->chunked);
+    h->persists = framing != FRAMING_CLOSE &&
+                  connection_persists(head->version, c->loop->parsed, head->n_fields, head->ids);
+    h1c_take_fields(c, head);
+    h->in->begin += (unsigned)head->size;
+    h->state = H1C_BODY;
+    length = framing == FRAMING_NONE ? 0 : framing == FRAMING_LENGTH ? (int64_t)h->left : -1;
+    if (attempt_head(a, head->status, length) == SL_FLOW_FULL)
+        h->is_full = h->a == a;
+    return h->a == a;
+}
+
+/* 1: a final head was taken; 0: more is needed, or the attempt is over. */
+static int
+h1c_parse(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+    struct head_limits limits = {BUF_LARGE - 4096, BUF_LARGE - 4096, FIELDS_MAX};
+
+    while (h->a != NULL && buf_used(h->in) > 0) {
+        struct sl_attempt *a = h->a;
+        struct response_head head = {.status = 0};
+
+        switch (head_parse_response(h->in->bytes + h->in->begin, buf_used(h->in), &limits, &head,
+                                    c->loop->parsed)) {
+        case PARSE_MORE:
+            return 0;
+        case PARSE_BAD:
+            h1c_fail(c, head.why);
+            return 0;
+        case PARSE_OK:
+            break;
+        }
+        if (head.status >= 200 || head.status == 101)
+            return h1c_final(c, &head);
+        h1c_interim(c, &head);
+        if (h->a != a)
+            return 0;
+    }
+    return 0;
+}
+
+/* ---- the response body ---- */
+
+/* The end: bytes behind it are nobody's, and mean the server cannot be trusted with more. */
+static void
+h1c_end(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+    struct sl_attempt *a = h->a;
+    int reusable = h->persists && (h->in == NULL || buf_used(h->in) == 0) &&
+                   (c->io.ready & SL_HANGUP) == 0;
+
+    if (h->in != NULL)
+        sl_buf_drop(&h->in);
+    h->a = NULL;
+    h->state = H1C_IDLE;
+    sl_attempt_end(a, reusable);
+}
+
+/* 1: may go on. */
+static int
+h1c_given(struct sl_conn *c, struct sl_attempt *a, enum sl_flow flow)
+{
+    struct h1c *h = h1c_of(c);
+
+    if (h->a != a || flow == SL_FLOW_GONE)
+        return 0;
+    if (flow == SL_FLOW_FULL)
+        h->is_full = 1;
+    return flow == SL_FLOW_ROOM;
+}
+
+static int
+h1c_trailer_section(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+    struct head_limits limits = {BUF_LARGE - 4096, BUF_LARGE - 4096, FIELDS_MAX};
+    struct sl_fields trailers = {.at = c->loop->parsed, .ids = ~(uint64_t)0};
+    size_t size = 0;
+    unsigned n = 0;
+
+    switch (head_parse_trailers(h->in->bytes + h->in->begin, buf_used(h->in), &limits, &size, &n,
+                                c->loop->parsed)) {
+    case PARSE_MORE:
+        return 1;
+    case PARSE_BAD:
+        h1c_fail(c, &sl_cause_bad_response_chunk);
+        return 0;
+    case PARSE_OK:
+        break;
+    }
+    h->in->begin += (unsigned)size;
+    trailers.n = trailers.room = n;
+    if (n > 0)
+        sl_attempt_trailers(h->a, &trailers);
+    h1c_end(c);
+    return 0;
+}
+
+/* Each gives what is buffered: 1 when more must be read. */
+static int
+h1c_chunked(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+    struct sl_attempt *a = h->a;
+
+    while (!h->in_trailers && buf_used(h->in) > 0) {
+        struct sl_span data = {NULL, 0};
+        size_t used = 0;
+        enum chunked_step step = chunked_next(&h->chunked, h->in->bytes + h->in->begin,
+                                              buf_used(h->in), &used, &data);
+
+        h->in->begin += (unsigned)used;
+        if (step == CHUNKED_BAD) {
+            h1c_fail(c, &sl_cause_bad_response_chunk);
+            return 0;
+        }
+        if (step == CHUNKED_TRAILERS)
+            h->in_trailers = 1;
+        if (step == CHUNKED_DATA &&
+            !h1c_given(c, a, attempt_data(a, (struct sl_data){data.at, data.n, h->in}, 0)))
+            return 0;
+    }
+    return h->in_trailers && h->in != NULL ? h1c_trailer_section(c) : 1;
+}
+
+static int
+h1c_plain(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+    struct sl_attempt *a = h->a;
+    size_t n = h->in != NULL ? buf_used(h->in) : 0;
+    const char *at = n > 0 ? h->in->bytes + h->in->begin : NULL;
+    int ends;
+
+    if (h->framing != FRAMING_CLOSE && n > h->left)
+        n = (size_t)h->left;
+    if (h->framing != FRAMING_CLOSE)
+        h->left -= n;
+    ends = h->framing != FRAMING_CLOSE && h->left == 0;
+    if (n > 0) {
+        enum sl_flow flow;
+
+        h->in->begin += (unsigned)n;
+        flow = attempt_data(a, (struct sl_data){at, n, h->in}, ends);
+        if (h->a != a || flow == SL_FLOW_GONE)
+            return 0;
+        if (!ends && !h1c_given(c, a, flow))
+            return 0;
+    }
+    if (!ends)
+        return 1;
+    h1c_end(c);
+    return 0;
+}
+
+/* Hands out what is buffered: 1 when the socket should be read. */
+static int
+h1c_give(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+
+    if (h->is_full)
+        return 0;
+    return h->framing == FRAMING_CHUNKED ? h->in == NULL || h1c_chunked(c) : h1c_plain(c);
+}
+
+/* ---- reading ---- */
+
+static void
+h1c_room(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+    struct sl_buf *old = h->in;
+    unsigned size = h->state == H1C_BODY && (h->framing != FRAMING_LENGTH || h->left > BUF_SMALL)
+                        ? BUF_LARGE : BUF_SMALL;
+
+    if (old != NULL && buf_used(old) == 0 && (old->n_refs > 1 || buf_room(old) < 512)) {
+        sl_buf_drop(&h->in);
+        old = NULL;
+    }
+    if (old == NULL) {
+        h->in = buf_take(c->loop, size);
+        return;
+    }
+    if (buf_used(old) == 0)
+        old->begin = old->end = 0;
+    if (buf_room(old) > 0)
+        return;
+    h->in = buf_take(c->loop, BUF_LARGE);
+    memcpy(h->in->bytes, old->bytes + old->begin, buf_used(old));
+    h->in->end = (unsigned)buf_used(old);
+    sl_buf_drop(&old);
+}
+
+static void
+h1c_at_end(struct sl_conn *c, ssize_t k)
+{
+    struct h1c *h = h1c_of(c);
+
+    if (h->state == H1C_HEAD) {
+        h1c_fail(c, h->a->has_response ? &sl_cause_truncated : &sl_cause_no_response);
+        return;
+    }
+    if (h->framing == FRAMING_CLOSE && k == SL_IO_EOF)
+        h1c_end(c);
+    else
+        h1c_fail(c, &sl_cause_truncated);
+}
+
+/* Whether the rest of this body may pass unseen. */
+static int
+h1c_may_splice(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+
+    return h->state == H1C_BODY && h->framing == FRAMING_LENGTH && h->left >= SPLICE_MIN &&
+           (h->in == NULL || buf_used(h->in) == 0) && conn_can_splice(c) &&
+           splice_may(exchange_of(h->a)->r);
+}
+
+/* 1: go on by reading; 0: the turn is over. */
+static int
+h1c_splice(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+    struct sl_attempt *a = h->a;
+
+    attempt_lives(a, c);
+    switch (splice_run(&h->splice, c, exchange_of(a)->r, &h->left)) {
+    case SPLICE_EMPTY:
+        return 0;
+    case SPLICE_TURN:
+        loop_queue(c->loop, &c->io);
+        return 0;
+    case SPLICE_FULL:
+        h->is_full = 1;
+        attempt_waits(a);
+        return 0;
+    case SPLICE_DONE:
+        h1c_end(c);
+        return 0;
+    case SPLICE_CUT:
+        h1c_fail(c, &sl_cause_truncated);
+        return 0;
+    case SPLICE_GONE:
+        attempt_client_gone(a);
+        return 0;
+    case SPLICE_NOT:
+        return 1;
+    }
+    return 1;
+}
+
+static void
+h1c_wait(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+
+    if (h->in != NULL && buf_used(h->in) == 0)
+        sl_buf_drop(&h->in);
+    if (h->state == H1C_BODY && h->a != NULL && !h->is_full)
+        attempt_data(h->a, (struct sl_data){NULL, 0, NULL}, 0);
+}
+
+static void
+h1c_read(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+    size_t turn = 0;
+
+    while (h->a != NULL) {
+        ssize_t k;
+
+        if (h->state == H1C_BODY && !h1c_give(c))
+            return;
+        if (turn >= TURN_BYTES) {
+            loop_queue(c->loop, &c->io);
+            return;
+        }
+        if ((h->splice.n_in_pipe > 0 || h1c_may_splice(c)) && !h1c_splice(c))
+            return;
+        if (!conn_may_read(c) && c->transport == NULL) {
+            h1c_wait(c);
+            return;
+        }
+        h1c_room(c);
+        k = sl_conn_read(c, h->in->bytes + h->in->end, buf_room(h->in));
+        if (k == SL_IO_AGAIN) {
+            h1c_wait(c);
+            return;
+        }
+        if (k <= 0) {
+            h1c_at_end(c, k);
+            return;
+        }
+        h->in->end += (unsigned)k;
+        turn += (size_t)k;
+        if (h->state == H1C_BODY)
+            attempt_lives(h->a, c);
+        h->a->has_response = 1;
+        if (h->state == H1C_HEAD && !h1c_parse(c) && h->a == NULL)
+            return;
+    }
+}
+
+static void
+h1c_want(struct sl_attempt *a)
+{
+    struct sl_conn *c = a->conn;
+    struct h1c *h = h1c_of(c);
+
+    if (!h->is_full)
+        return;
+    h->is_full = 0;
+    h1c_read(c);
+}
+
+/* ---- events ---- */
+
+static void
+h1c_ready(struct sl_conn *c, unsigned what)
+{
+    struct h1c *h = h1c_of(c);
+
+    if (h->a == NULL) { /* idle: its time is over, or the server has ended it */
+        if (what & (SL_TIMEOUT | SL_READABLE | SL_HANGUP))
+            sl_conn_close(&c);
+        return;
+    }
+    if (what & SL_TIMEOUT) {
+        attempt_late(h->a);
+        return;
+    }
+    if (conn_is_writing(c) && (c->io.ready & SL_WRITABLE) && conn_flush(c) == SL_FLOW_ROOM) {
+        sl_attempt_writable(h->a);
+        if (h->a == NULL)
+            return;
+    }
+    if (!h->is_full)
+        h1c_read(c);
+}
+
+static void
+h1c_open(struct sl_conn *c)
+{
+    memset(c->space, 0, sizeof(struct h1c));
+}
+
+static void
+h1c_closed(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+
+    h->a = NULL;
+    if (h->in != NULL)
+        sl_buf_drop(&h->in);
+    splice_end(&h->splice, c->loop);
+    if (c->idle_prev != NULL)
+        idle_remove(c);
+}
+
+static void
+h1c_cancel(struct sl_attempt *a)
+{
+    sl_conn_close(&a->conn);
+}
+
+const struct sl_upstream_protocol http1_upstream = {
+    .name = "http",
+    .open = h1c_open,
+    .ready = h1c_ready,
+    .closed = h1c_closed,
+    .start = h1c_start,
+    .body = h1c_body,
+    .trailers = h1c_trailers,
+    .want = h1c_want,
+    .cancel = h1c_cancel,
+};

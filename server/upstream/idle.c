@@ -1,0 +1,51 @@
+/* Idle connections to servers: kept per server and thread, last in, first out, so that the
+ * few in use stay warm and the rest time out.
+ *
+ * An idle connection is in exactly one list.  Nothing here reads: one that becomes readable
+ * has ended or misbehaves, and its protocol closes it. */
+#include "upstream/exchange.h"
+
+static struct idle_list *
+idle_list_of(struct sl_conn *c)
+{
+    return &c->server->idle[c->loop->index];
+}
+
+struct sl_conn *
+idle_take(struct upstream_server *s, struct sl_loop *loop)
+{
+    struct sl_conn *c = s->idle[loop->index].first;
+
+    if (c != NULL)
+        idle_remove(c);
+    return c;
+}
+
+void
+idle_remove(struct sl_conn *c)
+{
+    *c->idle_prev = c->idle_next;
+    if (c->idle_next != NULL)
+        c->idle_next->idle_prev = c->idle_prev;
+    c->idle_prev = NULL;
+    c->idle_next = NULL;
+    idle_list_of(c)->n--;
+}
+
+int
+idle_put(struct sl_conn *c)
+{
+    struct idle_list *list = idle_list_of(c);
+    const struct sl_pool *pool = c->server->pub.pool;
+
+    if ((int64_t)list->n >= pool->keepalive || c->loop->is_stopping)
+        return 0;
+    c->idle_next = list->first;
+    c->idle_prev = &list->first;
+    if (c->idle_next != NULL)
+        c->idle_next->idle_prev = &c->idle_next;
+    list->first = c;
+    list->n++;
+    conn_due(c, pool->keepalive_idle_ms);
+    return 1;
+}

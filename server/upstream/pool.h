@@ -1,0 +1,116 @@
+/* What the core keeps of pools and servers behind the public structs: addresses, idle
+ * connections per thread, and the list of all pools.
+ *
+ * Pools and servers are made while the configuration is read and live as long as it does.
+ * A server's addresses are an immutable set that any thread may read; a look-up replaces
+ * the whole set, and the old one lives on for ten minutes, longer than any turn of a loop.
+ * Its idle connections are one list a thread, touched by that thread alone. */
+#ifndef UPSTREAM_POOL_H
+#define UPSTREAM_POOL_H
+
+#include "sluice/upstream.h"
+
+#include <stdatomic.h>
+#include <sys/un.h>
+
+#define POOL_CACHE_LINE 64
+#define ADDRESS_HOST_MAX 254 /* RFC 1035, 2.3.4; and a NUL */
+#define ADDRESS_TEXT_MAX 128 /* "[v6%scope]:port" or "unix:" and a path */
+
+struct upstream_address {
+    int family; /* AF_INET, AF_INET6: addr; AF_UNIX: un */
+    union {
+        struct sl_sockaddr addr;
+        struct sockaddr_un un;
+    };
+};
+
+struct address_set {
+    struct address_set *next; /* of the retired ones */
+    int64_t retired_at;       /* ms, monotonic */
+    unsigned n;               /* 1 or more */
+    struct upstream_address at[];
+};
+
+/* Idle connections of one server on one thread, linked by sl_conn.idle_next and idle_prev.
+ * The exchange code keeps both members right. */
+struct idle_list {
+    _Alignas(POOL_CACHE_LINE) struct sl_conn *first; /* the one used last */
+    unsigned n;
+};
+
+struct upstream_server {
+    struct sl_server pub; /* first: a struct sl_server * is one of these */
+    _Atomic(struct address_set *) addresses; /* NULL: not resolved yet */
+    atomic_uint first;                       /* the address that worked last */
+    struct idle_list *idle;                  /* by loop index; NULL before pools_threads_init() */
+    const char *host;                        /* a name to look up; NULL: a fixed address */
+    int port;
+    struct lookup *lookup; /* resolve.c's; NULL: a fixed address */
+};
+
+struct upstream_pool {
+    struct sl_pool pool; /* first */
+    struct upstream_pool *next; /* of all pools */
+    unsigned n_room;
+    const char *direct_key; /* ProxyPass http://HOST: shared by all targets of this key */
+};
+
+static inline struct upstream_server *
+upstream_server(struct sl_server *server)
+{
+    return (struct upstream_server *)server;
+}
+
+static inline struct idle_list *
+server_idle(struct upstream_server *s, unsigned loop_index)
+{
+    return &s->idle[loop_index];
+}
+
+/* The address for the exchange's try-th connection to this server, beginning with 0: goes
+ * round all of them.  NULL: the name has no address yet.  Any thread. */
+const struct upstream_address *server_address(struct upstream_server *s, unsigned try);
+unsigned server_n_addresses(struct upstream_server *s);
+/* No connection came about: others begin with the next address. */
+void server_address_failed(struct upstream_server *s, const struct upstream_address *a);
+
+/* "10.0.0.7:80", "[::1]:80" or "unix:/path" into `to`, ADDRESS_TEXT_MAX bytes. */
+const char *address_text(const struct upstream_address *a, char *to);
+
+/* An address as written, taken apart; pure but for interface names in "fe80::1%eth0". */
+struct address_parts {
+    int is_name;                     /* host is to be looked up; address is not set */
+    int port;                        /* 0 for Unix sockets */
+    char host[ADDRESS_HOST_MAX];     /* lower case; empty for Unix sockets */
+    struct upstream_address address;
+};
+/* default_port 0: the text must name one.  NULL or a phrase. */
+const char *address_parse(const char *text, int default_port, struct address_parts *parts);
+
+/* The list of all pools; NULL at its end. */
+struct upstream_pool *pools_first(void);
+
+/* A pool of one server, shared by all who ask with the same scheme and address.  NULL and
+ * a phrase in *err. */
+struct sl_pool *pool_direct(apr_pool_t *pool, const struct sl_scheme *scheme,
+                            const char *address, const char **err);
+
+/* Once the number of threads is known and before requests run: makes the idle lists. */
+void pools_threads_init(apr_pool_t *pool, unsigned n_threads);
+
+/* Looks every name up and waits for the answers, but not longer than timeout_ms; what comes
+ * later still counts.  Before the loops run. */
+void pools_resolve_now(int timeout_ms);
+/* Keeps the addresses of names fresh from now on: every 30 s, and 2 s after a failure; what
+ * was found last stays in use.  Any thread; the work is the loop's. */
+void pools_resolve_start(struct sl_loop *loop);
+
+/* Between pool.c and resolve.c.  The lock guards names and the list of pools against
+ * look-ups that come back late. */
+void pools_lock(void);
+void pools_unlock(void);
+void server_watch_name(apr_pool_t *pool, struct upstream_server *s);
+void server_forget_name(struct upstream_server *s); /* under the lock */
+
+#endif

@@ -1,0 +1,573 @@
+/* From text to addresses: numeric ones at once, names by getaddrinfo where it may block.
+ *
+ * A look-up runs on an offload thread, or before the loops run on a thread of its own, and
+ * publishes what it found: readers see the old set or the new one.  All bookkeeping around
+ * that is under one lock, which no request ever takes.  A set that was replaced is freed
+ * ten minutes later, so a reader needs no more than to be done with it by then.
+ *
+ * getaddrinfo may hang longer than we wait.  A look-up that comes back late finds its
+ * server again by walking the pools under the lock; if the configuration is gone, it finds
+ * nothing and its answer is dropped. */
+
+#include "upstream/pool.h"
+
+#include "sluice/log.h"
+#include "sluice/loop.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define RESOLVE_AGAIN_MS 30000
+#define RESOLVE_RETRY_MS 2000
+#define RESOLVE_THREADS 16    /* at the start, when nothing has an address yet */
+#define RETIRED_KEEP_MS 600000
+#define ADDRESSES_MAX 64      /* more of one name are not used */
+
+/* A server whose host is a name. */
+struct lookup {
+    struct sl_offload job; /* first */
+    struct sl_timer timer; /* on the loop of pools_resolve_start() */
+    struct upstream_server *server;
+    struct address_set *retired; /* newest first */
+    int has_failed;              /* the last time; a warning was written */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Ports: digits only, so no sign, space or hexadecimal slips through. */
+static const char *
+port_parse(const char *text, int *port)
+{
+    size_t n = strspn(text, "0123456789");
+
+    if (n == 0 || n > 5 || text[n] != '\0' || atoi(text) < 1 || atoi(text) > 65535)
+        return "expected a port between 1 and 65535 behind the colon";
+    *port = atoi(text);
+    return NULL;
+}
+
+static const char *
+unix_parse(const char *path, struct address_parts *parts)
+{
+    struct upstream_address *a = &parts->address;
+    size_t n = strlen(path);
+
+    if (path[0] != '/' || n == 1)
+        return "expected an absolute path behind unix:";
+    if (n >= sizeof(a->un.sun_path))
+        return "the path of a Unix socket may have at most 107 bytes";
+    a->family = AF_UNIX;
+    a->un.sun_family = AF_UNIX;
+    memcpy(a->un.sun_path, path, n + 1);
+    parts->port = 0;
+    return NULL;
+}
+
+/* AF_INET and AF_INET6 only. */
+static void
+address_fill(struct upstream_address *a, const struct addrinfo *ai, int port)
+{
+    a->family = ai->ai_family;
+    memcpy(&a->addr.u, ai->ai_addr, ai->ai_addrlen);
+    a->addr.len = ai->ai_addrlen;
+    if (ai->ai_family == AF_INET)
+        a->addr.u.in.sin_port = htons((uint16_t)port);
+    else
+        a->addr.u.in6.sin6_port = htons((uint16_t)port);
+}
+
+/* AI_NUMERICHOST never asks a resolver; unlike inet_pton it knows "fe80::1%eth0". */
+static int
+numeric_parse(const char *host, int family, int port, struct upstream_address *a)
+{
+    struct addrinfo hints = {.ai_family = family, .ai_flags = AI_NUMERICHOST,
+                             .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found;
+
+    if (getaddrinfo(host, NULL, &hints, &found) != 0)
+        return -1;
+    address_fill(a, found, port);
+    freeaddrinfo(found);
+    return 0;
+}
+
+static const char *
+v4_parse(struct address_parts *parts)
+{
+    struct in_addr in;
+
+    if (inet_pton(AF_INET, parts->host, &in) != 1) /* getaddrinfo would take 127.1 as well */
+        return "expected four numbers of 0 to 255 in an IPv4 address";
+    if (numeric_parse(parts->host, AF_INET, parts->port, &parts->address) < 0)
+        return "the IPv4 address does not parse";
+    return NULL;
+}
+
+static const char *
+v6_parse(struct address_parts *parts)
+{
+    if (numeric_parse(parts->host, AF_INET6, parts->port, &parts->address) < 0)
+        return "expected an IPv6 address between the brackets";
+    return NULL;
+}
+
+static int
+is_host_char(unsigned char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+}
+
+static const char *
+name_parse(struct address_parts *parts)
+{
+    const char *c;
+
+    if (parts->host[strspn(parts->host, "0123456789.")] == '\0')
+        return v4_parse(parts);
+    for (c = parts->host; *c != '\0'; c++)
+        if (!is_host_char((unsigned char)*c))
+            return "expected a host name of letters, digits, '-', '.' and '_'";
+    if (parts->host[0] == '.' || parts->host[0] == '-' || strstr(parts->host, "..") != NULL)
+        return "the host name has an empty or malformed part";
+    parts->is_name = 1;
+    return NULL;
+}
+
+/* Lower case: DNS does not care, and equal names become equal texts. */
+static const char *
+host_copy(struct address_parts *parts, const char *at, size_t n)
+{
+    size_t i;
+
+    if (n == 0)
+        return "expected a host name or address";
+    if (n >= sizeof(parts->host))
+        return "the host name is longer than 253 bytes";
+    for (i = 0; i < n; i++)
+        parts->host[i] = (char)(at[i] >= 'A' && at[i] <= 'Z' ? at[i] + ('a' - 'A') : at[i]);
+    return NULL;
+}
+
+const char *
+address_parse(const char *text, int default_port, struct address_parts *parts)
+{
+    int is_bracketed = text[0] == '[';
+    const char *host = is_bracketed ? text + 1 : text;
+    const char *end = host + strcspn(host, is_bracketed ? "]" : ":");
+    const char *rest = end;
+    const char *err;
+
+    memset(parts, 0, sizeof(*parts));
+    if (strncmp(text, "unix:", 5) == 0)
+        return unix_parse(text + 5, parts);
+    if (is_bracketed) {
+        if (*end != ']')
+            return "expected ']' behind the IPv6 address";
+        rest = end + 1;
+        if (*rest != '\0' && *rest != ':')
+            return "expected a colon and a port behind ']'";
+    } else if (*rest == ':' && strchr(rest + 1, ':') != NULL) {
+        return "expected brackets around an IPv6 address, as in [::1]:8080";
+    }
+    err = host_copy(parts, host, (size_t)(end - host));
+    if (err != NULL)
+        return err;
+    parts->port = default_port;
+    if (*rest == ':')
+        err = port_parse(rest + 1, &parts->port);
+    else if (default_port == 0)
+        err = "expected a port, as in HOST:PORT";
+    if (err != NULL)
+        return err;
+    return is_bracketed ? v6_parse(parts) : name_parse(parts);
+}
+
+const char *
+address_text(const struct upstream_address *a, char *to)
+{
+    char host[INET6_ADDRSTRLEN + 20];
+
+    if (a->family == AF_UNIX) {
+        snprintf(to, ADDRESS_TEXT_MAX, "unix:%s", a->un.sun_path);
+        return to;
+    }
+    if (getnameinfo(&a->addr.u.sa, a->addr.len, host, sizeof(host), NULL, 0,
+                    NI_NUMERICHOST) != 0)
+        strcpy(host, "?");
+    if (a->family == AF_INET6)
+        snprintf(to, ADDRESS_TEXT_MAX, "[%s]:%d", host, ntohs(a->addr.u.in6.sin6_port));
+    else
+        snprintf(to, ADDRESS_TEXT_MAX, "%s:%d", host, ntohs(a->addr.u.in.sin_port));
+    return to;
+}
+
+static int64_t
+monotonic_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* The order getaddrinfo gives is kept: it is the host's policy (RFC 6724). */
+static struct address_set *
+address_set_make(const struct addrinfo *found, int port)
+{
+    const struct addrinfo *ai;
+    struct address_set *set =
+        calloc(1, sizeof(*set) + ADDRESSES_MAX * sizeof(struct upstream_address));
+
+    for (ai = found; set != NULL && ai != NULL && set->n < ADDRESSES_MAX; ai = ai->ai_next)
+        if (ai->ai_family == AF_INET || ai->ai_family == AF_INET6)
+            address_fill(&set->at[set->n++], ai, port);
+    if (set != NULL && set->n == 0) {
+        free(set);
+        return NULL;
+    }
+    return set;
+}
+
+/* Blocks.  NULL and getaddrinfo's words when nothing was found. */
+static struct address_set *
+name_resolve(const char *host, int port, const char **why)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    struct address_set *set = NULL;
+    int rv = getaddrinfo(host, NULL, &hints, &found);
+
+    *why = rv != 0 ? gai_strerror(rv) : "no usable address";
+    if (rv == 0) {
+        set = address_set_make(found, port);
+        freeaddrinfo(found);
+    }
+    return set;
+}
+
+static int
+address_set_has(const struct address_set *set, const struct upstream_address *a)
+{
+    unsigned i;
+
+    for (i = 0; i < set->n; i++)
+        if (set->at[i].addr.len == a->addr.len
+            && memcmp(&set->at[i].addr.u, &a->addr.u, a->addr.len) == 0)
+            return 1;
+    return 0;
+}
+
+/* Name servers rotate their answers: another order alone is no news. */
+static int
+address_set_equals(const struct address_set *a, const struct address_set *b)
+{
+    unsigned i;
+
+    if (a == NULL || a->n != b->n)
+        return 0;
+    for (i = 0; i < a->n; i++)
+        if (!address_set_has(b, &a->at[i]))
+            return 0;
+    return 1;
+}
+
+static void
+retired_free(struct lookup *l, int64_t before)
+{
+    struct address_set **at = &l->retired;
+
+    while (*at != NULL && (*at)->retired_at >= before)
+        at = &(*at)->next;
+    while (*at != NULL) {
+        struct address_set *set = *at;
+
+        *at = set->next;
+        free(set);
+    }
+}
+
+/* Under the lock.  Takes the set over. */
+static void
+set_publish(struct upstream_server *s, struct address_set *set)
+{
+    struct lookup *l = s->lookup;
+    struct address_set *old = atomic_load_explicit(&s->addresses, memory_order_relaxed);
+    int64_t now = monotonic_ms();
+
+    if (address_set_equals(old, set)) {
+        free(set);
+        return;
+    }
+    atomic_store_explicit(&s->first, 0, memory_order_relaxed);
+    atomic_store_explicit(&s->addresses, set, memory_order_release);
+    if (old != NULL) {
+        old->retired_at = now;
+        old->next = l->retired;
+        l->retired = old;
+    }
+    retired_free(l, now - RETIRED_KEEP_MS);
+}
+
+/* Under the lock.  Only news is logged: a name that stays unknown is told once. */
+static void
+lookup_report(struct upstream_server *s, const char *why)
+{
+    struct lookup *l = s->lookup;
+    struct address_set *set = atomic_load_explicit(&s->addresses, memory_order_relaxed);
+    char text[ADDRESS_TEXT_MAX];
+
+    if (why != NULL && !l->has_failed)
+        sl_log(SL_WARN, "SL0520", "pool %s: server %s: %s does not resolve: %s; %s",
+               s->pub.pool->name, s->pub.name, s->host, why,
+               set != NULL ? "its last addresses stay in use" : "asked again every 2 s");
+    if (why == NULL && l->has_failed)
+        sl_log(SL_NOTICE, "SL0521", "pool %s: server %s: %s resolves, to %s%s",
+               s->pub.pool->name, s->pub.name, s->host, address_text(&set->at[0], text),
+               set->n > 1 ? " and others" : "");
+    l->has_failed = why != NULL;
+}
+
+/* Under the lock.  set NULL: it failed, for the reason `why`. */
+static void
+lookup_finish(struct upstream_server *s, struct address_set *set, const char *why)
+{
+    if (set != NULL)
+        set_publish(s, set);
+    lookup_report(s, set == NULL ? why : NULL);
+}
+
+void
+server_watch_name(apr_pool_t *pool, struct upstream_server *s)
+{
+    s->lookup = apr_pcalloc(pool, sizeof(struct lookup));
+    s->lookup->server = s;
+}
+
+void
+server_forget_name(struct upstream_server *s)
+{
+    if (s->lookup == NULL)
+        return;
+    retired_free(s->lookup, INT64_MAX);
+    free(atomic_exchange(&s->addresses, NULL));
+}
+
+void
+pools_lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void
+pools_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+/* The next server with a name, in the order of the list of pools. */
+static struct upstream_server *
+named_next(struct upstream_pool **p, unsigned *i)
+{
+    for (; *p != NULL; *p = (*p)->next, *i = 0)
+        while (*i < (*p)->pool.n_servers) {
+            struct upstream_server *s = upstream_server((*p)->pool.servers[(*i)++]);
+
+            if (s->lookup != NULL)
+                return s;
+        }
+    return NULL;
+}
+
+/* Look-ups made at the start, by threads that may outlive the wait. */
+struct batch {
+    pthread_cond_t done;
+    unsigned n_items;
+    unsigned n_taken;
+    unsigned n_finished;
+    unsigned n_holders; /* threads, and the one that waits */
+    struct batch_item {
+        struct upstream_server *server; /* looked for in the list before it is touched */
+        char host[ADDRESS_HOST_MAX];
+        int port;
+    } items[];
+};
+
+static struct batch *
+batch_make(void)
+{
+    struct upstream_pool *p = pools_first();
+    struct upstream_server *s;
+    struct batch *b;
+    pthread_condattr_t attr;
+    unsigned i = 0, n = 0;
+
+    while (named_next(&p, &i) != NULL)
+        n++;
+    b = n > 0 ? calloc(1, sizeof(*b) + n * sizeof(b->items[0])) : NULL;
+    if (b == NULL)
+        return NULL;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&b->done, &attr);
+    pthread_condattr_destroy(&attr);
+    b->n_holders = 1;
+    for (p = pools_first(), i = 0; (s = named_next(&p, &i)) != NULL; b->n_items++) {
+        b->items[b->n_items].server = s;
+        b->items[b->n_items].port = s->port;
+        strcpy(b->items[b->n_items].host, s->host);
+    }
+    return b;
+}
+
+/* Under the lock, which it gives back. */
+static void
+batch_release(struct batch *b)
+{
+    int is_last = --b->n_holders == 0;
+
+    pthread_mutex_unlock(&lock);
+    if (is_last) {
+        pthread_cond_destroy(&b->done);
+        free(b);
+    }
+}
+
+/* Under the lock. */
+static int
+is_known(const struct upstream_server *server)
+{
+    struct upstream_pool *p = pools_first();
+    struct upstream_server *s;
+    unsigned i = 0;
+
+    while ((s = named_next(&p, &i)) != NULL)
+        if (s == server)
+            return 1;
+    return 0;
+}
+
+static void *
+batch_thread(void *arg)
+{
+    struct batch *b = arg;
+
+    pthread_mutex_lock(&lock);
+    while (b->n_taken < b->n_items) {
+        struct batch_item *item = &b->items[b->n_taken++];
+        struct address_set *set;
+        const char *why;
+
+        pthread_mutex_unlock(&lock);
+        set = name_resolve(item->host, item->port, &why);
+        pthread_mutex_lock(&lock);
+        if (is_known(item->server))
+            lookup_finish(item->server, set, why);
+        else
+            free(set);
+        b->n_finished++;
+        pthread_cond_signal(&b->done);
+    }
+    batch_release(b);
+    return NULL;
+}
+
+/* Under the lock. */
+static void
+batch_start(struct batch *b)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    unsigned i;
+
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    for (i = 0; i < b->n_items && i < RESOLVE_THREADS; i++)
+        if (pthread_create(&thread, &attr, batch_thread, b) == 0)
+            b->n_holders++;
+    pthread_attr_destroy(&attr);
+}
+
+void
+pools_resolve_now(int timeout_ms)
+{
+    struct batch *b = batch_make();
+    int64_t until = monotonic_ms() + timeout_ms;
+    struct timespec ts = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
+
+    if (b == NULL)
+        return;
+    pthread_mutex_lock(&lock);
+    batch_start(b);
+    while (b->n_holders > 1 && b->n_finished < b->n_items)
+        if (pthread_cond_timedwait(&b->done, &lock, &ts) == ETIMEDOUT)
+            break;
+    if (b->n_finished < b->n_items)
+        sl_log(SL_WARN, "SL0522", "%u of %u server names have no answer after %d ms; started "
+               "without them", b->n_items - b->n_finished, b->n_items, timeout_ms);
+    batch_release(b);
+}
+
+static void
+lookup_work(struct sl_offload *job)
+{
+    struct upstream_server *s = ((struct lookup *)job)->server;
+    const char *why;
+    struct address_set *set = name_resolve(s->host, s->port, &why);
+
+    pthread_mutex_lock(&lock);
+    lookup_finish(s, set, why);
+    pthread_mutex_unlock(&lock);
+}
+
+static void
+lookup_done(struct sl_loop *loop, struct sl_offload *job)
+{
+    struct lookup *l = (struct lookup *)job;
+    int has_failed;
+
+    pthread_mutex_lock(&lock);
+    has_failed = l->has_failed;
+    pthread_mutex_unlock(&lock);
+    sl_timer_set(loop, &l->timer,
+                 sl_loop_now(loop) + (has_failed ? RESOLVE_RETRY_MS : RESOLVE_AGAIN_MS));
+}
+
+static void
+lookup_due(struct sl_loop *loop, struct sl_timer *timer)
+{
+    struct lookup *l = (struct lookup *)((char *)timer - offsetof(struct lookup, timer));
+
+    l->job.work = lookup_work;
+    l->job.done = lookup_done;
+    if (sl_offload(loop, &l->job) < 0)
+        sl_timer_set(loop, timer, sl_loop_now(loop) + RESOLVE_RETRY_MS);
+}
+
+/* On the loop: names without an address are asked for at once, the others in their time. */
+static void
+lookups_arm(struct sl_loop *loop, struct sl_mail *mail)
+{
+    struct upstream_pool *p = pools_first();
+    struct upstream_server *s;
+    unsigned i = 0;
+
+    (void)mail;
+    while ((s = named_next(&p, &i)) != NULL) {
+        s->lookup->timer.fn = lookup_due;
+        sl_timer_set(loop, &s->lookup->timer,
+                     sl_loop_now(loop) + (server_n_addresses(s) > 0 ? RESOLVE_AGAIN_MS : 0));
+    }
+}
+
+void
+pools_resolve_start(struct sl_loop *loop)
+{
+    static struct sl_mail mail = {.fn = lookups_arm};
+
+    sl_loop_post(loop, &mail);
+}

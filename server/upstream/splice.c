@@ -1,0 +1,105 @@
+/* See splice.h.  The receiving protocol moves bytes out of the pipe itself (splice in
+ * sl_protocol): it knows whether its connection carries plain bytes. */
+#include "upstream/splice.h"
+
+#include "net/conn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#define PIPE_BYTES 262144u
+
+int
+splice_may(const struct sl_req *r)
+{
+    return r != NULL && r->protocol->splice != NULL && r->filters == NULL &&
+           (r->flags & (REQ_ENDS_GIVEN | REQ_CUT)) == 0;
+}
+
+static int
+splice_has_pipe(struct splice *s, struct sl_loop *loop)
+{
+    if (!s->has_pipe)
+        s->has_pipe = loop_pipe_take(loop, s->pipe) == 0;
+    return (int)s->has_pipe;
+}
+
+/* Into the pipe: > 0, or SL_IO_*. */
+static ssize_t
+splice_in(struct splice *s, struct sl_conn *from, uint64_t left)
+{
+    size_t room = PIPE_BYTES - s->n_in_pipe;
+    ssize_t k;
+
+    if (!conn_may_read(from))
+        return SL_IO_AGAIN;
+    k = splice(from->io.fd, NULL, s->pipe[1], NULL, left < room ? (size_t)left : room,
+               SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    if (k > 0)
+        s->n_in_pipe += (uint32_t)k;
+    if (k >= 0)
+        return k;
+    if (errno != EAGAIN)
+        return SL_IO_ERROR;
+    if (s->n_in_pipe == 0)
+        from->io.ready &= (uint8_t)~SL_READABLE;
+    return SL_IO_AGAIN;
+}
+
+/* All that is in the pipe, as far as the client takes it. */
+static enum splice_step
+splice_out(struct splice *s, struct sl_req *r)
+{
+    while (s->n_in_pipe > 0) {
+        ssize_t k = r->protocol->splice(r, s->pipe[0], s->n_in_pipe);
+
+        if (k == SL_IO_AGAIN)
+            return SPLICE_FULL;
+        if (k <= 0)
+            return SPLICE_GONE;
+        s->n_in_pipe -= (uint32_t)k;
+        r->bytes_sent += k;
+    }
+    return SPLICE_DONE;
+}
+
+enum splice_step
+splice_run(struct splice *s, struct sl_conn *from, struct sl_req *r, uint64_t *left)
+{
+    uint64_t turn = 0;
+    enum splice_step step;
+    ssize_t k;
+
+    if (!splice_has_pipe(s, from->loop))
+        return SPLICE_NOT;
+    for (;;) {
+        k = *left > 0 ? splice_in(s, from, *left) : SL_IO_AGAIN;
+        if (k > 0) {
+            *left -= (uint64_t)k;
+            turn += (uint64_t)k;
+        }
+        step = splice_out(s, r);
+        if (step != SPLICE_DONE)
+            return step;
+        if (*left == 0) {
+            splice_end(s, from->loop);
+            r->flags |= REQ_ENDS_GIVEN;
+            return SPLICE_DONE;
+        }
+        if (k == SL_IO_AGAIN)
+            return SPLICE_EMPTY;
+        if (k <= 0)
+            return SPLICE_CUT;
+        if (turn >= SPLICE_TURN_BYTES)
+            return SPLICE_TURN;
+    }
+}
+
+void
+splice_end(struct splice *s, struct sl_loop *loop)
+{
+    if (s->has_pipe)
+        loop_pipe_give(loop, s->pipe, s->n_in_pipe == 0);
+    s->has_pipe = 0;
+    s->n_in_pipe = 0;
+}

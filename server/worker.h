@@ -1,0 +1,54 @@
+/* The serving process: one configuration, N loops, the listeners it got from the master. */
+#ifndef WORKER_H
+#define WORKER_H
+
+#include "config/config.h"
+#include "event/loop.h"
+
+#include <stdatomic.h>
+
+/* One Listen line as opened; the descriptor is the master's, shared by every generation. */
+struct listener {
+    const struct listen_conf *conf;
+    int fd;
+    struct sl_scope *scope; /* the default host's, else global */
+    const struct sl_protocol **protocols; /* in the order of Protocols; at least one */
+    unsigned n_protocols;
+};
+
+/* A listener as one thread accepts from it. */
+struct acceptor {
+    struct io io;
+    struct listener *listener;
+};
+
+struct sl_worker {
+    apr_pool_t *pool;
+    struct config *config;
+    unsigned n_threads;
+    struct sl_loop **loops;
+    struct listener *listeners;
+    unsigned n_listeners;
+    atomic_int is_draining;
+    atomic_long n_conns; /* of all threads, for MaxConnections */
+};
+
+/* net/conn.c.  Takes fd over; `peer` len 0 for a Unix socket. */
+void conn_accepted(struct sl_loop *loop, struct listener *listener, int fd,
+                   const struct sl_sockaddr *peer);
+/* On the loop's thread: idle connections are closed now, busy ones after their answer. */
+void conn_drain_all(struct sl_loop *loop);
+/* On the loop's thread: closes every connection at once. */
+void conn_close_all(struct sl_loop *loop);
+/* Per-thread set-up of the serving layers, before the loop runs. */
+void conn_thread_init(struct sl_loop *loop);
+/* After the loop ran: closes what is left and frees what conn_thread_init() made. */
+void conn_thread_exit(struct sl_loop *loop);
+/* Once, before the configuration is read: the built-in protocol. */
+void serving_register(void);
+
+/* Runs as worker: fd is the channel to the master; -1: no master (-XX), listeners are
+ * opened here.  The exit status. */
+int worker_main(const struct config_source *source, int channel);
+
+#endif
