@@ -20,6 +20,9 @@ struct listener {
 struct acceptor {
     struct io io;
     struct listener *listener;
+    struct sl_timer timer; /* ends a pause */
+    int is_paused;
+    int is_stopped;
 };
 
 struct sl_worker {
@@ -31,6 +34,9 @@ struct sl_worker {
     unsigned n_listeners;
     atomic_int is_draining;
     atomic_long n_conns; /* of all threads, for MaxConnections */
+    long max_conns;      /* 0: no limit */
+    struct serving_thread *threads; /* worker.c */
+    int channel;         /* to the master; -1: none */
 };
 
 /* net/conn.c.  Takes fd over; `peer` len 0 for a Unix socket. */
@@ -49,6 +55,8 @@ void serving_register(void);
 
 /* Runs as worker: fd is the channel to the master; -1: no master (-XX), listeners are
  * opened here.  The exit status. */
+/* Reads and checks, opening and creating nothing: for -t and the lists. */
+struct sl_worker *worker_for_test(apr_pool_t *pool, const struct config_source *source);
 int worker_main(const struct config_source *source, int channel);
 
 #endif

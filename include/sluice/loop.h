@@ -46,7 +46,7 @@ struct sl_offload {
 };
 int sl_offload(struct sl_loop *loop, struct sl_offload *job);
 
-/* Seconds, 32 hex digits and the like from the kernel's generator. */
+/* From the kernel. */
 void sl_random_bytes(void *to, size_t n);
 
 #endif

@@ -1,7 +1,7 @@
 /* The server with the fewest attempts in flight for its weight.
  *
- * The counts are the core's and exact across threads.  Equals are taken in turn: each look
- * begins one server further, so an idle pool is used evenly. */
+ * The counts are the core's and exact across threads.  Equals are taken in turn, so an
+ * idle pool is used evenly. */
 
 #include "balancer.h"
 
@@ -27,24 +27,44 @@ leastconn_ready(struct sl_pool *pool, void *data)
     return 0;
 }
 
+/* Negative: a is less busy than b for its weight.  n_a / w_a against n_b / w_b. */
+static int64_t
+load_compare(const struct sl_server *a, const struct sl_server *b, int64_t n_b)
+{
+    int64_t n_a = atomic_load_explicit(&a->n_active, memory_order_relaxed);
+
+    return n_a * b->weight - n_b * a->weight;
+}
+
+/* Finds the least busy and how many are equal to it, then the one of these whose turn it
+ * is.  Counts may change between the two looks; then the first found is as good. */
 static struct sl_server *
 leastconn_pick(const struct sl_choice *choice, struct sl_pool *pool, void *data)
 {
     struct leastconn *lc = data;
-    unsigned first = atomic_fetch_add_explicit(&lc->turn, 1, memory_order_relaxed);
     struct sl_server *best = NULL, *s;
-    uint64_t n, n_best = 0;
-    unsigned i;
+    int64_t n_best = 0, order;
+    unsigned i, turn, n_equal = 0;
 
     for (i = 0; i < pool->n_servers; i++) {
-        s = pool->servers[(first % pool->n_servers + i) % pool->n_servers];
+        s = pool->servers[i];
         if (!sl_choice_has(choice, s))
             continue;
-        n = atomic_load_explicit(&s->n_active, memory_order_relaxed);
-        if (best == NULL || n * best->weight < n_best * s->weight) { /* n/w < n_best/w_best */
+        order = best != NULL ? load_compare(s, best, n_best) : -1;
+        if (order < 0) {
             best = s;
-            n_best = n;
+            n_best = atomic_load_explicit(&s->n_active, memory_order_relaxed);
+            n_equal = 0;
         }
+        n_equal += order <= 0;
+    }
+    if (n_equal < 2)
+        return best;
+    turn = atomic_fetch_add_explicit(&lc->turn, 1, memory_order_relaxed) % n_equal;
+    for (i = 0; i < pool->n_servers; i++) {
+        s = pool->servers[i];
+        if (sl_choice_has(choice, s) && load_compare(s, best, n_best) <= 0 && turn-- == 0)
+            return s;
     }
     return best;
 }

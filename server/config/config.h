@@ -63,5 +63,6 @@ void config_print_scopes(const struct config *c, FILE *to);
 
 /* Runs a process hook point over all modules, in order; 0, or the first module's -1. */
 int config_run_worker_hooks(struct config *c, enum sl_hook_point point, struct sl_worker *w);
+int config_run_thread_hooks(struct config *c, struct sl_worker *w, struct sl_loop *loop);
 
 #endif

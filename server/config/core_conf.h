@@ -21,6 +21,7 @@ struct listen_conf {
 };
 
 struct core_conf {
+    apr_array_header_t *unused; /* of rows carried out while the text is read */
     /* G */
     const char *user, *group, *pid_file, *control_socket, *state_dir;
     int64_t threads; /* 0: auto */

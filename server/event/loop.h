@@ -12,11 +12,16 @@
 
 #include <apr_allocator.h>
 
+#include "sluice/net.h"
+
 #include <stdatomic.h>
 #include <sys/epoll.h>
 
 #define LOOP_EVENTS 128     /* events taken from the kernel at once */
 #define LOOP_SCRATCH 65536  /* bytes of per-thread scratch, valid within one call */
+#define LOOP_POOLS 64       /* cleared request pools kept */
+#define LOOP_PIPES 8
+#define LOOP_COUNTERS 512
 #define TIMER_TICK_MS 64
 #define TIMER_SLOTS 2048    /* 131 s; later ones are filed in the last slot and moved on */
 
@@ -34,7 +39,7 @@ struct io {
 struct slab {
     size_t size;
     void *free;
-    void (*bury)(void *object); /* unused by the slab itself */
+    void *blocks; /* all memory of it */
 };
 
 struct sl_loop {
@@ -46,11 +51,11 @@ struct sl_loop {
     int64_t wall_us; /* CLOCK_REALTIME of this wake */
     struct io *queue, **queue_end; /* the ready queue */
     struct io *graves;
+    void (*release)(struct sl_loop *loop, struct io *io);
     struct io mail_io;
     char *scratch; /* LOOP_SCRATCH bytes */
     apr_allocator_t *allocator; /* without a mutex */
-    apr_pool_t *free_pools;     /* see loop_pool_take() */
-    void *free_pool_list[64];
+    apr_pool_t *free_pools[LOOP_POOLS]; /* see loop_pool_take() */
     unsigned n_free_pools;
     struct buf_list { struct sl_buf *free; unsigned n; } bufs[2]; /* small, large */
     struct slab conns, exchanges, pieces; /* net/conn.c sets their sizes */
@@ -65,7 +70,7 @@ struct sl_loop {
     int64_t http_date_s;
     _Atomic(struct sl_mail *) inbox;
     atomic_int n_conns; /* read by other threads when they accept */
-    int pipes[8][2];
+    int pipes[LOOP_PIPES][2];
     unsigned n_pipes;
     /* timers: one wheel, lazily re-armed */
     int64_t wheel_ms; /* the time the wheel has run to, a multiple of the tick */
@@ -97,6 +102,9 @@ void loop_on_release(struct sl_loop *loop, loop_release_f *f);
 
 void *slab_take(struct slab *slab);
 void slab_give(struct slab *slab, void *object);
+void slab_end(struct slab *slab);
+/* net/buf.c: frees the loop's buffers. */
+void bufs_end(struct sl_loop *loop);
 
 /* Request pools: unmanaged APR pools on the loop's allocator, kept for reuse. */
 apr_pool_t *loop_pool_take(struct sl_loop *loop);

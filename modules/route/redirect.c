@@ -1,0 +1,203 @@
+/* Redirect, RedirectMatch, Return: answers that need no backend.
+ *
+ * What a client sends must never choose the host it is sent to by accident: a replacement
+ * that does not itself begin with "//" gives no Location that does. */
+#include "route.h"
+
+#include <apr_strings.h>
+
+#include <stdlib.h>
+
+struct redirect {
+    int status;
+    struct sl_span path; /* Redirect */
+    struct sl_span to;
+    struct route_pattern *pattern; /* RedirectMatch */
+    struct route_template *template;
+    int may_name_host; /* TO begins with "//" as written */
+};
+
+static int
+is_redirect_status(int status)
+{
+    return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+/* -1: no number of three digits. */
+static int
+status_parse(const char *text)
+{
+    if (text == NULL || strlen(text) != 3 || strspn(text, "0123456789") != 3)
+        return -1;
+    return atoi(text);
+}
+
+static const char *
+redirect_parse_status(struct sl_cmd *cmd, struct redirect *d)
+{
+    if (sl_cmd_argc(cmd) != 3)
+        return "expected three words: the status, what is moved, and where to";
+    d->status = status_parse(sl_cmd_arg(cmd, 0));
+    if (!is_redirect_status(d->status))
+        return sl_cmd_error(cmd, "expected 301, 302, 303, 307 or 308, found \"%s\"",
+                            sl_cmd_arg(cmd, 0));
+    d->may_name_host = strncmp(sl_cmd_arg(cmd, 2), "//", 2) == 0;
+    return NULL;
+}
+
+const char *
+route_parse_redirect(struct sl_cmd *cmd, void **item)
+{
+    apr_pool_t *pool = sl_cmd_pool(cmd);
+    struct redirect *d = apr_pcalloc(pool, sizeof *d);
+    const char *err = redirect_parse_status(cmd, d);
+
+    if (err == NULL)
+        err = route_path_check(cmd, sl_cmd_arg(cmd, 1));
+    if (err != NULL)
+        return err;
+    if (*sl_cmd_arg(cmd, 2) == '\0')
+        return "expected a path or URL to go to, found nothing";
+    d->path = sl_span(apr_pstrdup(pool, sl_cmd_arg(cmd, 1)));
+    d->to = route_escape(pool, sl_span(apr_pstrdup(pool, sl_cmd_arg(cmd, 2))),
+                         ROUTE_IN_PATH | ROUTE_IN_URL);
+    *item = d;
+    return NULL;
+}
+
+const char *
+route_parse_redirect_match(struct sl_cmd *cmd, void **item)
+{
+    apr_pool_t *pool = sl_cmd_pool(cmd);
+    struct redirect *d = apr_pcalloc(pool, sizeof *d);
+    const char *err = redirect_parse_status(cmd, d);
+
+    if (err == NULL)
+        err = route_pattern_make(cmd, apr_pstrdup(pool, sl_cmd_arg(cmd, 1)), &d->pattern);
+    if (err == NULL)
+        err = route_template_make(cmd, apr_pstrdup(pool, sl_cmd_arg(cmd, 2)), d->pattern,
+                                  ROUTE_IN_PATH | ROUTE_IN_URL, &d->template);
+    *item = d;
+    return err;
+}
+
+const char *
+route_parse_return(struct sl_cmd *cmd, void **item)
+{
+    struct route_return *a = apr_pcalloc(sl_cmd_pool(cmd), sizeof *a);
+    const char *err, *text = sl_cmd_arg(cmd, 1);
+    int argc = sl_cmd_argc(cmd);
+
+    if (argc < 1 || argc > 2)
+        return "expected a status and, in double quotes where it has spaces, a text";
+    a->status = status_parse(sl_cmd_arg(cmd, 0));
+    if (a->status < 200 || a->status > 599)
+        return sl_cmd_error(cmd, "expected a status from 200 to 599, found \"%s\"",
+                            sl_cmd_arg(cmd, 0));
+    a->is_location = is_redirect_status(a->status);
+    if (a->is_location && text == NULL)
+        return sl_cmd_error(cmd, "%d needs a second word: where to go", a->status);
+    if ((a->status == 204 || a->status == 304) && text != NULL)
+        return sl_cmd_error(cmd, "%d has no text (RFC 9110, 6.4.1)", a->status);
+    if (text != NULL) {
+        a->text = sl_expr_compile(sl_cmd_pool(cmd), apr_pstrdup(sl_cmd_pool(cmd), text),
+                                  SL_PHASE_ROUTED, &err);
+        if (a->text == NULL)
+            return err;
+    }
+    a->depth = route_depth(sl_cmd_scope(cmd));
+    *item = a;
+    return NULL;
+}
+
+/* ---- per request ---- */
+
+/* The client's query goes along where TO has none: before a fragment (RFC 3986, 3). */
+static struct sl_span
+with_query(struct sl_req *r, struct sl_span to)
+{
+    struct sl_span query = sl_req_query(r);
+    const char *fragment = memchr(to.at, '#', to.n);
+    size_t n = fragment != NULL ? (size_t)(fragment - to.at) : to.n;
+    struct sl_span parts[] = {{to.at, n}, SL_SPAN("?"), query, route_span_from(to, n)};
+
+    if (query.at == NULL || memchr(to.at, '?', n) != NULL)
+        return to;
+    return route_join(sl_req_pool(r), parts, 4);
+}
+
+static enum sl_verdict
+send_to(struct sl_req *r, int status, struct sl_span to)
+{
+    to = route_escape(sl_req_pool(r), to, ROUTE_IN_PATH | ROUTE_IN_URL);
+    sl_fields_set(sl_req_response(r), "Location", to);
+    return sl_respond(r, status, NULL, SL_SPAN(""));
+}
+
+static enum sl_verdict
+redirect_exact(struct sl_req *r, const apr_array_header_t *lines)
+{
+    struct sl_span path = sl_req_path(r);
+    int i;
+
+    for (i = 0; i < route_n(lines); i++) {
+        const struct redirect *d = APR_ARRAY_IDX(lines, i, struct redirect *);
+
+        if (!sl_span_eq(d->path, path))
+            continue;
+        sl_note(r, "Redirect %d %.*s", d->status, (int)path.n, path.at);
+        return send_to(r, d->status, with_query(r, d->to));
+    }
+    return SL_NEXT;
+}
+
+static struct sl_span
+redirect_target(struct sl_req *r, const struct redirect *d, const struct route_match *m)
+{
+    struct sl_span to = route_template_fill(d->template, m, sl_req_pool(r));
+
+    while (!d->may_name_host && route_begins(to, SL_SPAN("//")))
+        to = route_span_from(to, 1);
+    return with_query(r, to);
+}
+
+static enum sl_verdict
+redirect_pattern(struct sl_req *r, const apr_array_header_t *lines)
+{
+    struct route_match m = {NULL, {NULL, 0}, 0};
+    int i;
+
+    for (i = 0; i < route_n(lines); i++) {
+        const struct redirect *d = APR_ARRAY_IDX(lines, i, struct redirect *);
+        int found = route_pattern_match(d->pattern, sl_req_pool(r), sl_req_target_path(r), &m);
+
+        if (found < 0)
+            return sl_req_fail(r, 0, &route_cause_pattern, "RedirectMatch");
+        if (!found)
+            continue;
+        sl_note(r, "RedirectMatch %d \"%s\"", d->status, route_pattern_text(d->pattern));
+        return send_to(r, d->status, redirect_target(r, d, &m));
+    }
+    return SL_NEXT;
+}
+
+enum sl_verdict
+route_redirect(struct sl_req *r, const struct route_conf *conf)
+{
+    enum sl_verdict v = redirect_exact(r, conf->redirects);
+
+    return v != SL_NEXT ? v : redirect_pattern(r, conf->redirect_matches);
+}
+
+enum sl_verdict
+route_return(struct sl_req *r, const struct route_return *answer)
+{
+    struct sl_span text = {"", 0};
+
+    sl_note(r, "Return %d", answer->status);
+    if (answer->text != NULL)
+        text = sl_expr_text(answer->text, r);
+    if (answer->is_location)
+        return send_to(r, answer->status, text);
+    return sl_respond(r, answer->status, answer->text != NULL ? "text/plain" : NULL, text);
+}

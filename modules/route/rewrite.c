@@ -1,0 +1,210 @@
+/* The path a backend is asked for: StripPrefix, then each Rewrite on the result of the one
+ * before, then the path of the ProxyPass target.  All work on the raw path; the query is
+ * kept apart.  Where none of them changes anything, nothing is set, and the client's own
+ * bytes go out. */
+#include "route.h"
+
+#include <apr_strings.h>
+
+struct rewrite {
+    struct route_pattern *pattern;
+    struct route_template *to;
+    struct route_template *query; /* behind the '?' of TO; NULL: TO has none */
+    int drops_query;              /* TO ends with '?' */
+};
+
+const char *
+route_parse_strip(struct sl_cmd *cmd, void **item)
+{
+    const char *err;
+
+    if (sl_cmd_argc(cmd) != 1)
+        return "expected one path";
+    if ((err = route_path_check(cmd, sl_cmd_arg(cmd, 0))) != NULL)
+        return err;
+    *item = apr_pstrdup(sl_cmd_pool(cmd), sl_cmd_arg(cmd, 0));
+    return NULL;
+}
+
+/* TO apart: what stands before '?' is path, what stands behind it is query. */
+static const char *
+rewrite_parse_to(struct sl_cmd *cmd, struct rewrite *w, const char *to)
+{
+    const char *err, *mark = strchr(to, '?');
+    const char *path = mark == NULL ? to : apr_pstrndup(sl_cmd_pool(cmd), to, (size_t)(mark - to));
+
+    if (*to != '/' && *to != '$')
+        return sl_cmd_error(cmd, "expected a path that begins with '/', found \"%s\"", to);
+    err = route_template_make(cmd, path, w->pattern, ROUTE_IN_PATH, &w->to);
+    if (err != NULL || mark == NULL)
+        return err;
+    w->drops_query = mark[1] == '\0';
+    return route_template_make(cmd, mark + 1, w->pattern, ROUTE_IN_PATH, &w->query);
+}
+
+const char *
+route_parse_rewrite(struct sl_cmd *cmd, void **item)
+{
+    apr_pool_t *pool = sl_cmd_pool(cmd);
+    struct rewrite *w = apr_pcalloc(pool, sizeof *w);
+    const char *err, *condition = sl_cmd_arg(cmd, 2);
+
+    if (condition != NULL && strncmp(condition, "if=", 3) == 0)
+        return "conditions (if=) come with a later version";
+    if (sl_cmd_argc(cmd) != 2)
+        return "expected a pattern and what to put in the path's place";
+    err = route_pattern_make(cmd, apr_pstrdup(pool, sl_cmd_arg(cmd, 0)), &w->pattern);
+    if (err == NULL)
+        err = rewrite_parse_to(cmd, w, apr_pstrdup(pool, sl_cmd_arg(cmd, 1)));
+    *item = w;
+    return err;
+}
+
+static const char *
+pass_place(struct sl_cmd *cmd, struct route_pass *pass)
+{
+    struct sl_scope *scope = sl_cmd_scope(cmd);
+    const struct route_site *site = route_site(sl_cmd_module_data(cmd), scope);
+
+    pass->depth = route_depth(scope);
+    if (pass->target->path.n > 0 && site->kind == ROUTE_PATTERN) {
+        sl_cmd_cure(cmd, "take the path away and use Rewrite");
+        return "a path replaces the location's prefix, and a LocationMatch has none";
+    }
+    pass->is_exact = site->kind == ROUTE_EXACT;
+    if (site->kind == ROUTE_PREFIX || site->kind == ROUTE_EXACT)
+        pass->prefix = route_path_trim(site->path);
+    else
+        pass->prefix = SL_SPAN("");
+    return NULL;
+}
+
+const char *
+route_parse_pass(struct sl_cmd *cmd, void **item)
+{
+    struct route_pass *pass = apr_pcalloc(sl_cmd_pool(cmd), sizeof *pass);
+    struct sl_target *target;
+    const char *err;
+
+    if (sl_cmd_argc(cmd) != 1)
+        return "expected one target: http://HOST:PORT, unix:/PATH or balancer://POOL";
+    if ((err = sl_target_parse(cmd, sl_cmd_arg(cmd, 0), &target)) != NULL)
+        return err;
+    pass->target = target;
+    *item = pass;
+    return pass_place(cmd, pass);
+}
+
+/* ---- per request ---- */
+
+struct work {
+    struct sl_span path, query; /* query.at NULL: none */
+    int is_changed;
+};
+
+static void
+work_strip(struct sl_req *r, struct work *w, struct sl_span prefix)
+{
+    if (!route_path_is_below(sl_req_path(r), prefix))
+        return;
+    w->path = route_path_rest(sl_req_pool(r), w->path, sl_req_path(r), prefix);
+    if (w->path.n == 0)
+        w->path = SL_SPAN("/");
+    w->is_changed = 1;
+}
+
+/* The new query before the old one. */
+static void
+work_query(struct sl_req *r, struct work *w, const struct rewrite *rule,
+           const struct route_match *m)
+{
+    struct sl_span added;
+
+    if (rule->drops_query) {
+        w->query = (struct sl_span){NULL, 0};
+        return;
+    }
+    added = route_template_fill(rule->query, m, sl_req_pool(r));
+    if (w->query.n > 0) {
+        struct sl_span parts[] = {added, SL_SPAN("&"), w->query};
+
+        added = route_join(sl_req_pool(r), parts, 3);
+    }
+    w->query = added;
+}
+
+/* 0, or -1 when a pattern gave up. */
+static int
+work_rewrite(struct sl_req *r, struct work *w, const apr_array_header_t *rules)
+{
+    struct route_match m = {NULL, {NULL, 0}, 0};
+    int i;
+
+    for (i = 0; i < rules->nelts; i++) {
+        const struct rewrite *rule = APR_ARRAY_IDX(rules, i, struct rewrite *);
+        int found = route_pattern_match(rule->pattern, sl_req_pool(r), w->path, &m);
+
+        if (found < 0)
+            return -1;
+        if (!found)
+            continue;
+        if (rule->query != NULL)
+            work_query(r, w, rule, &m);
+        w->path = route_template_fill(rule->to, &m, sl_req_pool(r));
+        if (w->path.n == 0 || w->path.at[0] != '/') {
+            struct sl_span parts[] = {SL_SPAN("/"), w->path};
+
+            w->path = route_join(sl_req_pool(r), parts, 2);
+        }
+        w->is_changed = 1;
+        sl_note(r, "Rewrite \"%s\": the path becomes %.*s", route_pattern_text(rule->pattern),
+                (int)w->path.n, w->path.at);
+    }
+    return 0;
+}
+
+/* The target's path takes the place of the location's; where the path was changed before,
+ * the location's is gone, and the target's stands in front. */
+static void
+work_target(struct sl_req *r, struct work *w, const struct route_pass *pass)
+{
+    struct sl_span parts[2] = {pass->target->path, w->path};
+
+    if (!w->is_changed && pass->is_exact)
+        parts[1] = SL_SPAN("");
+    else if (!w->is_changed)
+        parts[1] = route_path_rest(sl_req_pool(r), w->path, sl_req_path(r), pass->prefix);
+    if (parts[1].n > 0)
+        parts[0] = route_path_trim(parts[0]);
+    w->path = route_join(sl_req_pool(r), parts, 2);
+    w->is_changed = 1;
+}
+
+static void
+work_set(struct sl_req *r, const struct work *w)
+{
+    struct sl_span query = sl_req_query(r);
+    struct sl_span parts[] = {w->path, SL_SPAN("?"), w->query};
+
+    if (sl_span_eq(w->path, sl_req_target_path(r)) && w->query.at == query.at)
+        return;
+    sl_req_set_upstream_path(r, route_join(sl_req_pool(r), parts, w->query.at != NULL ? 3 : 1));
+    sl_note(r, "the backend is asked for %.*s", (int)w->path.n, w->path.at);
+}
+
+enum sl_verdict
+route_map_path(struct sl_req *r, const struct route_conf *conf)
+{
+    struct work w = {sl_req_target_path(r), sl_req_query(r), 0};
+
+    if (w.path.n == 0 || w.path.at[0] != '/') /* OPTIONS *, CONNECT */
+        return SL_NEXT;
+    if (conf->strip != NULL)
+        work_strip(r, &w, sl_span(conf->strip));
+    if (route_n(conf->rewrites) > 0 && work_rewrite(r, &w, conf->rewrites) != 0)
+        return sl_req_fail(r, 0, &route_cause_pattern, "Rewrite");
+    if (conf->pass != NULL && conf->pass->target->path.n > 0)
+        work_target(r, &w, conf->pass);
+    work_set(r, &w);
+    return SL_NEXT;
+}

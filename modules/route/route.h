@@ -1,0 +1,211 @@
+/* What the parts of mod_route share.
+ *
+ *   sections.c        <VirtualHost>, <Location>, <LocationMatch>: makes sites
+ *   hosts.c           name -> site, by hash
+ *   tree.c            path -> site, by a radix tree of prefixes
+ *   pattern.c         PCRE2 patterns and the $1 of their replacements
+ *   path.c            raw and normalised paths, prefixes, escapes
+ *   rewrite.c         StripPrefix, Rewrite, and the path of a ProxyPass target
+ *   redirect.c        Redirect, RedirectMatch, Return
+ *   proxy_redirect.c  Location fields of responses, mapped back
+ *
+ * All of it is made while the configuration is read, lives as long as that does, and is
+ * read-only once requests run. */
+#ifndef ROUTE_ROUTE_H
+#define ROUTE_ROUTE_H
+
+#include "sluice/module.h"
+
+#pragma GCC visibility push(hidden)
+
+/* ---- paths as a tree (tree.c) ---- */
+
+enum route_tree_kind { ROUTE_TREE_PREFIX, ROUTE_TREE_EXACT };
+
+struct route_tree_node;
+struct route_tree {
+    struct route_tree_node *root; /* NULL: empty */
+};
+
+struct route_tree_found {
+    void *exact;  /* the path itself */
+    void *prefix; /* the longest prefix that ends where a segment does */
+};
+
+/* NULL, or what stands under this path and kind already. */
+void *route_tree_put(apr_pool_t *pool, struct route_tree *tree, struct sl_span path,
+                     enum route_tree_kind kind, void *value);
+struct route_tree_found route_tree_find(const struct route_tree *tree, struct sl_span path);
+
+/* ---- names of hosts (hosts.c) ---- */
+
+struct route_hosts_slot;
+struct route_hosts {
+    struct route_hosts_slot *slots;
+    unsigned n, room;
+    unsigned n_suffixes;
+    void *any; /* "*" */
+};
+
+/* name: lower case; "*", "*.suffix" or a name.  NULL, or what stands there already. */
+void *route_hosts_put(apr_pool_t *pool, struct route_hosts *hosts, struct sl_span name,
+                      void *value);
+/* Exact, else the longest suffix, else "*", else NULL. */
+void *route_hosts_find(const struct route_hosts *hosts, struct sl_span name);
+
+/* ---- patterns (pattern.c) ---- */
+
+struct route_pattern; /* compiled, with JIT where the machine has it */
+
+/* What a match found; zeroed before its first use, memory is the request's. */
+struct route_match {
+    void *data;
+    struct sl_span subject;
+    int n; /* groups set, $0 included */
+};
+
+extern const struct sl_cause route_cause_pattern;
+
+/* NULL, or a phrase. */
+const char *route_pattern_make(struct sl_cmd *cmd, const char *text,
+                               struct route_pattern **pattern);
+const char *route_pattern_text(const struct route_pattern *p);
+/* 1 a match, 0 none, -1 when the pattern needs too many steps: fail the request. */
+int route_pattern_match(const struct route_pattern *p, apr_pool_t *pool,
+                        struct sl_span subject, struct route_match *m);
+
+/* Text with $0 .. $9 ("$$" is a dollar). */
+struct route_template;
+/* Bytes of the text that `allowed` lacks are escaped; groups must be the pattern's. */
+const char *route_template_make(struct sl_cmd *cmd, const char *text,
+                                const struct route_pattern *pattern, unsigned allowed,
+                                struct route_template **made);
+struct sl_span route_template_fill(const struct route_template *t, const struct route_match *m,
+                                   apr_pool_t *pool);
+
+/* ---- paths (path.c) ---- */
+
+enum {
+    ROUTE_IN_PATH = 1, /* may stand in a path as it is */
+    ROUTE_IN_URL = 2,  /* the delimiters of query and fragment */
+};
+
+/* Whether a normalised request path can ever be, or begin with, this one: NULL or a phrase. */
+const char *route_path_check(struct sl_cmd *cmd, const char *path);
+/* Escapes what `allowed` lacks; the same span where nothing is. */
+struct sl_span route_escape(apr_pool_t *pool, struct sl_span s, unsigned allowed);
+/* Whether the normalised path lies at or below the prefix. */
+int route_path_is_below(struct sl_span path, struct sl_span prefix);
+/* What is left of the raw path behind a prefix of its normalised form: empty, or it begins
+ * with a slash. */
+struct sl_span route_path_rest(apr_pool_t *pool, struct sl_span raw, struct sl_span path,
+                               struct sl_span prefix);
+
+static inline struct sl_span
+route_path_trim(struct sl_span path)
+{
+    if (path.n > 0 && path.at[path.n - 1] == '/')
+        path.n--;
+    return path;
+}
+
+static inline struct sl_span
+route_span_from(struct sl_span s, size_t skip)
+{
+    return (struct sl_span){s.at + skip, s.n - skip};
+}
+
+static inline int
+route_begins(struct sl_span s, struct sl_span with)
+{
+    return s.n >= with.n && memcmp(s.at, with.at, with.n) == 0;
+}
+
+/* Spans put together in the pool. */
+struct sl_span route_join(apr_pool_t *pool, const struct sl_span *parts, unsigned n);
+
+/* ---- sites: what a section is to routing (sections.c) ---- */
+
+enum route_site_kind { ROUTE_GLOBAL, ROUTE_HOST, ROUTE_PREFIX, ROUTE_EXACT, ROUTE_PATTERN };
+
+struct route_site {
+    struct sl_scope *scope;
+    enum route_site_kind kind;
+    struct sl_span path; /* PREFIX and EXACT; "/" for GLOBAL and HOST */
+    struct route_pattern *pattern;
+    struct route_tree inside;     /* locations in this one, by path */
+    apr_array_header_t *patterns; /* of struct route_site *, in file order; NULL: none */
+};
+
+/* The module's data: one a generation. */
+struct route_map {
+    struct route_hosts hosts;
+    struct route_site global;
+    int serves_unknown; /* hosts without a VirtualHost are the global scope's */
+};
+
+const char *route_open_host(struct sl_cmd *cmd, struct sl_scope *scope);
+const char *route_open_location(struct sl_cmd *cmd, struct sl_scope *scope);
+const char *route_open_location_match(struct sl_cmd *cmd, struct sl_scope *scope);
+
+/* The site of a scope. */
+struct route_site *route_site(struct route_map *map, const struct sl_scope *scope);
+static inline int
+route_site_has_inside(const struct route_site *site)
+{
+    return site->inside.root != NULL || site->patterns != NULL;
+}
+
+/* ---- directives ---- */
+
+/* ProxyPass and Return are both the last word on who answers: of the two, the one that
+ * stands further inside holds. */
+struct route_pass {
+    const struct sl_target *target;
+    unsigned depth;
+    int is_exact;          /* stands in <Location = PATH> */
+    struct sl_span prefix; /* of the location it stands in, without a trailing slash */
+};
+
+struct route_return {
+    int status;
+    unsigned depth;
+    int is_location; /* the text is where to go */
+    struct sl_expr *text; /* NULL: none */
+};
+
+struct route_conf {
+    struct sl_proxy_conf proxy;
+    struct route_pass *pass;
+    struct route_return *answer;
+    const char *strip; /* StripPrefix; NULL: none */
+    apr_array_header_t *rewrites;
+    apr_array_header_t *redirects;
+    apr_array_header_t *redirect_matches;
+    apr_array_header_t *proxy_redirects;
+};
+
+static inline int
+route_n(const apr_array_header_t *lines)
+{
+    return lines != NULL ? lines->nelts : 0;
+}
+
+unsigned route_depth(const struct sl_scope *scope);
+
+/* Parse functions, one a directive. */
+sl_parse_f route_parse_pass, route_parse_strip, route_parse_rewrite;
+sl_parse_f route_parse_redirect, route_parse_redirect_match, route_parse_return;
+sl_parse_f route_parse_proxy_redirect;
+
+/* Sets the upstream path where it differs from the client's own bytes. */
+enum sl_verdict route_map_path(struct sl_req *r, const struct route_conf *conf);
+/* SL_NEXT: no Redirect or RedirectMatch holds. */
+enum sl_verdict route_redirect(struct sl_req *r, const struct route_conf *conf);
+enum sl_verdict route_return(struct sl_req *r, const struct route_return *answer);
+/* Rewrites Location and Content-Location of the attempt's response. */
+void route_map_back(struct sl_attempt *a, const struct route_conf *conf);
+
+#pragma GCC visibility pop
+
+#endif

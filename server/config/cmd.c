@@ -1,0 +1,142 @@
+/* What a parse function may ask of its line, and k=v options. */
+#include "config/load.h"
+
+#include <apr_strings.h>
+
+#include <stdarg.h>
+
+int
+sl_cmd_argc(const struct sl_cmd *cmd)
+{
+    return cmd->line->n_words - cmd->first;
+}
+
+/* The word asked for last is the one an error points at. */
+const char *
+sl_cmd_arg(const struct sl_cmd *cmd, int i)
+{
+    if (i < 0 || i >= sl_cmd_argc(cmd))
+        return NULL;
+    ((struct sl_cmd *)(uintptr_t)cmd)->blame = cmd->first + i;
+    return cmd->line->words[cmd->first + i];
+}
+
+apr_pool_t *
+sl_cmd_pool(const struct sl_cmd *cmd)
+{
+    return cmd->c->pool;
+}
+
+const char *
+sl_cmd_place(const struct sl_cmd *cmd)
+{
+    return cmd->line->place;
+}
+
+void *
+sl_cmd_module_data(const struct sl_cmd *cmd)
+{
+    return cmd->c->module_data[cmd->module->index];
+}
+
+struct sl_scope *
+sl_cmd_scope(const struct sl_cmd *cmd)
+{
+    return cmd->scope;
+}
+
+const char *
+sl_cmd_error(struct sl_cmd *cmd, const char *fmt, ...)
+{
+    va_list args;
+    const char *text;
+
+    va_start(args, fmt);
+    text = apr_pvsprintf(cmd->c->pool, fmt, args);
+    va_end(args);
+    return text;
+}
+
+void
+sl_cmd_cure(struct sl_cmd *cmd, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    cmd->cure = apr_pvsprintf(cmd->c->pool, fmt, args);
+    va_end(args);
+}
+
+static const struct sl_option *
+option_find(const struct sl_option *o, const char *word, size_t n)
+{
+    for (; o->key != NULL; o++)
+        if (strlen(o->key) == n && strncasecmp(o->key, word, n) == 0)
+            return o;
+    return NULL;
+}
+
+static const char *
+option_unknown(struct sl_cmd *cmd, const struct sl_option *options, const char *word, size_t n)
+{
+    const char *name = apr_pstrmemdup(cmd->c->pool, word, n), *all = "";
+    const struct sl_option *o, *near = NULL;
+
+    for (o = options; o->key != NULL; o++) {
+        all = apr_pstrcat(cmd->c->pool, all, o == options ? "" : ", ", o->key, NULL);
+        if (edit_distance(o->key, name) <= 2)
+            near = o;
+    }
+    if (near != NULL)
+        sl_cmd_cure(cmd, "did you mean \"%s\"?", near->key);
+    return sl_cmd_error(cmd, "expected one of the options %s, found \"%s\"", all, name);
+}
+
+static const char *
+option_set(struct sl_cmd *cmd, const struct sl_option *o, const char *value, void *conf)
+{
+    void *slot = (char *)conf + o->offset;
+    const char *err;
+
+    if (value == NULL) {
+        if (o->type != SL_SLOT_FLAG)
+            return sl_cmd_error(cmd, "expected %s=VALUE", o->key);
+        *(int *)slot = 1;
+        return NULL;
+    }
+    err = slot_parse(cmd->c->pool, o->type, o->words, value, slot);
+    return err != NULL ? sl_cmd_error(cmd, "%s: %s, found \"%s\"", o->key, err, value) : NULL;
+}
+
+const char *
+cmd_options(struct sl_cmd *cmd, int from, const struct option_sink *sink)
+{
+    int i;
+
+    for (i = from; i < sl_cmd_argc(cmd); i++) {
+        const char *word = sl_cmd_arg(cmd, i), *eq = strchr(word, '='), *err;
+        size_t n = eq != NULL ? (size_t)(eq - word) : strlen(word);
+        const struct sl_option *o = option_find(sink->options, word, n);
+        struct mark *mark;
+
+        if (o == NULL)
+            return option_unknown(cmd, sink->options, word, n);
+        mark = sink->marks != NULL ? &sink->marks[o - sink->options] : NULL;
+        if (mark != NULL && mark->place != NULL)
+            return sl_cmd_error(cmd, "%s is set twice in this scope: first at %s", o->key,
+                                mark->place);
+        if ((err = option_set(cmd, o, eq != NULL ? eq + 1 : NULL, sink->conf)) != NULL)
+            return err;
+        if (mark != NULL)
+            mark->place = cmd->line->place;
+    }
+    return NULL;
+}
+
+const char *
+sl_cmd_options(struct sl_cmd *cmd, int from, const struct sl_option *options, void *conf)
+{
+    struct option_sink sink = {options, conf, NULL};
+
+    return cmd_options(cmd, from, &sink);
+}

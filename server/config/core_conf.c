@@ -1,0 +1,293 @@
+/* The core's own directives.  LoadModule, ModuleDir, Include and Define are rows too, so
+ * that -L lists them, but are carried out while the text is read. */
+#include "config/core_conf.h"
+
+#include "config/load.h"
+#include "http/head.h"
+#include "runtime/address.h"
+#include "runtime/log.h"
+
+#include <apr_strings.h>
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <sys/un.h>
+
+/*man
+NAME
+    core - what sluice knows without any module
+DIRECTIVES
+  LoadModule
+    Loads a module: LoadModule gzip loads mod_gzip.so from the module folder; a second word
+    names another file.
+  ModuleDir
+    Where modules are looked for.
+  Include
+    Reads other files where it stands; patterns such as sites-*.conf work.
+  Define
+    Gives ${NAME} a value from here on; names that are not defined come from the
+    environment.
+  User
+    Whom the worker becomes when it was started by root.
+  Group
+    The worker's group; the user's own when it is left out.
+  PidFile
+    Where the process number of the master is written.
+  ControlSocket
+    The socket the running server is spoken to by.
+  StateDir
+    Where the server keeps what must outlive it.
+  Threads
+    How many threads serve; auto takes one for each CPU it may use.
+  Listen
+    Where clients are accepted: [ADDR:]PORT or unix:/PATH, then the transport (tls) and
+    backlog=N.
+  ErrorLog
+    Where messages go: a file, stderr or syslog.
+  LogLevel
+    The least important message that is written: error, warn, notice, info, debug, trace.
+  MaxConnections
+    How many client connections are held at once; past that no more are accepted until one
+    ends.  0: as many as there are descriptors.
+  StopTimeout
+    How long a stopping server waits for what is under way; off: 3 s under -X, else 30 s.
+  DrainIdle
+    How long an idle connection that cannot be handed over is kept when the server drains.
+  GenerationsMax
+    How many generations of the configuration may be alive at once.
+  Timeout
+    How long a client may take: for a whole request head, between two reads of a body,
+    between two writes of an answer, and between two requests.  minrate is the least speed
+    of a request body, in bytes a second.
+  KeepaliveRequests
+    How many requests a connection may carry.
+  Protocols
+    Which protocols a listener speaks, the preferred one first.
+  LimitLine
+    The longest request line.
+  LimitHead
+    The largest request head, at most 60k.
+  LimitFields
+    The most header fields of a request, at most 250.
+  LimitBody
+    The largest request body.
+  TrustedProxies
+    Peers whose word about the client's address is taken.  Empty by default.
+  ProxyForwarded
+    How servers learn who asked: on sets X-Forwarded-For, -Proto, -Host and X-Real-IP,
+    rfc7239 sets Forwarded, off sets none.
+  ServerHeader
+    The Server field of answers that bring none of their own; off sends none.
+EXAMPLE
+    Listen 80
+    Listen [::1]:8080
+    Timeout header=5s keepalive=30s
+    LimitBody 10m
+*/
+
+static const struct sl_option timeout_options[] = {
+    {"header", SL_SLOT_DURATION, offsetof(struct core_conf, header_ms), "10s", NULL,
+     "for the whole request head"},
+    {"body", SL_SLOT_DURATION, offsetof(struct core_conf, body_ms), "30s", NULL,
+     "between two reads of a request body"},
+    {"send", SL_SLOT_DURATION, offsetof(struct core_conf, send_ms), "60s", NULL,
+     "between two writes of an answer"},
+    {"keepalive", SL_SLOT_DURATION, offsetof(struct core_conf, keepalive_ms), "75s", NULL,
+     "between two requests"},
+    {"minrate", SL_SLOT_SIZE, offsetof(struct core_conf, min_rate), "0", NULL,
+     "the least speed of a request body, bytes a second"},
+    {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
+};
+static const char *const forwarded_words[] = {"on", "off", "rfc7239", NULL};
+static const char *const level_words[] = {"error", "warn",  "notice", "info",
+                                          "debug", "trace", NULL};
+
+static const char *
+none_parse(struct sl_cmd *cmd, void **item)
+{
+    (void)cmd;
+    *item = NULL;
+    return NULL;
+}
+
+/* "80", ":80", "*:80", "127.0.0.1:80", "[::1]:80": without an address all of them, in both
+ * families. */
+static const char *
+listen_address(struct listen_conf *l, const char *text)
+{
+    static const char expected[] =
+        "expected a port, ADDRESS:PORT, [V6ADDRESS]:PORT or unix:/PATH";
+    const char *colon = strrchr(text, ':'), *port = colon != NULL ? colon + 1 : text;
+    size_t n = colon != NULL ? (size_t)(colon - text) : 0;
+    char *end;
+    long number = strtol(port, &end, 10);
+
+    if (!isdigit((unsigned char)*port) || *end != '\0' || number < 1 || number > 65535)
+        return expected;
+    l->port = (int)number;
+    if (n == 0 || (n == 1 && *text == '*')) {
+        l->family = AF_INET6;
+        l->addr.u.in6.sin6_family = AF_INET6;
+        l->addr.len = sizeof l->addr.u.in6;
+    } else if ((memchr(text, ':', n) != NULL && *text != '[') ||
+               !address_parse_host((struct sl_span){text, n}, &l->addr))
+        return expected;
+    l->family = l->addr.u.sa.sa_family;
+    if (l->family == AF_INET)
+        l->addr.u.in.sin_port = htons((uint16_t)number);
+    else
+        l->addr.u.in6.sin6_port = htons((uint16_t)number);
+    return NULL;
+}
+
+static const char *
+listen_word(struct sl_cmd *cmd, struct listen_conf *l, const char *word)
+{
+    if (strncmp(word, "backlog=", 8) == 0) {
+        l->backlog = atoi(word + 8);
+        return l->backlog > 0 ? NULL : "expected backlog=N with N above 0";
+    }
+    if (strcmp(word, "proxy") == 0)
+        return "the PROXY protocol is not spoken by this version";
+    l->transport_name = word;
+    l->transport = sl_provider_find("transport", word);
+    if (l->transport != NULL)
+        return NULL;
+    sl_cmd_cure(cmd, "write \"LoadModule %s\" if a module of that name brings it", word);
+    return sl_cmd_error(cmd, "expected backlog=N or a transport, found \"%s\", which no loaded "
+                        "module brings", word);
+}
+
+static const char *
+listen_parse(struct sl_cmd *cmd, void **item)
+{
+    struct listen_conf *l = apr_pcalloc(sl_cmd_pool(cmd), sizeof *l);
+    const char *err = NULL, *text = sl_cmd_arg(cmd, 0);
+    int i;
+
+    if (text == NULL)
+        return "expected [ADDR:]PORT or unix:/PATH";
+    l->text = text;
+    l->place = sl_cmd_place(cmd);
+    l->backlog = 4096;
+    if (strncmp(text, "unix:", 5) == 0) {
+        l->family = AF_UNIX;
+        l->path = text + 5;
+        if (l->path[0] != '/' || strlen(l->path) >= sizeof((struct sockaddr_un *)0)->sun_path)
+            err = "expected unix: and an absolute path shorter than 108 bytes";
+    } else
+        err = listen_address(l, text);
+    for (i = 1; i < sl_cmd_argc(cmd) && err == NULL; i++)
+        err = listen_word(cmd, l, sl_cmd_arg(cmd, i));
+    *item = l;
+    return err;
+}
+
+static const char *
+threads_parse(struct sl_cmd *cmd, void **item)
+{
+    const char *word = sl_cmd_arg(cmd, 0);
+    int n = word != NULL ? atoi(word) : -1;
+
+    *item = NULL;
+    if (word == NULL || sl_cmd_argc(cmd) != 1)
+        return "expected auto or a number";
+    if (strcmp(word, "auto") == 0)
+        return NULL;
+    *item = (void *)(intptr_t)n;
+    return n >= 1 && n <= 256 ? NULL : "expected auto or a number from 1 to 256";
+}
+
+static const char *
+server_header_parse(struct sl_cmd *cmd, void **item)
+{
+    const char *word = sl_cmd_arg(cmd, 0);
+
+    if (word == NULL || sl_cmd_argc(cmd) != 1)
+        return "expected on, off or a text";
+    *item = NULL;
+    if (strcmp(word, "off") != 0)
+        *item = apr_pstrdup(sl_cmd_pool(cmd), strcmp(word, "on") == 0 ? "sluice" : word);
+    return is_field_value(sl_span(word)) ? NULL : "expected a text without control bytes";
+}
+
+/* Scalars' parse functions check the value that was just stored. */
+static const char *
+head_size_check(struct sl_cmd *cmd, void **slot)
+{
+    (void)cmd;
+    return *(int64_t *)(void *)slot >= 1 && *(int64_t *)(void *)slot <= 60 << 10
+               ? NULL : "expected a size of at most 60k";
+}
+
+static const char *
+fields_check(struct sl_cmd *cmd, void **slot)
+{
+    (void)cmd;
+    return *(int64_t *)(void *)slot >= 1 && *(int64_t *)(void *)slot <= 250
+               ? NULL : "expected a number from 1 to 250";
+}
+
+#define G SL_IN_GLOBAL
+#define GH (SL_IN_GLOBAL | SL_IN_HOST)
+
+static const struct sl_directive directives[] = {
+    SL_LINES("LoadModule", struct core_conf, unused, none_parse, G, "NAME [FILE]",
+             "Loads a module"),
+    SL_LINES("ModuleDir", struct core_conf, unused, none_parse, G, "PATH",
+             "Where modules are looked for"),
+    SL_LINES("Include", struct core_conf, unused, none_parse, SL_IN_ANY, "GLOB",
+             "Reads other files here"),
+    SL_LINES("Define", struct core_conf, unused, none_parse, SL_IN_ANY, "NAME VALUE",
+             "Gives ${NAME} a value"),
+    SL_STRING("User", struct core_conf, user, NULL, G, "Whom the worker becomes"),
+    SL_STRING("Group", struct core_conf, group, NULL, G, "The worker's group"),
+    SL_STRING("PidFile", struct core_conf, pid_file, NULL, G, "Where the master's number is written"),
+    SL_STRING("ControlSocket", struct core_conf, control_socket, NULL, G,
+              "The socket the running server is spoken to by"),
+    SL_STRING("StateDir", struct core_conf, state_dir, NULL, G,
+              "Where the server keeps what must outlive it"),
+    SL_PARSED("Threads", struct core_conf, threads, threads_parse, G, "auto|N",
+              "How many threads serve"),
+    SL_LINES("Listen", struct core_conf, listen, listen_parse, G,
+             "[ADDR:]PORT|unix:/PATH [TRANSPORT] [backlog=N]", "Where clients are accepted"),
+    SL_STRING("ErrorLog", struct core_conf, error_log, "stderr", G,
+              "Where messages go: a file, stderr or syslog"),
+    SL_ENUM("LogLevel", struct core_conf, log_level, "notice", G, level_words,
+            "error|warn|notice|info|debug|trace", "The least important message written"),
+    SL_NUMBER("MaxConnections", struct core_conf, max_connections, "0", G,
+              "How many client connections are held at once"),
+    SL_DURATION("StopTimeout", struct core_conf, stop_timeout, "off", G,
+                "How long a stopping server waits for what is under way"),
+    SL_DURATION("DrainIdle", struct core_conf, drain_idle, "10s", G,
+                "How long idle connections are kept when draining"),
+    SL_NUMBER("GenerationsMax", struct core_conf, generations_max, "16", G,
+              "How many generations may be alive at once"),
+    SL_OPTIONS("Timeout", timeout_options, GH, "[header=] [body=] [send=] [keepalive=] [minrate=]",
+               "How long a client may take"),
+    SL_NUMBER("KeepaliveRequests", struct core_conf, keepalive_requests, "unlimited", GH,
+              "How many requests a connection may carry"),
+    SL_LIST("Protocols", struct core_conf, protocols, NULL, GH, "Which protocols are spoken"),
+    {"LimitLine", SL_SLOT_SIZE, SL_IN_ANY, offsetof(struct core_conf, limit_line), "8k",
+     "The longest request line", "SIZE", head_size_check, NULL, NULL},
+    {"LimitHead", SL_SLOT_SIZE, SL_IN_ANY, offsetof(struct core_conf, limit_head), "32k",
+     "The largest request head, at most 60k", "SIZE", head_size_check, NULL, NULL},
+    {"LimitFields", SL_SLOT_NUMBER, SL_IN_ANY, offsetof(struct core_conf, limit_fields), "100",
+     "The most header fields, at most 250", "N", fields_check, NULL, NULL},
+    SL_SIZE("LimitBody", struct core_conf, limit_body, "unlimited", SL_IN_ANY,
+            "The largest request body"),
+    SL_NETS("TrustedProxies", struct core_conf, trusted, "", SL_IN_ANY,
+            "Peers whose word about the client is taken"),
+    SL_ENUM("ProxyForwarded", struct core_conf, forwarded, "on", SL_IN_ANY, forwarded_words,
+            "on|off|rfc7239", "How servers learn who asked"),
+    SL_PARSED("ServerHeader", struct core_conf, server_header, server_header_parse, SL_IN_ANY,
+              "on|off|TEXT", "The Server field of answers without one"),
+    SL_DIRECTIVES_END,
+};
+
+const struct sl_module core_module = {
+    .name = "core",
+    .flags = SL_MODULE_ALWAYS,
+    .conf_size = sizeof(struct core_conf),
+    .directives = directives,
+};

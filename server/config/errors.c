@@ -1,0 +1,68 @@
+/* Errors of a run: collected, then shown together as place, finding, line and cure. */
+#include "config/load.h"
+
+#include <apr_strings.h>
+
+#include <stdarg.h>
+#include <stdlib.h>
+
+static void
+error_push(struct config *c, struct config_error e)
+{
+    APR_ARRAY_PUSH(c->errors, struct config_error) = e;
+}
+
+/* The line, and below it the word underlined. */
+static const char *
+excerpt(apr_pool_t *pool, const char *place, const char *line, unsigned column, size_t width)
+{
+    const char *colon = place != NULL ? strrchr(place, ':') : NULL;
+    char *under = apr_palloc(pool, column + width + 2);
+
+    memset(under, ' ', column);
+    under[column] = '^';
+    memset(under + column + 1, '~', width > 0 ? width - 1 : 0);
+    under[column + (width > 0 ? width : 1)] = '\0';
+    return apr_psprintf(pool, "%6s | %s\n       | %s", colon != NULL ? colon + 1 : "", line, under);
+}
+
+void
+config_add_error(struct config *c, const char *place, const char *text, const char *line,
+                 unsigned column, size_t width, const char *cure)
+{
+    error_push(c, (struct config_error){
+                      place, text,
+                      line != NULL ? excerpt(c->pool, place, line, column, width) : NULL, cure});
+}
+
+void
+config_error(struct config *c, const char *place, const char *cure, const char *fmt, ...)
+{
+    va_list args;
+    const char *text;
+
+    va_start(args, fmt);
+    text = apr_pvsprintf(c->pool, fmt, args);
+    va_end(args);
+    error_push(c, (struct config_error){place, text, NULL, cure});
+}
+
+int
+config_print_errors(const struct config *c, FILE *to)
+{
+    int i;
+
+    for (i = 0; i < c->errors->nelts; i++) {
+        const struct config_error *e = &APR_ARRAY_IDX(c->errors, i, struct config_error);
+
+        fprintf(to, "%s%s%s\n", e->place != NULL ? e->place : "", e->place != NULL ? ": " : "",
+                e->text);
+        if (e->excerpt != NULL)
+            fprintf(to, "%s\n", e->excerpt);
+        if (e->cure != NULL)
+            fprintf(to, "    cure: %s\n", e->cure);
+    }
+    if (c->errors->nelts > 0)
+        fprintf(to, "%d error%s\n", c->errors->nelts, c->errors->nelts == 1 ? "" : "s");
+    return c->errors->nelts;
+}

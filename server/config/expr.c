@@ -1,0 +1,208 @@
+/* Values: text with %{variables}, compiled to a list of parts.
+ *
+ * "%{name}" and "%{name:argument}" are variables, "%%" is a percent sign, any other percent
+ * sign stays what it is. */
+#include "http/request.h"
+#include "http/variables.h"
+
+#include <apr_strings.h>
+
+struct part {
+    struct sl_span literal; /* variable NULL */
+    const struct sl_variable *variable;
+    struct sl_span arg;
+};
+
+struct sl_expr {
+    const char *source;
+    unsigned n;
+    struct part *at;
+};
+
+static const char *const phase_words[] = {"the connection is", "the request is",
+                                          "the request is routed", "the response is",
+                                          "the request is over"};
+
+static const char *
+variable_error(apr_pool_t *pool, struct sl_span name)
+{
+    const char *typed = sl_span_dup(pool, name), *near = variable_nearest(typed);
+
+    return near != NULL
+               ? apr_psprintf(pool, "expected a known variable, found %%{%s}; did you mean %%{%s}?",
+                              typed, near)
+               : apr_psprintf(pool, "expected a known variable, found %%{%s}", typed);
+}
+
+/* What stands between the braces. */
+static const char *
+compile_variable(apr_pool_t *pool, struct sl_span inside, enum sl_phase phase, struct part *part)
+{
+    const char *colon = memchr(inside.at, ':', inside.n);
+    struct sl_span name = {inside.at, colon != NULL ? (size_t)(colon - inside.at) : inside.n};
+
+    part->variable = variable_find(name);
+    if (part->variable == NULL)
+        return variable_error(pool, name);
+    if (colon != NULL)
+        part->arg = (struct sl_span){colon + 1, inside.n - name.n - 1};
+    if (part->variable->takes_arg != (part->arg.n > 0))
+        return apr_psprintf(pool, part->variable->takes_arg
+                                      ? "expected %%{%s:NAME}, found no name"
+                                      : "expected %%{%s} without a name behind it",
+                            part->variable->name);
+    if (part->variable->phase > phase)
+        return apr_psprintf(pool, "expected a variable known by now, but %%{%s} is known when %s",
+                            part->variable->name, phase_words[part->variable->phase]);
+    return NULL;
+}
+
+static void
+push_literal(apr_array_header_t *parts, const char *at, size_t n)
+{
+    struct part *last = parts->nelts > 0
+                            ? &APR_ARRAY_IDX(parts, parts->nelts - 1, struct part) : NULL;
+
+    if (n == 0)
+        return;
+    if (last != NULL && last->variable == NULL && last->literal.at + last->literal.n == at)
+        last->literal.n += n;
+    else
+        APR_ARRAY_PUSH(parts, struct part) = (struct part){{at, n}, NULL, {NULL, 0}};
+}
+
+struct sl_expr *
+sl_expr_compile(apr_pool_t *pool, const char *text, enum sl_phase phase, const char **err)
+{
+    struct sl_expr *e = apr_pcalloc(pool, sizeof *e);
+    apr_array_header_t *parts = apr_array_make(pool, 4, sizeof(struct part));
+    const char *p, *close;
+
+    e->source = p = apr_pstrdup(pool, text);
+    *err = NULL;
+    while (*p != '\0') {
+        size_t plain = strcspn(p, "%");
+
+        push_literal(parts, p, plain);
+        p += plain;
+        if (p[0] == '%' && p[1] == '{') {
+            struct part part = {{NULL, 0}, NULL, {NULL, 0}};
+
+            if ((close = strchr(p, '}')) == NULL) {
+                *err = "expected \"}\" behind \"%{\"";
+                return NULL;
+            }
+            *err = compile_variable(pool, (struct sl_span){p + 2, (size_t)(close - p - 2)}, phase,
+                                    &part);
+            if (*err != NULL)
+                return NULL;
+            APR_ARRAY_PUSH(parts, struct part) = part;
+            p = close + 1;
+        } else if (*p == '%') {
+            push_literal(parts, p, 1);
+            p += p[1] == '%' ? 2 : 1;
+        }
+    }
+    e->n = (unsigned)parts->nelts;
+    e->at = (struct part *)(void *)parts->elts;
+    return e;
+}
+
+static struct sl_span
+part_text(const struct part *part, struct sl_req *r)
+{
+    if (part->variable == NULL)
+        return part->literal;
+    return part->variable->get != NULL ? part->variable->get(r, part->arg)
+                                       : sl_var_get(r, part->variable->name);
+}
+
+struct sl_span
+sl_expr_text(const struct sl_expr *e, struct sl_req *r)
+{
+    struct sl_span one, all = {NULL, 0};
+    unsigned i;
+
+    if (e->n == 0)
+        return SL_SPAN("");
+    if (e->n == 1)
+        return part_text(&e->at[0], r);
+    all.at = "";
+    for (i = 0; i < e->n; i++) {
+        char *joined;
+
+        one = part_text(&e->at[i], r);
+        if (one.n == 0)
+            continue;
+        joined = apr_palloc(r->pool, all.n + one.n);
+        memcpy(joined, all.at, all.n);
+        memcpy(joined + all.n, one.at, one.n);
+        all = (struct sl_span){joined, all.n + one.n};
+    }
+    return all;
+}
+
+const char *
+sl_expr_source(const struct sl_expr *e)
+{
+    return e->source;
+}
+
+int
+sl_expr_is_constant(const struct sl_expr *e)
+{
+    return e->n == 0 || (e->n == 1 && e->at[0].variable == NULL);
+}
+
+int
+sl_expr_part(const struct sl_expr *e, unsigned i, struct sl_span *literal,
+             const struct sl_variable **variable, struct sl_span *arg)
+{
+    if (i >= e->n)
+        return 0;
+    *literal = e->at[i].literal;
+    *variable = e->at[i].variable;
+    *arg = e->at[i].arg;
+    return 1;
+}
+
+/* ---- values given by name at run time ---- */
+
+struct var {
+    struct var *next;
+    const char *name;
+    struct sl_span value;
+};
+
+static struct var *
+var_find(struct sl_req *r, const char *name)
+{
+    struct var *v;
+
+    for (v = *request_vars(r); v != NULL; v = v->next)
+        if (strcmp(v->name, name) == 0)
+            return v;
+    return NULL;
+}
+
+void
+sl_var_set(struct sl_req *r, const char *name, struct sl_span value)
+{
+    struct var *v = var_find(r, name);
+
+    if (v == NULL) {
+        v = apr_palloc(r->pool, sizeof *v);
+        v->next = *request_vars(r);
+        v->name = apr_pstrdup(r->pool, name);
+        *request_vars(r) = v;
+    }
+    v->value = value;
+}
+
+struct sl_span
+sl_var_get(struct sl_req *r, const char *name)
+{
+    const struct var *v = var_find(r, name);
+
+    return v != NULL ? v->value : (struct sl_span){NULL, 0};
+}

@@ -1,0 +1,62 @@
+/* A few threads for what would block a loop: APR-util's pool, with a bounded queue. */
+#include "event/loop.h"
+
+#include <apr_thread_pool.h>
+
+#include <stdatomic.h>
+
+#define QUEUE_MAX 4096
+
+static apr_thread_pool_t *threads;
+static atomic_int n_queued;
+
+int
+offload_open(apr_pool_t *pool, unsigned n_threads)
+{
+    return apr_thread_pool_create(&threads, 0, n_threads, pool) == APR_SUCCESS ? 0 : -1;
+}
+
+void
+offload_close(void)
+{
+    if (threads != NULL)
+        apr_thread_pool_destroy(threads);
+    threads = NULL;
+}
+
+static void
+offload_arrived(struct sl_loop *loop, struct sl_mail *mail)
+{
+    struct sl_offload *job = (struct sl_offload *)mail;
+
+    job->done(loop, job);
+}
+
+static void *APR_THREAD_FUNC
+offload_work(apr_thread_t *thread, void *data)
+{
+    struct sl_offload *job = data;
+
+    (void)thread;
+    atomic_fetch_sub(&n_queued, 1);
+    job->work(job);
+    job->mail.fn = offload_arrived;
+    sl_loop_post(job->loop, &job->mail);
+    return NULL;
+}
+
+int
+sl_offload(struct sl_loop *loop, struct sl_offload *job)
+{
+    if (threads == NULL || atomic_fetch_add(&n_queued, 1) >= QUEUE_MAX) {
+        if (threads != NULL)
+            atomic_fetch_sub(&n_queued, 1);
+        return -1;
+    }
+    job->loop = loop;
+    if (apr_thread_pool_push(threads, offload_work, job, APR_THREAD_TASK_PRIORITY_NORMAL, NULL) ==
+        APR_SUCCESS)
+        return 0;
+    atomic_fetch_sub(&n_queued, 1);
+    return -1;
+}

@@ -1,0 +1,18 @@
+/* Listening sockets: opened by the master (or by -XX), accepted from by the worker. */
+#ifndef NET_LISTENER_H
+#define NET_LISTENER_H
+
+#include "worker.h"
+
+/* Opens and binds, not yet listening to anyone else's backlog rules: `text` is [ADDR:]PORT or
+ * unix:/PATH as taken apart into family, port and text.  The descriptor, or -1 and a phrase
+ * in why. */
+int listener_open(int family, const char *address, int port, int backlog, char *why, size_t n);
+/* The address part of a Listen line as listener_open() wants it. */
+const char *listener_address(const struct listen_conf *l, char *to, size_t n);
+
+/* On a loop's thread. */
+void acceptor_start(struct sl_loop *loop, struct acceptor *a, struct listener *l);
+void acceptor_stop(struct sl_loop *loop, struct acceptor *a);
+
+#endif

@@ -1,0 +1,131 @@
+/* The loader.  A module says by its ABI record what it was built against; only when that
+ * fits are its rows read and its init called.
+ *
+ * A file is opened once a process and stays: its rows and functions are pointed to from
+ * everywhere. */
+#include "runtime/loader.h"
+
+#include "http/variables.h"
+
+#include <apr_dso.h>
+#include <apr_strings.h>
+
+#include <stdlib.h>
+
+#ifndef SL_LIBDIR
+#define SL_LIBDIR "/usr/local/lib/sluice"
+#endif
+
+static const struct sl_abi core_abi = {
+    SL_ABI_MAGIC,
+    SL_ABI_MAJOR,
+    SL_ABI_MINOR,
+    sizeof(struct sl_module),
+    sizeof(struct sl_directive),
+    sizeof(struct sl_section),
+    sizeof(struct sl_hook),
+    sizeof(struct sl_variable),
+};
+
+/* The configuration of this process: there is one, and hooks ask by module. */
+static const struct config *loaded;
+
+const char *
+loader_default_dir(void)
+{
+    const char *dir = getenv("SLUICE_MODULES");
+
+    return dir != NULL ? dir : SL_LIBDIR;
+}
+
+static struct loaded_module *
+module_add(struct config *c, const struct sl_module *module, const struct sl_abi *abi,
+           const char *name, const char *file)
+{
+    struct loaded_module *m = apr_pcalloc(c->pool, sizeof *m);
+
+    m->module = module;
+    m->abi = abi;
+    m->name = name;
+    m->file = file;
+    m->index = (unsigned)c->modules->nelts;
+    APR_ARRAY_PUSH(c->modules, struct loaded_module *) = m;
+    return m;
+}
+
+void
+module_add_core(struct config *c)
+{
+    loaded = c;
+    module_add(c, &core_module, &core_abi, "core", "(built in)");
+    variables_add("core", core_variables, sizeof(struct sl_variable));
+}
+
+unsigned
+loader_index_of(const struct sl_module *module)
+{
+    int i;
+
+    for (i = 0; i < loaded->modules->nelts; i++)
+        if (APR_ARRAY_IDX(loaded->modules, i, struct loaded_module *)->module == module)
+            return (unsigned)i;
+    sl_panic(__FILE__, __LINE__, __func__, "the module is loaded");
+}
+
+static const char *
+abi_error(struct config *c, const struct sl_abi *abi)
+{
+    if (abi->magic != SL_ABI_MAGIC)
+        return "is no module of sluice: its ABI record has another magic number";
+    if (abi->major != SL_ABI_MAJOR || abi->minor > SL_ABI_MINOR)
+        return apr_psprintf(c->pool, "was built for ABI %u.%u, this server has %u.%u: build it "
+                            "again with slxs", abi->major, abi->minor, SL_ABI_MAJOR, SL_ABI_MINOR);
+    if (abi->module_size > sizeof(struct sl_module) ||
+        abi->directive_size > sizeof(struct sl_directive) ||
+        abi->section_size > sizeof(struct sl_section) ||
+        abi->hook_size > sizeof(struct sl_hook) ||
+        abi->variable_size > sizeof(struct sl_variable))
+        return "has larger rows than this server knows: build it again with slxs";
+    return NULL;
+}
+
+static const char *
+module_open(struct config *c, const char *name, const char *file, apr_dso_handle_t **dso,
+            const struct sl_abi **abi, const struct sl_module **module)
+{
+    apr_dso_handle_sym_t sym;
+    char why[512];
+    const char *err;
+
+    if (apr_dso_load(dso, file, c->pool) != APR_SUCCESS)
+        return apr_psprintf(c->pool, "cannot be loaded: %s", apr_dso_error(*dso, why, sizeof why));
+    if (apr_dso_sym(&sym, *dso, "sl_abi_record") != APR_SUCCESS)
+        return apr_psprintf(c->pool, "%s is no module of sluice: it has no sl_abi_record", file);
+    *abi = sym;
+    if ((err = abi_error(c, *abi)) != NULL)
+        return apr_psprintf(c->pool, "%s %s", file, err);
+    if (apr_dso_sym(&sym, *dso, "sl_module_name") != APR_SUCCESS || strcmp(sym, name) != 0)
+        return apr_psprintf(c->pool, "%s holds another module than %s", file, name);
+    if (apr_dso_sym(&sym, *dso, "sl_module_record") != APR_SUCCESS)
+        return apr_psprintf(c->pool, "%s has no sl_module_record", file);
+    *module = sym;
+    return NULL;
+}
+
+const char *
+module_load(struct config *c, const char *name, const char *file)
+{
+    const struct sl_module *module;
+    const struct sl_abi *abi;
+    apr_dso_handle_t *dso;
+    const char *err = module_open(c, name, file, &dso, &abi, &module);
+
+    if (err != NULL)
+        return err;
+    module_add(c, module, abi, name, file);
+    if (module->init != NULL && module->init(module) != 0)
+        return "its init failed";
+    if (module->variables != NULL && variables_add(name, module->variables, abi->variable_size))
+        return "one of its variables has a name that is taken";
+    return NULL;
+}

@@ -1,0 +1,16 @@
+/* Modules: shared objects, checked before anything of theirs is called. */
+#ifndef RUNTIME_LOADER_H
+#define RUNTIME_LOADER_H
+
+#include "config/config.h"
+
+/* Adds the core as module 0. */
+void module_add_core(struct config *c);
+/* Loads a file as the next module and runs its init.  NULL or a phrase. */
+const char *module_load(struct config *c, const char *name, const char *file);
+/* $SLUICE_MODULES, else the installed folder. */
+const char *loader_default_dir(void);
+/* A module's number in this process's configuration. */
+unsigned loader_index_of(const struct sl_module *module);
+
+#endif

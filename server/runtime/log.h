@@ -1,0 +1,17 @@
+/* The error log of the process. */
+#ifndef RUNTIME_LOG_H
+#define RUNTIME_LOG_H
+
+#include "sluice/log.h"
+
+/* "stderr", "syslog" or a file, appended to.  0 or an errno; on failure the log stays. */
+int log_open(const char *where, enum sl_level level);
+void log_close(void);
+/* "notice" -> SL_NOTICE; -1: no level. */
+int log_level_parse(const char *word);
+const char *log_level_name(enum sl_level level);
+
+/* Which hook this thread is in, for the report of a crash. */
+extern _Thread_local const char *panic_context;
+
+#endif

@@ -1,0 +1,544 @@
+/* The serving process, from its configuration to its last connection.
+ *
+ *   read -> check -> listeners -> post_config -> logs -> privileges -> threads -> ready
+ *        -> (drain -> closed) -> exit
+ *
+ * Thread 0 is the main thread; it alone speaks with the master, or, without one, takes the
+ * signals. */
+#include "worker.h"
+
+#include "channel.h"
+#include "net/listener.h"
+#include "privileges.h"
+#include "runtime/log.h"
+#include "runtime/zone.h"
+#include "upstream/pool.h"
+
+#include "sluice/provider.h"
+
+#include <apr_strings.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define OFFLOAD_THREADS 4
+#define RESOLVE_WAIT_MS 2000
+#define STOP_FOREGROUND_MS 3000
+#define DRAIN_LOOK_MS 50
+#define FDS_SPARE 64
+
+struct serving_thread {
+    struct sl_worker *w;
+    struct sl_loop *loop;
+    pthread_t thread;
+    struct acceptor *acceptors;
+    struct sl_mail mail;   /* drain or stop */
+    struct sl_timer timer; /* looks whether all is drained */
+    int64_t drain_until;
+    int rc;
+};
+
+/* ---- what modules ask ---- */
+
+apr_pool_t *
+sl_worker_pool(struct sl_worker *w)
+{
+    return w->pool;
+}
+
+unsigned
+sl_worker_threads(const struct sl_worker *w)
+{
+    return w->n_threads;
+}
+
+struct sl_loop *
+sl_worker_loop(struct sl_worker *w, unsigned i)
+{
+    return i < w->n_threads ? w->loops[i] : NULL;
+}
+
+struct sl_scope *
+sl_worker_global(struct sl_worker *w)
+{
+    return config_global(w->config);
+}
+
+struct sl_scope *
+sl_worker_scope(struct sl_worker *w, unsigned i)
+{
+    return (int)i < w->config->scopes->nelts
+               ? APR_ARRAY_IDX(w->config->scopes, (int)i, struct sl_scope *) : NULL;
+}
+
+void *
+sl_worker_module_data(struct sl_worker *w, const struct sl_module *module)
+{
+    int i;
+
+    for (i = 0; i < w->config->modules->nelts; i++)
+        if (APR_ARRAY_IDX(w->config->modules, i, struct loaded_module *)->module == module)
+            return w->config->module_data[i];
+    return NULL;
+}
+
+void
+sl_worker_config_error(struct sl_worker *w, const char *place, const char *fmt, ...)
+{
+    va_list args;
+    const char *text;
+
+    va_start(args, fmt);
+    text = apr_pvsprintf(w->config->pool, fmt, args);
+    va_end(args);
+    config_error(w->config, place, NULL, "%s", text);
+}
+
+/* ---- listeners ---- */
+
+static struct sl_scope *
+default_scope(const struct config *c)
+{
+    int i;
+
+    for (i = 0; i < c->scopes->nelts; i++) {
+        struct sl_scope *s = APR_ARRAY_IDX(c->scopes, i, struct sl_scope *);
+
+        if (s->kind == SL_SCOPE_HOST)
+            return s;
+    }
+    return config_global(c);
+}
+
+static void
+listener_protocols(struct sl_worker *w, struct listener *l)
+{
+    const apr_array_header_t *names = l->scope->core->protocols;
+    int n = names != NULL ? names->nelts : 0, i;
+
+    l->protocols = apr_pcalloc(w->pool, (size_t)(n + 1) * sizeof *l->protocols);
+    for (i = 0; i < n; i++) {
+        const char *name = APR_ARRAY_IDX(names, i, const char *);
+        const struct sl_protocol *p = sl_provider_find("protocol", name);
+
+        if (p == NULL)
+            sl_worker_config_error(w, l->scope->place, "Protocols: no loaded module speaks \"%s\"",
+                                   name);
+        else
+            l->protocols[l->n_protocols++] = p;
+    }
+    if (l->n_protocols == 0)
+        l->protocols[l->n_protocols++] = sl_provider_find("protocol", "http/1.1");
+}
+
+static void
+listeners_make(struct sl_worker *w)
+{
+    const apr_array_header_t *lines = config_global(w->config)->core->listen;
+    int i;
+
+    w->n_listeners = lines != NULL ? (unsigned)lines->nelts : 0;
+    w->listeners = apr_pcalloc(w->pool, (w->n_listeners + 1) * sizeof *w->listeners);
+    for (i = 0; i < (int)w->n_listeners; i++) {
+        struct listener *l = &w->listeners[i];
+
+        l->conf = APR_ARRAY_IDX(lines, i, struct listen_conf *);
+        l->fd = -1;
+        l->scope = default_scope(w->config);
+        listener_protocols(w, l);
+    }
+}
+
+static int
+listener_ask(int channel, const struct listen_conf *conf, const char *address, char *why, size_t n)
+{
+    struct message m;
+    int fd = -1;
+
+    message_make(&m, MSG_LISTEN, address);
+    m.family = conf->family;
+    m.port = conf->port;
+    m.backlog = conf->backlog;
+    if (channel_send(channel, &m, -1) != 0 || channel_receive(channel, &m, &fd) != 1 ||
+        m.kind != MSG_LISTENER) {
+        snprintf(why, n, "the master does not answer");
+        return -1;
+    }
+    if (fd < 0)
+        snprintf(why, n, "%s", m.text);
+    return fd;
+}
+
+static int
+listeners_open(struct sl_worker *w)
+{
+    unsigned i, n_failed = 0;
+
+    if (w->n_listeners == 0) {
+        config_error(w->config, NULL, "write \"Listen 80\"", "no Listen line: nothing would be served");
+        return -1;
+    }
+    for (i = 0; i < w->n_listeners; i++) {
+        struct listener *l = &w->listeners[i];
+        char text[64], why[256] = "";
+        const char *address = listener_address(l->conf, text, sizeof text);
+
+        l->fd = w->channel >= 0
+                    ? listener_ask(w->channel, l->conf, address, why, sizeof why)
+                    : listener_open(l->conf->family, address, l->conf->port, l->conf->backlog, why,
+                                    sizeof why);
+        if (l->fd < 0) {
+            config_error(w->config, l->conf->place, NULL, "Listen %s: %s", l->conf->text, why);
+            n_failed++;
+        }
+    }
+    return n_failed > 0 ? -1 : 0;
+}
+
+/* ---- draining ---- */
+
+static void
+thread_close_all(struct serving_thread *t)
+{
+    conn_close_all(t->loop);
+    sl_timer_unlink(&t->timer);
+    loop_stop(t->loop);
+}
+
+static void
+thread_drain_look(struct sl_loop *loop, struct sl_timer *timer)
+{
+    struct serving_thread *t =
+        (struct serving_thread *)(void *)((char *)timer - offsetof(struct serving_thread, timer));
+
+    if (loop->clients == NULL && atomic_load(&loop->n_conns) == 0) {
+        thread_close_all(t);
+        return;
+    }
+    if (loop->now_ms >= t->drain_until) {
+        sl_log(SL_NOTICE, "SL0205", "StopTimeout: %d connections are closed while in use",
+               atomic_load(&loop->n_conns));
+        thread_close_all(t);
+        return;
+    }
+    sl_timer_set(loop, &t->timer, loop->now_ms + DRAIN_LOOK_MS);
+}
+
+static void
+thread_drain(struct sl_loop *loop, struct sl_mail *mail)
+{
+    struct serving_thread *t =
+        (struct serving_thread *)(void *)((char *)mail - offsetof(struct serving_thread, mail));
+    unsigned i;
+
+    for (i = 0; i < t->w->n_listeners; i++)
+        acceptor_stop(loop, &t->acceptors[i]);
+    conn_drain_all(loop);
+    t->timer.fn = thread_drain_look;
+    sl_timer_set(loop, &t->timer, loop->now_ms + 1);
+}
+
+static int64_t
+stop_timeout_ms(const struct sl_worker *w)
+{
+    int64_t ms = config_global(w->config)->core->stop_timeout;
+
+    return ms >= 0 ? ms : STOP_FOREGROUND_MS;
+}
+
+/* From thread 0: all threads finish what they have; a second call ends it at once. */
+static void
+worker_drain(struct sl_worker *w, int64_t ms)
+{
+    int again = atomic_exchange(&w->is_draining, 1);
+    unsigned i;
+
+    if (!again)
+        config_run_worker_hooks(w->config, SL_HOOK_DRAIN, w);
+    for (i = 0; i < w->n_threads; i++) {
+        struct serving_thread *t = &w->threads[i];
+
+        if (again)
+            continue;
+        t->drain_until = w->loops[0]->now_ms + ms;
+        t->mail.fn = thread_drain;
+        sl_loop_post(t->loop, &t->mail);
+    }
+    if (again)
+        _exit(0);
+}
+
+/* ---- the master, or the signals ---- */
+
+static void
+channel_ready(struct sl_loop *loop, struct io *io, unsigned what)
+{
+    struct sl_worker *w = loop->worker;
+    struct message m;
+    int fd, rc;
+
+    (void)what;
+    rc = channel_receive(io->fd, &m, &fd);
+    if (fd >= 0)
+        close(fd);
+    if (rc == 1 && m.kind == MSG_STOP)
+        _exit(0);
+    if (rc == 1 && m.kind == MSG_DRAIN)
+        worker_drain(w, stop_timeout_ms(w));
+    if (rc == 0) { /* the master is gone: finish, then go too */
+        loop_unwatch(loop, io);
+        if (!atomic_load(&w->is_draining))
+            worker_drain(w, stop_timeout_ms(w));
+    }
+}
+
+static void
+signal_ready(struct sl_loop *loop, struct io *io, unsigned what)
+{
+    struct signalfd_siginfo info;
+
+    (void)what;
+    if (read(io->fd, &info, sizeof info) == (ssize_t)sizeof info)
+        worker_drain(loop->worker, stop_timeout_ms(loop->worker));
+}
+
+/* Signals are blocked in every thread; without a master they are read like a descriptor. */
+static int
+signals_open(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGQUIT);
+    return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+static void
+signals_block(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGQUIT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---- threads ---- */
+
+static unsigned
+threads_wanted(const struct config *c)
+{
+    int64_t n = config_global(c)->core->threads;
+    cpu_set_t cpus;
+
+    if (n > 0)
+        return (unsigned)n;
+    if (sched_getaffinity(0, sizeof cpus, &cpus) != 0)
+        return 1;
+    return (unsigned)CPU_COUNT(&cpus);
+}
+
+static int
+threads_make(struct sl_worker *w)
+{
+    unsigned i;
+
+    w->loops = apr_pcalloc(w->pool, w->n_threads * sizeof *w->loops);
+    w->threads = apr_pcalloc(w->pool, w->n_threads * sizeof *w->threads);
+    for (i = 0; i < w->n_threads; i++) {
+        int error = loop_open(&w->loops[i], i);
+
+        if (error != 0) {
+            sl_log(SL_ERROR, "SL0230", "thread %u cannot start: %s", i, strerror(error));
+            return -1;
+        }
+        w->loops[i]->worker = w;
+        conn_thread_init(w->loops[i]);
+        w->threads[i].w = w;
+        w->threads[i].loop = w->loops[i];
+        w->threads[i].acceptors = apr_pcalloc(w->pool,
+                                              (w->n_listeners + 1) * sizeof(struct acceptor));
+        if (config_run_thread_hooks(w->config, w, w->loops[i]) != 0)
+            return -1;
+    }
+    counters_watch(w->loops, w->n_threads);
+    pools_threads_init(w->pool, w->n_threads);
+    return 0;
+}
+
+static void *
+thread_main(void *arg)
+{
+    struct serving_thread *t = arg;
+    unsigned i;
+
+    for (i = 0; i < t->w->n_listeners; i++)
+        acceptor_start(t->loop, &t->acceptors[i], &t->w->listeners[i]);
+    loop_run(t->loop);
+    conn_thread_exit(t->loop);
+    return NULL;
+}
+
+static void
+threads_run(struct sl_worker *w)
+{
+    struct io control = {.on_ready = w->channel >= 0 ? channel_ready : signal_ready};
+    unsigned i;
+
+    control.fd = w->channel >= 0 ? w->channel : signals_open();
+    if (control.fd >= 0)
+        loop_watch_listener(w->loops[0], &control);
+    pools_resolve_start(w->loops[0]);
+    for (i = 1; i < w->n_threads; i++)
+        w->threads[i].rc = pthread_create(&w->threads[i].thread, NULL, thread_main, &w->threads[i]);
+    thread_main(&w->threads[0]);
+    for (i = 1; i < w->n_threads; i++)
+        if (w->threads[i].rc == 0)
+            pthread_join(w->threads[i].thread, NULL);
+    if (w->channel < 0 && control.fd >= 0)
+        close(control.fd);
+}
+
+static void
+threads_free(struct sl_worker *w)
+{
+    unsigned i;
+
+    counters_watch(NULL, 0);
+    for (i = 0; i < w->n_threads; i++)
+        if (w->loops[i] != NULL)
+            loop_close(&w->loops[i]);
+}
+
+/* ---- from start to end ---- */
+
+/* MaxConnections 0: what descriptors allow, one for the client and one for its server. */
+static long
+connections_allowed(const struct config *c)
+{
+    int64_t n = config_global(c)->core->max_connections;
+    struct rlimit r;
+
+    if (n > 0)
+        return (long)n;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY)
+        return 0;
+    return r.rlim_cur > 2 * FDS_SPARE ? (long)r.rlim_cur - FDS_SPARE : FDS_SPARE;
+}
+
+static int
+worker_announce(struct sl_worker *w, enum message_kind kind)
+{
+    const struct core_conf *core = config_global(w->config)->core;
+    struct message m;
+
+    if (w->channel < 0)
+        return 0;
+    message_make(&m, kind, kind == MSG_SETTINGS ? core->pid_file : NULL);
+    m.number = stop_timeout_ms(w);
+    return channel_send(w->channel, &m, -1);
+}
+
+static int
+worker_set_up(struct sl_worker *w)
+{
+    const struct core_conf *core = config_global(w->config)->core;
+    int error;
+
+    if (config_run_worker_hooks(w->config, SL_HOOK_CHECK_CONFIG, w) != 0 ||
+        w->config->errors->nelts > 0 || listeners_open(w) != 0)
+        return -1;
+    if ((error = log_open(core->error_log, (enum sl_level)core->log_level)) != 0) {
+        config_error(w->config, NULL, NULL, "ErrorLog %s: %s", core->error_log, strerror(error));
+        return -1;
+    }
+    descriptors_raise();
+    w->max_conns = connections_allowed(w->config);
+    if (config_run_worker_hooks(w->config, SL_HOOK_POST_CONFIG, w) != 0 ||
+        config_run_worker_hooks(w->config, SL_HOOK_OPEN_LOGS, w) != 0 ||
+        worker_announce(w, MSG_SETTINGS) != 0)
+        return -1;
+    return privileges_drop(core->user, core->group);
+}
+
+static int
+worker_start(struct sl_worker *w)
+{
+    if (offload_open(w->pool, OFFLOAD_THREADS) != 0 || threads_make(w) != 0)
+        return -1;
+    pools_resolve_now(RESOLVE_WAIT_MS);
+    if (config_run_worker_hooks(w->config, SL_HOOK_WORKER_INIT, w) != 0 ||
+        config_run_worker_hooks(w->config, SL_HOOK_READY, w) != 0)
+        return -1;
+    if (w->channel < 0)
+        sl_log(SL_NOTICE, "SL0201", "ready, %u thread%s", w->n_threads,
+               w->n_threads == 1 ? "" : "s");
+    return worker_announce(w, MSG_READY);
+}
+
+static void
+worker_end(struct sl_worker *w)
+{
+    config_run_worker_hooks(w->config, SL_HOOK_WORKER_EXIT, w);
+    offload_close();
+    threads_free(w);
+    zones_close();
+    log_close();
+}
+
+static struct sl_worker *
+worker_read(apr_pool_t *pool, const struct config_source *source)
+{
+    struct sl_worker *w = apr_pcalloc(pool, sizeof *w);
+
+    w->pool = pool;
+    w->channel = -1;
+    serving_register();
+    w->config = config_load(pool, source);
+    w->n_threads = threads_wanted(w->config);
+    listeners_make(w);
+    return w;
+}
+
+struct sl_worker *
+worker_for_test(apr_pool_t *pool, const struct config_source *source)
+{
+    struct sl_worker *w = worker_read(pool, source);
+
+    config_run_worker_hooks(w->config, SL_HOOK_CHECK_CONFIG, w);
+    return w;
+}
+
+int
+worker_main(const struct config_source *source, int channel)
+{
+    struct sl_worker *w;
+    apr_pool_t *pool;
+    int rc = 1;
+
+    signals_block();
+    apr_pool_create(&pool, NULL);
+    w = worker_read(pool, source);
+    w->channel = channel;
+    if (worker_set_up(w) == 0 && worker_start(w) == 0) {
+        threads_run(w);
+        worker_end(w);
+        rc = 0;
+    }
+    config_print_errors(w->config, stderr);
+    apr_pool_destroy(pool);
+    return rc;
+}
