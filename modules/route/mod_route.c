@@ -1,0 +1,283 @@
+/* Which host and location a request belongs to, and what is done with it there.
+ *
+ * A request passes here three times: when its head is read the host is found, at route the
+ * location, and as the last handler a redirect, a text or a server answers.  The work is in
+ * the other files; this one has the rows. */
+
+/*man
+NAME
+    mod_route - hosts, locations, and where requests go
+DESCRIPTION
+    One host wins: an exact name, else the longest *.suffix, else *, else the request is
+    answered with 421. Without any VirtualHost everything outside sections serves every
+    host; with some, it serves hosts nobody claims if it has a Location, ProxyPass, Return
+    or Redirect of its own.
+
+    One location wins: an exact path, else the first LocationMatch in file order that
+    matches, else the longest prefix. A prefix ends where a segment does: /api matches /api
+    and /api/x but not /apix; /api/ matches what lies below. Locations inside a location are
+    looked at once that one has won. Matching sees the normalised path: percent-decoded but
+    for %2F, dot segments removed, slashes merged. What the backend is asked for are the
+    client's own bytes, unless a directive here changes them.
+
+    Redirect and RedirectMatch hold before Return and ProxyPass; of those two the one that
+    stands further inside.
+DIRECTIVES
+  VirtualHost
+    A host: its names, *.suffixes or *.
+  Location
+    A path and what lies below it; with = before the path, that path alone.
+  LocationMatch
+    Paths that match a pattern.
+  ProxyPass
+    Sends requests to a server: [http://]HOST:PORT, unix:/PATH or balancer://POOL. A path
+    behind it replaces the prefix of the location.
+  ProxyTimeout
+    How long a server may take: connect= to accept, send= between two writes of the
+    request, first= until its response begins, idle= between two reads of the response,
+    total= for all of it.
+  ProxyHost
+    Which Host the server sees: preserve passes the client's, upstream sends the name in
+    ProxyPass.
+  ProxyUpgrade
+    Which protocols clients may switch to: websocket, any or off.
+  ProxyBodyHold
+    How much of a request body is kept, so that it can be sent again to another server.
+  ProxyRedirect
+    Location fields of responses mapped back to what the client sees: on, off, or FROM TO
+    for a prefix of your own.
+  StripPrefix
+    Takes a prefix off the path before it goes to the server.
+  Rewrite
+    Replaces the path by a pattern: RE TO, with $1 for captured groups. The query is kept.
+    Several lines apply in order, each to what the one before left.
+  Redirect
+    STATUS PATH TO: sends the client elsewhere when it asks for exactly that path.
+  RedirectMatch
+    STATUS RE TO: the same for paths that match a pattern.
+  Return
+    STATUS [TEXT]: answers at once. The text may hold %{variables}; for a status between
+    300 and 399 it is where to go.
+EXAMPLE
+    <VirtualHost example.com *.example.com>
+        <Location "/api">
+            ProxyPass http://10.0.0.1:8080
+        </Location>
+        <LocationMatch "\.(png|jpg)$">
+            ProxyPass balancer://images
+        </LocationMatch>
+        Redirect 301 /old-page /new-page
+    </VirtualHost>
+*/
+#include "route.h"
+
+/* One process has one configuration; its map is set when it is checked. */
+static struct route_map *map;
+
+extern const struct sl_module sl_module_record;
+
+/* ---- finding ---- */
+
+static const struct route_site *
+site_by_pattern(struct sl_req *r, const struct route_site *in, struct sl_span path, int *rc)
+{
+    int i;
+
+    for (i = 0; i < route_n(in->patterns); i++) {
+        const struct route_site *site = APR_ARRAY_IDX(in->patterns, i, struct route_site *);
+        struct route_match match = {NULL, {NULL, 0}, 0};
+
+        *rc = route_pattern_match(site->pattern, sl_req_pool(r), path, &match);
+        if (*rc != 0)
+            return site;
+    }
+    *rc = 0;
+    return NULL;
+}
+
+/* The location inside a site that wins, NULL when none does; *rc -1: a pattern gave up. */
+static const struct route_site *
+site_inside(struct sl_req *r, const struct route_site *in, struct sl_span path, int *rc)
+{
+    struct route_tree_found found = route_tree_find(&in->inside, path);
+    const struct route_site *site;
+
+    *rc = 0;
+    if (found.exact != NULL)
+        return found.exact;
+    site = in->patterns != NULL ? site_by_pattern(r, in, path, rc) : NULL;
+    return site != NULL ? site : found.prefix;
+}
+
+static enum sl_verdict
+route_host(struct sl_req *r, const void *conf)
+{
+    const struct route_site *site;
+
+    (void)conf;
+    if (map->hosts.n == 0 && map->hosts.n_suffixes == 0 && map->hosts.any == NULL)
+        return SL_NEXT;
+    site = route_hosts_find(&map->hosts, sl_req_host(r));
+    if (site == NULL && map->serves_unknown)
+        site = &map->global;
+    if (site == NULL)
+        return sl_req_fail(r, 0, &sl_cause_no_host, NULL);
+    sl_note(r, "host: %s", sl_scope_place(site->scope) ? sl_scope_place(site->scope) : "global");
+    sl_req_enter(r, site->scope);
+    return SL_NEXT;
+}
+
+static enum sl_verdict
+route_location(struct sl_req *r, const void *conf)
+{
+    const struct route_site *site = route_site(map, sl_req_scope(r)), *inner;
+    int rc;
+
+    (void)conf;
+    while (route_site_has_inside(site) &&
+           (inner = site_inside(r, site, sl_req_path(r), &rc)) != NULL) {
+        if (rc < 0)
+            return sl_req_fail(r, 0, &route_cause_pattern, "%s", sl_scope_place(inner->scope));
+        sl_note(r, "location: %s", sl_scope_place(inner->scope));
+        site = inner;
+    }
+    if (site->scope != sl_req_scope(r))
+        sl_req_enter(r, site->scope);
+    return SL_NEXT;
+}
+
+/* ---- answering ---- */
+
+static enum sl_verdict
+route_answer(struct sl_req *r, const void *confp)
+{
+    const struct route_conf *conf = confp;
+    enum sl_verdict v = SL_NEXT;
+
+    if (conf->redirects != NULL || conf->redirect_matches != NULL)
+        v = route_redirect(r, conf);
+    if (v != SL_NEXT)
+        return v;
+    if (conf->answer != NULL && (conf->pass == NULL || conf->answer->depth >= conf->pass->depth))
+        return route_return(r, conf->answer);
+    if (conf->pass == NULL)
+        return SL_NEXT;
+    if ((v = route_map_path(r, conf)) != SL_NEXT)
+        return v;
+    return sl_proxy(r, conf->pass->target, &conf->proxy);
+}
+
+static enum sl_verdict
+route_response(struct sl_attempt *a, const void *conf)
+{
+    const struct sl_fields *f = sl_attempt_response(a);
+
+    if (sl_fields_has_id(f, SL_F_LOCATION) || sl_fields_has_id(f, SL_F_CONTENT_LOCATION))
+        route_map_back(a, conf);
+    return SL_NEXT;
+}
+
+/* ---- the configuration ---- */
+
+static int
+serves_something(const struct sl_scope *scope)
+{
+    const struct route_conf *conf = sl_scope_conf(scope, &sl_module_record);
+
+    return conf->pass != NULL || conf->answer != NULL || route_n(conf->redirects) > 0 ||
+           route_n(conf->redirect_matches) > 0;
+}
+
+static int
+route_check(struct sl_worker *w)
+{
+    map = sl_worker_module_data(w, &sl_module_record);
+    map->global.scope = sl_worker_global(w);
+    map->global.kind = ROUTE_GLOBAL;
+    map->global.path = SL_SPAN("/");
+    map->serves_unknown = route_site_has_inside(&map->global) ||
+                          serves_something(map->global.scope);
+    return 0;
+}
+
+static const char *const host_words[] = {"preserve", "upstream", NULL};
+static const char *const upgrade_words[] = {"websocket", "any", "off", NULL};
+
+#define PROXY_MS(key, member, init, help)                                                    \
+    {key, SL_SLOT_DURATION, offsetof(struct route_conf, proxy.member), init, NULL, help}
+
+static const struct sl_option timeout_options[] = {
+    PROXY_MS("connect", connect_ms, "5s", "until the server accepts"),
+    PROXY_MS("send", send_ms, "60s", "between two writes of the request"),
+    PROXY_MS("first", first_ms, "60s", "until the response begins"),
+    PROXY_MS("idle", idle_ms, "60s", "between two reads of the response"),
+    PROXY_MS("total", total_ms, "off", "for all of it"),
+    {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
+};
+
+static const struct sl_directive directives[] = {
+    SL_PARSED("ProxyPass", struct route_conf, pass, route_parse_pass, SL_IN_ANY, "TARGET",
+              "Sends requests to a server or a pool"),
+    SL_OPTIONS("ProxyTimeout", timeout_options, SL_IN_ANY,
+               "[connect=] [send=] [first=] [idle=] [total=]", "How long a server may take"),
+    SL_ENUM("ProxyHost", struct route_conf, proxy.host, "preserve", SL_IN_ANY, host_words,
+            "preserve|upstream", "Which Host the server sees"),
+    SL_ENUM("ProxyUpgrade", struct route_conf, proxy.upgrade, "websocket", SL_IN_ANY,
+            upgrade_words, "websocket|any|off", "Which protocols clients may switch to"),
+    SL_SIZE("ProxyBodyHold", struct route_conf, proxy.body_hold, "64k", SL_IN_ANY,
+            "How much of a request body is kept for another try"),
+    SL_LINES("ProxyRedirect", struct route_conf, proxy_redirects, route_parse_proxy_redirect,
+             SL_IN_ANY, "on|off|FROM TO", "Location fields mapped back"),
+    SL_PARSED("StripPrefix", struct route_conf, strip, route_parse_strip, SL_IN_ANY, "PATH",
+              "Takes a prefix off the path"),
+    SL_LINES("Rewrite", struct route_conf, rewrites, route_parse_rewrite, SL_IN_ANY, "RE TO",
+             "Replaces the path by a pattern"),
+    SL_LINES("Redirect", struct route_conf, redirects, route_parse_redirect, SL_IN_ANY,
+             "STATUS PATH TO", "Sends the client elsewhere"),
+    SL_LINES("RedirectMatch", struct route_conf, redirect_matches, route_parse_redirect_match,
+             SL_IN_ANY, "STATUS RE TO", "Sends the client elsewhere by a pattern"),
+    SL_PARSED("Return", struct route_conf, answer, route_parse_return, SL_IN_ANY,
+              "STATUS [TEXT]", "Answers at once"),
+    SL_DIRECTIVES_END,
+};
+
+static const struct sl_section sections[] = {
+    {.name = "VirtualHost",
+     .kind = SL_SECTION_HOST,
+     .where = SL_IN_GLOBAL,
+     .open = route_open_host,
+     .args = "NAME ...",
+     .help = "A host and what it serves"},
+    {.name = "Location",
+     .kind = SL_SECTION_LOCATION,
+     .where = SL_IN_ANY,
+     .open = route_open_location,
+     .args = "[=] PATH",
+     .help = "A path and what lies below it"},
+    {.name = "LocationMatch",
+     .kind = SL_SECTION_LOCATION,
+     .where = SL_IN_ANY,
+     .open = route_open_location_match,
+     .args = "RE",
+     .help = "Paths that match a pattern"},
+    SL_SECTIONS_END,
+};
+
+static const struct sl_hook hooks[] = {
+    SL_ON_CHECK_CONFIG(route_check),
+    SL_ON_HEAD_READ(route_host, SL_LATE, SL_DRY_OK),
+    SL_ON_ROUTE(route_location, SL_MIDDLE, SL_DRY_OK),
+    SL_ON_HANDLER(route_answer, SL_LATE, SL_DRY_OK),
+    SL_ON_UPSTREAM_RESPONSE(route_response, SL_MIDDLE, SL_DRY_OK),
+    SL_HOOKS_END,
+};
+
+SL_MODULE(route) = {
+    .name = "route",
+    .flags = SL_MODULE_ALWAYS,
+    .conf_size = sizeof(struct route_conf),
+    .data_size = sizeof(struct route_map),
+    .directives = directives,
+    .sections = sections,
+    .hooks = hooks,
+};
