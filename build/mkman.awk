@@ -6,7 +6,7 @@ BEGIN { n = split(rows, list, " "); for (i = 1; i <= n; i++) want[list[i]] = 1 }
 on && /^\*\// { on = 0; seen = 1; next }
 !on { next }
 /^[A-Z][A-Z ]*$/ { section = $0; printf ".SH %s\n", $0; next }
-/^  [A-Za-z][A-Za-z0-9]*$/ && section == "DIRECTIVES" {
+/^  [A-Za-z][A-Za-z0-9]*$/ && (section == "DIRECTIVES" || section == "SECTIONS") {
     entry = $1
     if (!(entry in want)) { printf "%s:%d: %s is documented but does not exist\n", FILENAME, FNR, entry > "/dev/stderr"; bad = 1 }
     delete want[entry]
@@ -19,7 +19,7 @@ on && /^\*\// { on = 0; seen = 1; next }
     gsub(/\\/, "\\e", line)
     if (line ~ /^[.']/) line = "\\&" line
     if (section == "EXAMPLE") { print line "\n.br"; next }
-    if (line ~ /^ *$/) { print (section == "DIRECTIVES" ? ".IP" : ".PP"); next }
+    if (line ~ /^ *$/) { print (section == "DIRECTIVES" || section == "SECTIONS" ? ".IP" : ".PP"); next }
     print line
 }
 END {

@@ -187,7 +187,7 @@ listeners_open(struct sl_worker *w)
     }
     for (i = 0; i < w->n_listeners; i++) {
         struct listener *l = &w->listeners[i];
-        char text[64], why[256] = "";
+        char text[64], why[CHANNEL_TEXT] = "";
         const char *address = listener_address(l->conf, text, sizeof text);
 
         l->fd = w->channel >= 0

@@ -50,7 +50,7 @@ length_of(struct sl_span text, uint64_t *length)
     for (i = 0; i < text.n; i++) {
         unsigned digit = (unsigned char)text.at[i] - (unsigned)'0';
 
-        if (digit > 9 || sum > (INT64_MAX - digit) / 10)
+        if (digit > 9 || sum > ((uint64_t)INT64_MAX - digit) / 10)
             return 0;
         sum = sum * 10 + digit;
     }
