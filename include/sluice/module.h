@@ -131,6 +131,9 @@ struct sl_module {
     int (*init)(const struct sl_module *self);
 };
 
+/* This module's own record, for calls that ask which module it is. */
+extern const struct sl_module sl_module_record;
+
 /* SL_MODULE(gzip) = { .conf_size = ..., .directives = ..., .hooks = ... }; the loader
  * finds both symbols; the name is the one of LoadModule. */
 #define SL_MODULE(module_name)                                                               \
@@ -141,7 +144,6 @@ struct sl_module {
         sizeof(struct sl_hook),          sizeof(struct sl_variable),                         \
     };                                                                                       \
     const char sl_module_name[] = #module_name;                                              \
-    extern const struct sl_module sl_module_record;                                          \
     const struct sl_module sl_module_record
 
 /* The worker, as process hooks see it. */

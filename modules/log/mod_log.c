@@ -188,8 +188,6 @@ log_request(struct sl_req *r, const void *confp)
     return SL_NEXT;
 }
 
-extern const struct sl_module sl_module_record;
-
 static int
 log_check(struct sl_worker *w)
 {

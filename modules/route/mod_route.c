@@ -74,8 +74,6 @@ EXAMPLE
 /* One process has one configuration; its map is set when it is checked. */
 static struct route_map *map;
 
-extern const struct sl_module sl_module_record;
-
 /* ---- finding ---- */
 
 static const struct route_site *

@@ -95,6 +95,8 @@ req_find_host(struct sl_req *r)
         return &sl_cause_bad_host;
     if (r->authority.at == NULL)
         r->authority = host;
+    else
+        sl_fields_set(&r->head, "Host", r->authority);
     if (r->authority.n == 0) {
         r->host = (struct sl_span){"", 0};
         return NULL;
@@ -302,6 +304,14 @@ sl_req_writable(struct sl_req *r)
         exchange_want(r->exchange);
 }
 
+/* What a client did wrong is no error of the server's, whatever the status. */
+static int
+cause_is_clients(const struct sl_cause *cause)
+{
+    return cause->status < 500 ||
+           (strncmp(cause->id, "SL04", 4) == 0 && strcmp(cause->id, sl_cause_internal.id) < 0);
+}
+
 enum sl_verdict
 sl_req_fail(struct sl_req *r, int status, const struct sl_cause *cause, const char *fmt, ...)
 {
@@ -315,8 +325,8 @@ sl_req_fail(struct sl_req *r, int status, const struct sl_cause *cause, const ch
     }
     if (r->cause == NULL)
         r->cause = cause;
-    sl_req_log(r, cause->status >= 500 ? SL_ERROR : SL_INFO, cause->id, "%s%s%s", cause->text,
-               text[0] != '\0' ? ": " : "", text);
+    sl_req_log(r, cause_is_clients(cause) ? SL_INFO : SL_ERROR, cause->id, "%s%s%s",
+               cause->text, text[0] != '\0' ? ": " : "", text);
     if (r->flags & REQ_HEAD_GIVEN) {
         answer_cut(r, cause);
         return SL_FAIL;

@@ -2,14 +2,15 @@
  * fits are its rows read and its init called.
  *
  * A file is opened once a process and stays: its rows and functions are pointed to from
- * everywhere. */
+ * everywhere.  dlopen is called directly because APR's opens with RTLD_GLOBAL, which would
+ * let one module's functions take the place of another's of the same name. */
 #include "runtime/loader.h"
 
 #include "http/variables.h"
 
-#include <apr_dso.h>
 #include <apr_strings.h>
 
+#include <dlfcn.h>
 #include <stdlib.h>
 
 #ifndef SL_LIBDIR
@@ -90,35 +91,32 @@ abi_error(struct config *c, const struct sl_abi *abi)
 }
 
 static const char *
-module_open(struct config *c, const char *name, const char *file, apr_dso_handle_t **dso,
-            const struct sl_abi **abi, const struct sl_module **module)
+module_open(struct config *c, const char *name, const char *file, const struct sl_abi **abi,
+            const struct sl_module **module)
 {
-    apr_dso_handle_sym_t sym;
-    char why[512];
-    const char *err;
+    void *dso = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    const char *err, *own_name;
 
-    if (apr_dso_load(dso, file, c->pool) != APR_SUCCESS)
-        return apr_psprintf(c->pool, "cannot be loaded: %s", apr_dso_error(*dso, why, sizeof why));
-    if (apr_dso_sym(&sym, *dso, "sl_abi_record") != APR_SUCCESS)
+    if (dso == NULL)
+        return apr_psprintf(c->pool, "cannot be loaded: %s", dlerror());
+    *abi = dlsym(dso, "sl_abi_record");
+    if (*abi == NULL)
         return apr_psprintf(c->pool, "%s is no module of sluice: it has no sl_abi_record", file);
-    *abi = sym;
     if ((err = abi_error(c, *abi)) != NULL)
         return apr_psprintf(c->pool, "%s %s", file, err);
-    if (apr_dso_sym(&sym, *dso, "sl_module_name") != APR_SUCCESS || strcmp(sym, name) != 0)
+    own_name = dlsym(dso, "sl_module_name");
+    if (own_name == NULL || strcmp(own_name, name) != 0)
         return apr_psprintf(c->pool, "%s holds another module than %s", file, name);
-    if (apr_dso_sym(&sym, *dso, "sl_module_record") != APR_SUCCESS)
-        return apr_psprintf(c->pool, "%s has no sl_module_record", file);
-    *module = sym;
-    return NULL;
+    *module = dlsym(dso, "sl_module_record");
+    return *module != NULL ? NULL : apr_psprintf(c->pool, "%s has no sl_module_record", file);
 }
 
 const char *
 module_load(struct config *c, const char *name, const char *file)
 {
-    const struct sl_module *module;
-    const struct sl_abi *abi;
-    apr_dso_handle_t *dso;
-    const char *err = module_open(c, name, file, &dso, &abi, &module);
+    const struct sl_module *module = NULL;
+    const struct sl_abi *abi = NULL;
+    const char *err = module_open(c, name, file, &abi, &module);
 
     if (err != NULL)
         return err;

@@ -229,15 +229,11 @@ ex_make_view(struct sl_exchange *ex)
     }
     memcpy(v->at, r->head.at, v->n * sizeof *v->at);
     fields_drop_hop_by_hop(v->at, v->n, v->ids);
-    if (ex->conf->host == SL_HOST_UPSTREAM || !fields_may_have(v, SL_F_HOST) ||
-        r->authority.at != sl_fields_get_id(&r->head, SL_F_HOST).at) {
-        struct sl_span host = ex->conf->host == SL_HOST_UPSTREAM || r->authority.n == 0
-                                  ? ex->target->authority : r->authority;
-
+    if (ex->conf->host == SL_HOST_UPSTREAM || sl_fields_get_id(v, SL_F_HOST).n == 0) {
         for (i = 0; i < v->n; i++)
             if (v->at[i].id == SL_F_HOST)
                 v->at[i].flags |= FIELD_DROPPED;
-        fields_push(v, SL_F_HOST, SL_SPAN("Host"), host);
+        fields_push(v, SL_F_HOST, SL_SPAN("Host"), ex->target->authority);
     }
     forwarded_add(r, v);
     if (ex->wants_upgrade)

@@ -1,0 +1,137 @@
+"""mod_headers and mod_log."""
+import json
+import os
+import re
+import time
+
+import pytest
+from origin import reply
+
+BASE = "LoadModule route\nLoadModule headers\nLoadModule log\n"
+
+
+def test_response_fields(sluice, origin):
+    origin.on("/", reply(200, b"x", [("X-Old", "1"), ("X-Gone", "1"), ("X-Gone", "2"),
+                                     ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Vary", "Origin")]))
+    s = sluice(BASE + f"""
+Header set X-Old 2
+Header add X-New a
+Header add X-New b
+Header append X-New c
+Header merge Vary Accept
+Header merge Vary origin
+Header setifempty X-Old 3
+Header setifempty X-Fresh "%{{method}} %{{status}}"
+Header unset X-Gone
+Header edit Set-Cookie "^(.*)$" "$1; Secure"
+Header edit* X-Fresh "[A-Z]" "z"
+ProxyPass {origin}
+""")
+    r = s.get("/")
+    assert r.get("X-Old") == "2" and r.get("X-New") == "a, b, c" and r.get("X-Gone") is None
+    assert r.get("Vary") == "Origin, Accept" and r.get("X-Fresh") == "zzz 200"
+    assert [v for k, v in r.fields if k == "Set-Cookie"] == ["a=1; Secure", "b=2; Secure"]
+
+
+def test_request_fields(sluice, origin):
+    s = sluice(BASE + f"""
+RequestHeader set X-Client %{{remote_addr}}
+RequestHeader unset X-Debug
+RequestHeader edit User-Agent "curl/([0-9]+)" "browser $1"
+RequestHeader set Host inner.test
+ProxyPass {origin}
+""")
+    r = s.get("/", {"X-Debug": "1", "User-Agent": "curl/7"})
+    assert r.seen("X-Client") == "127.0.0.1" and r.seen("X-Debug") is None
+    assert r.seen("User-Agent") == "browser 7" and r.seen("Host") == "inner.test"
+
+
+def test_outer_fields_hold_inside(sluice, origin):
+    s = sluice(BASE + f"Header set X-Outer 1\nProxyPass {origin}\n"
+               "<Location /in>\nHeader set X-Inner 2\n</Location>\n"
+               "<Location /anew>\nHeader - set X-Only 3\n</Location>\n")
+    r = s.get("/in")
+    assert r.get("X-Outer") == "1" and r.get("X-Inner") == "2"
+    r = s.get("/anew")
+    assert r.get("X-Outer") is None and r.get("X-Only") == "3"
+
+
+def test_always_means_errors_too(sluice):
+    s = sluice(BASE + "Header set X-Good 1\nHeader set X-Always 1 always\nReturn 404 no\n")
+    r = s.get("/")
+    assert r.status == 404 and r.get("X-Good") is None and r.get("X-Always") == "1"
+
+
+def test_no_value_can_split_a_message(sluice, origin):
+    s = sluice(BASE + f"Header set X-Path %{{path}}\nProxyPass {origin}\n").expect("HEADERS0001")
+    r = s.get("/a%0d%0aEvil:%20yes")
+    assert r.status == 200 and r.get("Evil") is None and r.get("X-Path") is None
+
+
+@pytest.mark.parametrize("line", ["Header set Content-Length 5", "Header frob X y", "Header set X-A",
+                                  "Header set \"X A\" y", "Header edit X [ y", "Header set X %{nope}",
+                                  "RequestHeader set X %{status}", "Header set X y if=%{path}"])
+def test_bad_lines(refused, line):
+    assert "test.conf:2: " in refused("LoadModule headers\n" + line + "\n")
+
+
+def lines(path, n, timeout=5):
+    end = time.time() + timeout
+    while time.time() < end:
+        if os.path.exists(path):
+            with open(path) as f:
+                out = f.read().split("\n")
+            if len(out) > n:
+                return out[:-1]
+        time.sleep(0.05)
+    raise AssertionError(f"no {n} lines in {path}")
+
+
+def test_combined(sluice, origin, tmp_path):
+    s = sluice(BASE + f"AccessLog {tmp_path}/a.log combined\nProxyPass {origin}\n")
+    s.get('/x?y="z"', {"User-Agent": 'evil "quote\\', "Referer": "http://r/"})
+    line = lines(f"{tmp_path}/a.log", 1)[0]
+    assert re.match(r'127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d \+0000\] '
+                    r'"GET /x\?y=\\"z\\" HTTP/1\.1" 200 \d+ "http://r/" "evil \\"quote\\\\"$', line)
+
+
+def test_json_is_always_valid(sluice, origin, tmp_path):
+    s = sluice(BASE + f"AccessLog {tmp_path}/a.json json\nProxyPass {origin}\n")
+    c = s.client()
+    for agent in (b"plain", b'q"\\', b"\xff\xfe bad", "grüße €".encode(), b"\t tab"):
+        c.send(b"GET /j HTTP/1.1\r\nHost: a\r\nUser-Agent: " + agent + b"\r\n\r\n").response()
+    c.close()
+    out = [json.loads(l) for l in lines(f"{tmp_path}/a.json", 5)]
+    assert out[0]["user_agent"] == "plain" and out[0]["status"] == 200 and out[0]["referer"] is None
+    assert out[3]["user_agent"] == "grüße €" and isinstance(out[0]["request_time"], float)
+    assert out[0]["upstream"] == str(origin) and out[0]["cause"] is None
+    assert len({o["request_id"] for o in out}) == 5
+
+
+def test_formats_of_ones_own(sluice, origin, tmp_path):
+    s = sluice(BASE + f'AccessLog {tmp_path}/a.log mine\nLogFormat mine "%m %>s %{{uri}} %{{X-A}}i 5%%"\n'
+               f'LogFormat obj json path=%{{path}} n=%{{status}}\nAccessLog {tmp_path}/b.log obj\n'
+               f"ProxyPass {origin}\n")
+    s.get("/p?q", {"X-A": "v"})
+    assert lines(f"{tmp_path}/a.log", 1)[0] == "GET 200 /p?q v 5%"
+    assert json.loads(lines(f"{tmp_path}/b.log", 1)[0]) == {"path": "/p", "n": 200}
+
+
+def test_failures_are_logged_with_their_cause(sluice, tmp_path):
+    from conftest import free_port
+    s = sluice(BASE + f"AccessLog {tmp_path}/a.json json\nProxyPass 127.0.0.1:{free_port()}\n")
+    s.expect("SL0501")
+    s.get("/")
+    assert json.loads(lines(f"{tmp_path}/a.json", 1)[0])["cause"] == "connect_failed"
+
+
+def test_every_line_is_written_at_the_stop(sluice, origin, tmp_path):
+    s = sluice(BASE + f"AccessLog {tmp_path}/a.log common flush=1h\nProxyPass {origin}\n")
+    clients = [s.client() for _ in range(8)]
+    for i in range(400):
+        clients[i % 8].request("GET", f"/{i}")
+    for c in clients:
+        c.close()
+    assert s.stop() == 0
+    out = lines(f"{tmp_path}/a.log", 400)
+    assert len(out) == 400 and len({re.search(r"GET (\S+)", l).group(1) for l in out}) == 400

@@ -1,0 +1,168 @@
+"""Processes: start, stop, drain, privileges, crash."""
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+from conftest import MODULES, PROGRAM, Client, free_port
+from origin import reply
+
+CONF = "LoadModule route\nProxyPass http://{origin}\n"
+
+
+def test_without_any_file(origin):
+    port = free_port()
+    p = subprocess.Popen([PROGRAM, "--listen", f"127.0.0.1:{port}", "--proxy", f"http://{origin}",
+                          "--module-dir", MODULES], stderr=subprocess.PIPE)
+    try:
+        for _ in range(200):
+            try:
+                c = Client(port)
+                break
+            except OSError:
+                time.sleep(0.05)
+        assert c.request("GET", "/x").json()["target"] == "/x"
+        c.close()
+    finally:
+        p.terminate()
+        assert p.wait(10) == 0
+        p.stderr.close()
+
+
+def test_one_process_for_debuggers(sluice, origin):
+    s = sluice(CONF.format(origin=origin), args=("-XX",))
+    assert s.get("/").status == 200 and len(s.pids()) == 1
+
+
+def test_master_and_worker(sluice, origin):
+    s = sluice(CONF.format(origin=origin))
+    assert len(s.pids()) == 2
+    fds = [os.readlink(f"/proc/{s.pids()[1]}/fd/{n}") for n in os.listdir(f"/proc/{s.pids()[1]}/fd")]
+    assert all(x.startswith(("/dev/null", "socket:", "anon_inode:", "pipe:")) or x.endswith("stderr")
+               for x in fds), fds
+
+
+def test_pid_file(sluice, origin, tmp_path):
+    s = sluice(f"PidFile {tmp_path}/pid\n" + CONF.format(origin=origin))
+    time.sleep(0.1)
+    assert int((tmp_path / "pid").read_text()) == s.proc.pid
+    assert s.stop() == 0 and not (tmp_path / "pid").exists()
+
+
+def test_a_stop_finishes_what_is_under_way(sluice, origin):
+    go = threading.Event()
+    origin.on("/slow", lambda c, r: (go.wait(5), c.send(reply(200, b"whole")))[1])
+    s = sluice(CONF.format(origin=origin))
+    idle, busy = s.client(), s.client()
+    assert idle.request("GET", "/").status == 200
+    busy.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.2)
+    s.proc.send_signal(signal.SIGTERM)
+    assert idle.closed(2)
+    with pytest.raises(OSError):
+        time.sleep(0.3)
+        c = s.client(timeout=1)
+        c.request("GET", "/")
+    go.set()
+    r = busy.response()
+    assert r.body == b"whole" and r.get("Connection") == "close"
+    assert s.proc.wait(5) == 0
+
+
+def test_stop_timeout(sluice, origin):
+    origin.on("/never", lambda c, r: time.sleep(20))
+    s = sluice("StopTimeout 500ms\n" + CONF.format(origin=origin))
+    c = s.client()
+    c.send(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.2)
+    began = time.time()
+    assert s.stop() == 0 and time.time() - began < 4
+
+
+def test_a_worker_that_dies_is_replaced(sluice, origin):
+    s = sluice(CONF.format(origin=origin)).expect("SL0202")
+    worker = s.pids()[1]
+    os.kill(worker, signal.SIGKILL)
+    time.sleep(0.05)
+    assert s.get("/").status == 200 and s.pids()[1] != worker
+
+
+def test_a_worker_whose_master_dies_goes_too(sluice, origin):
+    s = sluice(CONF.format(origin=origin))
+    worker = s.pids()[1]
+    s.proc.kill()
+    s.proc.wait()
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{worker}") or \
+                open(f"/proc/{worker}/stat").read().rsplit(")", 1)[1].split()[0] == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        raise AssertionError("the worker is still there")
+    s.check = lambda: None
+
+
+def test_a_port_that_is_taken(origin, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        conf = tmp_path / "c"
+        conf.write_text(f"Listen 127.0.0.1:{taken.getsockname()[1]}\n" + CONF.format(origin=origin))
+        r = subprocess.run([PROGRAM, "-X", "-f", str(conf), "--module-dir", MODULES],
+                           capture_output=True, text=True, timeout=20)
+    assert r.returncode == 1 and "c:1: Listen" in r.stderr and "in use" in r.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to drop")
+def test_privileges_are_dropped(origin, tmp_path):
+    port = free_port()
+    conf = tmp_path / "c"
+    conf.write_text(f"Listen 127.0.0.1:{port}\nUser nobody\n" + CONF.format(origin=origin))
+    p = subprocess.Popen([PROGRAM, "-X", "-f", str(conf), "--module-dir", MODULES],
+                         stderr=subprocess.PIPE)
+    try:
+        while b"ready" not in p.stderr.readline():
+            assert p.poll() is None
+        with open(f"/proc/{p.pid}/task/{p.pid}/children") as f:
+            worker = f.read().split()[0]
+        with open(f"/proc/{worker}/status") as f:
+            status = dict(l.split(":", 1) for l in f)
+        assert "0" not in status["Uid"].split() and "0" not in status["Gid"].split()
+        assert status["CapEff"].strip() == "0" * 16 and status["NoNewPrivs"].strip() == "1"
+        c = Client(port)
+        assert c.request("GET", "/").status == 200
+        c.close()
+    finally:
+        p.terminate()
+        assert p.wait(10) == 0
+        p.stderr.close()
+
+
+def test_max_connections_wait_and_are_not_reset(sluice, origin):
+    s = sluice("MaxConnections 5\n" + CONF.format(origin=origin))
+    held = [s.client() for _ in range(5)]
+    for c in held:
+        assert c.request("GET", "/").status == 200
+    late = s.client()
+    late.send(b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n")
+    late.sock.settimeout(0.5)
+    with pytest.raises(socket.timeout):
+        late.response()
+    held.pop().close()
+    late.sock.settimeout(5)
+    assert late.response().json()["target"] == "/late"
+    for c in held + [late]:
+        c.close()
+
+
+def test_thousands_of_idle_clients(sluice, origin):
+    s = sluice(CONF.format(origin=origin))
+    clients = [s.client() for _ in range(1000)]
+    for c in clients[::50]:
+        assert c.request("GET", "/").status == 200
+    for c in clients:
+        c.close()
+    assert s.get("/").status == 200

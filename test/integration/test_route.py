@@ -1,0 +1,166 @@
+"""mod_route: hosts, locations, rewriting, redirects."""
+import pytest
+from origin import reply
+
+
+def names(make_origin, *wanted):
+    """Backends that answer with their own name."""
+    out = {}
+    for name in wanted:
+        o = make_origin()
+        o.default = name
+        out[name] = o
+        o._echo = lambda r, n=name: reply(200, (n + " " + r.target).encode())
+    return out
+
+
+HOSTS = """LoadModule route
+<VirtualHost a.test>
+    ProxyPass {a}
+</VirtualHost>
+<VirtualHost *.test>
+    ProxyPass {b}
+</VirtualHost>
+<VirtualHost *.deep.test c.example>
+    ProxyPass {c}
+</VirtualHost>
+"""
+
+
+@pytest.mark.parametrize("host, who", [
+    ("a.test", "a"), ("A.TEST", "a"), ("a.test:8080", "a"), ("x.test", "b"), ("y.x.test", "b"),
+    ("x.deep.test", "c"), ("c.example", "c"), ("deep.test", "b"), ("test", None),
+    ("other.example", None)])
+def test_one_host_wins(sluice, make_origin, host, who):
+    s = sluice(HOSTS.format(**names(make_origin, "a", "b", "c")))
+    r = s.get("/x", host=host)
+    if who is None:
+        assert r.status == 421
+    else:
+        assert r.body.decode() == who + " /x"
+
+
+def test_the_default_host(sluice, make_origin):
+    s = sluice("LoadModule route\n<VirtualHost a>\nReturn 200 a\n</VirtualHost>\n"
+               "<VirtualHost *>\nReturn 200 any\n</VirtualHost>\n")
+    assert s.get("/", host="a").body == b"a" and s.get("/", host="zzz").body == b"any"
+
+
+LOCATIONS = """LoadModule route
+<Location "/api">
+    Return 200 api
+    <Location "/api/inner">
+        Return 200 inner
+    </Location>
+</Location>
+<Location "/api/v1/">
+    Return 200 v1
+</Location>
+<Location = "/api/exact">
+    Return 200 exact
+</Location>
+<LocationMatch "^/pics/.*\\.(png|jpg)$">
+    Return 200 pic
+</LocationMatch>
+<LocationMatch "\\.png$">
+    Return 200 png
+</LocationMatch>
+<Location "/pics/">
+    Return 200 pics
+</Location>
+Return 200 root
+"""
+
+
+@pytest.mark.parametrize("path, who", [
+    ("/", "root"), ("/api", "api"), ("/api/", "api"), ("/api/x", "api"), ("/apix", "root"),
+    ("/api/inner", "inner"), ("/api/inner/x", "inner"), ("/api/v1/x", "v1"), ("/api/v1", "api"),
+    ("/api/exact", "exact"), ("/api/exact/x", "api"), ("/pics/a.png", "pic"), ("/a.png", "png"),
+    ("/pics/a.gif", "pics"), ("/%61pi/x", "api"), ("/x/../api", "api"), ("//api//x", "api"),
+    ("/./api/./x", "api"), ("/api%2Fv1%2Fx", "root"), ("/a%70%69", "api")])
+def test_one_location_wins(sluice, path, who):
+    assert sluice(LOCATIONS).get(path).body.decode() == who
+
+
+def test_the_backend_sees_the_clients_bytes(sluice, origin):
+    s = sluice(f"LoadModule route\n<Location /a>\nProxyPass {origin}\n</Location>\n")
+    for path in ("/a/%2F/%41?x=%2f", "/b/../a/x", "//a//y", "/%61/z?"):
+        assert s.get(path).json()["target"] == path
+
+
+def test_a_path_in_the_target_replaces_the_prefix(sluice, origin):
+    s = sluice(f"LoadModule route\n<Location /app/>\nProxyPass http://{origin}/base/\n</Location>\n"
+               f"<Location /bare>\nProxyPass http://{origin}/other\n</Location>\n")
+    assert s.get("/app/x?y").json()["target"] == "/base/x?y"
+    assert s.get("/bare/x").json()["target"] == "/other/x"
+
+
+def test_strip_and_rewrite(sluice, origin):
+    s = sluice(f"""LoadModule route
+<Location /v1/>
+    Rewrite "^/v1/(.*)" "/$1"
+    ProxyPass {origin}
+</Location>
+<Location /v2>
+    StripPrefix /v2
+    ProxyPass {origin}
+</Location>
+<Location /v3>
+    Rewrite "^/v3/([a-z]+)/([0-9]+)$" "/item?kind=$1&id=$2"
+    Rewrite "^/item" "/thing"
+    ProxyPass {origin}
+</Location>
+""")
+    assert s.get("/v1/users?a=1").json()["target"] == "/users?a=1"
+    assert s.get("/v2/users").json()["target"] == "/users"
+    assert s.get("/v2").json()["target"] == "/"
+    assert s.get("/v3/car/7?x=y").json()["target"] == "/thing?kind=car&id=7&x=y"
+
+
+def test_redirects(sluice):
+    s = sluice("""LoadModule route
+Redirect 301 /old-page /new-page
+RedirectMatch 302 "^/blog/([0-9]+)$" "https://b.test/posts/$1"
+Return 404 nothing
+""")
+    r = s.get("/old-page")
+    assert r.status == 301 and r.get("Location") == "/new-page"
+    r = s.get("/blog/17")
+    assert r.status == 302 and r.get("Location") == "https://b.test/posts/17"
+    assert s.get("/old-page/x").status == 404
+
+
+def test_return_with_values(sluice):
+    s = sluice('LoadModule route\nReturn 200 "%{method} %{host} %{path} %{arg:x} 100%%"\n')
+    assert s.get("/p?x=1&y=2", host="h.test").body == b"GET h.test /p 1 100%"
+
+
+def test_responses_mapped_back(sluice, origin):
+    s = sluice(f"LoadModule route\n<Location /app/>\nProxyPass http://{origin}/base/\n</Location>\n")
+    origin.on("/base/x", reply(302, b"", [("Location", f"http://{origin}/base/y?z=1")]))
+    r = s.get("/app/x", host="front.test")
+    assert r.get("Location") in ("http://front.test/app/y?z=1", "/app/y?z=1")
+
+
+def test_proxy_host(sluice, origin):
+    s = sluice(f"LoadModule route\nProxyHost upstream\nProxyPass http://{origin}\n")
+    assert s.get("/", host="front.test").seen("Host") == str(origin)
+
+
+def test_nobody_answers(sluice):
+    s = sluice("LoadModule route\n<Location /x>\nReturn 200 x\n</Location>\n")
+    assert s.get("/y").status == 404
+
+
+def test_two_hundred_prefixes_and_a_thousand_hosts(sluice):
+    text = "LoadModule route\n<VirtualHost *>\n"
+    text += "".join(f'<Location "/app{i}/">\nReturn 200 "p{i}"\n</Location>\n' for i in range(200))
+    text += "</VirtualHost>\n"
+    text += "".join(f'<VirtualHost h{i}.test>\nReturn 200 "h{i}"\n</VirtualHost>\n' for i in range(1000))
+    s = sluice(text)
+    c = s.client()
+    for i in range(0, 200, 7):
+        assert c.request("GET", f"/app{i}/x", host="none").body == f"p{i}".encode()
+    for i in range(0, 1000, 37):
+        assert c.request("GET", "/", host=f"h{i}.test").body == f"h{i}".encode()
+    c.close()
