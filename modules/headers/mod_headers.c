@@ -77,6 +77,13 @@ name_check(struct sl_cmd *cmd, const char *name)
     return NULL;
 }
 
+static apr_status_t
+pattern_free(void *pattern)
+{
+    pcre2_code_free(pattern);
+    return APR_SUCCESS;
+}
+
 static const char *
 pattern_make(struct sl_cmd *cmd, const char *text, pcre2_code **pattern)
 {
@@ -90,6 +97,7 @@ pattern_make(struct sl_cmd *cmd, const char *text, pcre2_code **pattern)
         return sl_cmd_error(cmd, "expected a pattern, found \"%s\": %s at byte %d", text,
                             (const char *)why, (int)at);
     }
+    apr_pool_cleanup_register(sl_cmd_pool(cmd), *pattern, pattern_free, apr_pool_cleanup_null);
     pcre2_jit_compile(*pattern, PCRE2_JIT_COMPLETE);
     return NULL;
 }

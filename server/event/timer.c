@@ -50,9 +50,7 @@ void
 sl_timer_set(struct sl_loop *loop, struct sl_timer *t, int64_t due_ms)
 {
     t->due = due_ms;
-    if (t->prev != NULL && t->filed < due_ms + TIMER_TICK_MS)
-        return;
-    if (due_ms == INT64_MAX)
+    if (due_ms == INT64_MAX || (t->prev != NULL && t->filed - TIMER_TICK_MS < due_ms))
         return;
     sl_timer_unlink(t);
     timer_file(loop, t);

@@ -105,8 +105,10 @@ answer_out(struct sl_req *r, struct sl_data data, int ends)
 enum sl_flow
 answer_body(struct sl_req *r, struct sl_data data, int ends)
 {
-    if (r->flags & (REQ_ENDS_GIVEN | REQ_CUT))
+    if (r->flags & (REQ_ENDS_GIVEN | REQ_SOURCE_ENDED | REQ_CUT))
         return SL_FLOW_ROOM;
+    if (ends)
+        r->flags |= REQ_SOURCE_ENDED;
     if (r->filters != NULL)
         return filters_body(r, data, ends);
     return answer_out(r, data, ends);
@@ -121,8 +123,9 @@ answer_last(struct sl_req *r, struct sl_data data, int ends)
 enum sl_flow
 answer_trailers(struct sl_req *r, struct sl_fields *fields)
 {
-    if (r->flags & (REQ_ENDS_GIVEN | REQ_CUT))
+    if (r->flags & (REQ_ENDS_GIVEN | REQ_SOURCE_ENDED | REQ_CUT))
         return SL_FLOW_ROOM;
+    r->flags |= REQ_SOURCE_ENDED;
     if (r->filters != NULL)
         return filters_body(r, (struct sl_data){NULL, 0, NULL}, 1);
     r->flags |= REQ_ENDS_GIVEN;

@@ -11,13 +11,19 @@
 #include <apr_buckets.h>
 #include <apr_strings.h>
 
+/* Input of a filter that waits, in order. */
+struct filter_input {
+    struct filter_input *next;
+    struct sl_data data;
+    int ends;
+};
+
 struct sl_filter {
     struct sl_filter *next;
     const struct sl_filter_type *type;
     void *ctx;
     struct sl_req *r;
-    struct sl_data held; /* input of a filter that waits */
-    int held_ends;
+    struct filter_input *held, **held_end;
     int is_waiting;
 };
 
@@ -121,13 +127,16 @@ filter_next(struct sl_filter *f, struct sl_data data, int ends)
 static void
 filter_hold(struct sl_filter *f, struct sl_data data, int ends)
 {
-    f->is_waiting = 1;
-    f->held_ends = ends;
-    f->held = data;
+    struct filter_input *in = apr_palloc(f->r->pool, sizeof *in);
+
+    *in = (struct filter_input){NULL, data, ends};
     if (data.buf != NULL)
         sl_buf_hold(data.buf);
     else if (data.n > 0)
-        f->held.at = apr_pmemdup(f->r->pool, data.at, data.n);
+        in->data.at = apr_pmemdup(f->r->pool, data.at, data.n);
+    *f->held_end = in;
+    f->held_end = &in->next;
+    f->is_waiting = 1;
     result.flow = SL_FLOW_FULL;
 }
 
@@ -158,6 +167,10 @@ filter_feed(struct sl_filter *f, struct sl_data data, int ends)
 
     if (result.has_failed)
         return;
+    if (f->is_waiting) { /* the filter before it had more to pass on */
+        filter_hold(f, data, ends);
+        return;
+    }
     v = f->type->bytes != NULL ? f->type->bytes(f, data.at, data.n, flags)
                                : filter_feed_brigade(f, data, ends);
     if (v == SL_WAIT)
@@ -169,7 +182,7 @@ filter_feed(struct sl_filter *f, struct sl_data data, int ends)
 }
 
 static struct sl_filter *
-filter_waiting(struct sl_req *r)
+filter_waiting(const struct sl_req *r)
 {
     struct sl_filter *f;
 
@@ -177,6 +190,12 @@ filter_waiting(struct sl_req *r)
         if (f->is_waiting)
             return f;
     return NULL;
+}
+
+int
+filters_wait(const struct sl_req *r)
+{
+    return (r->flags & REQ_CUT) == 0 && filter_waiting(r) != NULL;
 }
 
 /* A filter that kept the end for itself does not keep the client waiting. */
@@ -196,10 +215,8 @@ filters_body(struct sl_req *r, struct sl_data data, int ends)
     struct sl_filter *waiting = filter_waiting(r);
 
     result = (struct filter_result){SL_FLOW_ROOM, 0};
-    if (waiting != NULL) {
-        waiting->held_ends |= ends && data.n == 0;
+    if (waiting != NULL && data.n == 0 && !ends)
         return SL_FLOW_FULL;
-    }
     filter_feed(r->filters, data, ends);
     return filters_result(r, ends);
 }
@@ -210,8 +227,9 @@ filters_drop(struct sl_req *r)
     struct sl_filter *f;
 
     for (f = r->filters; f != NULL; f = f->next)
-        if (f->held.buf != NULL)
-            sl_buf_drop(&f->held.buf);
+        for (; f->held != NULL; f->held = f->held->next)
+            if (f->held->data.buf != NULL)
+                sl_buf_drop(&f->held->data.buf);
     r->filters = NULL;
 }
 
@@ -228,6 +246,7 @@ sl_filter_add(struct sl_req *r, const struct sl_filter_type *type, void *ctx, in
     f->type = type;
     f->ctx = ctx;
     f->r = r;
+    f->held_end = &f->held;
     *end = f;
     if (!keeps_length) {
         fields_unset_id(&r->response, SL_F_CONTENT_LENGTH);
@@ -283,29 +302,42 @@ sl_filter_pass(struct sl_filter *f, apr_bucket_brigade *bb)
     return result.has_failed ? SL_FAIL : SL_NEXT;
 }
 
-/* The same bytes again; when they are through the source may go on. */
+/* What was held, again, from the first: until it waits once more. */
+static void
+filter_replay(struct sl_filter *f, int *ends)
+{
+    struct filter_input *in = f->held, *next;
+
+    f->held = NULL;
+    f->held_end = &f->held;
+    f->is_waiting = 0;
+    for (; in != NULL; in = next) {
+        next = in->next;
+        *ends |= in->ends;
+        filter_feed(f, in->data, in->ends);
+        if (in->data.buf != NULL)
+            sl_buf_drop(&in->data.buf);
+    }
+}
+
 void
 sl_filter_resume(struct sl_filter *f)
 {
     struct sl_req *r = f->r;
-    struct sl_data data = f->held;
-    int ends = f->held_ends;
     enum sl_flow flow;
+    int ends = 0;
 
     if (!f->is_waiting)
         return;
-    f->is_waiting = 0;
-    f->held = (struct sl_data){NULL, 0, NULL};
     result = (struct filter_result){SL_FLOW_ROOM, 0};
-    filter_feed(f, data, ends);
+    filter_replay(f, &ends);
     flow = filters_result(r, ends);
-    if (data.buf != NULL)
-        sl_buf_drop(&data.buf);
-    if (flow == SL_FLOW_GONE) {
-        if (r->exchange != NULL)
-            attempt_client_gone((struct sl_attempt *)r->exchange);
+    if (flow == SL_FLOW_GONE && r->exchange != NULL) {
+        attempt_client_gone((struct sl_attempt *)r->exchange);
         return;
     }
+    if (flow == SL_FLOW_GONE)
+        answer_cut(r, &sl_cause_client_gone);
     if (r->exchange != NULL && flow == SL_FLOW_ROOM)
         exchange_want(r->exchange);
     else

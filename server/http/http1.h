@@ -23,7 +23,8 @@ put(struct writer *w, const char *at, size_t n)
         w->is_full = 1;
         return;
     }
-    memcpy(w->at, at, n);
+    if (n > 0)
+        memcpy(w->at, at, n);
     w->at += n;
 }
 

@@ -224,6 +224,8 @@ req_settle(struct sl_req *r)
     if ((r->flags & (REQ_RUNNING | REQ_SETTLED | REQ_SOURCE_DONE | REQ_IN_RESPONSE)) !=
         REQ_SOURCE_DONE)
         return;
+    if (r->filters != NULL && filters_wait(r))
+        return;
     r->flags |= REQ_SETTLED;
     r->protocol->ended(r);
 }

@@ -31,7 +31,7 @@ enum req_flag {
     REQ_NO_REUSE = 8192,   /* the connection must not be used again */
     REQ_UPGRADED = 16384,  /* the answer is 101: a tunnel follows */
     REQ_IN_RESPONSE = 32768, /* response hooks are suspended */
-    REQ_FLUSHED_HEAD = 65536, /* the source has nothing to put behind the head yet */
+    REQ_SOURCE_ENDED = 65536, /* the source gave the end; filters may still hold bytes */
 };
 
 struct sl_req {
@@ -123,6 +123,8 @@ void answer_resume(struct sl_req *r, enum sl_verdict verdict);
 /* filter.c */
 enum sl_flow filters_body(struct sl_req *r, struct sl_data data, int ends);
 void filters_drop(struct sl_req *r);
+/* Whether one holds bytes that are still to come. */
+int filters_wait(const struct sl_req *r);
 
 /* forwarded.c: X-Forwarded-*, Forwarded, Via (ARCHITECTURE: the core's, always there). */
 void forwarded_add(struct sl_req *r, struct sl_fields *to);

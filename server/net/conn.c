@@ -244,7 +244,8 @@ conn_send(struct sl_conn *c, struct sl_span head, struct sl_data data, struct sl
     conn_queue_data(c, (struct sl_data){data.at + k, data.n - k, data.buf});
     done -= k;
     conn_queue_copy(c, tail.at + done, tail.n - done);
-    return SL_FLOW_FULL;
+    /* A socket that took a part is full; a transport may just have had enough for once. */
+    return c->transport == NULL ? SL_FLOW_FULL : conn_flush(c);
 }
 
 static void

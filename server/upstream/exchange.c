@@ -672,7 +672,7 @@ sl_attempt_end(struct sl_attempt *a, int reusable)
     struct sl_req *r = ex->r;
     struct sl_conn *c = a->conn;
 
-    if ((r->flags & REQ_ENDS_GIVEN) == 0 &&
+    if ((r->flags & (REQ_ENDS_GIVEN | REQ_SOURCE_ENDED)) == 0 &&
         attempt_data(a, (struct sl_data){NULL, 0, NULL}, 1) == SL_FLOW_GONE)
         return;
     if (reusable && ex->body_ended && !conn_is_writing(c) && idle_put(c))

@@ -13,6 +13,7 @@ int
 splice_may(const struct sl_req *r)
 {
     return r != NULL && r->protocol->splice != NULL && r->filters == NULL &&
+           conn_can_splice(r->conn) &&
            (r->flags & (REQ_ENDS_GIVEN | REQ_CUT)) == 0;
 }
 
