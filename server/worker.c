@@ -128,14 +128,29 @@ listener_protocols(struct sl_worker *w, struct listener *l)
         const char *name = APR_ARRAY_IDX(names, i, const char *);
         const struct sl_protocol *p = sl_provider_find("protocol", name);
 
-        if (p == NULL)
-            sl_worker_config_error(w, l->scope->place, "Protocols: no loaded module speaks \"%s\"",
-                                   name);
-        else
+        if (p != NULL)
             l->protocols[l->n_protocols++] = p;
     }
     if (l->n_protocols == 0)
         l->protocols[l->n_protocols++] = sl_provider_find("protocol", "http/1.1");
+}
+
+static void
+protocols_check(struct sl_worker *w)
+{
+    int i, k;
+
+    for (i = 0; i < w->config->scopes->nelts; i++) {
+        const struct sl_scope *s = APR_ARRAY_IDX(w->config->scopes, i, struct sl_scope *);
+        const apr_array_header_t *names = s->core->protocols;
+
+        if (names == NULL || (s->parent != NULL && s->parent->core->protocols == names))
+            continue;
+        for (k = 0; k < names->nelts; k++)
+            if (sl_provider_find("protocol", APR_ARRAY_IDX(names, k, const char *)) == NULL)
+                sl_worker_config_error(w, s->place, "Protocols: no loaded module speaks \"%s\"",
+                                       APR_ARRAY_IDX(names, k, const char *));
+    }
 }
 
 static void
@@ -509,6 +524,7 @@ worker_read(apr_pool_t *pool, const struct config_source *source)
     serving_register();
     w->config = config_load(pool, source);
     w->n_threads = threads_wanted(w->config);
+    protocols_check(w);
     listeners_make(w);
     return w;
 }

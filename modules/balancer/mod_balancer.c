@@ -98,23 +98,30 @@ forget_all(void *unused)
 }
 
 static struct balancer *
-balancer_find(struct sl_cmd *cmd, const char *name)
+balancer_make(apr_pool_t *pool, const char *name)
 {
-    apr_pool_t *pool = sl_cmd_pool(cmd);
-    struct balancer **at, *b;
+    struct balancer *b = apr_pcalloc(pool, sizeof(*b));
 
-    if (all == NULL)
-        apr_pool_cleanup_register(pool, NULL, forget_all, apr_pool_cleanup_null);
-    for (at = &all; *at != NULL; at = &(*at)->next)
-        if (strcmp((*at)->pool->name, name) == 0)
-            return *at;
-    b = *at = apr_pcalloc(pool, sizeof(*b));
     b->pool = sl_pool_make(pool, name);
     b->pool->owner = &share_owner;
     b->pool->data = b;
     b->retry_on = RETRY_CONNECT | RETRY_ERROR;
     b->retry_max = RETRY_MAX_DEFAULT;
     return b;
+}
+
+static struct balancer *
+balancer_find(apr_pool_t *pool, const char *name)
+{
+    struct balancer **at;
+
+    if (all == NULL)
+        apr_pool_cleanup_register(pool, NULL, forget_all, apr_pool_cleanup_null);
+    for (at = &all; *at != NULL; at = &(*at)->next)
+        if (strcmp((*at)->pool->name, name) == 0)
+            return *at;
+    *at = balancer_make(pool, name);
+    return *at;
 }
 
 static const char *
@@ -138,7 +145,7 @@ target_find(struct sl_cmd *cmd, const char *name, struct sl_pool **pool)
 
     if (err != NULL)
         return err;
-    b = balancer_find(cmd, name);
+    b = balancer_find(sl_cmd_pool(cmd), name);
     if (b->used_at == NULL)
         b->used_at = sl_cmd_place(cmd);
     *pool = b->pool;
@@ -443,22 +450,22 @@ static const struct sl_directive directives[] = {
 
 /* ---- the section ---- */
 
-/* A section whose opening is wrong still gets a pool, a nameless one that nothing else
- * knows, so that its lines are checked as well. */
+/* A section whose opening is wrong still gets a pool, which nobody else knows, so that its
+ * lines are checked as well. */
 static const char *
 section_open(struct sl_cmd *cmd, struct sl_scope *scope)
 {
-    const char *name = sl_cmd_arg(cmd, 0), *err = name_check(name), *first;
+    const char *name = sl_cmd_arg(cmd, 0), *err = name_check(name);
+    struct balancer *b = NULL;
 
     (void)scope;
     if (err == NULL && sl_cmd_argc(cmd) > 1)
         err = "expected one name";
-    open_section = balancer_find(cmd, err == NULL ? name : "");
-    first = open_section->defined_at;
-    if (err == NULL && first != NULL) {
-        err = sl_cmd_error(cmd, "the pool %s is defined already at %s", name, first);
-        open_section = balancer_find(cmd, "");
-    }
+    if (err == NULL)
+        b = balancer_find(sl_cmd_pool(cmd), name);
+    if (b != NULL && b->defined_at != NULL)
+        err = sl_cmd_error(cmd, "the pool %s is defined already at %s", name, b->defined_at);
+    open_section = err == NULL ? b : balancer_make(sl_cmd_pool(cmd), "");
     open_section->defined_at = sl_cmd_place(cmd);
     return err;
 }
@@ -525,7 +532,7 @@ nearest_defined(const char *name)
 
     for (b = all; b != NULL; b = b->next) {
         distance = name_distance(name, b->pool->name);
-        if (b->defined_at != NULL && b->pool->name[0] != '\0' && distance < least) {
+        if (b->defined_at != NULL && distance < least) {
             least = distance;
             nearest = b->pool->name;
         }

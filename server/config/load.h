@@ -44,29 +44,36 @@ void config_add_error(struct config *c, const char *place, const char *text, con
 static inline const struct sl_directive *
 directive_row(const struct loaded_module *m, const struct sl_directive *rows, unsigned i)
 {
-    const char *at = (const char *)rows + (size_t)i * m->abi->directive_size;
+    const char *at;
 
-    return rows != NULL && ((const struct sl_directive *)(const void *)at)->name != NULL
+    if (rows == NULL)
+        return NULL;
+    at = (const char *)rows + (size_t)i * m->abi->directive_size;
+    return ((const struct sl_directive *)(const void *)at)->name != NULL
                ? (const struct sl_directive *)(const void *)at : NULL;
 }
 
 static inline const struct sl_section *
 section_row(const struct loaded_module *m, unsigned i)
 {
-    const char *at = (const char *)m->module->sections + (size_t)i * m->abi->section_size;
+    const char *at;
 
-    return m->module->sections != NULL &&
-                   ((const struct sl_section *)(const void *)at)->name != NULL
+    if (m->module->sections == NULL)
+        return NULL;
+    at = (const char *)m->module->sections + (size_t)i * m->abi->section_size;
+    return ((const struct sl_section *)(const void *)at)->name != NULL
                ? (const struct sl_section *)(const void *)at : NULL;
 }
 
 static inline const struct sl_hook *
 hook_row(const struct loaded_module *m, unsigned i)
 {
-    const char *at = (const char *)m->module->hooks + (size_t)i * m->abi->hook_size;
+    const char *at;
 
-    return m->module->hooks != NULL &&
-                   ((const struct sl_hook *)(const void *)at)->point != SL_HOOK_COUNT
+    if (m->module->hooks == NULL)
+        return NULL;
+    at = (const char *)m->module->hooks + (size_t)i * m->abi->hook_size;
+    return ((const struct sl_hook *)(const void *)at)->point != SL_HOOK_COUNT
                ? (const struct sl_hook *)(const void *)at : NULL;
 }
 

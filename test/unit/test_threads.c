@@ -1,0 +1,150 @@
+/* Several loops posting to each other, offloaded work coming back, counters read meanwhile:
+ * what the thread sanitizer watches. */
+/* threads */
+/* with: server/event/timer.c server/event/slab.c server/event/offload.c server/net/buf.c server/runtime/log.c server/runtime/panic.c server/runtime/zone.c */
+#include "unit.h"
+
+#include "../../server/event/loop.c"
+#include "runtime/zone.h"
+#include "sluice/zone.h"
+
+#include <apr_general.h>
+#include <pthread.h>
+
+#define THREADS 3
+#define POSTS 20000
+
+struct note {
+    struct sl_mail mail;
+    unsigned from, number;
+};
+
+static struct sl_loop *loops[THREADS];
+static struct note notes[THREADS][POSTS];
+static unsigned seen[THREADS][THREADS];
+static atomic_uint n_done;
+static int counter;
+
+static void
+arrived(struct sl_loop *loop, struct sl_mail *mail)
+{
+    struct note *n = (struct note *)mail;
+
+    assert_int_equal(n->number, seen[loop->index][n->from]); /* in the order it was sent */
+    seen[loop->index][n->from]++;
+    sl_count(loop, counter, 1);
+    atomic_fetch_add(&n_done, 1);
+}
+
+static void *
+serve(void *arg)
+{
+    loop_run(arg);
+    return NULL;
+}
+
+static void *
+post(void *arg)
+{
+    unsigned from = (unsigned)(uintptr_t)arg, i;
+
+    for (i = 0; i < POSTS; i++) {
+        notes[from][i] = (struct note){{NULL, arrived}, from, i};
+        sl_loop_post(loops[(from + 1) % THREADS], &notes[from][i].mail);
+    }
+    return NULL;
+}
+
+static void
+stop(struct sl_loop *loop, struct sl_mail *mail)
+{
+    (void)mail;
+    loop_stop(loop);
+}
+
+static void
+mail_between_threads(void **state)
+{
+    pthread_t servers[THREADS], senders[THREADS];
+    struct sl_mail stops[THREADS];
+    unsigned i;
+
+    (void)state;
+    counter = sl_counter("test", "mail");
+    for (i = 0; i < THREADS; i++)
+        assert_int_equal(loop_open(&loops[i], i), 0);
+    counters_watch(loops, THREADS);
+    for (i = 0; i < THREADS; i++)
+        pthread_create(&servers[i], NULL, serve, loops[i]);
+    for (i = 0; i < THREADS; i++)
+        pthread_create(&senders[i], NULL, post, (void *)(uintptr_t)i);
+    while (atomic_load(&n_done) < THREADS * POSTS)
+        assert_true(sl_counter_sum(counter) <= THREADS * POSTS);
+    for (i = 0; i < THREADS; i++) {
+        pthread_join(senders[i], NULL);
+        stops[i].fn = stop;
+        sl_loop_post(loops[i], &stops[i]);
+        pthread_join(servers[i], NULL);
+    }
+    assert_int_equal(sl_counter_sum(counter), THREADS * POSTS);
+    counters_watch(NULL, 0);
+    for (i = 0; i < THREADS; i++)
+        loop_close(&loops[i]);
+}
+
+static struct sl_offload jobs[200];
+static unsigned n_worked;
+static atomic_uint n_back;
+
+static void
+work(struct sl_offload *job)
+{
+    (void)job;
+}
+
+static void
+back(struct sl_loop *loop, struct sl_offload *job)
+{
+    (void)job;
+    n_worked++;
+    if (atomic_fetch_add(&n_back, 1) + 1 == 200)
+        loop_stop(loop);
+}
+
+static void
+offloaded_work_comes_back(void **state)
+{
+    struct sl_loop *loop;
+    pthread_t server;
+    apr_pool_t *pool;
+    unsigned i;
+
+    (void)state;
+    apr_pool_create(&pool, NULL);
+    assert_int_equal(offload_open(pool, 3), 0);
+    assert_int_equal(loop_open(&loop, 0), 0);
+    for (i = 0; i < 200; i++) {
+        jobs[i].work = work;
+        jobs[i].done = back;
+        assert_int_equal(sl_offload(loop, &jobs[i]), 0);
+    }
+    pthread_create(&server, NULL, serve, loop);
+    pthread_join(server, NULL);
+    assert_int_equal(n_worked, 200);
+    offload_close();
+    loop_close(&loop);
+    apr_pool_destroy(pool);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(mail_between_threads),
+                                       cmocka_unit_test(offloaded_work_comes_back)};
+    int rc;
+
+    apr_initialize();
+    rc = cmocka_run_group_tests(tests, NULL, NULL);
+    apr_terminate();
+    return rc;
+}
