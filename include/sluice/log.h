@@ -10,7 +10,7 @@
 /* Why a request failed: one row gives the log, the client's answer and the counter
  * their words.  `status` is what the client gets unless sl_req_fail() names another. */
 struct sl_cause {
-    const char *id;   /* permanent number, "SL0501" */
+    const char *id;   /* permanent number: SL and four digits */
     const char *name; /* one word for logs and conditions, "connect_refused" */
     int status;
     const char *text; /* a phrase, without full stop */

@@ -83,7 +83,7 @@ h1c_start(struct sl_attempt *a, struct sl_conn *c)
     h->out_chunked = sl_attempt_body_length(a) < 0;
     h1c_put_head(&w, a, h->out_chunked, is_upgrade);
     if (w.is_full) {
-        sl_req_log(sl_attempt_req(a), SL_ERROR, "SL0520", "the request head does not fit %d bytes",
+        sl_req_log(sl_attempt_req(a), SL_ERROR, "SL0530", "the request head does not fit %d bytes",
                    LOOP_SCRATCH);
         return SL_FLOW_GONE;
     }
