@@ -451,7 +451,7 @@ connections_allowed(const struct config *c)
         return (long)n;
     if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY)
         return 0;
-    return r.rlim_cur > 2 * FDS_SPARE ? (long)r.rlim_cur - FDS_SPARE : FDS_SPARE;
+    return r.rlim_cur > 4 * FDS_SPARE ? ((long)r.rlim_cur - FDS_SPARE) / 2 : FDS_SPARE;
 }
 
 static int

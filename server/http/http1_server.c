@@ -555,7 +555,9 @@ h1_write(struct sl_conn *c, struct sl_req *r, struct sl_data data, int ends)
     if (h->head_held)
         h1_put_head(&w, c, r);
     h->head_held = 0;
-    if (is_chunked && data.n > 0 && (size_t)(w.end - w.at) > 32)
+    if (w.end - w.at <= 32)
+        w.is_full = 1;
+    else if (is_chunked && data.n > 0)
         w.at += chunked_size_line(w.at, data.n);
     if (is_chunked)
         tail = data.n > 0 ? ends ? SL_SPAN("\r\n0\r\n\r\n") : SL_SPAN("\r\n")

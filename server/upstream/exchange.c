@@ -563,6 +563,8 @@ ex_take_head(struct sl_exchange *ex, int status, int64_t body)
     ex->a.has_response = 1;
     fields_drop_hop_by_hop(f->at, f->n, f->ids);
     fields_compact(f);
+    if (status == 204 || status == 101) /* RFC 9110, 8.6 */
+        fields_unset_id(f, SL_F_CONTENT_LENGTH);
     if (status == 101)
         fields_push(f, SL_F_UPGRADE, SL_SPAN("Upgrade"), upgrade);
     held_drop(ex);
