@@ -137,6 +137,8 @@ pid_file_write(const struct master *ma)
     fclose(f);
 }
 
+/* The worker's memory lies in huge pages where the kernel gives them on request: with many
+ * clients most of a request's misses are those of the TLB.  What the user has set stays. */
 _Noreturn static void
 worker_exec(const struct master *ma, int channel)
 {
@@ -146,6 +148,7 @@ worker_exec(const struct master *ma, int channel)
 
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 0);
     if (argv != NULL && fcntl(channel, F_SETFD, 0) == 0) {
         memcpy(argv, ma->argv, (size_t)ma->n_argv * sizeof *argv);
         snprintf(number, sizeof number, "%d", channel);

@@ -123,7 +123,12 @@ void sl_req_gone(struct sl_req *r);     /* the client left; r may be freed by th
 void sl_req_finish(struct sl_req **r);
 
 /* A protocol towards servers.  Provider group "upstream_protocol", found by the scheme of
- * a target (h2c://). */
+ * a target (h2c://).
+ *
+ * Any call of sl_attempt_*() may end the attempt and close its connection, which closed()
+ * hears of.  A closed connection's memory stays to the end of the loop's turn, so a
+ * protocol that clears sl_conn_protocol_data() in closed() can ask for it afterwards.  One
+ * that sl_attempt_end() kept for reuse closes itself when anything but start() happens. */
 struct sl_upstream_protocol {
     const char *name;
     void (*open)(struct sl_conn *c);
@@ -134,7 +139,10 @@ struct sl_upstream_protocol {
     enum sl_flow (*body)(struct sl_attempt *a, struct sl_data data, int ends);
     enum sl_flow (*trailers)(struct sl_attempt *a, struct sl_fields *fields);
     void (*want)(struct sl_attempt *a);   /* the reader of the response has room again */
-    void (*cancel)(struct sl_attempt *a); /* nobody wants the response any more */
+    /* Nobody wants the response any more; a connection that carries one attempt at a time
+     * is closed.  Also after sl_attempt_end() of one that is not reused, and after a start()
+     * or body() that failed. */
+    void (*cancel)(struct sl_attempt *a, struct sl_conn *c);
 };
 
 #endif

@@ -128,6 +128,8 @@ sl_req_start(struct sl_req *r, int64_t body)
     r->body_length = body;
     if (body == 0)
         r->flags |= REQ_BODY_DONE;
+    if (why == NULL && sl_span_eq(r->method, SL_SPAN("CONNECT")))
+        why = &sl_cause_connect; /* a 2xx would make the connection a tunnel */
     if (why == NULL)
         why = req_find_host(r);
     if (why == NULL && req_normalise(r) != 0)

@@ -2,6 +2,7 @@
 #include "net/conn.h"
 
 #include "http/request.h"
+#include "upstream/exchange.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -344,6 +345,8 @@ sl_conn_close(struct sl_conn **cp)
 
     *cp = NULL;
     SL_ASSERT(c->magic == CONN_MAGIC);
+    if (c->idle_prev != NULL)
+        idle_remove(c);
     conn_forget_protocol(c);
     c->magic = ~CONN_MAGIC;
     if (c->transport != NULL)

@@ -28,7 +28,6 @@ struct sl_conn {
     uint8_t is_client;
     uint8_t has_peer_text;
     uint8_t n_peer_text;
-    uint8_t is_handed; /* moved to another loop: not counted here any more */
     struct sl_loop *loop;
     const struct sl_transport *transport; /* NULL: the plain socket */
     void *transport_data;

@@ -73,10 +73,10 @@ ex_drop_conn(struct sl_exchange *ex)
     struct sl_conn *c = ex->a.conn;
 
     ex->a.conn = NULL;
-    if (c == NULL)
-        return;
-    c->protocol_data = NULL;
-    sl_conn_close(&c);
+    if (c != NULL && c->upstream_protocol != NULL)
+        c->upstream_protocol->cancel(&ex->a, c);
+    else if (c != NULL) /* still connecting */
+        sl_conn_close(&c);
 }
 
 /* The exchange is no more; its request, if it has one, hears of it by settling. */
@@ -196,7 +196,7 @@ ex_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause)
 }
 
 void
-attempt_late(struct sl_attempt *a)
+sl_attempt_late(struct sl_attempt *a)
 {
     struct sl_exchange *ex = exchange_of(a);
     const struct sl_cause *cause = late_causes[ex->state];
@@ -292,7 +292,7 @@ ex_connected(struct sl_conn *c, unsigned what)
 
     if (what & SL_TIMEOUT) {
         server_address_failed(c->server, ex->a.address);
-        attempt_late(&ex->a);
+        sl_attempt_late(&ex->a);
         return;
     }
     if ((c->io.ready & (SL_WRITABLE | SL_HANGUP)) == 0)
@@ -303,6 +303,8 @@ ex_connected(struct sl_conn *c, unsigned what)
         ex_attempt_failed(ex, &sl_cause_connect_failed);
         return;
     }
+    c->protocol_data = NULL;
+    c->upstream_protocol = ex->pool->protocol != NULL ? ex->pool->protocol : &http1_upstream;
     c->on_ready = c->upstream_protocol->ready;
     c->upstream_protocol->open(c);
     ex_send(ex);
@@ -350,7 +352,6 @@ ex_connect(struct sl_exchange *ex)
     a->conn = c;
     a->address = to;
     c->server = a->server;
-    c->upstream_protocol = ex->pool->protocol != NULL ? ex->pool->protocol : &http1_upstream;
     c->transport = ex->pool->transport;
     c->protocol_data = ex;
     c->on_ready = ex_connected;

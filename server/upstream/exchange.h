@@ -84,7 +84,6 @@ void exchange_cancel(struct sl_exchange *ex);
  * that data or a flush follows in this turn; data with the end known. */
 enum sl_flow attempt_head(struct sl_attempt *a, int status, int64_t body);
 enum sl_flow attempt_data(struct sl_attempt *a, struct sl_data data, int ends);
-void attempt_late(struct sl_attempt *a);
 /* The receiver has no room: the server's time stands still. */
 void attempt_waits(struct sl_attempt *a);
 void attempt_client_gone(struct sl_attempt *a);

@@ -522,7 +522,7 @@ h1c_ready(struct sl_conn *c, unsigned what)
         return;
     }
     if (what & SL_TIMEOUT) {
-        attempt_late(h->a);
+        sl_attempt_late(h->a);
         return;
     }
     if (conn_is_writing(c) && (c->io.ready & SL_WRITABLE) && conn_flush(c) == SL_FLOW_ROOM) {
@@ -549,14 +549,13 @@ h1c_closed(struct sl_conn *c)
     if (h->in != NULL)
         sl_buf_drop(&h->in);
     splice_end(&h->splice, c->loop);
-    if (c->idle_prev != NULL)
-        idle_remove(c);
 }
 
 static void
-h1c_cancel(struct sl_attempt *a)
+h1c_cancel(struct sl_attempt *a, struct sl_conn *c)
 {
-    sl_conn_close(&a->conn);
+    (void)a;
+    sl_conn_close(&c);
 }
 
 const struct sl_upstream_protocol http1_upstream = {

@@ -229,3 +229,59 @@ def test_a_cut_answer_over_another_protocol(lines, origin):
     c.send(b"GET h /cut\n")
     assert c.until(b"cut\n") == b"200\n4\nhalf"
     c.close()
+
+
+# ---- a protocol towards servers ----
+
+@pytest.fixture
+def chained(sluice, origin):
+    """HTTP in, lines between, HTTP out."""
+    back = sluice(f"LoadModule route\nLoadModule lines\nProtocols lines\nProxyPass {origin}\n")
+    front = sluice("LoadModule route\nLoadModule uplines\nProxyTimeout first=500ms\n"
+                   f"ProxyPass uplines://127.0.0.1:{back.port}\n")
+    return front, back
+
+
+def test_another_protocol_to_servers(chained, origin):
+    front, _ = chained
+    c = front.client()
+    for i in range(5):
+        assert c.request("GET", f"/u{i}", host="host.test").json()["target"] == f"/u{i}"
+    assert origin.last.get("Host") == "host.test"
+    assert c.request("HEAD", "/h").status == 200
+    c.close()
+
+
+def test_bodies_over_another_protocol_to_servers(chained, origin):
+    front, _ = chained
+    body = b"u" * 3000000
+    assert front.get("/up", method="PUT", body=body).json()["body"].encode() == body
+    origin.on("/down", reply(200, b"d" * 3000000))
+    c = front.client()
+    c.send(b"GET /down HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.3)  # nobody reads: the parts wait at the server
+    assert c.response().body == b"d" * 3000000
+    c.close()
+
+
+def test_failures_of_another_protocol_to_servers(chained, origin):
+    front, back = chained
+    front.expect("SL0503", "SL0505", "SL0506", "SL0509")
+    back.expect("SL0509")
+
+    def cut(c, r):
+        c.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        return False
+    origin.on("/cut", cut)
+    origin.on("/late", lambda c, r: time.sleep(1))
+    c = front.client()
+    c.send(b"GET /cut HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert c.rest().endswith(b"half\r\n")  # no last chunk
+    assert front.get("/late").status == 504
+    r = front.raw(b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+    assert r.startswith(b"HTTP/1.1 502 ")
+    for _ in range(20):  # clients that leave with their answer on the way
+        c = front.client()
+        c.send(b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n")
+        c.close()
+    assert front.get("/after").status == 200
