@@ -754,6 +754,7 @@ h1_complete(struct sl_conn *c)
         sl_conn_close(&c);
         return;
     }
+    h1_drop_used(h);
     if (!h->persists || !body_done) {
         if (body_done && h->in == NULL && !conn_may_read(c)) {
             sl_conn_close(&c);
@@ -768,7 +769,6 @@ h1_complete(struct sl_conn *c)
         return;
     }
     h->state = H1_HEAD;
-    h1_drop_used(h);
     h->unparsed = h->in != NULL;
     conn_due(c, h1_conf(c)->keepalive_ms);
     if (h->in != NULL || conn_may_read(c))

@@ -256,6 +256,8 @@ def sluice(threads):
         return s
 
     yield start
+    for s in running:  # all of them, before a check can fail
+        s.stop()
     for s in running:
         s.check()
 
