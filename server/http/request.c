@@ -215,6 +215,10 @@ req_run(struct sl_req *r)
             break;
     }
     r->flags &= ~(unsigned)REQ_RUNNING;
+    if (r->flags & REQ_GONE) {
+        sl_req_finish(&r);
+        return;
+    }
     if (r->phase == N_PHASES && (r->flags & REQ_ANSWERED) == 0)
         sl_req_fail(r, 0, &sl_cause_no_handler, NULL);
     req_settle(r);
@@ -274,7 +278,7 @@ sl_req_gone(struct sl_req *r)
     if (r->exchange != NULL)
         exchange_cancel(r->exchange);
     if (r->flags & REQ_RUNNING)
-        return; /* the driver's caller frees it */
+        return; /* req_run() does the rest */
     sl_req_finish(&r);
 }
 

@@ -135,3 +135,15 @@ def test_every_line_is_written_at_the_stop(sluice, origin, tmp_path):
     assert s.stop() == 0
     out = lines(f"{tmp_path}/a.log", 400)
     assert len(out) == 400 and len({re.search(r"GET (\S+)", l).group(1) for l in out}) == 400
+
+
+def test_clients_that_leave_within_their_body_are_logged(sluice, origin, tmp_path):
+    s = sluice(f"LoadModule route\nLoadModule log\nAccessLog {tmp_path}/a.log common\nProxyPass {origin}\n")
+    for i in range(5):
+        c = s.client()
+        c.send(f"POST /{i} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+        c.close()
+    time.sleep(0.3)
+    assert s.stop() == 0
+    lines = (tmp_path / "a.log").read_text().splitlines()
+    assert len(lines) == 5 and all('" 499 ' in l for l in lines), lines
