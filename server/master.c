@@ -137,8 +137,8 @@ pid_file_write(const struct master *ma)
     fclose(f);
 }
 
-/* The worker's memory lies in huge pages where the kernel gives them on request: with many
- * clients most of a request's misses are those of the TLB.  What the user has set stays. */
+/* The worker's memory lies in huge pages where the kernel gives them on request, to spare
+ * misses of the TLB with many clients.  What the user has set stays. */
 _Noreturn static void
 worker_exec(const struct master *ma, int channel)
 {
