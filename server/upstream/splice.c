@@ -25,31 +25,31 @@ splice_has_pipe(struct splice *s, struct sl_loop *loop)
     return (int)s->has_pipe;
 }
 
-/* Into the pipe: > 0, or SL_IO_*. */
+/* Into the empty pipe: > 0, or SL_IO_*.  With room in the pipe only the socket can say
+ * EAGAIN. */
 static ssize_t
 splice_in(struct splice *s, struct sl_conn *from, uint64_t left)
 {
-    size_t room = PIPE_BYTES - s->n_in_pipe;
     ssize_t k;
 
     if (!conn_may_read(from))
         return SL_IO_AGAIN;
-    k = splice(from->io.fd, NULL, s->pipe[1], NULL, left < room ? (size_t)left : room,
+    k = splice(from->io.fd, NULL, s->pipe[1], NULL, left < PIPE_BYTES ? (size_t)left : PIPE_BYTES,
                SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
     if (k > 0)
-        s->n_in_pipe += (uint32_t)k;
+        s->n_in_pipe = (uint32_t)k;
     if (k >= 0)
         return k;
     if (errno != EAGAIN)
         return SL_IO_ERROR;
-    if (s->n_in_pipe == 0)
-        from->io.ready &= (uint8_t)~SL_READABLE;
+    from->io.ready &= (uint8_t)~SL_READABLE;
     return SL_IO_AGAIN;
 }
 
-/* All that is in the pipe, as far as the client takes it. */
+/* All that is in the pipe, as far as the client takes it.  What is in the pipe counts as left:
+ * a body is not over while bytes of it wait here. */
 static enum splice_step
-splice_out(struct splice *s, struct sl_req *r)
+splice_out(struct splice *s, struct sl_req *r, uint64_t *left)
 {
     while (s->n_in_pipe > 0) {
         ssize_t k = r->protocol->splice(r, s->pipe[0], s->n_in_pipe);
@@ -60,6 +60,7 @@ splice_out(struct splice *s, struct sl_req *r)
             return SPLICE_GONE;
         s->n_in_pipe -= (uint32_t)k;
         r->bytes_sent += k;
+        *left -= (uint64_t)k;
     }
     return SPLICE_DONE;
 }
@@ -74,12 +75,7 @@ splice_run(struct splice *s, struct sl_conn *from, struct sl_req *r, uint64_t *l
     if (!splice_has_pipe(s, from->loop))
         return SPLICE_NOT;
     for (;;) {
-        k = *left > 0 ? splice_in(s, from, *left) : SL_IO_AGAIN;
-        if (k > 0) {
-            *left -= (uint64_t)k;
-            turn += (uint64_t)k;
-        }
-        step = splice_out(s, r);
+        step = splice_out(s, r, left);
         if (step != SPLICE_DONE)
             return step;
         if (*left == 0) {
@@ -87,12 +83,14 @@ splice_run(struct splice *s, struct sl_conn *from, struct sl_req *r, uint64_t *l
             r->flags |= REQ_ENDS_GIVEN;
             return SPLICE_DONE;
         }
+        if (turn >= SPLICE_TURN_BYTES)
+            return SPLICE_TURN;
+        k = splice_in(s, from, *left);
         if (k == SL_IO_AGAIN)
             return SPLICE_EMPTY;
         if (k <= 0)
             return SPLICE_CUT;
-        if (turn >= SPLICE_TURN_BYTES)
-            return SPLICE_TURN;
+        turn += (uint64_t)k;
     }
 }
 

@@ -310,6 +310,39 @@ def test_a_slow_reader_holds_the_backend_back(proxy, origin):
     c.close()
 
 
+def test_bursts_reach_a_slow_reader_whole(proxy, origin):
+    """Parts come while the client still has not taken the last: nothing may be cut or kept."""
+    for _ in range(4):
+        read_bursts(proxy, origin)
+
+
+def read_bursts(proxy, origin):
+    part = bytes(range(251)) * 1300
+    parts = 40
+
+    def script(conn, request):
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(part) * parts))
+        for _ in range(parts):
+            conn.send(part)
+            time.sleep(0.002)
+
+    origin.on("/bursts", script)
+    clients = [proxy.client() for _ in range(4)]
+    for c in clients:
+        c.send(b"GET /bursts HTTP/1.1\r\nHost: a\r\n\r\n")
+        c.until(b"\r\n\r\n")
+    left = {c: (len(part) * parts, hashlib.sha1()) for c in clients}
+    while left:
+        for c, (n, digest) in list(left.items()):
+            data = c.exactly(min(n, 100000))
+            digest.update(data)
+            left[c] = (n - len(data), digest)
+            if n == len(data):
+                assert digest.digest() == hashlib.sha1(part * parts).digest()
+                del left[c]
+        time.sleep(0.001)
+
+
 def test_a_slow_backend_holds_the_client_back(proxy, origin):
     go = threading.Event()
 
