@@ -10,7 +10,7 @@
 
 union control {
     struct cmsghdr align;
-    char bytes[CMSG_SPACE(CHANNEL_FDS * sizeof(int))];
+    char bytes[CMSG_SPACE(sizeof(int))];
 };
 
 void
@@ -83,4 +83,13 @@ channel_receive(int channel, struct message *m, int *fd)
     *fd = -1;
     errno = EPROTO;
     return -1;
+}
+
+int
+channel_say(int channel, enum message_kind kind, const char *text, int fd)
+{
+    struct message m;
+
+    message_make(&m, kind, text);
+    return channel_send(channel, &m, fd);
 }

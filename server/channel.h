@@ -1,4 +1,4 @@
-/* Messages between master and worker: one datagram each, versioned, with descriptors beside
+/* Messages between master and workers: one datagram each, versioned, with a descriptor beside
  * the bytes where a message carries one. */
 #ifndef CHANNEL_H
 #define CHANNEL_H
@@ -6,18 +6,31 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CHANNEL_VERSION 1
+#define CHANNEL_VERSION 2
 #define CHANNEL_TEXT 1024
-#define CHANNEL_FDS 1
 
 enum message_kind {
-    MSG_HELLO,    /* worker: text is its version */
-    MSG_LISTEN,   /* worker: open this; text is the address as written */
-    MSG_LISTENER, /* master: the descriptor, or text why there is none */
-    MSG_SETTINGS, /* worker: number is StopTimeout, text the pid file */
-    MSG_READY,    /* worker: it serves */
-    MSG_DRAIN,    /* master: take nothing new, finish, exit; number is how long, ms */
-    MSG_STOP,     /* master: close all and exit */
+    /* worker, while it starts */
+    MSG_LISTEN,   /* open this; text is the address as written */
+    MSG_SETTINGS, /* number is StopTimeout in ms, port GenerationsMax, text PidFile */
+    MSG_CONTROL,  /* text is ControlSocket */
+    MSG_FILE,     /* text is a file kept open for writing, number its name between both sides;
+                     the master answers a rotation with the same number and a descriptor */
+    MSG_SNAPSHOT, /* descriptor: the configuration as read; the master gives it back to the
+                     process that replaces a crashed one */
+    MSG_REFUSED,  /* descriptor: what is wrong, as text; the worker exits */
+    MSG_READY,    /* it serves */
+    /* master */
+    MSG_LISTENER, /* the descriptor, or text why there is none */
+    MSG_FRESH,    /* read the configuration from its files: there is no snapshot */
+    MSG_DRAIN,    /* take nothing new, finish, exit; number is how long, ms, -1 for as long as
+                     it takes; descriptor: idle connections go there, MSG_CONN each */
+    MSG_STANDBY,  /* accept nothing, be ready to go on */
+    MSG_RESUME,   /* accept again */
+    MSG_TAKE,     /* descriptor: connections come from here */
+    MSG_STOP,     /* close all and exit */
+    /* worker to worker */
+    MSG_CONN, /* descriptor: an idle connection; family, port and text of its listener */
 };
 
 struct message {
@@ -35,5 +48,7 @@ int channel_send(int channel, const struct message *m, int fd);
  * EPROTO when it is malformed or of another version. */
 int channel_receive(int channel, struct message *m, int *fd);
 void message_make(struct message *m, enum message_kind kind, const char *text);
+/* A message without numbers. */
+int channel_say(int channel, enum message_kind kind, const char *text, int fd);
 
 #endif

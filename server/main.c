@@ -1,5 +1,7 @@
 /* The program: its options, and which of its shapes they ask for. */
-#include "master.h"
+#include "config/load.h"
+#include "master/control.h"
+#include "master/master.h"
 #include "worker.h"
 
 #include <apr_general.h>
@@ -24,7 +26,7 @@
 #endif
 
 enum mode { MODE_MASTER, MODE_SINGLE, MODE_WORKER, MODE_TEST, MODE_DIRECTIVES, MODE_MODULES,
-            MODE_SCOPES };
+            MODE_SCOPES, MODE_COMMAND };
 
 struct options {
     enum mode mode;
@@ -33,6 +35,8 @@ struct options {
     int n_listen;
     const char *proxy;
     int n_x;       /* how often -X was given */
+    const char *command; /* -k, or ctl: what the running server is told */
+    const char *confirm, *timeout;
     int worker_fd; /* the channel, for the process the master starts */
 };
 
@@ -40,9 +44,18 @@ static void
 print_help(FILE *to)
 {
     fprintf(to,
-            "usage: sluice [-f FILE] [-X | -XX | -t | -L | -M | -S]\n"
+            "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S]\n"
+            "       sluice [-f FILE] ctl generations | close id=N\n"
             "       sluice --listen [ADDR:]PORT --proxy TARGET\n\n"
             "  -f FILE            the configuration (%s/sluice/sluice.conf)\n"
+            "  -k start           run as a daemon (also without any option); returns when clients\n"
+            "                     are served\n"
+            "  -k reload          take the configuration, the modules and the program as they are\n"
+            "                     now, or change nothing and say why; --confirm TIME: go back unless\n"
+            "                     -k confirm comes in time; --timeout TIME: to start (60s)\n"
+            "  -k reopen          open log files again, after a rotation\n"
+            "  -k stop            finish what is under way and end\n"
+            "  ctl generations    list who serves and who drains; ctl close id=N ends one\n"
             "  -X                 run in the foreground: a master and its worker\n"
             "  -XX                run as one process, for debuggers\n"
             "  -t                 test the configuration and leave\n"
@@ -53,8 +66,7 @@ print_help(FILE *to)
             "  --listen, --proxy  serve without a file: sluice --listen :8080 --proxy "
             "http://127.0.0.1:3000\n"
             "  --module-dir DIR   where modules are ($SLUICE_MODULES, %s)\n"
-            "  -h, --help         this\n\n"
-            "This version always runs in the foreground; without an option it does as with -X.\n",
+            "  -h, --help         this\n",
             SL_SYSCONFDIR, SL_LIBDIR);
 }
 
@@ -87,9 +99,25 @@ text_of_options(const struct options *o, apr_pool_t *pool)
 static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},         {"listen", required_argument, NULL, 'l'},
     {"proxy", required_argument, NULL, 'p'},  {"module-dir", required_argument, NULL, 'm'},
+    {"confirm", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 'T'},
     {"worker", required_argument, NULL, 'w'}, {"version", no_argument, NULL, 'v'},
     {NULL, 0, NULL, 0},
 };
+
+/* The words behind "ctl" are the command; returns argc. */
+static int
+take_ctl(int argc, char **argv, struct options *o)
+{
+    static char command[256];
+    size_t n = 0;
+    int i;
+
+    for (i = optind + 1; i < argc && n < sizeof command; i++)
+        n += (size_t)snprintf(command + n, sizeof command - n, "%s%s", n > 0 ? " " : "", argv[i]);
+    o->command = n > 0 ? command : "generations";
+    o->mode = MODE_COMMAND;
+    return argc;
+}
 
 /* -1: go on; else the exit status. */
 static int
@@ -126,9 +154,14 @@ parse_options(int argc, char **argv, struct options *o)
             print_help(stdout);
             return 0;
         case 'k':
-            fprintf(stderr, "sluice: -k %s: this version has no control socket; stop it with "
-                    "SIGTERM\n", optarg);
-            return 2;
+            o->command = optarg;
+            break;
+        case 'c':
+            o->confirm = optarg;
+            break;
+        case 'T':
+            o->timeout = optarg;
+            break;
         case 'l':
             if (o->n_listen < 16)
                 o->listen[o->n_listen++] = optarg;
@@ -147,6 +180,10 @@ parse_options(int argc, char **argv, struct options *o)
             print_help(stderr);
             return 2;
         }
+    if (optind < argc && strcmp(argv[optind], "ctl") == 0)
+        optind = take_ctl(argc, argv, o);
+    else if (o->command != NULL && o->mode == MODE_MASTER && strcmp(o->command, "start") != 0)
+        o->mode = MODE_COMMAND;
     if (optind < argc || (o->n_listen > 0) != (o->proxy != NULL)) {
         fprintf(stderr, "sluice: %s\n", optind < argc ? "found an argument that is no option"
                                                       : "--listen and --proxy go together");
@@ -178,10 +215,51 @@ look_at_config(const struct options *o, apr_pool_t *pool)
     case MODE_MASTER:
     case MODE_SINGLE:
     case MODE_WORKER:
+    case MODE_COMMAND:
         break;
     }
     config_print_errors(w->config, stderr);
     return n_errors == 0 ? 0 : 1;
+}
+
+static int
+is_daemon(const struct options *o)
+{
+    return o->n_x == 0 && o->proxy == NULL;
+}
+
+/* "90s" as the control socket wants it, behind NAME=; -1: no time. */
+static int
+add_time(apr_pool_t *pool, char *to, size_t n, const char *name, const char *text)
+{
+    int64_t ms;
+    const char *err;
+
+    if (text == NULL)
+        return 0;
+    err = slot_parse(pool, SL_SLOT_DURATION, NULL, text, &ms);
+    if (err != NULL || ms <= 0) {
+        fprintf(stderr, "sluice: --%s %s: %s\n", name, text, err != NULL ? err : "expected more than 0");
+        return -1;
+    }
+    snprintf(to + strlen(to), n - strlen(to), " %s=%lld", name, (long long)ms);
+    return 0;
+}
+
+/* Where the server listens stands in the configuration, even in one with errors. */
+static int
+command_send(const struct options *o, apr_pool_t *pool)
+{
+    const struct core_conf *core =
+        config_global(worker_for_test(pool, &o->source)->config)->core;
+    char text[512];
+
+    snprintf(text, sizeof text, "%s", o->command);
+    if (add_time(pool, text, sizeof text, "confirm", o->confirm) != 0 ||
+        add_time(pool, text, sizeof text, "timeout", o->timeout) != 0)
+        return 2;
+    return control_command(core->control_socket != NULL ? core->control_socket : CONTROL_DEFAULT,
+                           text);
 }
 
 int
@@ -202,13 +280,16 @@ main(int argc, char **argv)
         o.source.file = SL_SYSCONFDIR "/sluice/sluice.conf";
     switch (o.mode) {
     case MODE_MASTER:
-        rc = master_main(argv, argc);
+        rc = master_main(argv, argc, is_daemon(&o));
         break;
     case MODE_SINGLE:
-        rc = worker_main(&o.source, -1);
+        rc = worker_main(&o.source, -1, 0);
         break;
     case MODE_WORKER:
-        rc = worker_main(&o.source, o.worker_fd);
+        rc = worker_main(&o.source, o.worker_fd, is_daemon(&o));
+        break;
+    case MODE_COMMAND:
+        rc = command_send(&o, pool);
         break;
     case MODE_TEST:
     case MODE_DIRECTIVES:

@@ -32,7 +32,7 @@ conn_drain_all(struct sl_loop *loop)
         next = c->next;
         if (c->protocol != NULL)
             c->protocol->drain(c);
-        else
+        else if (atomic_load(&loop->worker->leaving) == LEAVING_FOR_GOOD)
             sl_conn_close(&c);
     }
 }

@@ -1,14 +1,18 @@
 /* The serving process, from its configuration to its last connection.
  *
  *   read -> check -> listeners -> post_config -> logs -> privileges -> threads -> ready
- *        -> (drain -> closed) -> exit
+ *        -> (standby -> ready) -> drain -> closed -> exit
  *
  * Thread 0 is the main thread; it alone speaks with the master, or, without one, takes the
  * signals. */
 #include "worker.h"
 
 #include "channel.h"
+#include "master/master.h"
+#include "config/snapshot.h"
+#include "net/handover.h"
 #include "net/listener.h"
+#include "runtime/files.h"
 #include "privileges.h"
 #include "runtime/log.h"
 #include "runtime/zone.h"
@@ -19,11 +23,13 @@
 #include <apr_strings.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -31,17 +37,22 @@
 #define OFFLOAD_THREADS 4
 #define RESOLVE_WAIT_MS 2000
 #define STOP_FOREGROUND_MS 3000
+#define STOP_DAEMON_MS 30000
 #define DRAIN_LOOK_MS 50
 #define FDS_SPARE 64
+
+/* What thread 0 tells the others. */
+enum order { ORDER_DRAIN, ORDER_STOP, ORDER_STANDBY, ORDER_RESUME, N_ORDERS };
 
 struct serving_thread {
     struct sl_worker *w;
     struct sl_loop *loop;
     pthread_t thread;
     struct acceptor *acceptors;
-    struct sl_mail mail;   /* drain or stop */
+    struct sl_mail mails[N_ORDERS];
     struct sl_timer timer; /* looks whether all is drained */
-    int64_t drain_until;
+    atomic_llong drain_until;
+    int is_leaving;
     int rc;
 };
 
@@ -227,37 +238,112 @@ thread_close_all(struct serving_thread *t)
     loop_stop(t->loop);
 }
 
+static struct serving_thread *
+thread_of(struct sl_loop *loop)
+{
+    return &loop->worker->threads[loop->index];
+}
+
 static void
 thread_drain_look(struct sl_loop *loop, struct sl_timer *timer)
 {
-    struct serving_thread *t =
-        (struct serving_thread *)(void *)((char *)timer - offsetof(struct serving_thread, timer));
+    struct serving_thread *t = thread_of(loop);
 
+    conn_drain_all(loop);
     if (loop->clients == NULL && atomic_load(&loop->n_conns) == 0) {
         thread_close_all(t);
         return;
     }
-    if (loop->now_ms >= t->drain_until) {
+    if (loop->now_ms >= atomic_load(&t->drain_until)) {
         sl_log(SL_NOTICE, "SL0205", "StopTimeout: %d connections are closed while in use",
                atomic_load(&loop->n_conns));
         thread_close_all(t);
         return;
     }
-    sl_timer_set(loop, &t->timer, loop->now_ms + DRAIN_LOOK_MS);
+    sl_timer_set(loop, timer, loop->now_ms + DRAIN_LOOK_MS);
 }
 
 static void
-thread_drain(struct sl_loop *loop, struct sl_mail *mail)
+thread_accepts_no_more(struct sl_loop *loop)
 {
-    struct serving_thread *t =
-        (struct serving_thread *)(void *)((char *)mail - offsetof(struct serving_thread, mail));
+    struct serving_thread *t = thread_of(loop);
     unsigned i;
 
     for (i = 0; i < t->w->n_listeners; i++)
         acceptor_stop(loop, &t->acceptors[i]);
-    conn_drain_all(loop);
-    t->timer.fn = thread_drain_look;
+}
+
+static void
+thread_accepts(struct sl_loop *loop)
+{
+    struct serving_thread *t = thread_of(loop);
+    unsigned i;
+
+    for (i = 0; i < t->w->n_listeners; i++)
+        acceptor_start(loop, &t->acceptors[i], &t->w->listeners[i]);
+}
+
+/* The last thread closes them: a port that nobody listens at any more is free. */
+static void
+listeners_close(struct sl_worker *w)
+{
+    unsigned i;
+
+    if (atomic_fetch_sub(&w->n_accepting, 1) != 1)
+        return;
+    for (i = 0; i < w->n_listeners; i++) {
+        close(w->listeners[i].fd);
+        w->listeners[i].fd = -1;
+    }
+}
+
+static void
+thread_order_drain(struct sl_loop *loop, struct sl_mail *mail)
+{
+    struct serving_thread *t = thread_of(loop);
+
+    (void)mail;
+    if (!t->is_leaving) {
+        thread_accepts_no_more(loop);
+        listeners_close(t->w);
+        t->timer.fn = thread_drain_look;
+    }
+    t->is_leaving = 1;
     sl_timer_set(loop, &t->timer, loop->now_ms + 1);
+}
+
+static void
+thread_order_standby(struct sl_loop *loop, struct sl_mail *mail)
+{
+    (void)mail;
+    thread_accepts_no_more(loop);
+}
+
+static void
+thread_order_resume(struct sl_loop *loop, struct sl_mail *mail)
+{
+    (void)mail;
+    if (!thread_of(loop)->is_leaving)
+        thread_accepts(loop);
+}
+
+static void
+threads_order(struct sl_worker *w, enum order order)
+{
+    static void (*const orders[N_ORDERS])(struct sl_loop *, struct sl_mail *) = {
+        [ORDER_DRAIN] = thread_order_drain,
+        [ORDER_STOP] = thread_order_drain,
+        [ORDER_STANDBY] = thread_order_standby,
+        [ORDER_RESUME] = thread_order_resume,
+    };
+    unsigned i;
+
+    for (i = 0; i < w->n_threads; i++) {
+        struct serving_thread *t = &w->threads[i];
+
+        t->mails[order].fn = orders[order];
+        sl_loop_post(t->loop, &t->mails[order]);
+    }
 }
 
 static int64_t
@@ -265,63 +351,108 @@ stop_timeout_ms(const struct sl_worker *w)
 {
     int64_t ms = config_global(w->config)->core->stop_timeout;
 
-    return ms >= 0 ? ms : STOP_FOREGROUND_MS;
+    return ms >= 0 ? ms : w->is_daemon ? STOP_DAEMON_MS : STOP_FOREGROUND_MS;
 }
 
-/* From thread 0: all threads finish what they have; a second call ends it at once. */
+/* From thread 0: all threads finish what they have, within ms (-1: in their own time).  Idle
+ * connections go to `handover` (-1: they are closed, the server stops). */
 static void
-worker_drain(struct sl_worker *w, int64_t ms)
+worker_leave(struct sl_worker *w, int64_t ms, int handover)
 {
-    int again = atomic_exchange(&w->is_draining, 1);
+    int64_t now = w->loops[0]->now_ms;
+    enum leaving how = handover >= 0 ? LEAVING_TO_OTHERS : LEAVING_FOR_GOOD;
+    int before = atomic_load(&w->leaving);
     unsigned i;
 
-    if (!again)
+    if (before == LEAVING_NOT && !w->is_standby)
         config_run_worker_hooks(w->config, SL_HOOK_DRAIN, w);
-    for (i = 0; i < w->n_threads; i++) {
-        struct serving_thread *t = &w->threads[i];
+    atomic_store(&w->drain_idle_until, now + config_global(w->config)->core->drain_idle);
+    atomic_store(&w->handover, handover);
+    atomic_store(&w->leaving, (int)how);
+    for (i = 0; i < w->n_threads; i++)
+        atomic_store(&w->threads[i].drain_until, ms < 0 ? INT64_MAX : now + ms);
+    threads_order(w, how == LEAVING_FOR_GOOD ? ORDER_STOP : ORDER_DRAIN);
+}
 
-        if (again)
-            continue;
-        t->drain_until = w->loops[0]->now_ms + ms;
-        t->mail.fn = thread_drain;
-        sl_loop_post(t->loop, &t->mail);
-    }
-    if (again)
-        _exit(0);
+static void
+worker_standby(struct sl_worker *w)
+{
+    config_run_worker_hooks(w->config, SL_HOOK_DRAIN, w);
+    w->is_standby = 1;
+    threads_order(w, ORDER_STANDBY);
+}
+
+static void
+worker_resume(struct sl_worker *w)
+{
+    if (!w->is_standby)
+        return;
+    w->is_standby = 0;
+    config_run_worker_hooks(w->config, SL_HOOK_READY, w);
+    threads_order(w, ORDER_RESUME);
 }
 
 /* ---- the master, or the signals ---- */
+
+/* Takes fd over. */
+static void
+master_says(struct sl_worker *w, const struct message *m, int fd)
+{
+    switch ((enum message_kind)m->kind) {
+    case MSG_STOP:
+        _exit(0);
+    case MSG_DRAIN:
+        worker_leave(w, m->number, fd);
+        return;
+    case MSG_STANDBY:
+        worker_standby(w);
+        break;
+    case MSG_RESUME:
+        worker_resume(w);
+        break;
+    case MSG_TAKE:
+        handover_take(w, fd);
+        return;
+    case MSG_FILE:
+        files_replace((unsigned)m->number, fd);
+        break;
+    default: /* nothing else is said to a worker that serves */
+        break;
+    }
+    if (fd >= 0)
+        close(fd);
+}
 
 static void
 channel_ready(struct sl_loop *loop, struct io *io, unsigned what)
 {
     struct sl_worker *w = loop->worker;
     struct message m;
-    int fd, rc;
+    int fd, rc = channel_receive(io->fd, &m, &fd);
 
     (void)what;
-    rc = channel_receive(io->fd, &m, &fd);
-    if (fd >= 0)
-        close(fd);
-    if (rc == 1 && m.kind == MSG_STOP)
-        _exit(0);
-    if (rc == 1 && m.kind == MSG_DRAIN)
-        worker_drain(w, stop_timeout_ms(w));
+    if (rc == 1)
+        master_says(w, &m, fd);
     if (rc == 0) { /* the master is gone: finish, then go too */
         loop_unwatch(loop, io);
-        if (!atomic_load(&w->is_draining))
-            worker_drain(w, stop_timeout_ms(w));
+        if (atomic_load(&w->leaving) != LEAVING_FOR_GOOD)
+            worker_leave(w, stop_timeout_ms(w), -1);
     }
 }
 
+/* Without a master: once to finish, twice to end at once. */
 static void
 signal_ready(struct sl_loop *loop, struct io *io, unsigned what)
 {
     struct signalfd_siginfo info;
+    struct sl_worker *w = loop->worker;
 
     (void)what;
-    if (read(io->fd, &info, sizeof info) == (ssize_t)sizeof info)
-        worker_drain(loop->worker, stop_timeout_ms(loop->worker));
+    if (read(io->fd, &info, sizeof info) != (ssize_t)sizeof info)
+        return;
+    if (atomic_load(&w->leaving) != LEAVING_NOT)
+        _exit(0);
+    worker_leave(w, stop_timeout_ms(w), -1);
 }
 
 /* Signals are blocked in every thread; without a master they are read like a descriptor. */
@@ -398,10 +529,8 @@ static void *
 thread_main(void *arg)
 {
     struct serving_thread *t = arg;
-    unsigned i;
 
-    for (i = 0; i < t->w->n_listeners; i++)
-        acceptor_start(t->loop, &t->acceptors[i], &t->w->listeners[i]);
+    thread_accepts(t->loop);
     loop_run(t->loop);
     conn_thread_exit(t->loop);
     return NULL;
@@ -454,17 +583,48 @@ connections_allowed(const struct config *c)
     return r.rlim_cur > 4 * FDS_SPARE ? ((long)r.rlim_cur - FDS_SPARE) / 2 : FDS_SPARE;
 }
 
+/* Whatever the master has to know before it says yes.  0 or -1. */
 static int
-worker_announce(struct sl_worker *w, enum message_kind kind)
+worker_announce(struct sl_worker *w)
 {
     const struct core_conf *core = config_global(w->config)->core;
+    const char *pid_file = core->pid_file, *control = core->control_socket;
     struct message m;
+    int snapshot;
 
     if (w->channel < 0)
         return 0;
-    message_make(&m, kind, kind == MSG_SETTINGS ? core->pid_file : NULL);
+    if (w->is_daemon && geteuid() == 0) {
+        pid_file = pid_file != NULL ? pid_file : PID_FILE_DEFAULT;
+        control = control != NULL ? control : CONTROL_DEFAULT;
+    }
+    message_make(&m, MSG_SETTINGS, pid_file);
     m.number = stop_timeout_ms(w);
-    return channel_send(w->channel, &m, -1);
+    m.port = (int32_t)core->generations_max;
+    if (channel_send(w->channel, &m, -1) != 0 ||
+        channel_say(w->channel, MSG_CONTROL, control, -1) != 0 ||
+        files_announce(w->channel) != 0 || (snapshot = snapshot_write(w->config->lines)) < 0)
+        return -1;
+    channel_say(w->channel, MSG_SNAPSHOT, NULL, snapshot);
+    close(snapshot);
+    return 0;
+}
+
+/* The errors, to whoever asked for this configuration. */
+static void
+worker_refuse(const struct sl_worker *w)
+{
+    int fd = memfd_create("sluice-report", MFD_CLOEXEC);
+    FILE *f = fd >= 0 ? fdopen(dup(fd), "w") : NULL;
+
+    if (f != NULL) {
+        if (config_print_errors(w->config, f) == 0)
+            fprintf(f, "it could not start: the error log says why\n");
+        fclose(f);
+    }
+    channel_say(w->channel, MSG_REFUSED, NULL, fd);
+    if (fd >= 0)
+        close(fd);
 }
 
 static int
@@ -480,11 +640,12 @@ worker_set_up(struct sl_worker *w)
         config_error(w->config, NULL, NULL, "ErrorLog %s: %s", core->error_log, strerror(error));
         return -1;
     }
+    if (log_descriptor() > STDERR_FILENO)
+        files_keep_error_log(core->error_log, log_descriptor());
     descriptors_raise();
     w->max_conns = connections_allowed(w->config);
     if (config_run_worker_hooks(w->config, SL_HOOK_POST_CONFIG, w) != 0 ||
-        config_run_worker_hooks(w->config, SL_HOOK_OPEN_LOGS, w) != 0 ||
-        worker_announce(w, MSG_SETTINGS) != 0)
+        config_run_worker_hooks(w->config, SL_HOOK_OPEN_LOGS, w) != 0 || worker_announce(w) != 0)
         return -1;
     return privileges_drop(core->user, core->group);
 }
@@ -501,7 +662,7 @@ worker_start(struct sl_worker *w)
     if (w->channel < 0)
         sl_log(SL_NOTICE, "SL0201", "ready, %u thread%s", w->n_threads,
                w->n_threads == 1 ? "" : "s");
-    return worker_announce(w, MSG_READY);
+    return w->channel < 0 ? 0 : channel_say(w->channel, MSG_READY, NULL, -1);
 }
 
 static void
@@ -524,6 +685,8 @@ worker_read(apr_pool_t *pool, const struct config_source *source)
     serving_register();
     w->config = config_load(pool, source);
     w->n_threads = threads_wanted(w->config);
+    atomic_store(&w->n_accepting, (int)w->n_threads);
+    atomic_store(&w->handover, -1);
     protocols_check(w);
     listeners_make(w);
     return w;
@@ -538,22 +701,56 @@ worker_for_test(apr_pool_t *pool, const struct config_source *source)
     return w;
 }
 
-int
-worker_main(const struct config_source *source, int channel)
+/* The master's first word: what to read. */
+static int
+source_told(struct config_source *source, int channel)
 {
+    struct message m;
+    int fd;
+
+    if (channel_receive(channel, &m, &fd) != 1)
+        return -1;
+    if (m.kind == MSG_SNAPSHOT)
+        source->snapshot = fd;
+    return m.kind == MSG_SNAPSHOT || m.kind == MSG_FRESH ? 0 : -1;
+}
+
+/* Nobody reads what a daemon prints. */
+static void
+streams_close(void)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (null < 0)
+        return;
+    dup2(null, STDOUT_FILENO);
+    dup2(null, STDERR_FILENO);
+    close(null);
+}
+
+int
+worker_main(const struct config_source *from, int channel, int is_daemon)
+{
+    struct config_source source = *from;
     struct sl_worker *w;
     apr_pool_t *pool;
     int rc = 1;
 
     signals_block();
+    if (channel >= 0 && source_told(&source, channel) != 0)
+        return 1;
     apr_pool_create(&pool, NULL);
-    w = worker_read(pool, source);
+    w = worker_read(pool, &source);
     w->channel = channel;
+    w->is_daemon = is_daemon;
     if (worker_set_up(w) == 0 && worker_start(w) == 0) {
+        if (is_daemon)
+            streams_close();
         threads_run(w);
         worker_end(w);
         rc = 0;
-    }
+    } else if (channel >= 0)
+        worker_refuse(w);
     config_print_errors(w->config, stderr);
     apr_pool_destroy(pool);
     return rc;

@@ -25,6 +25,12 @@ struct acceptor {
     int is_stopped;
 };
 
+enum leaving {
+    LEAVING_NOT,
+    LEAVING_TO_OTHERS, /* another generation serves: finish at leisure */
+    LEAVING_FOR_GOOD,  /* the server stops: idle connections close at once */
+};
+
 struct sl_worker {
     apr_pool_t *pool;
     struct config *config;
@@ -32,17 +38,23 @@ struct sl_worker {
     struct sl_loop **loops;
     struct listener *listeners;
     unsigned n_listeners;
-    atomic_int is_draining;
+    atomic_int leaving;  /* enum leaving */
+    atomic_int handover; /* where idle connections go while leaving; -1: nowhere */
+    atomic_llong drain_idle_until; /* loop time; what cannot go is closed then */
+    atomic_int n_accepting; /* threads that still may */
     atomic_long n_conns; /* of all threads, for MaxConnections */
     long max_conns;      /* 0: no limit */
     struct serving_thread *threads; /* worker.c */
     int channel;         /* to the master; -1: none */
+    int is_standby;      /* thread 0: accepts nothing, may be called back */
+    int is_daemon;       /* nobody reads stderr once it is ready */
 };
 
 /* net/conn.c.  Takes fd over; `peer` len 0 for a Unix socket. */
 void conn_accepted(struct sl_loop *loop, struct listener *listener, int fd,
                    const struct sl_sockaddr *peer);
-/* On the loop's thread: idle connections are closed now, busy ones after their answer. */
+/* On the loop's thread, while the worker leaves, again and again: idle connections are handed
+ * over or closed; busy ones follow when their answer is done. */
 void conn_drain_all(struct sl_loop *loop);
 /* On the loop's thread: closes every connection at once. */
 void conn_close_all(struct sl_loop *loop);
@@ -53,10 +65,10 @@ void conn_thread_exit(struct sl_loop *loop);
 /* Once, before the configuration is read: the built-in protocol. */
 void serving_register(void);
 
-/* Runs as worker: fd is the channel to the master; -1: no master (-XX), listeners are
- * opened here.  The exit status. */
 /* Reads and checks, opening and creating nothing: for -t and the lists. */
 struct sl_worker *worker_for_test(apr_pool_t *pool, const struct config_source *source);
-int worker_main(const struct config_source *source, int channel);
+/* Runs as worker: channel leads to the master; -1: no master (-XX), listeners are opened
+ * here.  The exit status. */
+int worker_main(const struct config_source *source, int channel, int is_daemon);
 
 #endif

@@ -67,6 +67,12 @@ void sl_log(enum sl_level level, const char *id, const char *fmt, ...) SL_PRINTF
 void sl_req_log(struct sl_req *r, enum sl_level level, const char *id, const char *fmt, ...)
     SL_PRINTF(4, 5);
 
+/* Opens a file for appending that is rotated: after a rotation the same descriptor leads to
+ * the new file, also in a process that has no rights to it any more.  While logs are opened
+ * (SL_ON_OPEN_LOGS) only; path lives as long as the worker.  The descriptor, the caller's to
+ * close at worker_exit, or -1 with errno. */
+int sl_log_file(const char *path);
+
 /* Whether a line of this level would be written: to spare the work of making one. */
 int sl_log_wants(enum sl_level level);
 

@@ -57,7 +57,7 @@ sink_open_file(const char *where)
         return STDOUT_FILENO;
     if (strcmp(where, "stderr") == 0)
         return STDERR_FILENO;
-    return open(where, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+    return sl_log_file(where);
 }
 
 int

@@ -26,6 +26,7 @@ struct config {
     apr_pool_t *pool;
     apr_array_header_t *errors;  /* of struct config_error */
     apr_array_header_t *modules; /* of struct loaded_module *, core first */
+    apr_array_header_t *lines;   /* of struct conf_line *, as read */
     apr_array_header_t *scopes;  /* of struct sl_scope *, outer before inner; [0] is global */
     void **module_data;          /* by module index */
     const char *module_dir;
@@ -37,6 +38,7 @@ struct config_source {
     const char *file; /* or */
     const char *text;
     const char *name;
+    int snapshot; /* 0: none; else the memfd to read instead of either */
     const char *module_dir; /* NULL: the installed one, $SLUICE_MODULES, or ModuleDir in the file */
 };
 

@@ -444,7 +444,7 @@ config_load(apr_pool_t *pool, const struct config_source *source)
     c->scopes = apr_array_make(pool, 16, sizeof(struct sl_scope *));
     c->module_dir = source->module_dir != NULL ? source->module_dir : loader_default_dir();
     module_add_core(c);
-    lines = source_lines(c, source);
+    c->lines = lines = source_lines(c, source);
     load_modules(&ld, lines);
     module_data_make(c);
     global_make(&ld);

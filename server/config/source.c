@@ -2,6 +2,7 @@
  * replaced by what was defined, else by the environment. */
 #include "config/lexer.h"
 #include "config/load.h"
+#include "config/snapshot.h"
 
 #include <apr_file_io.h>
 #include <apr_fnmatch.h>
@@ -196,7 +197,10 @@ source_lines(struct config *c, const struct config_source *source)
     struct reader rd = {c, apr_array_make(c->pool, 256, sizeof(struct conf_line *)),
                         apr_table_make(c->pool, 16), 0};
 
-    if (source->text != NULL)
+    if (source->snapshot > 0) {
+        rd.lines = snapshot_read(c->pool, source->snapshot);
+        SL_ASSERT(rd.lines != NULL);
+    } else if (source->text != NULL)
         read_text(&rd, source->name != NULL ? source->name : "-", source->text,
                   strlen(source->text));
     else if (read_file(&rd, source->file) != 0)

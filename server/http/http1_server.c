@@ -15,6 +15,7 @@
 
 #include "http/chunked.h"
 #include "http/request.h"
+#include "net/handover.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -117,7 +118,7 @@ h1_may_persist(const struct sl_conn *c, const struct h1 *h, const struct request
 
     return connection_persists(head->version, fields, head->n_fields, head->ids) &&
            (limit < 0 || h->n_requests < limit) &&
-           !atomic_load_explicit(&c->loop->worker->is_draining, memory_order_relaxed);
+           conn_may_stay(c);
 }
 
 static void
@@ -588,7 +589,7 @@ h1_head(struct sl_req *r, int ends)
     h->out_framing = (uint8_t)h1_out_framing(r, ends);
     h->out_left = r->length > 0 ? (uint64_t)r->length : 0;
     if (h->out_framing == FRAMING_CLOSE || (r->flags & REQ_NO_REUSE) ||
-        atomic_load_explicit(&c->loop->worker->is_draining, memory_order_relaxed))
+        !conn_may_stay(c))
         h->persists = 0;
     /* The client is not told to go on, so the rest of its body is not waited for. */
     if ((r->flags & (REQ_BODY_DONE | REQ_UPGRADED)) == 0 && r->status >= 300)
@@ -773,6 +774,8 @@ h1_complete(struct sl_conn *c)
     conn_due(c, h1_conf(c)->keepalive_ms);
     if (h->in != NULL || conn_may_read(c))
         loop_queue(c->loop, &c->io);
+    else
+        conn_leave(c);
 }
 
 /* ---- events ---- */
@@ -891,7 +894,7 @@ h1_drain(struct sl_conn *c)
     struct h1 *h = h1_of(c);
 
     if (h->state == H1_HEAD && h->in == NULL)
-        sl_conn_close(&c);
+        conn_leave(c);
 }
 
 static void

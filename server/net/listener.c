@@ -114,10 +114,7 @@ handed_arrives(struct sl_loop *loop, struct sl_mail *mail)
     struct handed *h = (struct handed *)mail;
 
     atomic_fetch_sub_explicit(&loop->n_conns, 1, memory_order_relaxed);
-    if (atomic_load(&loop->worker->is_draining))
-        close(h->fd);
-    else
-        conn_accepted(loop, h->listener, h->fd, &h->peer);
+    conn_accepted(loop, h->listener, h->fd, &h->peer);
     free(h);
 }
 
@@ -141,7 +138,7 @@ loop_less_busy(struct sl_loop *loop)
     return mine - least > 8 + mine / 8 ? best : loop;
 }
 
-static void
+void
 accept_one(struct sl_loop *loop, struct listener *l, int fd, const struct sl_sockaddr *peer)
 {
     struct sl_loop *to = loop->worker->n_threads > 1 ? loop_less_busy(loop) : loop;
@@ -232,6 +229,7 @@ void
 acceptor_start(struct sl_loop *loop, struct acceptor *a, struct listener *l)
 {
     a->listener = l;
+    a->is_stopped = a->is_paused = 0;
     a->io.fd = l->fd;
     a->io.on_ready = acceptor_ready;
     a->timer.fn = acceptor_resume;

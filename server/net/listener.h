@@ -12,6 +12,9 @@ int listener_open(int family, const char *address, int port, int backlog, char *
 const char *listener_address(const struct listen_conf *l, char *to, size_t n);
 
 /* On a loop's thread. */
+/* A connection that was accepted, here or in another worker: goes to a thread. */
+void accept_one(struct sl_loop *loop, struct listener *l, int fd, const struct sl_sockaddr *peer);
+/* May be called again after a stop. */
 void acceptor_start(struct sl_loop *loop, struct acceptor *a, struct listener *l);
 void acceptor_stop(struct sl_loop *loop, struct acceptor *a);
 

@@ -65,6 +65,12 @@ log_close(void)
 }
 
 int
+log_descriptor(void)
+{
+    return atomic_load(&is_syslog) ? -1 : atomic_load(&log_fd);
+}
+
+int
 sl_log_wants(enum sl_level level)
 {
     return (int)level <= atomic_load_explicit(&log_level, memory_order_relaxed);

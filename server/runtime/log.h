@@ -7,6 +7,8 @@
 /* "stderr", "syslog" or a file, appended to.  0 or an errno; on failure the log stays. */
 int log_open(const char *where, enum sl_level level);
 void log_close(void);
+/* Where lines go; -1: to syslog. */
+int log_descriptor(void);
 /* "notice" -> SL_NOTICE; -1: no level. */
 int log_level_parse(const char *word);
 const char *log_level_name(enum sl_level level);

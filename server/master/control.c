@@ -1,0 +1,185 @@
+/* See control.h. */
+#include "master/control.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define GREETING "sluice-control"
+
+static int
+address_of(const char *path, struct sockaddr_un *a)
+{
+    memset(a, 0, sizeof *a);
+    a->sun_family = AF_UNIX;
+    if (strlen(path) >= sizeof a->sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(a->sun_path, path, strlen(path) + 1);
+    return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+static int
+is_living(const char *path)
+{
+    struct sockaddr_un a;
+    int fd = address_of(path, &a), rc;
+
+    if (fd < 0)
+        return 0;
+    rc = connect(fd, (struct sockaddr *)&a, sizeof a);
+    close(fd);
+    return rc == 0;
+}
+
+int
+control_listen(const char *path)
+{
+    struct sockaddr_un a;
+    struct stat st;
+    int fd;
+    mode_t mask;
+
+    if (is_living(path)) {
+        errno = EADDRINUSE;
+        return -1;
+    }
+    if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+        unlink(path);
+    fd = address_of(path, &a);
+    if (fd < 0)
+        return -1;
+    mask = umask(0177);
+    if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 16) == 0) {
+        umask(mask);
+        return fd;
+    }
+    umask(mask);
+    close(fd);
+    return -1;
+}
+
+/* A line without its end; 0 or -1. */
+static int
+read_line(int fd, char *line, size_t n)
+{
+    size_t used = 0;
+    char *end;
+
+    while (used + 1 < n) {
+        ssize_t k = read(fd, line + used, n - 1 - used);
+
+        if (k <= 0)
+            return -1;
+        used += (size_t)k;
+        line[used] = '\0';
+        if ((end = strchr(line, '\n')) != NULL) {
+            *end = '\0';
+            return 0;
+        }
+    }
+    return -1;
+}
+
+int
+control_accept(int listener, char *text, size_t n)
+{
+    struct timeval patience = {1, 0};
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC), version = 0, used = 0;
+    char line[512];
+
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (read_line(fd, line, sizeof line) != 0) {
+        close(fd);
+        return -1;
+    }
+    *text = '\0';
+    if (sscanf(line, GREETING " %d %n", &version, &used) == 1 && version == CONTROL_VERSION)
+        snprintf(text, n, "%s", line + used);
+    else {
+        control_print(fd, "this server speaks " GREETING " %d\n", CONTROL_VERSION);
+        control_exit(&fd, 2);
+    }
+    return fd;
+}
+
+void
+control_print(int client, const char *fmt, ...)
+{
+    va_list args;
+    char *text;
+    int n, done = 0;
+
+    if (client < 0)
+        return;
+    va_start(args, fmt);
+    n = vasprintf(&text, fmt, args);
+    va_end(args);
+    if (n < 0)
+        return;
+    while (done < n) {
+        ssize_t k = send(client, text + done, (size_t)(n - done), MSG_NOSIGNAL);
+
+        if (k <= 0)
+            break;
+        done += (int)k;
+    }
+    free(text);
+}
+
+void
+control_exit(int *client, int status)
+{
+    if (*client < 0)
+        return;
+    control_print(*client, "exit %d\n", status);
+    close(*client);
+    *client = -1;
+}
+
+long
+control_number(const char *text, const char *name, long fallback)
+{
+    const char *at = strstr(text, name);
+    size_t n = strlen(name);
+
+    return at != NULL && at > text && at[-1] == ' ' && at[n] == '=' ? atol(at + n + 1) : fallback;
+}
+
+int
+control_command(const char *path, const char *text)
+{
+    struct sockaddr_un a;
+    char line[4096];
+    int fd = address_of(path, &a), status = 3;
+    FILE *f;
+
+    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) != 0) {
+        fprintf(stderr, "sluice: no server answers at %s: %s\n", path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return 3;
+    }
+    control_print(fd, GREETING " %d %s\n", CONTROL_VERSION, text);
+    f = fdopen(fd, "r");
+    if (f == NULL)
+        return 3;
+    while (fgets(line, sizeof line, f) != NULL)
+        if (sscanf(line, "exit %d", &status) != 1)
+            fputs(line, stdout);
+    fclose(f);
+    if (status == 3)
+        fprintf(stderr, "sluice: the server ended before its answer did\n");
+    return status;
+}

@@ -1,0 +1,77 @@
+/* A generation: one accepted or tried configuration and the process that serves it.  The
+ * master alone knows them. */
+#ifndef GENERATION_H
+#define GENERATION_H
+
+#include "channel.h"
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#define LISTENERS_MAX 256
+#define FILES_MAX 1024
+
+enum generation_state {
+    GENERATION_STARTING, /* reads, opens, is not accepted yet */
+    GENERATION_SERVING,  /* there is at most one */
+    GENERATION_STANDBY,  /* was serving and does so again unless the next is confirmed */
+    GENERATION_DRAINING, /* finishes what it has */
+};
+
+/* A listening socket, shared by the generations that name it. */
+struct kept_listener {
+    int family, port, fd;
+    unsigned n_users;
+    char address[108];
+};
+
+struct listeners {
+    struct kept_listener at[LISTENERS_MAX];
+    int n;
+};
+
+struct generation {
+    struct generation *next;
+    unsigned id;
+    enum generation_state state;
+    pid_t pid;     /* 0: it crashed and starts again */
+    int channel;   /* -1: none */
+    int program;   /* the binary it was started from */
+    int snapshot;  /* -1: none yet */
+    int is_ready;  /* of this process */
+    int64_t started_at; /* ms, of this process */
+    int64_t start_at;   /* ms: when the next process is due; 0: not */
+    int64_t kill_at;    /* ms: when patience ends; 0: never */
+    int64_t stop_ms;
+    int backoff_ms;
+    int generations_max;
+    char pid_file[CHANNEL_TEXT], control[CHANNEL_TEXT];
+    unsigned char uses[LISTENERS_MAX]; /* by index */
+    char *files[FILES_MAX];            /* kept open for writing, by number */
+};
+
+int64_t now_ms(void);
+const char *generation_state_name(enum generation_state state);
+
+/* Opens the program anew, so that what was installed since is what runs.  NULL with errno. */
+struct generation *generation_new(const char *program, unsigned id);
+/* Its process is gone: gives everything back, clears the memory. */
+void generation_free(struct generation **g, struct listeners *ls);
+/* Starts the process: from the snapshot if there is one, else from the files.  0 or -1. */
+int generation_start(struct generation *g, char **argv, int n_argv);
+void generation_close_channel(struct generation *g);
+int generation_say(const struct generation *g, enum message_kind kind, int64_t number, int fd);
+/* Idle connections of `from` go to `to` (NULL: nowhere); it exits within ms, -1: in its own
+ * time. */
+void generation_drain(struct generation *from, const struct generation *to, int64_t ms,
+                      struct listeners *ls);
+/* Every registered file is opened again and sent.  How many could not be. */
+int generation_reopen(const struct generation *g);
+void generation_keep_file(struct generation *g, const struct message *m);
+
+/* Answers MSG_LISTEN. */
+void listeners_answer(struct listeners *ls, struct generation *g, const struct message *asked);
+/* g needs none of them any more. */
+void listeners_release(struct listeners *ls, struct generation *g);
+
+#endif

@@ -1,0 +1,14 @@
+/* The supervisor: owns the listening sockets, the control socket and the generations; loads
+ * no module, serves nothing. */
+#ifndef MASTER_H
+#define MASTER_H
+
+#define CONTROL_DEFAULT "/run/sluice.sock"
+#define PID_FILE_DEFAULT "/run/sluice.pid"
+
+/* Starts the worker (this very program, with these arguments and --worker FD) and watches
+ * over it until it is told to stop.  is_daemon: returns in the starting process as soon as
+ * clients are served, or have failed to be; the master goes on by itself.  The exit status. */
+int master_main(char **worker_argv, int n_argv, int is_daemon);
+
+#endif
