@@ -250,8 +250,7 @@ add_time(apr_pool_t *pool, char *to, size_t n, const char *name, const char *tex
 static int
 command_send(const struct options *o, apr_pool_t *pool)
 {
-    const struct core_conf *core =
-        config_global(worker_for_test(pool, &o->source)->config)->core;
+    const struct core_conf *core = config_global(config_load(pool, &o->source))->core;
     char text[512];
 
     snprintf(text, sizeof text, "%s", o->command);

@@ -15,6 +15,7 @@
 #include "runtime/files.h"
 #include "privileges.h"
 #include "runtime/log.h"
+#include "runtime/panic.h"
 #include "runtime/zone.h"
 #include "upstream/pool.h"
 
@@ -233,6 +234,7 @@ listeners_open(struct sl_worker *w)
 static void
 thread_close_all(struct serving_thread *t)
 {
+    atomic_fetch_sub(&t->w->n_running, 1);
     conn_close_all(t->loop);
     sl_timer_unlink(&t->timer);
     loop_stop(t->loop);
@@ -244,23 +246,31 @@ thread_of(struct sl_loop *loop)
     return &loop->worker->threads[loop->index];
 }
 
+static int
+thread_is_done(struct serving_thread *t)
+{
+    struct sl_loop *loop = t->loop;
+
+    if (loop->clients == NULL && atomic_load(&loop->n_conns) == 0)
+        return 1;
+    if (loop->now_ms < atomic_load(&t->drain_until))
+        return 0;
+    sl_log(SL_NOTICE, "SL0205", "StopTimeout: %d connections are closed while in use",
+           atomic_load(&loop->n_conns));
+    return 1;
+}
+
+/* Thread 0 listens to the master for the others: it is the last to go. */
 static void
 thread_drain_look(struct sl_loop *loop, struct sl_timer *timer)
 {
     struct serving_thread *t = thread_of(loop);
 
     conn_drain_all(loop);
-    if (loop->clients == NULL && atomic_load(&loop->n_conns) == 0) {
+    if ((loop->index > 0 || atomic_load(&t->w->n_running) == 1) && thread_is_done(t))
         thread_close_all(t);
-        return;
-    }
-    if (loop->now_ms >= atomic_load(&t->drain_until)) {
-        sl_log(SL_NOTICE, "SL0205", "StopTimeout: %d connections are closed while in use",
-               atomic_load(&loop->n_conns));
-        thread_close_all(t);
-        return;
-    }
-    sl_timer_set(loop, timer, loop->now_ms + DRAIN_LOOK_MS);
+    else
+        sl_timer_set(loop, timer, loop->now_ms + DRAIN_LOOK_MS);
 }
 
 static void
@@ -354,8 +364,21 @@ stop_timeout_ms(const struct sl_worker *w)
     return ms >= 0 ? ms : w->is_daemon ? STOP_DAEMON_MS : STOP_FOREGROUND_MS;
 }
 
+/* Threads may be sending there: the new descriptor takes the number of the old. */
+static void
+handover_set(struct sl_worker *w, int fd)
+{
+    if (fd >= 0 && w->handover_fd >= 0) {
+        dup3(fd, w->handover_fd, O_CLOEXEC);
+        close(fd);
+    } else if (fd >= 0)
+        w->handover_fd = fd;
+    atomic_store(&w->handover, fd >= 0 ? w->handover_fd : -1);
+}
+
 /* From thread 0: all threads finish what they have, within ms (-1: in their own time).  Idle
- * connections go to `handover` (-1: they are closed, the server stops). */
+ * connections go to `handover` (-1: they are closed, the server stops).  May be said again,
+ * with another receiver or for good. */
 static void
 worker_leave(struct sl_worker *w, int64_t ms, int handover)
 {
@@ -367,11 +390,12 @@ worker_leave(struct sl_worker *w, int64_t ms, int handover)
     if (before == LEAVING_NOT && !w->is_standby)
         config_run_worker_hooks(w->config, SL_HOOK_DRAIN, w);
     atomic_store(&w->drain_idle_until, now + config_global(w->config)->core->drain_idle);
-    atomic_store(&w->handover, handover);
+    handover_set(w, handover);
     atomic_store(&w->leaving, (int)how);
     for (i = 0; i < w->n_threads; i++)
         atomic_store(&w->threads[i].drain_until, ms < 0 ? INT64_MAX : now + ms);
-    threads_order(w, how == LEAVING_FOR_GOOD ? ORDER_STOP : ORDER_DRAIN);
+    if (before != (int)how)
+        threads_order(w, how == LEAVING_FOR_GOOD ? ORDER_STOP : ORDER_DRAIN);
 }
 
 static void
@@ -686,7 +710,9 @@ worker_read(apr_pool_t *pool, const struct config_source *source)
     w->config = config_load(pool, source);
     w->n_threads = threads_wanted(w->config);
     atomic_store(&w->n_accepting, (int)w->n_threads);
+    atomic_store(&w->n_running, (int)w->n_threads);
     atomic_store(&w->handover, -1);
+    w->handover_fd = -1;
     protocols_check(w);
     listeners_make(w);
     return w;
@@ -737,6 +763,7 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
     int rc = 1;
 
     signals_block();
+    panic_watch();
     if (channel >= 0 && source_told(&source, channel) != 0)
         return 1;
     apr_pool_create(&pool, NULL);

@@ -39,8 +39,10 @@ struct sl_worker {
     struct listener *listeners;
     unsigned n_listeners;
     atomic_int leaving;  /* enum leaving */
+    int handover_fd;     /* thread 0's; the number never changes, what it leads to may */
     atomic_int handover; /* where idle connections go while leaving; -1: nowhere */
     atomic_llong drain_idle_until; /* loop time; what cannot go is closed then */
+    atomic_int n_running; /* threads whose loops run */
     atomic_int n_accepting; /* threads that still may */
     atomic_long n_conns; /* of all threads, for MaxConnections */
     long max_conns;      /* 0: no limit */

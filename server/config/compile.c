@@ -3,6 +3,7 @@
 #include "config/load.h"
 
 #include "runtime/loader.h"
+#include "runtime/panic.h"
 
 #include <apr_strings.h>
 
@@ -115,6 +116,14 @@ config_compile(struct config *c)
         compile_scope(c, APR_ARRAY_IDX(c->scopes, i, struct sl_scope *));
 }
 
+static int
+hook_failed(struct config *c, const char *module, enum sl_hook_point point)
+{
+    config_error(c, NULL, NULL, "mod_%s failed at %s", module,
+                 hook_point_name(point));
+    return -1;
+}
+
 int
 config_run_worker_hooks(struct config *c, enum sl_hook_point point, struct sl_worker *w)
 {
@@ -122,9 +131,16 @@ config_run_worker_hooks(struct config *c, enum sl_hook_point point, struct sl_wo
     unsigned n, i;
 
     hooks_in_order(c, NULL, point, calls, &n);
-    for (i = 0; i < n; i++)
-        if (calls[i].hook->on_worker != NULL && calls[i].hook->on_worker(w) != 0)
-            return -1;
+    for (i = 0; i < n; i++) {
+        const char *module = calls[i].module->name;
+
+        if (calls[i].hook->on_worker == NULL)
+            continue;
+        panic_place = (struct panic_place){module, hook_point_name(point), NULL};
+        if (calls[i].hook->on_worker(w) != 0)
+            return hook_failed(c, module, point);
+    }
+    panic_place = (struct panic_place){NULL, NULL, NULL};
     return 0;
 }
 
@@ -137,7 +153,7 @@ config_run_thread_hooks(struct config *c, struct sl_worker *w, struct sl_loop *l
     hooks_in_order(c, NULL, SL_HOOK_THREAD_INIT, calls, &n);
     for (i = 0; i < n; i++)
         if (calls[i].hook->on_thread != NULL && calls[i].hook->on_thread(w, loop) != 0)
-            return -1;
+            return hook_failed(c, calls[i].module->name, SL_HOOK_THREAD_INIT);
     return 0;
 }
 

@@ -13,7 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BACKOFF_FIRST_MS 50
 #define STOP_GRACE_MS 5000
 
 int64_t
@@ -42,7 +41,6 @@ generation_new(const char *program, unsigned id)
         return NULL;
     g->id = id;
     g->channel = g->snapshot = -1;
-    g->backoff_ms = BACKOFF_FIRST_MS;
     g->generations_max = 16;
     g->program = open(program, O_RDONLY | O_CLOEXEC);
     if (g->program >= 0)

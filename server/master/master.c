@@ -30,7 +30,7 @@
 
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 5000
-#define CALM_MS 10000 /* a worker that lived this long crashed by chance */
+#define CALM_MS 1000 /* a worker that lived this long is replaced at once */
 #define RELOAD_MS 60000
 #define POLLED_MAX 128
 #define REPORT_MAX 65536
@@ -252,6 +252,17 @@ changes_print(int client, const struct generation *before, const struct generati
     apr_pool_destroy(pool);
 }
 
+/* Who drains hands over to who serves now, not to who served when it began. */
+static void
+drains_redirect(struct master *ma)
+{
+    struct generation *g;
+
+    for (g = ma->generations; g != NULL; g = g->next)
+        if (g->state == GENERATION_DRAINING && g->is_ready && g->kill_at == 0)
+            generation_drain(g, ma->serving, -1, &ma->listeners);
+}
+
 static void
 reload_accept(struct master *ma, struct generation *g)
 {
@@ -270,7 +281,8 @@ reload_accept(struct master *ma, struct generation *g)
         control_print(ma->reload.client, "generation %u returns in %lld s unless -k confirm "
                       "comes\n", before->id, (long long)ma->reload.confirm_ms / 1000);
     } else
-        generation_drain(before, g, -1, &ma->listeners);
+        before->state = GENERATION_DRAINING;
+    drains_redirect(ma);
     ma->reload.g = NULL;
     control_exit(&ma->reload.client, 0);
     notify_systemd("READY=1");
@@ -284,7 +296,8 @@ confirm(struct master *ma, int client)
         control_exit(&client, 1);
         return;
     }
-    generation_drain(ma->standby, ma->serving, -1, &ma->listeners);
+    ma->standby->state = GENERATION_DRAINING;
+    drains_redirect(ma);
     ma->standby = NULL;
     ma->confirm_at = 0;
     sl_log(SL_NOTICE, "SL0211", "generation %u is confirmed", ma->serving->id);
@@ -303,7 +316,8 @@ confirm_late(struct master *ma)
     ma->confirm_at = 0;
     ma->serving->state = GENERATION_SERVING;
     generation_say(ma->serving, MSG_RESUME, 0, -1);
-    generation_drain(bad, ma->serving, -1, &ma->listeners);
+    bad->state = GENERATION_DRAINING;
+    drains_redirect(ma);
     settings_apply(ma, ma->serving);
     sl_log(SL_WARN, "SL0212", "generation %u was not confirmed: generation %u serves again",
            bad->id, ma->serving->id);
@@ -428,13 +442,14 @@ ending(int status, char *to, size_t n)
 static void
 serving_crashed(struct generation *g, const char *how)
 {
-    int64_t lived = now_ms() - g->started_at;
+    int64_t now = now_ms();
+    int wait = now - g->started_at > CALM_MS ? 0 : g->backoff_ms;
 
-    g->backoff_ms = lived > CALM_MS || g->backoff_ms == 0 ? (g->backoff_ms == 0 ? BACKOFF_FIRST_MS : 0)
-                    : g->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : g->backoff_ms * 2;
     sl_log(SL_ERROR, "SL0202", "the worker ended by %s; the next one starts in %d ms, from the "
-           "configuration that was accepted", how, g->backoff_ms);
-    g->start_at = now_ms() + g->backoff_ms;
+           "configuration that was accepted", how, wait);
+    g->start_at = now + wait;
+    g->backoff_ms = wait == 0 ? BACKOFF_FIRST_MS : wait * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS
+                                                                             : wait * 2;
 }
 
 static void
@@ -453,7 +468,7 @@ process_ended(struct master *ma, struct generation *g, int status)
         serving_crashed(g, how);
         return;
     }
-    if (ma->serving == NULL || (ma->is_stopping && WIFSIGNALED(status)))
+    if (ma->is_stopping ? WIFSIGNALED(status) : ma->serving == NULL)
         ma->status = 1;
     if (g == ma->standby) {
         sl_log(SL_ERROR, "SL0214", "generation %u ended by %s: there is no way back to it", g->id,

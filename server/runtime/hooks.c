@@ -5,7 +5,10 @@
  * The measure is the CPU's own tick counter, read once a hook; only a suspicious count is
  * turned into time, by comparing with the clock since the start. */
 #include "http/request.h"
+#include "config/load.h"
 #include "runtime/log.h"
+#include "runtime/panic.h"
+#include "upstream/exchange.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,9 +66,10 @@ hook_was_slow(const struct hook_call *call, uint64_t n_ticks)
 }
 
 static void
-hook_enter(const struct hook_call *call)
+hook_enter(const struct hook_call *call, struct sl_req *request)
 {
-    panic_context = call->hook->name;
+    panic_place = (struct panic_place){call->module->name, hook_point_name(call->hook->point),
+                                       request};
 }
 
 static uint64_t
@@ -73,7 +77,7 @@ hook_leave(const struct hook_call *call, uint64_t began)
 {
     uint64_t now = ticks();
 
-    panic_context = NULL;
+    panic_place = (struct panic_place){NULL, NULL, NULL};
     if (now - began > HOOK_SUSPICIOUS_TICKS)
         hook_was_slow(call, now - began);
     return now;
@@ -85,7 +89,7 @@ hook_call_req(const struct hook_call *call, struct sl_req *r)
     uint64_t began = ticks();
     enum sl_verdict v;
 
-    hook_enter(call);
+    hook_enter(call, r);
     v = call->fn.on_req(r, call->conf);
     hook_leave(call, began);
     return v;
@@ -103,7 +107,7 @@ hooks_run_conn(struct sl_conn *c, enum sl_hook_point point)
         return SL_NEXT;
     began = ticks();
     for (i = 0; i < list->n && v == SL_NEXT; i++) {
-        hook_enter(&list->at[i]);
+        hook_enter(&list->at[i], NULL);
         v = list->at[i].fn.on_conn(c, list->at[i].conf);
         began = hook_leave(&list->at[i], began);
     }
@@ -122,7 +126,7 @@ hooks_run_attempt(const struct sl_scope *scope, enum sl_hook_point point, struct
         return SL_NEXT;
     began = ticks();
     for (i = 0; i < list->n && v == SL_NEXT; i++) {
-        hook_enter(&list->at[i]);
+        hook_enter(&list->at[i], exchange_of(a)->r);
         v = list->at[i].fn.on_attempt(a, list->at[i].conf);
         began = hook_leave(&list->at[i], began);
     }

@@ -13,7 +13,4 @@ int log_descriptor(void);
 int log_level_parse(const char *word);
 const char *log_level_name(enum sl_level level);
 
-/* Which hook this thread is in, for the report of a crash. */
-extern _Thread_local const char *panic_context;
-
 #endif
