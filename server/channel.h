@@ -20,6 +20,8 @@ enum message_kind {
                      process that replaces a crashed one */
     MSG_REFUSED,  /* descriptor: what is wrong, as text; the worker exits */
     MSG_READY,    /* it serves */
+    /* worker, later */
+    MSG_QUIET, /* after MSG_DRAIN or MSG_STANDBY: it accepts no more */
     /* master */
     MSG_LISTENER, /* the descriptor, or text why there is none */
     MSG_FRESH,    /* read the configuration from its files: there is no snapshot */

@@ -53,7 +53,7 @@ struct serving_thread {
     struct sl_mail mails[N_ORDERS];
     struct sl_timer timer; /* looks whether all is drained */
     atomic_llong drain_until;
-    int is_leaving;
+    int accepts, is_leaving;
     int rc;
 };
 
@@ -273,14 +273,37 @@ thread_drain_look(struct sl_loop *loop, struct sl_timer *timer)
         sl_timer_set(loop, timer, loop->now_ms + DRAIN_LOOK_MS);
 }
 
+/* A port that nobody listens at any more is free. */
+static void
+listeners_close(struct sl_worker *w)
+{
+    unsigned i;
+
+    for (i = 0; i < w->n_listeners; i++) {
+        close(w->listeners[i].fd);
+        w->listeners[i].fd = -1;
+    }
+}
+
+/* The last thread says so: from now on clients come to the other generation only. */
 static void
 thread_accepts_no_more(struct sl_loop *loop)
 {
     struct serving_thread *t = thread_of(loop);
+    struct sl_worker *w = t->w;
     unsigned i;
 
-    for (i = 0; i < t->w->n_listeners; i++)
+    if (!t->accepts)
+        return;
+    t->accepts = 0;
+    for (i = 0; i < w->n_listeners; i++)
         acceptor_stop(loop, &t->acceptors[i]);
+    if (atomic_fetch_sub(&w->n_accepting, 1) != 1)
+        return;
+    if (atomic_load(&w->leaving) != LEAVING_NOT)
+        listeners_close(w);
+    if (w->channel >= 0)
+        channel_say(w->channel, MSG_QUIET, NULL, -1);
 }
 
 static void
@@ -289,22 +312,9 @@ thread_accepts(struct sl_loop *loop)
     struct serving_thread *t = thread_of(loop);
     unsigned i;
 
+    t->accepts = 1;
     for (i = 0; i < t->w->n_listeners; i++)
         acceptor_start(loop, &t->acceptors[i], &t->w->listeners[i]);
-}
-
-/* The last thread closes them: a port that nobody listens at any more is free. */
-static void
-listeners_close(struct sl_worker *w)
-{
-    unsigned i;
-
-    if (atomic_fetch_sub(&w->n_accepting, 1) != 1)
-        return;
-    for (i = 0; i < w->n_listeners; i++) {
-        close(w->listeners[i].fd);
-        w->listeners[i].fd = -1;
-    }
 }
 
 static void
@@ -315,7 +325,6 @@ thread_order_drain(struct sl_loop *loop, struct sl_mail *mail)
     (void)mail;
     if (!t->is_leaving) {
         thread_accepts_no_more(loop);
-        listeners_close(t->w);
         t->timer.fn = thread_drain_look;
     }
     t->is_leaving = 1;
@@ -333,8 +342,10 @@ static void
 thread_order_resume(struct sl_loop *loop, struct sl_mail *mail)
 {
     (void)mail;
-    if (!thread_of(loop)->is_leaving)
-        thread_accepts(loop);
+    if (thread_of(loop)->is_leaving)
+        return;
+    atomic_fetch_add(&loop->worker->n_accepting, 1);
+    thread_accepts(loop);
 }
 
 static void
@@ -387,7 +398,9 @@ worker_leave(struct sl_worker *w, int64_t ms, int handover)
     int before = atomic_load(&w->leaving);
     unsigned i;
 
-    if (before == LEAVING_NOT && !w->is_standby)
+    if (before == LEAVING_NOT && w->is_standby)
+        listeners_close(w);
+    else if (before == LEAVING_NOT)
         config_run_worker_hooks(w->config, SL_HOOK_DRAIN, w);
     atomic_store(&w->drain_idle_until, now + config_global(w->config)->core->drain_idle);
     handover_set(w, handover);
@@ -779,6 +792,8 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
     } else if (channel >= 0)
         worker_refuse(w);
     config_print_errors(w->config, stderr);
+    if (rc != 0 && w->threads != NULL)
+        _exit(rc); /* threads run, and nothing they hold is worth an orderly end */
     apr_pool_destroy(pool);
     return rc;
 }

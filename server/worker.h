@@ -43,7 +43,7 @@ struct sl_worker {
     atomic_int handover; /* where idle connections go while leaving; -1: nowhere */
     atomic_llong drain_idle_until; /* loop time; what cannot go is closed then */
     atomic_int n_running; /* threads whose loops run */
-    atomic_int n_accepting; /* threads that still may */
+    atomic_int n_accepting; /* threads that do */
     atomic_long n_conns; /* of all threads, for MaxConnections */
     long max_conns;      /* 0: no limit */
     struct serving_thread *threads; /* worker.c */

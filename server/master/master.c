@@ -41,6 +41,7 @@ struct reload {
     int client;           /* who waits for its end; -1: nobody */
     int64_t deadline;
     int64_t confirm_ms; /* 0: accepted at once */
+    struct generation *before; /* g is accepted; this one still has to stop accepting */
 };
 
 struct master {
@@ -209,7 +210,7 @@ reload_begin(struct master *ma, int client, const char *command)
 {
     int max = ma->serving != NULL ? ma->serving->generations_max : 16;
 
-    if (ma->reload.g != NULL || ma->standby != NULL || ma->serving == NULL || ma->is_stopping) {
+    if (ma->reload.g != NULL || ma->reload.before != NULL || ma->standby != NULL || ma->serving == NULL || ma->is_stopping) {
         control_print(client, "%s\n", ma->is_stopping ? "the server is stopping"
                       : ma->standby != NULL ? "the last reload waits for -k confirm"
                                             : "another start or reload is under way");
@@ -272,7 +273,6 @@ reload_accept(struct master *ma, struct generation *g)
     ma->serving = g;
     g->state = GENERATION_SERVING;
     settings_apply(ma, g);
-    sl_log(SL_NOTICE, "SL0209", "generation %u serves, worker %d", g->id, (int)g->pid);
     if (ma->reload.confirm_ms > 0) {
         before->state = GENERATION_STANDBY;
         generation_say(before, MSG_STANDBY, 0, -1);
@@ -284,6 +284,16 @@ reload_accept(struct master *ma, struct generation *g)
         before->state = GENERATION_DRAINING;
     drains_redirect(ma);
     ma->reload.g = NULL;
+    ma->reload.before = before;
+}
+
+/* The one before accepts no more, so every new client meets the new generation. */
+static void
+reload_end(struct master *ma)
+{
+    sl_log(SL_NOTICE, "SL0209", "generation %u serves, worker %d", ma->serving->id,
+           (int)ma->serving->pid);
+    ma->reload.before = NULL;
     control_exit(&ma->reload.client, 0);
     notify_systemd("READY=1");
 }
@@ -392,6 +402,10 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
     case MSG_READY:
         worker_ready(ma, g);
         break;
+    case MSG_QUIET:
+        if (g == ma->reload.before)
+            reload_end(ma);
+        break;
     case MSG_LISTENER:
     case MSG_FRESH:
     case MSG_DRAIN:
@@ -464,6 +478,8 @@ process_ended(struct master *ma, struct generation *g, int status)
         snprintf(why, sizeof why, "the new worker ended by %s before it was ready", how);
         reload_refuse(ma, why);
     }
+    if (g == ma->reload.before)
+        reload_end(ma);
     if (g == ma->serving && !ma->is_stopping) {
         serving_crashed(g, how);
         return;
@@ -648,7 +664,7 @@ wait_ms(const struct master *ma)
         sooner(&at, g->kill_at);
     }
     sooner(&at, ma->confirm_at);
-    if (ma->reload.g != NULL)
+    if (ma->reload.g != NULL || ma->reload.before != NULL)
         sooner(&at, ma->reload.deadline);
     if (at == 0)
         return -1;
@@ -680,6 +696,8 @@ times_run(struct master *ma)
         kill(ma->reload.g->pid, SIGKILL);
         reload_refuse(ma, "the new worker was not ready in time");
     }
+    if (ma->reload.before != NULL && now >= ma->reload.deadline)
+        reload_end(ma);
     if (ma->confirm_at > 0 && now >= ma->confirm_at)
         confirm_late(ma);
 }
