@@ -90,7 +90,8 @@ struct sl_protocol {
     int (*sniff)(const char *bytes, size_t n);
     void (*open)(struct sl_conn *c, struct sl_data first); /* `first`: bytes sniffed */
     void (*ready)(struct sl_conn *c, unsigned what);
-    void (*drain)(struct sl_conn *c); /* finish what runs, take nothing new, close */
+    /* Finish what runs, take nothing new, close; said again until the connection is gone. */
+    void (*drain)(struct sl_conn *c);
     void (*closed)(struct sl_conn *c); /* free what open() made */
     /* The answer to one request. */
     enum sl_flow (*head)(struct sl_req *r, int ends); /* status and fields of r; 1: no body */

@@ -68,8 +68,7 @@ hook_was_slow(const struct hook_call *call, uint64_t n_ticks)
 static void
 hook_enter(const struct hook_call *call, struct sl_req *request)
 {
-    panic_place = (struct panic_place){call->module->name, hook_point_name(call->hook->point),
-                                       request};
+    panic_place = (struct panic_place){call, request};
 }
 
 static uint64_t
@@ -77,7 +76,7 @@ hook_leave(const struct hook_call *call, uint64_t began)
 {
     uint64_t now = ticks();
 
-    panic_place = (struct panic_place){NULL, NULL, NULL};
+    panic_place.call = NULL;
     if (now - began > HOOK_SUSPICIOUS_TICKS)
         hook_was_slow(call, now - began);
     return now;

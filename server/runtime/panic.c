@@ -1,6 +1,7 @@
 /* A programmer's error ends the process with a report that says where. */
 #include "runtime/panic.h"
 
+#include "config/load.h"
 #include "runtime/log.h"
 
 #include <signal.h>
@@ -57,13 +58,17 @@ crashed(int number)
 
     say("error SL0330 the worker crashed by ");
     say(names[number]);
-    say(at->module != NULL ? " in mod_" : " in the core");
-    say(at->module);
-    say(at->hook != NULL ? " at " : NULL);
-    say(at->hook);
-    if (at->request != NULL) {
-        say(", request ");
-        say_span(sl_req_id(at->request));
+    if (at->call == NULL)
+        say(" outside modules");
+    else {
+        say(" in mod_");
+        say(at->call->module->name);
+        say(" at ");
+        say(hook_point_name(at->call->hook->point));
+        if (at->request != NULL) {
+            say(", request ");
+            say_span(sl_req_id(at->request));
+        }
     }
     say("\n");
     raise(number); /* the handler is gone: the process ends by it */

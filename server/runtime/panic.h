@@ -2,11 +2,11 @@
 #ifndef RUNTIME_PANIC_H
 #define RUNTIME_PANIC_H
 
-#include "sluice/req.h"
+#include "config/scope.h"
 
-/* All NULL outside hooks: set before a hook runs, cleared after it. */
+/* The hook that runs, NULL outside hooks, and the request it runs for, NULL for none. */
 struct panic_place {
-    const char *module, *hook;
+    const struct hook_call *call;
     struct sl_req *request;
 };
 
