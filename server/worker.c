@@ -15,7 +15,7 @@
 #include "runtime/files.h"
 #include "privileges.h"
 #include "runtime/log.h"
-#include "runtime/panic.h"
+#include "runtime/crash.h"
 #include "runtime/zone.h"
 #include "upstream/pool.h"
 
@@ -776,7 +776,7 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
     int rc = 1;
 
     signals_block();
-    panic_watch();
+    crash_watch();
     if (channel >= 0 && source_told(&source, channel) != 0)
         return 1;
     apr_pool_create(&pool, NULL);

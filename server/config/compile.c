@@ -3,7 +3,7 @@
 #include "config/load.h"
 
 #include "runtime/loader.h"
-#include "runtime/panic.h"
+#include "runtime/crash.h"
 
 #include <apr_strings.h>
 
@@ -119,7 +119,7 @@ config_compile(struct config *c)
 static int
 hook_failed(struct config *c, const char *module, enum sl_hook_point point)
 {
-    panic_place.call = NULL;
+    crash_place.call = NULL;
     config_error(c, NULL, NULL, "mod_%s failed at %s", module,
                  hook_point_name(point));
     return -1;
@@ -137,11 +137,11 @@ config_run_worker_hooks(struct config *c, enum sl_hook_point point, struct sl_wo
 
         if (calls[i].hook->on_worker == NULL)
             continue;
-        panic_place = (struct panic_place){&calls[i], NULL};
+        crash_place = (struct crash_place){&calls[i], NULL};
         if (calls[i].hook->on_worker(w) != 0)
             return hook_failed(c, module, point);
     }
-    panic_place.call = NULL;
+    crash_place.call = NULL;
     return 0;
 }
 

@@ -7,7 +7,7 @@
 #include "http/request.h"
 #include "config/load.h"
 #include "runtime/log.h"
-#include "runtime/panic.h"
+#include "runtime/crash.h"
 #include "upstream/exchange.h"
 
 #include <stdio.h>
@@ -68,7 +68,7 @@ hook_was_slow(const struct hook_call *call, uint64_t n_ticks)
 static void
 hook_enter(const struct hook_call *call, struct sl_req *request)
 {
-    panic_place = (struct panic_place){call, request};
+    crash_place = (struct crash_place){call, request};
 }
 
 static uint64_t
@@ -76,7 +76,7 @@ hook_leave(const struct hook_call *call, uint64_t began)
 {
     uint64_t now = ticks();
 
-    panic_place.call = NULL;
+    crash_place.call = NULL;
     if (now - began > HOOK_SUSPICIOUS_TICKS)
         hook_was_slow(call, now - began);
     return now;
