@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -102,6 +103,7 @@ worker_exec(const struct generation *g, char **worker_argv, int n_argv, int chan
 int
 generation_start(struct generation *g, char **argv, int n_argv)
 {
+    struct timeval patience = {1, 0}; /* a worker that does not read holds nobody up */
     int pair[2];
 
     g->start_at = 0;
@@ -114,6 +116,7 @@ generation_start(struct generation *g, char **argv, int n_argv)
         worker_exec(g, argv, n_argv, pair[1]);
     close(pair[1]);
     g->channel = pair[0];
+    setsockopt(g->channel, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     if (g->pid < 0) {
         g->pid = 0;
         generation_close_channel(g);

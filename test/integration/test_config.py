@@ -83,7 +83,9 @@ def test_lists(tmp_path):
 def test_versions_and_usage():
     assert run("-V").stdout.startswith("sluice ") and "ABI" in run("-V").stdout
     assert "--proxy" in run("-h").stdout
-    assert run("--nonsense").returncode == 2 and run("-k", "reload").returncode == 2
+    assert run("--nonsense").returncode == 2 and run("nonsense").returncode == 2
+    no_server = run("-k", "reload", "-f", "/nonexistent")
+    assert no_server.returncode == 3 and "no server answers" in no_server.stderr
     assert run("-t", "-f", "/nonexistent").returncode == 1
 
 
