@@ -148,7 +148,8 @@ struct sl_proxy_conf {
     int upgrade;       /* enum sl_proxy_upgrade */
 };
 
-/* Handler hooks: starts an exchange whose response becomes the answer.  SL_DONE. */
+/* Handler hooks: the response of an exchange, begun after the hook, becomes the answer.
+ * SL_DONE. */
 enum sl_verdict sl_proxy(struct sl_req *r, const struct sl_target *target,
                          const struct sl_proxy_conf *conf);
 

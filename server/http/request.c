@@ -214,6 +214,8 @@ req_run(struct sl_req *r)
         if (!req_run_phase(r))
             break;
     }
+    if (r->exchange != NULL && (r->flags & REQ_WAITING) == 0)
+        exchange_start(r->exchange);
     r->flags &= ~(unsigned)REQ_RUNNING;
     if (r->flags & REQ_GONE) {
         sl_req_finish(&r);

@@ -444,8 +444,16 @@ sl_proxy(struct sl_req *r, const struct sl_target *target, const struct sl_proxy
     ex->a.response = &r->response;
     r->exchange = ex;
     r->flags |= REQ_ANSWERED;
-    ex_attempt(ex);
     return SL_DONE;
+}
+
+/* Not in sl_proxy(): what the exchange does is not the time of the hook that asked for it,
+ * nor its crash. */
+void
+exchange_start(struct sl_exchange *ex)
+{
+    SL_ASSERT(ex->state == EX_PICK && ex->a.number == 0);
+    ex_attempt(ex);
 }
 
 /* ---- the request's side ---- */

@@ -74,7 +74,8 @@ exchange_of(struct sl_attempt *a)
     return (struct sl_exchange *)(void *)a;
 }
 
-/* From the request. */
+/* From the request.  start: the hooks are done; once. */
+void exchange_start(struct sl_exchange *ex);
 enum sl_flow exchange_body(struct sl_exchange *ex, struct sl_data data, int ends);
 void exchange_trailers(struct sl_exchange *ex, struct sl_fields *fields);
 void exchange_want(struct sl_exchange *ex);

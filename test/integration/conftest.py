@@ -157,7 +157,7 @@ class Sluice:
         self.err = open(os.path.join(folder, "stderr"), "wb")
         self.proc = subprocess.Popen([PROGRAM, *args, "-f", self.conf, "--module-dir", MODULES],
                                      stdin=subprocess.DEVNULL, stdout=self.err, stderr=self.err,
-                                     env={**os.environ, "SLUICE_HOOK_FATAL": "200", **(env or {})})
+                                     env={**os.environ, "SLUICE_HOOK_FATAL": "5", **(env or {})})
         self._wait()
 
     def _wait(self):
