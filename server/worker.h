@@ -21,6 +21,8 @@ struct acceptor {
     struct io io;
     struct listener *listener;
     struct sl_timer timer; /* ends a pause */
+    uint8_t batch;         /* accepts tried at a wake: as many as came of late */
+    uint8_t n_full;        /* wakes in a row that took a whole batch */
     int is_paused;
     int is_stopped;
 };

@@ -1,8 +1,10 @@
 /* Listening sockets and accepting.
  *
  * Level-triggered and shared by all threads: whoever is woken takes at most 16, so that
- * others get their part.  When descriptors run out, or MaxConnections is reached, accepting
- * pauses: clients wait in the backlog instead of being reset. */
+ * others get their part.  How many are tried follows what came of late, since an accept that
+ * finds nobody costs nearly as much as one that does; who is left waits for the next turn.
+ * When descriptors run out, or MaxConnections is reached, accepting pauses: clients wait in
+ * the backlog instead of being reset. */
 #include "net/listener.h"
 
 #include <arpa/inet.h>
@@ -15,6 +17,7 @@
 #include <unistd.h>
 
 #define ACCEPT_TURN 16
+#define FULL_TURNS 4 /* before more are tried */
 #define PAUSE_MS 100
 
 /* A socket file nobody answers on is left over from a crash. */
@@ -200,13 +203,26 @@ accept_failed(struct sl_loop *loop, struct acceptor *a, int error)
 }
 
 static void
+acceptor_learn(struct acceptor *a, unsigned n_taken)
+{
+    if (n_taken < a->batch) {
+        a->batch = (uint8_t)(n_taken > 0 ? n_taken : 1);
+        a->n_full = 0;
+    } else if (++a->n_full == FULL_TURNS) {
+        a->batch = (uint8_t)(a->batch < ACCEPT_TURN ? 2 * a->batch : ACCEPT_TURN);
+        a->n_full = 0;
+    }
+}
+
+static void
 acceptor_ready(struct sl_loop *loop, struct io *io, unsigned what)
 {
     struct acceptor *a = (struct acceptor *)io;
-    int i, fd;
+    unsigned i;
+    int fd;
 
     (void)what;
-    for (i = 0; i < ACCEPT_TURN; i++) {
+    for (i = 0; i < a->batch; i++) {
         struct sl_sockaddr peer = {.len = sizeof peer.u};
 
         if (is_full(loop->worker)) {
@@ -217,12 +233,13 @@ acceptor_ready(struct sl_loop *loop, struct io *io, unsigned what)
         if (fd < 0) {
             if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
                 accept_failed(loop, a, errno);
-            return;
+            break;
         }
         if (a->listener->conf->family == AF_UNIX)
             peer.len = 0;
         accept_one(loop, a->listener, fd, &peer);
     }
+    acceptor_learn(a, i);
 }
 
 void
@@ -230,6 +247,8 @@ acceptor_start(struct sl_loop *loop, struct acceptor *a, struct listener *l)
 {
     a->listener = l;
     a->is_stopped = a->is_paused = 0;
+    a->batch = 1;
+    a->n_full = 0;
     a->io.fd = l->fd;
     a->io.on_ready = acceptor_ready;
     a->timer.fn = acceptor_resume;
