@@ -1,0 +1,76 @@
+/* One HTTP/1 connection of a client, as the files that serve it share it: the connection
+ * and its requests (http1_server.c), a request's body as it is read (http1_request_body.c),
+ * a response as it is written (http1_response.c).  All run on the connection's thread. */
+#ifndef HTTP_HTTP1_SERVER_H
+#define HTTP_HTTP1_SERVER_H
+
+#include "http/http1.h"
+#include "http/chunked.h"
+#include "http/request.h"
+
+enum h1_state { H1_HEAD, H1_ANSWER, H1_LINGER };
+
+/* In sl_conn.space: what a connection keeps between requests and during one. */
+struct h1 {
+    struct sl_buf *in; /* NULL: nothing read that is not used up */
+    struct sl_req *r;
+    uint64_t left;     /* of the request body */
+    uint64_t out_left; /* of the response body, FRAMING_LENGTH */
+    int64_t body_began_ms;
+    struct chunked chunked;
+    uint32_t n_requests;
+    uint32_t lingered;
+    uint8_t state;
+    uint8_t framing;     /* of the request */
+    uint8_t out_framing; /* of the response */
+    uint8_t persists;
+    uint8_t unparsed;   /* the buffer may hold a head */
+    uint8_t late_armed; /* the time for this head runs */
+    uint8_t wants;      /* the reader of the request body has room */
+    uint8_t head_held;  /* the response head is not written yet */
+    uint8_t ended;
+    uint8_t broken; /* writing failed, or the answer was cut */
+    uint8_t in_trailers;
+    uint8_t waits_room; /* a splice found the socket full */
+};
+
+_Static_assert(sizeof(struct h1) <= CONN_SPACE, "the state of HTTP/1 lies in the connection");
+
+static inline struct h1 *
+h1_of(struct sl_conn *c)
+{
+    return (struct h1 *)(void *)c->space;
+}
+
+static inline const struct core_conf *
+h1_conf(const struct sl_conn *c)
+{
+    return c->listener->scope->core;
+}
+
+static inline void
+h1_drop_used(struct h1 *h)
+{
+    if (h->in != NULL && buf_used(h->in) == 0)
+        sl_buf_drop(&h->in);
+}
+
+/* http1_request_body.c: hands the body to its reader while that has room; the connection
+ * may be closed on return. */
+void h1_body_read(struct sl_conn *c);
+/* The reader or the client has given up: settle with what the cause says. */
+void h1_body_fails(struct sl_conn *c, const struct sl_cause *why);
+void h1_want(struct sl_req *r);
+
+/* http1_response.c: these never close the connection nor free the request. */
+enum sl_flow h1_head(struct sl_req *r, int ends);
+enum sl_flow h1_interim(struct sl_req *r, int status, struct sl_fields *fields);
+enum sl_flow h1_body(struct sl_req *r, struct sl_data data, int ends);
+enum sl_flow h1_trailers(struct sl_req *r, struct sl_fields *fields);
+/* Only a body of announced length on a plain socket, with nothing queued before it. */
+ssize_t h1_splice(struct sl_req *r, int pipe, size_t n);
+/* Closing before the announced end tells the client; where only the close would end the
+ * body, a reset does (RFC 9112, 8). */
+void h1_reset(struct sl_req *r);
+
+#endif
