@@ -224,7 +224,8 @@ listeners_open(struct sl_worker *w)
         if (l->fd < 0) {
             config_error(w->config, l->conf->place, NULL, "Listen %s: %s", l->conf->text, why);
             n_failed++;
-        }
+        } else
+            listener_defer(l);
     }
     return n_failed > 0 ? -1 : 0;
 }

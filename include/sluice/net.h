@@ -86,7 +86,8 @@ enum sl_flow { SL_FLOW_ROOM, SL_FLOW_FULL, SL_FLOW_GONE };
  * a listener speaks, the first that sniff() recognises is used, else the last. */
 struct sl_protocol {
     const char *name;
-    /* By the first bytes: 1 mine, 0 not, -1 too few to tell.  NULL: never by sniffing. */
+    /* By the first bytes: 1 mine, 0 not, -1 too few to tell.  NULL: never by sniffing; alone
+     * on its listener such a protocol may speak before its client does. */
     int (*sniff)(const char *bytes, size_t n);
     void (*open)(struct sl_conn *c, struct sl_data first); /* `first`: bytes sniffed */
     void (*ready)(struct sl_conn *c, unsigned what);

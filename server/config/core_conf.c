@@ -41,7 +41,7 @@ DIRECTIVES
     How many threads serve; auto takes one for each CPU it may use.
   Listen
     Where clients are accepted: [ADDR:]PORT or unix:/PATH, then the transport (tls) and
-    backlog=N.
+    backlog=N.  A client that stays silent is accepted after a second.
   ErrorLog
     Where messages go: a file, stderr or syslog.
   LogLevel

@@ -92,6 +92,19 @@ listener_open(int family, const char *address, int port, int backlog, char *why,
     return -1;
 }
 
+void
+listener_defer(const struct listener *l)
+{
+    int seconds = 1;
+    unsigned i;
+
+    for (i = 0; i < l->n_protocols; i++)
+        if (l->protocols[i]->sniff == NULL)
+            seconds = 0;
+    if (l->conf->family != AF_UNIX)
+        setsockopt(l->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
+}
+
 const char *
 listener_address(const struct listen_conf *l, char *to, size_t n)
 {

@@ -8,6 +8,9 @@
  * unix:/PATH as taken apart into family, port and text.  The descriptor, or -1 and a phrase
  * in why. */
 int listener_open(int family, const char *address, int port, int backlog, char *why, size_t n);
+/* Where clients speak first in all protocols, a connection is accepted when their first bytes
+ * are there: one wake-up less.  One that stays silent is accepted after a second. */
+void listener_defer(const struct listener *l);
 /* The address part of a Listen line as listener_open() wants it. */
 const char *listener_address(const struct listen_conf *l, char *to, size_t n);
 

@@ -434,3 +434,14 @@ def test_many_clients_at_once(proxy):
     for i, c in enumerate(clients):
         assert c.response().json()["target"] == f"/{i}"
         c.close()
+
+
+def test_a_client_silent_at_first_is_served_and_bounded(sluice, origin):
+    s = sluice("Timeout header=300ms\n" + CONF.format(origin=origin))
+    late, never = s.client(), s.client()
+    time.sleep(0.7)  # held by the kernel: the time of a head has not begun
+    assert late.request("GET", "/").status == 200
+    began = time.time()
+    assert never.sock.recv(1) == b"" and time.time() - began < 5
+    late.close()
+    never.close()
