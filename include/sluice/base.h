@@ -29,6 +29,9 @@ sl_span(const char *text)
 /* A NUL-terminated copy in `pool`. */
 char *sl_span_dup(apr_pool_t *pool, struct sl_span s);
 
+/* Put together in `pool`, NUL-terminated; never at NULL. */
+struct sl_span sl_spans_join(apr_pool_t *pool, const struct sl_span *parts, unsigned n);
+
 /* ASCII case does not count (RFC 9110, 5.1: field names). */
 int sl_span_eqi(struct sl_span a, struct sl_span b);
 

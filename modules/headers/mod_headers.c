@@ -14,8 +14,9 @@ DESCRIPTION
 
     Actions: set (replaces every line of the name), add (one more line), append (to the
     last line, behind a comma), merge (append unless it is a member already), setifempty,
-    unset, edit PATTERN REPLACEMENT (the first match of each line; $1 is a captured group)
-    and edit* (all matches).
+    unset, edit PATTERN REPLACEMENT (the first match of each line; $1 is a captured group, $0
+    the match, $$ a dollar sign) and edit* (all matches). A dollar sign in the value of a
+    variable is just that.
 DIRECTIVES
   Header
     Changes the response. Without the word always it acts on responses below 400, with it
@@ -39,17 +40,26 @@ EXAMPLE
 #include <pcre2.h>
 
 #define MATCH_LIMIT 100000
+#define GROUPS_MAX 10
+#define EDITED_MAX 65536 /* bytes of one edited value */
 
 enum action { SET, ADD, APPEND, MERGE, SETIFEMPTY, UNSET, EDIT, EDIT_ALL };
 static const char *const action_words[] = {"set",        "add",   "append", "merge",
                                            "setifempty", "unset", "edit",   "edit*", NULL};
 
+/* Of the replacement of an edit. */
+struct part {
+    struct sl_expr *text; /* NULL: the group */
+    int group;
+};
+
 struct edit {
     enum action action;
     int always;
     const char *name;
-    struct sl_expr *value; /* NULL: unset */
-    pcre2_code *pattern;   /* edits */
+    struct sl_expr *value;     /* NULL: unset, edits */
+    pcre2_code *pattern;       /* edits */
+    apr_array_header_t *parts; /* edits: of struct part */
     const char *place;
 };
 
@@ -103,6 +113,60 @@ pattern_make(struct sl_cmd *cmd, const char *text, pcre2_code **pattern)
 }
 
 static const char *
+part_add(struct sl_cmd *cmd, struct edit *e, const char *text, size_t n, enum sl_phase phase)
+{
+    const char *err = NULL;
+    struct part part = {NULL, 0};
+
+    if (n == 0)
+        return NULL;
+    part.text = sl_expr_compile(sl_cmd_pool(cmd), apr_pstrmemdup(sl_cmd_pool(cmd), text, n), phase,
+                                &err);
+    APR_ARRAY_PUSH(e->parts, struct part) = part;
+    return part.text != NULL ? NULL : err;
+}
+
+/* The next '$' that is not part of a %{variable}; the end when there is none. */
+static const char *
+dollar_next(const char *at)
+{
+    const char *close;
+
+    for (; *at != '\0' && *at != '$'; at++)
+        if (at[0] == '%' && at[1] == '{' && (close = strchr(at, '}')) != NULL)
+            at = close;
+    return at;
+}
+
+/* Groups stand in the configuration alone: a value of a variable is never read as one. */
+static const char *
+replacement_make(struct sl_cmd *cmd, struct edit *e, const char *text, enum sl_phase phase)
+{
+    const char *at = text, *dollar, *err;
+    uint32_t n_groups = 0;
+    int group;
+
+    pcre2_pattern_info(e->pattern, PCRE2_INFO_CAPTURECOUNT, &n_groups);
+    e->parts = apr_array_make(sl_cmd_pool(cmd), 4, sizeof(struct part));
+    for (; *(dollar = dollar_next(at)) == '$'; at = dollar + 2) {
+        group = dollar[1] - '0';
+        if (dollar[1] == '$' || group < 0 || group > 9) { /* "$$", or just a dollar sign */
+            if ((err = part_add(cmd, e, at, (size_t)(dollar + 1 - at), phase)) != NULL)
+                return err;
+            dollar -= dollar[1] != '$';
+            continue;
+        }
+        if ((uint32_t)group > n_groups)
+            return sl_cmd_error(cmd, "\"%s\" uses $%d, but the pattern has %u group%s", text, group,
+                                (unsigned)n_groups, n_groups == 1 ? "" : "s");
+        if ((err = part_add(cmd, e, at, (size_t)(dollar - at), phase)) != NULL)
+            return err;
+        APR_ARRAY_PUSH(e->parts, struct part) = (struct part){NULL, group};
+    }
+    return part_add(cmd, e, at, strlen(at), phase);
+}
+
+static const char *
 options_take(struct sl_cmd *cmd, int i, struct edit *e, int is_request)
 {
     for (; i < sl_cmd_argc(cmd); i++) {
@@ -146,8 +210,12 @@ edit_parse(struct sl_cmd *cmd, void **item, int is_request)
             return "expected a pattern and a replacement";
         if ((err = pattern_make(cmd, sl_cmd_arg(cmd, next++), &e->pattern)) != NULL)
             return err;
-    }
-    if (e->action != UNSET) {
+        value = sl_cmd_arg(cmd, next++);
+        if (value == NULL)
+            return "expected a replacement behind the pattern";
+        if ((err = replacement_make(cmd, e, value, phase)) != NULL)
+            return err;
+    } else if (e->action != UNSET) {
         value = sl_cmd_arg(cmd, next++);
         if (value == NULL)
             return "expected a value";
@@ -185,87 +253,116 @@ match_free(void)
     limits = NULL;
 }
 
-/* $0 to $9 of the last match. */
-static char *
-put_replacement(char *to, struct sl_span with, const char *subject, int n_groups)
+/* A value that grows in a pool. */
+struct growing {
+    apr_pool_t *pool;
+    char *at;
+    size_t n, room;
+    int is_over; /* more than EDITED_MAX: what is there is not all */
+};
+
+static void
+grow(struct growing *g, struct sl_span s)
 {
-    const size_t *at = pcre2_get_ovector_pointer(match);
-    size_t i;
+    if (g->n + s.n > EDITED_MAX)
+        g->is_over = 1;
+    if (g->is_over || s.n == 0)
+        return;
+    if (g->n + s.n > g->room) {
+        char *before = g->at;
 
-    for (i = 0; i < with.n; i++) {
-        int group = with.at[i] == '$' && i + 1 < with.n ? with.at[i + 1] - '0' : -1;
-
-        if (group < 0 || group > 9) {
-            *to++ = with.at[i];
-            continue;
-        }
-        i++;
-        if (group < n_groups && at[2 * group] != PCRE2_UNSET) {
-            size_t n = at[2 * group + 1] - at[2 * group];
-
-            memcpy(to, subject + at[2 * group], n);
-            to += n;
-        }
+        g->room = 2 * (g->n + s.n);
+        g->at = apr_palloc(g->pool, g->room);
+        if (g->n > 0)
+            memcpy(g->at, before, g->n);
     }
-    return to;
+    memcpy(g->at + g->n, s.at, s.n);
+    g->n += s.n;
 }
 
-/* The value with matches replaced; as it was when nothing matches. */
+/* $0 to $9 of the last match. */
 static struct sl_span
-edited(apr_pool_t *pool, const struct edit *e, struct sl_span value, struct sl_span with)
+matched(const char *subject, int group, int n_groups)
 {
-    size_t from = 0, room = 0, *at;
-    char *out = NULL, *to = NULL;
+    const size_t *at = pcre2_get_ovector_pointer(match);
+
+    if (group >= n_groups || at[2 * group] == PCRE2_UNSET || at[2 * group] > at[2 * group + 1])
+        return SL_SPAN("");
+    return (struct sl_span){subject + at[2 * group], at[2 * group + 1] - at[2 * group]};
+}
+
+static int
+match_at(const struct edit *e, struct sl_span value, size_t from)
+{
     int n;
 
     if (match == NULL) {
-        match = pcre2_match_data_create(10, NULL);
+        match = pcre2_match_data_create(GROUPS_MAX, NULL);
         limits = pcre2_match_context_create(NULL);
         if (limits != NULL)
             pcre2_set_match_limit(limits, MATCH_LIMIT);
     }
-    while (match != NULL && from <= value.n &&
-           (n = pcre2_match(e->pattern, (PCRE2_SPTR)value.at, value.n, from, 0, match,
-                            limits)) > 0) {
-        at = pcre2_get_ovector_pointer(match);
-        if (out == NULL) {
-            room = (value.n + 1) * 2 + (value.n + 1) * (with.n + 9 * value.n);
-            room = room > 65536 ? 65536 : room;
-            to = out = apr_palloc(pool, room);
+    if (match == NULL || from > value.n)
+        return -1;
+    n = pcre2_match(e->pattern, (PCRE2_SPTR)value.at, value.n, from, 0, match, limits);
+    return n == 0 ? GROUPS_MAX : n; /* 0: more groups than are asked for */
+}
+
+/* The value with matches replaced by `with`, the texts of e->parts; as it was when nothing
+ * matches.  at NULL: it grew beyond all measure. */
+static struct sl_span
+edited(apr_pool_t *pool, const struct edit *e, struct sl_span value, const struct sl_span *with)
+{
+    struct growing out = {.pool = pool};
+    size_t from = 0;
+    int n, i, is_empty;
+
+    if ((n = match_at(e, value, 0)) < 0)
+        return value;
+    for (; n > 0; n = match_at(e, value, from)) {
+        const size_t *at = pcre2_get_ovector_pointer(match);
+
+        grow(&out, (struct sl_span){value.at + from, at[0] - from});
+        for (i = 0; i < e->parts->nelts; i++) {
+            const struct part *part = &APR_ARRAY_IDX(e->parts, i, struct part);
+
+            grow(&out, part->text != NULL ? with[i] : matched(value.at, part->group, n));
         }
-        if ((size_t)(to - out) + (at[0] - from) + with.n + 10 * value.n + value.n > room)
-            return value; /* grown beyond all measure: left as it was */
-        memcpy(to, value.at + from, at[0] - from);
-        to = put_replacement(to + (at[0] - from), with, value.at, n);
+        is_empty = at[1] == at[0];
         from = at[1];
         if (e->action == EDIT)
             break;
-        if (at[1] == at[0]) { /* an empty match: one byte on */
+        if (is_empty) { /* one byte on */
             if (from < value.n)
-                *to++ = value.at[from];
+                grow(&out, (struct sl_span){value.at + from, 1});
             from++;
         }
     }
-    if (out == NULL)
-        return value;
-    if (from < value.n) {
-        memcpy(to, value.at + from, value.n - from);
-        to += value.n - from;
-    }
-    return (struct sl_span){out, (size_t)(to - out)};
+    if (from < value.n)
+        grow(&out, (struct sl_span){value.at + from, value.n - from});
+    return out.is_over ? (struct sl_span){NULL, 0} : (struct sl_span){out.at != NULL ? out.at : "", out.n};
 }
 
 static int
-edit_lines(struct sl_req *r, const struct edit *e, struct sl_fields *f, struct sl_span with)
+edit_lines(struct sl_req *r, const struct edit *e, struct sl_fields *f)
 {
-    struct sl_span name = sl_span(e->name);
+    struct sl_span name = sl_span(e->name), value;
+    struct sl_span *with = apr_palloc(sl_req_pool(r), (size_t)(e->parts->nelts + 1) * sizeof *with);
     const struct sl_field *x;
     unsigned i;
-    int rc = 0;
+    int rc = 0, k;
 
-    for (i = 0; (x = sl_fields_at(f, i)) != NULL; i++)
-        if (sl_span_eqi(x->name, name))
-            rc |= sl_fields_put(f, i, edited(sl_req_pool(r), e, x->value, with));
+    for (k = 0; k < e->parts->nelts; k++) {
+        const struct part *part = &APR_ARRAY_IDX(e->parts, k, struct part);
+
+        with[k] = part->text != NULL ? sl_expr_text(part->text, r) : SL_SPAN("");
+    }
+    for (i = 0; (x = sl_fields_at(f, i)) != NULL; i++) {
+        if (!sl_span_eqi(x->name, name))
+            continue;
+        value = edited(sl_req_pool(r), e, x->value, with);
+        rc |= value.at != NULL ? sl_fields_put(f, i, value) : -1;
+    }
     return rc;
 }
 
@@ -307,9 +404,11 @@ append(struct sl_req *r, const struct edit *e, struct sl_fields *f, struct sl_sp
     if (!found)
         return sl_fields_add(f, e->name, value);
     x = sl_fields_at(f, last);
+    if (value.n == 0)
+        return 0;
     return sl_fields_put(f, last,
-                         sl_span(apr_psprintf(sl_req_pool(r), "%.*s, %.*s", (int)x->value.n,
-                                              x->value.at, (int)value.n, value.at)));
+                         sl_spans_join(sl_req_pool(r), (struct sl_span[]){x->value, SL_SPAN(", "), value},
+                                       3));
 }
 
 static int
@@ -334,7 +433,7 @@ apply(struct sl_req *r, const struct edit *e, struct sl_fields *f)
         return 0;
     case EDIT:
     case EDIT_ALL:
-        return edit_lines(r, e, f, value);
+        return edit_lines(r, e, f);
     }
     return 0;
 }
@@ -351,7 +450,8 @@ apply_all(struct sl_req *r, const apr_array_header_t *edits, struct sl_fields *f
             continue;
         if (apply(r, e, f) != 0)
             sl_req_log(r, SL_WARN, "HEADERS0001",
-                       "%s: the value for %s holds bytes no field may have; left as it was",
+                       "%s: the value for %s holds bytes no field may have, or too many; left as it "
+                       "was",
                        e->place, e->name);
         else
             sl_note(r, "%s: %s %s", e->place, action_words[e->action], e->name);

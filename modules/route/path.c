@@ -149,22 +149,3 @@ route_path_rest(apr_pool_t *pool, struct sl_span raw, struct sl_span path,
         n_segments -= raw.at[i] == '/';
     return route_span_from(raw, i);
 }
-
-struct sl_span
-route_join(apr_pool_t *pool, const struct sl_span *parts, unsigned n)
-{
-    size_t total = 0;
-    char *to, *at;
-    unsigned i;
-
-    for (i = 0; i < n; i++)
-        total += parts[i].n;
-    to = at = apr_palloc(pool, total + 1);
-    for (i = 0; i < n; i++) {
-        if (parts[i].n > 0)
-            memcpy(at, parts[i].at, parts[i].n);
-        at += parts[i].n;
-    }
-    *at = '\0';
-    return (struct sl_span){to, total};
-}

@@ -176,5 +176,5 @@ route_template_fill(const struct route_template *t, const struct route_match *m,
 
     for (i = 0; i < t->parts->nelts; i++)
         spans[i] = parts[i].group < 0 ? parts[i].text : match_group(m, parts[i].group);
-    return route_join(pool, spans, (unsigned)t->parts->nelts);
+    return sl_spans_join(pool, spans, (unsigned)t->parts->nelts);
 }

@@ -148,7 +148,7 @@ view_outer(const struct view *v, apr_pool_t *pool, struct sl_span rest)
     parts[1] = route_span_from(rest, v->inner.n);
     if (v->outer.n == 0 && path.n == v->inner.n)
         parts[0] = SL_SPAN("/");
-    return route_join(pool, parts, 2);
+    return sl_spans_join(pool, parts, 2);
 }
 
 /* Whether a path that is not surely the backend's own view needs mapping. */
@@ -187,14 +187,14 @@ map_known(struct sl_attempt *a, const struct route_conf *conf, struct sl_span va
         struct sl_span parts[] = {sl_req_scheme(r), SL_SPAN("://"), sl_req_authority(r), rest};
 
         if (parts[2].n > 0)
-            return route_join(pool, parts, 4);
+            return sl_spans_join(pool, parts, 4);
         return rest.n > 0 ? rest : SL_SPAN("/"); /* a client without Host: a path is enough */
     }
     if (authority_is(&url, sl_req_authority(r)) && view_needs(&v, url.rest)) {
         struct sl_span parts[] = {{value.at, value.n - url.rest.n},
                                   view_outer(&v, pool, url.rest)};
 
-        return route_join(pool, parts, 2);
+        return sl_spans_join(pool, parts, 2);
     }
     return value;
 }
@@ -220,7 +220,7 @@ map_value(struct sl_attempt *a, const struct route_conf *conf, struct sl_span va
         if (line->kind == MAP_TEXT && route_begins(value, line->from)) {
             struct sl_span parts[] = {line->to, route_span_from(value, line->from.n)};
 
-            return route_join(sl_req_pool(sl_attempt_req(a)), parts, 2);
+            return sl_spans_join(sl_req_pool(sl_attempt_req(a)), parts, 2);
         }
     }
     return is_on ? map_known(a, conf, value) : value;

@@ -123,7 +123,7 @@ with_query(struct sl_req *r, struct sl_span to)
 
     if (query.at == NULL || memchr(to.at, '?', n) != NULL)
         return to;
-    return route_join(sl_req_pool(r), parts, 4);
+    return sl_spans_join(sl_req_pool(r), parts, 4);
 }
 
 static enum sl_verdict

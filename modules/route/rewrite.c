@@ -128,7 +128,7 @@ work_query(struct sl_req *r, struct work *w, const struct rewrite *rule,
     if (w->query.n > 0) {
         struct sl_span parts[] = {added, SL_SPAN("&"), w->query};
 
-        added = route_join(sl_req_pool(r), parts, 3);
+        added = sl_spans_join(sl_req_pool(r), parts, 3);
     }
     w->query = added;
 }
@@ -154,7 +154,7 @@ work_rewrite(struct sl_req *r, struct work *w, const apr_array_header_t *rules)
         if (w->path.n == 0 || w->path.at[0] != '/') {
             struct sl_span parts[] = {SL_SPAN("/"), w->path};
 
-            w->path = route_join(sl_req_pool(r), parts, 2);
+            w->path = sl_spans_join(sl_req_pool(r), parts, 2);
         }
         w->is_changed = 1;
         sl_note(r, "Rewrite \"%s\": the path becomes %.*s", route_pattern_text(rule->pattern),
@@ -176,7 +176,7 @@ work_target(struct sl_req *r, struct work *w, const struct route_pass *pass)
         parts[1] = route_path_rest(sl_req_pool(r), w->path, sl_req_path(r), pass->prefix);
     if (parts[1].n > 0)
         parts[0] = route_path_trim(parts[0]);
-    w->path = route_join(sl_req_pool(r), parts, 2);
+    w->path = sl_spans_join(sl_req_pool(r), parts, 2);
     w->is_changed = 1;
 }
 
@@ -188,7 +188,7 @@ work_set(struct sl_req *r, const struct work *w)
 
     if (sl_span_eq(w->path, sl_req_target_path(r)) && w->query.at == query.at)
         return;
-    sl_req_set_upstream_path(r, route_join(sl_req_pool(r), parts, w->query.at != NULL ? 3 : 1));
+    sl_req_set_upstream_path(r, sl_spans_join(sl_req_pool(r), parts, w->query.at != NULL ? 3 : 1));
     sl_note(r, "the backend is asked for %.*s", (int)w->path.n, w->path.at);
 }
 

@@ -121,9 +121,6 @@ route_begins(struct sl_span s, struct sl_span with)
     return s.n >= with.n && memcmp(s.at, with.at, with.n) == 0;
 }
 
-/* Spans put together in the pool. */
-struct sl_span route_join(apr_pool_t *pool, const struct sl_span *parts, unsigned n);
-
 /* ---- sites: what a section is to routing (sections.c) ---- */
 
 enum route_site_kind { ROUTE_GLOBAL, ROUTE_HOST, ROUTE_PREFIX, ROUTE_EXACT, ROUTE_PATTERN };

@@ -120,26 +120,17 @@ part_text(const struct part *part, struct sl_req *r)
 struct sl_span
 sl_expr_text(const struct sl_expr *e, struct sl_req *r)
 {
-    struct sl_span one, all = {NULL, 0};
+    struct sl_span *texts;
     unsigned i;
 
     if (e->n == 0)
         return SL_SPAN("");
     if (e->n == 1)
         return part_text(&e->at[0], r);
-    all.at = "";
-    for (i = 0; i < e->n; i++) {
-        char *joined;
-
-        one = part_text(&e->at[i], r);
-        if (one.n == 0)
-            continue;
-        joined = apr_palloc(r->pool, all.n + one.n);
-        memcpy(joined, all.at, all.n);
-        memcpy(joined + all.n, one.at, one.n);
-        all = (struct sl_span){joined, all.n + one.n};
-    }
-    return all;
+    texts = apr_palloc(r->pool, e->n * sizeof *texts);
+    for (i = 0; i < e->n; i++)
+        texts[i] = part_text(&e->at[i], r);
+    return sl_spans_join(r->pool, texts, e->n);
 }
 
 const char *

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DIFF_LINES_MAX 4000 /* beyond it the table of the comparison is too large */
+#define DIFF_CELLS_MAX (4 << 20) /* of the table: more lines than some 2,000 are only counted */
 
 static void
 put(FILE *f, const char *text)
@@ -143,7 +143,7 @@ struct diff {
     struct conf_line **a, **b;
     int n_a, n_b;
     unsigned short *table; /* [i][j]: the longest of a from i on and b from j on */
-    const char *text;
+    apr_array_header_t *said; /* of const char * */
 };
 
 static int
@@ -178,7 +178,8 @@ diff_table(struct diff *d)
 static void
 diff_say(struct diff *d, char sign, const struct conf_line *line)
 {
-    d->text = apr_psprintf(d->pool, "%s%c %s: %s\n", d->text, sign, line->place, line->text);
+    APR_ARRAY_PUSH(d->said, const char *) =
+        apr_psprintf(d->pool, "%c %s: %s\n", sign, line->place, line->text);
 }
 
 static void
@@ -216,7 +217,7 @@ const char *
 snapshot_difference(apr_pool_t *pool, int before, int after)
 {
     apr_array_header_t *a = snapshot_read(pool, before), *b = snapshot_read(pool, after);
-    struct diff d = {.pool = pool, .text = ""};
+    struct diff d = {.pool = pool};
 
     if (a == NULL || b == NULL)
         return "";
@@ -225,9 +226,10 @@ snapshot_difference(apr_pool_t *pool, int before, int after)
     d.n_a = a->nelts;
     d.n_b = b->nelts;
     diff_trim(&d);
-    if (d.n_a > DIFF_LINES_MAX || d.n_b > DIFF_LINES_MAX)
+    if ((int64_t)(d.n_a + 1) * (d.n_b + 1) > DIFF_CELLS_MAX)
         return apr_psprintf(pool, "%d lines became %d\n", d.n_a, d.n_b);
+    d.said = apr_array_make(pool, d.n_a + d.n_b, sizeof(const char *));
     diff_table(&d);
     diff_walk(&d);
-    return d.text;
+    return apr_array_pstrcat(pool, d.said, '\0');
 }

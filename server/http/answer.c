@@ -63,14 +63,20 @@ answer_begin(struct sl_req *r)
     return r->protocol->head(r, ends);
 }
 
-/* Runs what is left of the response hooks: 1 when they are through. */
+/* Runs what is left of the response hooks: 1 when they are through, 0 when one waits, -1 when
+ * one failed the request. */
 static int
 answer_run_hooks(struct sl_req *r)
 {
     while (r->hook < r->list->n) {
         const struct hook_call *call = &r->list->at[r->hook++];
-        enum sl_verdict v = hook_call_req(call, r);
+        enum sl_verdict v;
 
+        r->flags |= REQ_IN_RESPONSE_HOOK;
+        v = hook_call_req(call, r);
+        r->flags &= ~(unsigned)REQ_IN_RESPONSE_HOOK;
+        if (r->failed_status != 0)
+            return -1;
         if (v == SL_DONE)
             break;
         if (v == SL_WAIT && (r->flags & REQ_WAITING)) {
@@ -84,13 +90,26 @@ answer_run_hooks(struct sl_req *r)
     return 1;
 }
 
+static enum sl_flow
+answer_after_hooks(struct sl_req *r)
+{
+    switch (answer_run_hooks(r)) {
+    case 1:
+        return answer_begin(r);
+    case 0:
+        return SL_FLOW_FULL;
+    default:
+        return SL_FLOW_GONE;
+    }
+}
+
 enum sl_flow
 answer_head(struct sl_req *r)
 {
     r->flags |= REQ_ANSWERED;
     r->list = &r->scope->lists[SL_HOOK_RESPONSE];
     r->hook = 0;
-    return answer_run_hooks(r) ? answer_begin(r) : SL_FLOW_FULL;
+    return answer_after_hooks(r);
 }
 
 static enum sl_flow
@@ -150,50 +169,103 @@ answer_cut(struct sl_req *r, const struct sl_cause *cause)
 static void
 respond_finish(struct sl_req *r)
 {
-    if ((r->flags & REQ_ENDS_GIVEN) == 0)
-        answer_body(r, (struct sl_data){r->respond_body.at, r->respond_body.n, NULL}, 1);
+    if ((r->flags & REQ_ENDS_GIVEN) == 0 &&
+        answer_body(r, (struct sl_data){r->respond_body.at, r->respond_body.n, NULL}, 1) ==
+            SL_FLOW_GONE)
+        answer_cut(r, &sl_cause_client_gone);
     r->flags |= REQ_SOURCE_DONE;
 }
 
-enum sl_verdict
-sl_respond(struct sl_req *r, int status, const char *type, struct sl_span body)
+static void
+respond_set(struct sl_req *r, int status, const char *type, struct sl_span body)
 {
-    SL_ASSERT((r->flags & REQ_HEAD_GIVEN) == 0);
     r->status = status;
     r->length = (int64_t)body.n;
     r->respond_body = body;
     if (type != NULL)
         fields_push(&r->response, SL_F_CONTENT_TYPE, SL_SPAN("Content-Type"), sl_span(type));
-    answer_head(r);
-    if ((r->flags & REQ_IN_RESPONSE) == 0)
-        respond_finish(r);
-    return SL_DONE;
-}
-
-void
-answer_resume(struct sl_req *r, enum sl_verdict verdict)
-{
-    r->flags &= ~(unsigned)REQ_IN_RESPONSE;
-    if (verdict == SL_DONE)
-        r->hook = (uint16_t)r->list->n;
-    if (!answer_run_hooks(r))
-        return;
-    answer_begin(r);
-    if (r->exchange != NULL)
-        exchange_want(r->exchange);
-    else {
-        respond_finish(r);
-        req_settle(r);
-    }
 }
 
 /* What a client sees of a failure: the status in words, and the id to ask about. */
-void
-answer_error(struct sl_req *r, int status, const struct sl_cause *cause)
+static void
+respond_set_error(struct sl_req *r, int status, const struct sl_cause *cause)
 {
     struct sl_span id = sl_req_id(r);
     const char *text = apr_psprintf(r->pool, "%d %s\nrequest %.*s, %s\n", status,
                                     status_reason(status), (int)id.n, id.at, cause->name);
 
-    sl_respond(r, status, "text/plain", sl_span(text));
+    r->response.n = 0;
+    r->response.ids = 0;
+    r->reason.at = NULL;
+    respond_set(r, status, "text/plain", sl_span(text));
+}
+
+/* The answer that was set, by way of the response hooks. */
+static void
+respond(struct sl_req *r)
+{
+    switch (answer_head(r)) {
+    case SL_FLOW_GONE:
+        answer_instead(r);
+        break;
+    case SL_FLOW_ROOM:
+    case SL_FLOW_FULL:
+        if ((r->flags & REQ_IN_RESPONSE) == 0)
+            respond_finish(r);
+        break;
+    }
+}
+
+enum sl_verdict
+sl_respond(struct sl_req *r, int status, const char *type, struct sl_span body)
+{
+    SL_ASSERT((r->flags & (REQ_HEAD_GIVEN | REQ_IN_RESPONSE_HOOK)) == 0);
+    respond_set(r, status, type, body);
+    respond(r);
+    return SL_DONE;
+}
+
+/* The hooks of a response that failed have had their say: they do not see the page for it. */
+void
+answer_instead(struct sl_req *r)
+{
+    if (r->failed_status == 0 || (r->flags & REQ_HEAD_GIVEN)) {
+        answer_cut(r, &sl_cause_client_gone);
+        return;
+    }
+    filters_drop(r);
+    respond_set_error(r, r->failed_status, r->cause);
+    answer_begin(r);
+    respond_finish(r);
+}
+
+void
+answer_resume(struct sl_req *r, enum sl_verdict verdict)
+{
+    enum sl_flow flow;
+
+    r->flags &= ~(unsigned)REQ_IN_RESPONSE;
+    if (verdict == SL_DONE)
+        r->hook = (uint16_t)r->list->n;
+    flow = answer_after_hooks(r);
+    if (r->flags & REQ_IN_RESPONSE)
+        return;
+    if (r->exchange != NULL && flow == SL_FLOW_GONE)
+        attempt_client_gone((struct sl_attempt *)r->exchange);
+    else if (r->exchange != NULL)
+        exchange_want(r->exchange);
+    else {
+        if (flow == SL_FLOW_GONE)
+            answer_instead(r);
+        else
+            respond_finish(r);
+        req_settle(r);
+    }
+}
+
+void
+answer_error(struct sl_req *r, int status, const struct sl_cause *cause)
+{
+    respond_set_error(r, status, cause);
+    respond(r);
 }

@@ -36,6 +36,8 @@ fields_push(struct sl_fields *f, enum sl_field_id id, struct sl_span name, struc
 {
     if (f->n == f->room)
         fields_grow(f);
+    if (value.at == NULL) /* there, and empty: not absent */
+        value.at = "";
     f->at[f->n++] = (struct sl_field){name, value, (uint8_t)id, FIELD_ADDED};
     f->ids |= field_bit(id);
 }
@@ -106,9 +108,7 @@ sl_fields_joined(struct sl_fields *f, const char *name)
             all = f->at[i].value;
             continue;
         }
-        all.at = apr_psprintf(f->pool, "%.*s, %.*s", (int)all.n, all.at, (int)f->at[i].value.n,
-                              f->at[i].value.at);
-        all.n += 2 + f->at[i].value.n;
+        all = sl_spans_join(f->pool, (struct sl_span[]){all, SL_SPAN(", "), f->at[i].value}, 3);
     }
     return all;
 }
@@ -141,7 +141,7 @@ sl_fields_put(struct sl_fields *f, unsigned i, struct sl_span value)
 {
     if (i >= f->n || !is_field_value(value))
         return -1;
-    f->at[i].value = value;
+    f->at[i].value = value.at != NULL ? value : SL_SPAN("");
     f->at[i].flags = FIELD_ADDED;
     return 0;
 }

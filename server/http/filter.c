@@ -177,6 +177,8 @@ filter_feed(struct sl_filter *f, struct sl_data data, int ends)
         filter_hold(f, data, ends);
     else if (v == SL_FAIL) {
         sl_req_log(f->r, SL_ERROR, "SL0463", "filter %s failed", f->type->name);
+        if (f->r->cause == NULL)
+            f->r->cause = &sl_cause_hook_failed;
         result.has_failed = 1;
     }
 }

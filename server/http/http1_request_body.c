@@ -15,12 +15,17 @@ h1_body_fails(struct sl_conn *c, const struct sl_cause *why)
     req_abort(h->r, why);
 }
 
+/* Only the time in which bytes were waited for counts: not while the reader had no room. */
 static int
-h1_body_is_slow(const struct sl_conn *c, const struct h1 *h)
+h1_body_is_slow(const struct sl_conn *c, struct h1 *h)
 {
-    int64_t rate = h1_conf(c)->min_rate, ms = c->loop->now_ms - h->body_began_ms;
+    int64_t rate = h1_conf(c)->min_rate;
 
-    return rate > 0 && ms > RATE_GRACE_MS && h->r->body_seen * 1000 / ms < rate;
+    if (h->waits_since != 0)
+        h->waited_ms += c->loop->now_ms - h->waits_since;
+    h->waits_since = 0;
+    return rate > 0 && h->framing != FRAMING_CLOSE && h->waited_ms > RATE_GRACE_MS &&
+           h->r->body_seen * 1000 / h->waited_ms < rate;
 }
 
 enum body_step { BODY_GO_ON, BODY_NEED, BODY_STOP };
@@ -117,7 +122,8 @@ h1_body_buffered(struct sl_conn *c)
     return step == BODY_GO_ON ? BODY_NEED : step;
 }
 
-/* A buffer with room: what was read is used up, or begins a line that is not complete. */
+/* A buffer with room: what was read is used up, or begins a line that is not complete.  Others
+ * may hold bytes of it, but never those behind its end. */
 static void
 h1_body_room(struct sl_conn *c)
 {
@@ -125,7 +131,9 @@ h1_body_room(struct sl_conn *c)
     struct sl_buf *old = h->in;
     size_t want = h->framing == FRAMING_LENGTH && h->left < BUF_SMALL ? BUF_SMALL : BUF_LARGE;
 
-    if (old != NULL && buf_used(old) == 0 && (old->n_refs > 1 || buf_room(old) < 1024)) {
+    if (old != NULL && buf_used(old) == 0 && old->n_refs == 1)
+        old->begin = old->end = 0;
+    if (old != NULL && buf_used(old) == 0 && buf_room(old) < 1024) {
         sl_buf_drop(&h->in);
         old = NULL;
     }
@@ -172,7 +180,9 @@ h1_body_read(struct sl_conn *c)
         k = sl_conn_read(c, h->in->bytes + h->in->end, buf_room(h->in));
         if (k == SL_IO_AGAIN) {
             h1_drop_used(h);
-            conn_due(c, h->framing == FRAMING_CLOSE ? -1 : h1_conf(c)->body_ms);
+            if (h->waits_since == 0)
+                h->waits_since = c->loop->now_ms;
+            h1_due_body(c, h->framing == FRAMING_CLOSE ? -1 : h1_conf(c)->body_ms);
             return;
         }
         if (k <= 0) {
@@ -181,6 +191,8 @@ h1_body_read(struct sl_conn *c)
         }
         h->in->end += (unsigned)k;
         turn += (size_t)k;
+        if (h->body_due != 0)
+            h1_due_body(c, -1);
         if (h1_body_is_slow(c, h)) {
             h1_body_fails(c, &sl_cause_body_timeout);
             return;

@@ -85,7 +85,7 @@ h1_sent(struct sl_conn *c, enum sl_flow flow)
     if (flow == SL_FLOW_GONE)
         h1_of(c)->broken = 1;
     else if (flow == SL_FLOW_FULL)
-        conn_due(c, h1_conf(c)->send_ms);
+        h1_due_send(c, h1_conf(c)->send_ms);
     return flow;
 }
 
@@ -250,7 +250,7 @@ h1_splice(struct sl_req *r, int pipe, size_t n)
     if (h->head_held && h1_write(c, r, (struct sl_data){NULL, 0, NULL}, 0) == SL_FLOW_GONE)
         return SL_IO_ERROR;
     if (conn_is_writing(c)) {
-        conn_due(c, h1_conf(c)->send_ms);
+        h1_due_send(c, h1_conf(c)->send_ms);
         return SL_IO_AGAIN;
     }
     k = splice(pipe, NULL, c->io.fd, NULL, n,
@@ -263,6 +263,6 @@ h1_splice(struct sl_req *r, int pipe, size_t n)
         return SL_IO_ERROR;
     h->waits_room = 1;
     c->io.ready &= (uint8_t)~SL_WRITABLE;
-    conn_due(c, h1_conf(c)->send_ms);
+    h1_due_send(c, h1_conf(c)->send_ms);
     return SL_IO_AGAIN;
 }

@@ -35,7 +35,8 @@ h1_begin(struct sl_conn *c)
     h->late_armed = h->ended = h->wants = h->broken = h->head_held = h->in_trailers = h->waits_room = 0;
     h->out_framing = FRAMING_NONE;
     h->n_requests++;
-    conn_due(c, -1);
+    h->body_due = h->waits_since = h->waited_ms = 0;
+    h1_due_send(c, -1);
     return h->r;
 }
 
@@ -81,7 +82,6 @@ h1_start(struct sl_conn *c, const struct request_head *head, const struct sl_fie
     h->framing = (uint8_t)framing;
     h->left = left;
     memset(&h->chunked, 0, sizeof h->chunked);
-    h->body_began_ms = c->loop->now_ms;
     sl_req_set_line(r, head->method, head->target, head->version);
     if (ok != PARSE_OK) {
         h1_refuse(c, why);
@@ -277,11 +277,11 @@ h1_late(struct sl_conn *c)
             sl_conn_close(&c);
         return;
     case H1_ANSWER:
-        if (conn_is_writing(c) || h->waits_room) {
+        if (h->send_due != 0 && c->loop->now_ms >= h->send_due) {
             h->r->cause = &sl_cause_send_timeout;
             sl_req_log(h->r, SL_INFO, sl_cause_send_timeout.id, "%s", sl_cause_send_timeout.text);
             sl_conn_close(&c);
-        } else if ((h->r->flags & REQ_BODY_DONE) == 0 && h->wants && h->framing != FRAMING_CLOSE)
+        } else if (h->body_due != 0 && c->loop->now_ms >= h->body_due)
             h1_body_fails(c, &sl_cause_body_timeout);
         return;
     case H1_LINGER:
@@ -300,33 +300,40 @@ h1_is_gone(struct sl_conn *c)
     return 1;
 }
 
+/* The client has room again: on with what is queued, then with the source. */
+static void
+h1_answer_on(struct sl_conn *c)
+{
+    struct h1 *h = h1_of(c);
+
+    switch (conn_flush(c)) {
+    case SL_FLOW_GONE:
+        sl_conn_close(&c);
+        return;
+    case SL_FLOW_FULL:
+        h1_due_send(c, h1_conf(c)->send_ms);
+        return;
+    case SL_FLOW_ROOM:
+        h->waits_room = 0;
+        h1_due_send(c, -1);
+        if (h->ended)
+            h1_complete(c);
+        else
+            sl_req_writable(h->r);
+        return;
+    }
+}
+
+/* Writing may end the request: what can be read meanwhile has a turn of its own. */
 static void
 h1_answer_event(struct sl_conn *c)
 {
     struct h1 *h = h1_of(c);
 
-    if (conn_is_writing(c) && (c->io.ready & SL_WRITABLE)) {
-        switch (conn_flush(c)) {
-        case SL_FLOW_GONE:
-            sl_conn_close(&c);
-            return;
-        case SL_FLOW_FULL:
-            conn_due(c, h1_conf(c)->send_ms);
-            break;
-        case SL_FLOW_ROOM:
-            conn_due(c, -1);
-            if (h->ended) {
-                h1_complete(c);
-                return;
-            }
-            sl_req_writable(h->r);
-            return;
-        }
-    }
-    if (h->waits_room && (c->io.ready & SL_WRITABLE)) {
-        h->waits_room = 0;
-        conn_due(c, -1);
-        sl_req_writable(h->r);
+    if ((conn_is_writing(c) || h->waits_room) && (c->io.ready & SL_WRITABLE)) {
+        if (h->wants && conn_may_read(c))
+            loop_queue(c->loop, &c->io);
+        h1_answer_on(c);
         return;
     }
     if (h1_is_gone(c))

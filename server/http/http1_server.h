@@ -16,7 +16,9 @@ struct h1 {
     struct sl_req *r;
     uint64_t left;     /* of the request body */
     uint64_t out_left; /* of the response body, FRAMING_LENGTH */
-    int64_t body_began_ms;
+    int64_t send_due, body_due; /* while answering, loop time; 0: none */
+    int64_t waits_since;        /* for bytes of the request body; 0: it does not */
+    int64_t waited_ms;          /* before that */
     struct chunked chunked;
     uint32_t n_requests;
     uint32_t lingered;
@@ -46,6 +48,31 @@ static inline const struct core_conf *
 h1_conf(const struct sl_conn *c)
 {
     return c->listener->scope->core;
+}
+
+/* While a request is answered both directions have their time. */
+static inline void
+h1_due(struct sl_conn *c)
+{
+    const struct h1 *h = h1_of(c);
+    int64_t due = h->send_due == 0 || (h->body_due != 0 && h->body_due < h->send_due)
+                      ? h->body_due : h->send_due;
+
+    sl_timer_set(c->loop, &c->timer, due != 0 ? due : INT64_MAX);
+}
+
+static inline void
+h1_due_send(struct sl_conn *c, int64_t ms)
+{
+    h1_of(c)->send_due = ms < 0 ? 0 : c->loop->now_ms + ms;
+    h1_due(c);
+}
+
+static inline void
+h1_due_body(struct sl_conn *c, int64_t ms)
+{
+    h1_of(c)->body_due = ms < 0 ? 0 : c->loop->now_ms + ms;
+    h1_due(c);
 }
 
 static inline void

@@ -64,6 +64,17 @@ req_set_host(struct sl_req *r, struct sl_span name)
     r->host = (struct sl_span){low, name.n};
 }
 
+/* Path, '?' and query stand in one piece, and all readers rely on it.  "http://host?a" has
+ * no slash that could stand there: a piece is made. */
+static void
+req_join_query(struct sl_req *r)
+{
+    if (r->query.at == NULL || r->query.at == r->path.at + r->path.n + 1)
+        return;
+    r->path.at = sl_spans_join(r->pool, (struct sl_span[]){r->path, SL_SPAN("?"), r->query}, 3).at;
+    r->query.at = r->path.at + r->path.n + 1;
+}
+
 int
 sl_req_set_line(struct sl_req *r, struct sl_span method, struct sl_span target, int version)
 {
@@ -80,6 +91,7 @@ sl_req_set_line(struct sl_req *r, struct sl_span method, struct sl_span target, 
     r->path = t.path;
     r->query = t.query;
     r->authority = t.authority;
+    req_join_query(r);
     return 0;
 }
 
@@ -123,7 +135,6 @@ void
 sl_req_start(struct sl_req *r, int64_t body)
 {
     const struct sl_cause *why = r->cause;
-    int64_t limit = r->scope->core->limit_body;
 
     r->body_length = body;
     if (body == 0)
@@ -134,8 +145,6 @@ sl_req_start(struct sl_req *r, int64_t body)
         why = req_find_host(r);
     if (why == NULL && req_normalise(r) != 0)
         why = &sl_cause_bad_path;
-    if (why == NULL && limit >= 0 && body > limit)
-        why = &sl_cause_body_too_large;
     if (why != NULL) {
         r->cause = NULL;
         req_refuse(r, why);
@@ -202,6 +211,18 @@ req_run_phase(struct sl_req *r)
     return 1;
 }
 
+/* Behind the route phase LimitBody is that of the request's own scope. */
+static int
+req_body_fits(struct sl_req *r)
+{
+    int64_t limit = r->scope->core->limit_body;
+
+    if (phases[r->phase] != SL_HOOK_ROUTE || limit < 0 || r->body_length <= limit)
+        return 1;
+    sl_req_fail(r, 0, &sl_cause_body_too_large, NULL);
+    return 0;
+}
+
 void
 req_run(struct sl_req *r)
 {
@@ -211,7 +232,7 @@ req_run(struct sl_req *r)
             r->list = &r->scope->lists[phases[r->phase]];
             r->hook = 0;
         }
-        if (!req_run_phase(r))
+        if (!req_run_phase(r) || !req_body_fits(r))
             break;
     }
     if (r->exchange != NULL && (r->flags & REQ_WAITING) == 0)
@@ -292,7 +313,7 @@ sl_req_body(struct sl_req *r, struct sl_data data, int ends)
     r->body_seen += (int64_t)data.n;
     if (ends)
         r->flags |= REQ_BODY_DONE;
-    if (limit >= 0 && r->body_seen > limit && (r->flags & REQ_HEAD_GIVEN) == 0) {
+    if (limit >= 0 && r->body_seen > limit && (r->flags & REQ_UPGRADED) == 0) {
         req_abort(r, &sl_cause_body_too_large);
         return SL_FLOW_GONE;
     }
@@ -322,6 +343,18 @@ cause_is_clients(const struct sl_cause *cause)
            (strncmp(cause->id, "SL04", 4) == 0 && strcmp(cause->id, sl_cause_internal.id) < 0);
 }
 
+/* While response hooks run, their driver sends the page; while they wait, nobody else will. */
+static void
+req_fail_response(struct sl_req *r, int status)
+{
+    r->failed_status = status;
+    if (r->flags & REQ_IN_RESPONSE_HOOK)
+        return;
+    req_token_drop(r);
+    r->flags &= ~(unsigned)(REQ_IN_RESPONSE | REQ_WAITING);
+    answer_instead(r);
+}
+
 enum sl_verdict
 sl_req_fail(struct sl_req *r, int status, const struct sl_cause *cause, const char *fmt, ...)
 {
@@ -342,10 +375,12 @@ sl_req_fail(struct sl_req *r, int status, const struct sl_cause *cause, const ch
         return SL_FAIL;
     }
     r->flags |= REQ_FAILED;
-    r->response.n = 0;
-    r->response.ids = 0;
-    r->reason.at = NULL;
-    answer_error(r, status != 0 ? status : cause->status, cause);
+    if (status == 0)
+        status = cause->status;
+    if (r->flags & (REQ_IN_RESPONSE_HOOK | REQ_IN_RESPONSE))
+        req_fail_response(r, status);
+    else
+        answer_error(r, status, cause);
     return SL_FAIL;
 }
 
@@ -436,12 +471,15 @@ sl_req_set_upstream_path(struct sl_req *r, struct sl_span path_and_query)
     r->upstream_path = path_and_query;
 }
 
-/* The client's own bytes stand in one piece: path, '?', query. */
 struct sl_span
 sl_req_upstream_path(const struct sl_req *r)
 {
-    if (r->upstream_path.at != NULL)
-        return r->upstream_path;
+    return r->upstream_path.at != NULL ? r->upstream_path : req_uri(r);
+}
+
+struct sl_span
+req_uri(const struct sl_req *r)
+{
     if (r->query.at == NULL)
         return r->path;
     return (struct sl_span){r->path.at, (size_t)(r->query.at + r->query.n - r->path.at)};

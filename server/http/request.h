@@ -32,6 +32,7 @@ enum req_flag {
     REQ_UPGRADED = 16384,  /* the answer is 101: a tunnel follows */
     REQ_IN_RESPONSE = 32768, /* response hooks are suspended */
     REQ_SOURCE_ENDED = 65536, /* the source gave the end; filters may still hold bytes */
+    REQ_IN_RESPONSE_HOOK = 131072, /* a response hook is on the stack */
 };
 
 struct sl_req {
@@ -50,6 +51,7 @@ struct sl_req {
     uint16_t hook;
     int version;
     int status;
+    int failed_status; /* a response hook failed the request: the page for this is sent; 0 */
     struct sl_span reason; /* at NULL: the status's own */
     int64_t length;        /* of the response body, -1: unknown */
     int64_t body_length;   /* of the request body, -1: unknown */
@@ -93,6 +95,8 @@ void req_run(struct sl_req *r);
 void req_settle(struct sl_req *r);
 /* The request is refused before its hooks ran. */
 void req_refuse(struct sl_req *r, const struct sl_cause *cause);
+/* Path and query as the client wrote them. */
+struct sl_span req_uri(const struct sl_req *r);
 /* Cancels what runs and answers with the cause, if no answer has begun. */
 void req_abort(struct sl_req *r, const struct sl_cause *cause);
 /* http/variables.c keeps its list here. */
@@ -110,6 +114,9 @@ enum sl_flow answer_body(struct sl_req *r, struct sl_data data, int ends);
 enum sl_flow answer_last(struct sl_req *r, struct sl_data data, int ends);
 enum sl_flow answer_trailers(struct sl_req *r, struct sl_fields *fields);
 enum sl_flow answer_interim(struct sl_req *r, int status, struct sl_fields *fields);
+/* After answer_head() said SL_FLOW_GONE and the source is no more: the page of the response
+ * hook that failed, or the answer is cut. */
+void answer_instead(struct sl_req *r);
 /* The source cannot finish what it began. */
 void answer_cut(struct sl_req *r, const struct sl_cause *cause);
 /* Whether an answer to this request with this status has a body (RFC 9110, 6.4.1). */

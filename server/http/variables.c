@@ -129,9 +129,7 @@ GETTER(query)
 GETTER(uri)
 {
     (void)arg;
-    if (r->query.at == NULL)
-        return r->path;
-    return (struct sl_span){r->path.at, (size_t)(r->query.at + r->query.n - r->path.at)};
+    return req_uri(r);
 }
 
 /* name=value parts between `sep`, spaces before a name skipped; as they stand. */

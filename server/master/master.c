@@ -253,21 +253,52 @@ changes_print(int client, const struct generation *before, const struct generati
     apr_pool_destroy(pool);
 }
 
-/* Who drains hands over to who serves now, not to who served when it began. */
+static void
+generation_remove(struct master *ma, struct generation *g)
+{
+    struct generation **at = &ma->generations;
+
+    while (*at != g)
+        at = &(*at)->next;
+    *at = g->next;
+    generation_free(&g, &ma->listeners);
+}
+
+/* Who drains hands over to who serves now, not to who served when it began.  One that waits
+ * for a new process after a crash needs none any more; one that starts is told when it is
+ * ready. */
 static void
 drains_redirect(struct master *ma)
 {
-    struct generation *g;
+    struct generation *g, *next;
 
-    for (g = ma->generations; g != NULL; g = g->next)
-        if (g->state == GENERATION_DRAINING && g->is_ready && g->kill_at == 0)
+    for (g = ma->generations; g != NULL; g = next) {
+        next = g->next;
+        if (g->state != GENERATION_DRAINING || g->kill_at != 0)
+            continue;
+        if (g->pid > 0 && g->is_ready)
             generation_drain(g, ma->serving, -1, &ma->listeners);
+        else if (g->pid == 0)
+            generation_remove(ma, g);
+    }
+}
+
+/* The one before accepts no more, so every new client meets the new generation. */
+static void
+reload_end(struct master *ma)
+{
+    sl_log(SL_NOTICE, "SL0209", "generation %u serves, worker %d", ma->serving->id,
+           (int)ma->serving->pid);
+    ma->reload.before = NULL;
+    control_exit(&ma->reload.client, 0);
+    notify_systemd("READY=1");
 }
 
 static void
 reload_accept(struct master *ma, struct generation *g)
 {
     struct generation *before = ma->serving;
+    int has_process = before->pid > 0; /* else it crashed, and accepts nothing */
 
     changes_print(ma->reload.client, before, g);
     ma->serving = g;
@@ -282,20 +313,11 @@ reload_accept(struct master *ma, struct generation *g)
                       "comes\n", before->id, (long long)ma->reload.confirm_ms / 1000);
     } else
         before->state = GENERATION_DRAINING;
-    drains_redirect(ma);
     ma->reload.g = NULL;
-    ma->reload.before = before;
-}
-
-/* The one before accepts no more, so every new client meets the new generation. */
-static void
-reload_end(struct master *ma)
-{
-    sl_log(SL_NOTICE, "SL0209", "generation %u serves, worker %d", ma->serving->id,
-           (int)ma->serving->pid);
-    ma->reload.before = NULL;
-    control_exit(&ma->reload.client, 0);
-    notify_systemd("READY=1");
+    ma->reload.before = has_process ? before : NULL;
+    drains_redirect(ma);
+    if (!has_process)
+        reload_end(ma);
 }
 
 static void
@@ -358,6 +380,10 @@ worker_ready(struct master *ma, struct generation *g)
         first_ready(ma, g);
     else if (g == ma->serving)
         sl_log(SL_NOTICE, "SL0213", "generation %u serves again, worker %d", g->id, (int)g->pid);
+    else if (g == ma->standby) /* it crashed, and was replaced while it stands by */
+        generation_say(g, MSG_STANDBY, 0, -1);
+    else
+        drains_redirect(ma);
 }
 
 static void
@@ -433,17 +459,6 @@ channel_event(struct master *ma, struct generation *g)
 }
 
 /* ---- what becomes of them ---- */
-
-static void
-generation_remove(struct master *ma, struct generation *g)
-{
-    struct generation **at = &ma->generations;
-
-    while (*at != g)
-        at = &(*at)->next;
-    *at = g->next;
-    generation_free(&g, &ma->listeners);
-}
 
 static const char *
 ending(int status, char *to, size_t n)

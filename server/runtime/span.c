@@ -1,4 +1,4 @@
-/* Spans: the two operations that are no one-liners. */
+/* Spans: the operations that are no one-liners. */
 #include "sluice/base.h"
 
 #include <apr_strings.h>
@@ -7,6 +7,25 @@ char *
 sl_span_dup(apr_pool_t *pool, struct sl_span s)
 {
     return apr_pstrmemdup(pool, s.at != NULL ? s.at : "", s.n);
+}
+
+struct sl_span
+sl_spans_join(apr_pool_t *pool, const struct sl_span *parts, unsigned n)
+{
+    size_t total = 0;
+    char *to, *at;
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        total += parts[i].n;
+    to = at = apr_palloc(pool, total + 1);
+    for (i = 0; i < n; i++) {
+        if (parts[i].n > 0)
+            memcpy(at, parts[i].at, parts[i].n);
+        at += parts[i].n;
+    }
+    *at = '\0';
+    return (struct sl_span){to, total};
 }
 
 static int

@@ -209,6 +209,17 @@ sl_attempt_late(struct sl_attempt *a)
 
 /* ---- sending ---- */
 
+/* What Host says to the server: the name in ProxyPass, with a pool the server's own. */
+static struct sl_span
+ex_authority(const struct sl_exchange *ex)
+{
+    const char *address = ex->a.server->pub.address;
+
+    if (ex->target->authority.n > 0)
+        return ex->target->authority;
+    return strncmp(address, "unix:", 5) == 0 ? SL_SPAN("localhost") : sl_span(address);
+}
+
 /* The head as it will be sent: the client's fields but for hop-by-hop ones, and what the
  * core adds.  A view: made anew for each attempt. */
 static void
@@ -233,7 +244,7 @@ ex_make_view(struct sl_exchange *ex)
         for (i = 0; i < v->n; i++)
             if (v->at[i].id == SL_F_HOST)
                 v->at[i].flags |= FIELD_DROPPED;
-        fields_push(v, SL_F_HOST, SL_SPAN("Host"), ex->target->authority);
+        fields_push(v, SL_F_HOST, SL_SPAN("Host"), ex_authority(ex));
     }
     forwarded_add(r, v);
     if (ex->wants_upgrade)
@@ -251,7 +262,8 @@ ex_send_held(struct sl_exchange *ex)
         if (p->body(&ex->a, (struct sl_data){h->at, h->n, h->buf},
                     ex->body_ended && h->next == NULL) == SL_FLOW_GONE)
             return 0;
-    return 1;
+    return ex->held != NULL || !ex->body_ended || ex->r->body_length == 0 ||
+           p->body(&ex->a, (struct sl_data){NULL, 0, NULL}, 1) != SL_FLOW_GONE;
 }
 
 /* The request goes out on a connection that is open. */
@@ -271,6 +283,10 @@ ex_send(struct sl_exchange *ex)
         return;
     }
     flow = a->conn->upstream_protocol->start(a, a->conn);
+    if (a->is_unsendable) {
+        ex_fail(ex, &sl_cause_head_too_large);
+        return;
+    }
     if (flow == SL_FLOW_GONE || !ex_send_held(ex)) {
         ex_attempt_failed(ex, &sl_cause_send_failed);
         return;
@@ -502,17 +518,20 @@ exchange_body(struct sl_exchange *ex, struct sl_data data, int ends)
     if (ex->state < EX_SEND)
         return SL_FLOW_FULL;
     if (ends && ex->a.status == 101) /* half of a tunnel is closed: the rest has its time */
-        ex_goto(ex, EX_RELAY, ex->conf->idle_ms);
+        ex_goto(ex, EX_RELAY, exchange_idle_ms(ex));
     return ex_sent(ex, ex->a.conn->upstream_protocol->body(&ex->a, data, ends));
 }
 
 void
 exchange_trailers(struct sl_exchange *ex, struct sl_fields *fields)
 {
+    if (fields->n == 0 || ex->state < EX_SEND) { /* in another attempt trailers are left out */
+        exchange_body(ex, (struct sl_data){NULL, 0, NULL}, 1);
+        return;
+    }
     ex->body_ended = 1;
     held_drop(ex);
-    if (ex->state >= EX_SEND)
-        ex_sent(ex, ex->a.conn->upstream_protocol->trailers(&ex->a, fields));
+    ex_sent(ex, ex->a.conn->upstream_protocol->trailers(&ex->a, fields));
 }
 
 void
@@ -522,7 +541,7 @@ exchange_want(struct sl_exchange *ex)
     if (ex->a.conn == NULL)
         return;
     if (ex->state == EX_RELAY)
-        ex_goto(ex, EX_RELAY, ex->conf->idle_ms);
+        ex_goto(ex, EX_RELAY, exchange_idle_ms(ex));
     ex->a.conn->upstream_protocol->want(&ex->a);
 }
 
@@ -609,7 +628,7 @@ attempt_head(struct sl_attempt *a, int status, int64_t body)
     case SL_WAIT:
         break;
     }
-    ex_goto(ex, EX_RELAY, status == 101 ? -1 : ex->conf->idle_ms);
+    ex_goto(ex, EX_RELAY, exchange_idle_ms(ex));
     ex->head_given = 1;
     flow = answer_head(ex->r);
     if (flow == SL_FLOW_GONE) {
@@ -643,11 +662,8 @@ attempt_client_gone(struct sl_attempt *a)
 {
     struct sl_req *r = exchange_of(a)->r;
 
-    if (r->cause == NULL)
-        r->cause = &sl_cause_client_gone;
     exchange_cancel(exchange_of(a));
-    r->flags |= REQ_CUT | REQ_NO_REUSE;
-    r->protocol->reset(r);
+    answer_instead(r);
     req_settle(r);
 }
 

@@ -34,6 +34,7 @@ struct sl_attempt {
     uint8_t is_reused; /* the connection had served before */
     uint8_t is_replay; /* of a request that found its connection dead */
     uint8_t has_sent;  /* a byte of the request may have reached the server */
+    uint8_t is_unsendable; /* its head does not fit: no fault of a server's */
     uint8_t has_response; /* a byte of the response arrived */
 };
 
@@ -88,14 +89,21 @@ enum sl_flow attempt_data(struct sl_attempt *a, struct sl_data data, int ends);
 /* The receiver has no room: the server's time stands still. */
 void attempt_waits(struct sl_attempt *a);
 void attempt_client_gone(struct sl_attempt *a);
+/* How long the server may stay silent, -1: for ever.  A tunnel may while both its halves are
+ * open: who is silent there is for its ends to say. */
+static inline int64_t
+exchange_idle_ms(const struct sl_exchange *ex)
+{
+    return ex->a.status == 101 && !ex->body_ended ? -1 : ex->conf->idle_ms;
+}
 /* Bytes of the response arrived: the idle time begins anew. */
 static inline void
 attempt_lives(struct sl_attempt *a, struct sl_conn *c)
 {
     const struct sl_exchange *ex = exchange_of(a);
-    int64_t due = c->loop->now_ms + ex->conf->idle_ms;
+    int64_t ms = exchange_idle_ms(ex), due = c->loop->now_ms + ms;
 
-    if (ex->conf->idle_ms >= 0 && ex->state == EX_RELAY)
+    if (ms >= 0 && ex->state == EX_RELAY)
         sl_timer_set(c->loop, &c->timer, due < ex->deadline_ms ? due : ex->deadline_ms);
 }
 

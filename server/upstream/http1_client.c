@@ -85,6 +85,7 @@ h1c_start(struct sl_attempt *a, struct sl_conn *c)
     if (w.is_full) {
         sl_req_log(sl_attempt_req(a), SL_ERROR, "SL0530", "the request head does not fit %d bytes",
                    LOOP_SCRATCH);
+        a->is_unsendable = 1;
         return SL_FLOW_GONE;
     }
     return h1c_sent(c, conn_send(c,
@@ -368,7 +369,9 @@ h1c_room(struct sl_conn *c)
     unsigned size = h->state == H1C_BODY && (h->framing != FRAMING_LENGTH || h->left > BUF_SMALL)
                         ? BUF_LARGE : BUF_SMALL;
 
-    if (old != NULL && buf_used(old) == 0 && (old->n_refs > 1 || buf_room(old) < 512)) {
+    if (old != NULL && buf_used(old) == 0 && old->n_refs == 1)
+        old->begin = old->end = 0;
+    if (old != NULL && buf_used(old) == 0 && buf_room(old) < 512) {
         sl_buf_drop(&h->in);
         old = NULL;
     }
@@ -376,8 +379,6 @@ h1c_room(struct sl_conn *c)
         h->in = buf_take(c->loop, size);
         return;
     }
-    if (buf_used(old) == 0)
-        old->begin = old->end = 0;
     if (buf_room(old) > 0)
         return;
     h->in = buf_take(c->loop, BUF_LARGE);
@@ -412,6 +413,18 @@ h1c_may_splice(struct sl_conn *c)
            splice_may(exchange_of(h->a)->r);
 }
 
+/* Nothing to read for now: what is held back goes out. */
+static void
+h1c_wait(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+
+    if (h->in != NULL && buf_used(h->in) == 0)
+        sl_buf_drop(&h->in);
+    if (h->state == H1C_BODY && h->a != NULL && !h->is_full)
+        attempt_data(h->a, (struct sl_data){NULL, 0, NULL}, 0);
+}
+
 /* 1: go on by reading; 0: the turn is over. */
 static int
 h1c_splice(struct sl_conn *c)
@@ -422,6 +435,7 @@ h1c_splice(struct sl_conn *c)
     attempt_lives(a, c);
     switch (splice_run(&h->splice, c, exchange_of(a)->r, &h->left)) {
     case SPLICE_EMPTY:
+        h1c_wait(c);
         return 0;
     case SPLICE_TURN:
         loop_queue(c->loop, &c->io);
@@ -443,17 +457,6 @@ h1c_splice(struct sl_conn *c)
         return 1;
     }
     return 1;
-}
-
-static void
-h1c_wait(struct sl_conn *c)
-{
-    struct h1c *h = h1c_of(c);
-
-    if (h->in != NULL && buf_used(h->in) == 0)
-        sl_buf_drop(&h->in);
-    if (h->state == H1C_BODY && h->a != NULL && !h->is_full)
-        attempt_data(h->a, (struct sl_data){NULL, 0, NULL}, 0);
 }
 
 static void
