@@ -17,6 +17,7 @@
 #include "runtime/log.h"
 #include "runtime/crash.h"
 #include "runtime/zone.h"
+#include "runtime/panic.h"
 #include "upstream/pool.h"
 
 #include "sluice/provider.h"
@@ -54,7 +55,6 @@ struct serving_thread {
     struct sl_timer timer; /* looks whether all is drained */
     atomic_llong drain_until;
     int accepts, is_leaving;
-    int rc;
 };
 
 /* ---- what modules ask ---- */
@@ -165,9 +165,30 @@ protocols_check(struct sl_worker *w)
     }
 }
 
+static struct head_limits
+limits_loosest(const struct config *c)
+{
+    struct head_limits most = {0, 0, 0};
+    int i;
+
+    for (i = 0; i < c->scopes->nelts; i++) {
+        const struct core_conf *core = APR_ARRAY_IDX(c->scopes, i, struct sl_scope *)->core;
+
+        if ((size_t)core->limit_line > most.line)
+            most.line = (size_t)core->limit_line;
+        if ((size_t)core->limit_head > most.head)
+            most.head = (size_t)core->limit_head;
+        if ((unsigned)core->limit_fields > most.n_fields)
+            most.n_fields = (unsigned)core->limit_fields;
+    }
+    return most;
+}
+
 static void
 listeners_make(struct sl_worker *w)
 {
+    struct head_limits limits = limits_loosest(w->config);
+
     const apr_array_header_t *lines = config_global(w->config)->core->listen;
     int i;
 
@@ -179,6 +200,7 @@ listeners_make(struct sl_worker *w)
         l->conf = APR_ARRAY_IDX(lines, i, struct listen_conf *);
         l->fd = -1;
         l->scope = default_scope(w->config);
+        l->limits = limits;
         listener_protocols(w, l);
     }
 }
@@ -224,8 +246,7 @@ listeners_open(struct sl_worker *w)
         if (l->fd < 0) {
             config_error(w->config, l->conf->place, NULL, "Listen %s: %s", l->conf->text, why);
             n_failed++;
-        } else
-            listener_defer(l);
+        }
     }
     return n_failed > 0 ? -1 : 0;
 }
@@ -274,12 +295,16 @@ thread_drain_look(struct sl_loop *loop, struct sl_timer *timer)
         sl_timer_set(loop, timer, loop->now_ms + DRAIN_LOOK_MS);
 }
 
-/* A port that nobody listens at any more is free. */
+/* A port that nobody listens at any more is free.  Once no thread accepts and the worker
+ * leaves; both may be noticed at the same time. */
 static void
 listeners_close(struct sl_worker *w)
 {
     unsigned i;
 
+    if (atomic_load(&w->n_accepting) > 0 || atomic_load(&w->leaving) == LEAVING_NOT ||
+        atomic_exchange(&w->listeners_closed, 1))
+        return;
     for (i = 0; i < w->n_listeners; i++) {
         close(w->listeners[i].fd);
         w->listeners[i].fd = -1;
@@ -301,8 +326,7 @@ thread_accepts_no_more(struct sl_loop *loop)
         acceptor_stop(loop, &t->acceptors[i]);
     if (atomic_fetch_sub(&w->n_accepting, 1) != 1)
         return;
-    if (atomic_load(&w->leaving) != LEAVING_NOT)
-        listeners_close(w);
+    listeners_close(w);
     if (w->channel >= 0)
         channel_say(w->channel, MSG_QUIET, NULL, -1);
 }
@@ -399,13 +423,12 @@ worker_leave(struct sl_worker *w, int64_t ms, int handover)
     int before = atomic_load(&w->leaving);
     unsigned i;
 
-    if (before == LEAVING_NOT && w->is_standby)
-        listeners_close(w);
-    else if (before == LEAVING_NOT)
+    if (before == LEAVING_NOT && !w->is_standby)
         config_run_worker_hooks(w->config, SL_HOOK_DRAIN, w);
     atomic_store(&w->drain_idle_until, now + config_global(w->config)->core->drain_idle);
     handover_set(w, handover);
     atomic_store(&w->leaving, (int)how);
+    listeners_close(w);
     for (i = 0; i < w->n_threads; i++)
         atomic_store(&w->threads[i].drain_until, ms < 0 ? INT64_MAX : now + ms);
     if (before != (int)how)
@@ -568,10 +591,29 @@ thread_main(void *arg)
 {
     struct serving_thread *t = arg;
 
+    crash_thread_watch();
     thread_accepts(t->loop);
     loop_run(t->loop);
     conn_thread_exit(t->loop);
     return NULL;
+}
+
+/* All but the first, which is this one and runs in threads_run(). */
+static int
+threads_start(struct sl_worker *w)
+{
+    unsigned i;
+
+    pools_resolve_start(w->loops[0]);
+    for (i = 1; i < w->n_threads; i++) {
+        int error = pthread_create(&w->threads[i].thread, NULL, thread_main, &w->threads[i]);
+
+        if (error != 0) {
+            sl_log(SL_ERROR, "SL0231", "thread %u cannot be made: %s", i, strerror(error));
+            return -1;
+        }
+    }
+    return 0;
 }
 
 static void
@@ -583,13 +625,9 @@ threads_run(struct sl_worker *w)
     control.fd = w->channel >= 0 ? w->channel : signals_open();
     if (control.fd >= 0)
         loop_watch_listener(w->loops[0], &control);
-    pools_resolve_start(w->loops[0]);
-    for (i = 1; i < w->n_threads; i++)
-        w->threads[i].rc = pthread_create(&w->threads[i].thread, NULL, thread_main, &w->threads[i]);
     thread_main(&w->threads[0]);
     for (i = 1; i < w->n_threads; i++)
-        if (w->threads[i].rc == 0)
-            pthread_join(w->threads[i].thread, NULL);
+        pthread_join(w->threads[i].thread, NULL);
     if (w->channel < 0 && control.fd >= 0)
         close(control.fd);
 }
@@ -641,6 +679,7 @@ worker_announce(struct sl_worker *w)
     m.port = (int32_t)core->generations_max;
     if (channel_send(w->channel, &m, -1) != 0 ||
         channel_say(w->channel, MSG_CONTROL, control, -1) != 0 ||
+        channel_say(w->channel, MSG_LOG, core->error_log, -1) != 0 ||
         files_announce(w->channel) != 0 || (snapshot = snapshot_write(w->config->lines)) < 0)
         return -1;
     channel_say(w->channel, MSG_SNAPSHOT, NULL, snapshot);
@@ -691,12 +730,16 @@ worker_set_up(struct sl_worker *w)
 static int
 worker_start(struct sl_worker *w)
 {
+    unsigned i;
+
     if (offload_open(w->pool, OFFLOAD_THREADS) != 0 || threads_make(w) != 0)
         return -1;
     pools_resolve_now(RESOLVE_WAIT_MS);
     if (config_run_worker_hooks(w->config, SL_HOOK_WORKER_INIT, w) != 0 ||
-        config_run_worker_hooks(w->config, SL_HOOK_READY, w) != 0)
+        config_run_worker_hooks(w->config, SL_HOOK_READY, w) != 0 || threads_start(w) != 0)
         return -1;
+    for (i = 0; i < w->n_listeners; i++)
+        listener_defer(&w->listeners[i]);
     if (w->channel < 0)
         sl_log(SL_NOTICE, "SL0201", "ready, %u thread%s", w->n_threads,
                w->n_threads == 1 ? "" : "s");
@@ -778,9 +821,11 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
 
     signals_block();
     crash_watch();
+    if (channel >= 0)
+        fcntl(channel, F_SETFD, FD_CLOEXEC);
     if (channel >= 0 && source_told(&source, channel) != 0)
         return 1;
-    apr_pool_create(&pool, NULL);
+    apr_pool_create_ex(&pool, NULL, pool_exhausted, NULL);
     w = worker_read(pool, &source);
     w->channel = channel;
     w->is_daemon = is_daemon;

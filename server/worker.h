@@ -4,6 +4,7 @@
 
 #include "config/config.h"
 #include "event/loop.h"
+#include "http/head.h"
 
 #include <stdatomic.h>
 
@@ -14,6 +15,8 @@ struct listener {
     struct sl_scope *scope; /* the default host's, else global */
     const struct sl_protocol **protocols; /* in the order of Protocols; at least one */
     unsigned n_protocols;
+    struct head_limits limits; /* the loosest of all scopes: each request's own are looked at
+                                * when it is routed */
 };
 
 /* A listener as one thread accepts from it. */
@@ -46,6 +49,7 @@ struct sl_worker {
     atomic_llong drain_idle_until; /* loop time; what cannot go is closed then */
     atomic_int n_running; /* threads whose loops run */
     atomic_int n_accepting; /* threads that do */
+    atomic_int listeners_closed;
     atomic_long n_conns; /* of all threads, for MaxConnections */
     long max_conns;      /* 0: no limit */
     struct serving_thread *threads; /* worker.c */
@@ -57,7 +61,7 @@ struct sl_worker {
 /* net/conn.c.  Takes fd over; `peer` len 0 for a Unix socket. */
 void conn_accepted(struct sl_loop *loop, struct listener *listener, int fd,
                    const struct sl_sockaddr *peer);
-/* On the loop's thread, while the worker leaves, again and again: idle connections are handed
+/* serving.c.  On the loop's thread, while the worker leaves, again and again: idle connections are handed
  * over or closed; busy ones follow when their answer is done. */
 void conn_drain_all(struct sl_loop *loop);
 /* On the loop's thread: closes every connection at once. */

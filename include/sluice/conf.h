@@ -23,7 +23,8 @@ enum {
 
 enum sl_slot {
     SL_SLOT_FLAG,     /* int: on or off */
-    SL_SLOT_NUMBER,   /* int64_t, 0 or more; "unlimited" and "off" give -1 where the row allows */
+    SL_SLOT_NUMBER,   /* int64_t, 0 or more; "unlimited" and "off" give -1: a row that means less
+                       * has a parse function that checks */
     SL_SLOT_SIZE,     /* int64_t bytes: 4k, 10m, 1g; "unlimited" gives -1 */
     SL_SLOT_DURATION, /* int64_t milliseconds: 500ms, 10s, 5m, 2h, 1d; "off" gives -1 */
     SL_SLOT_RATE,     /* int64_t, per 1000 seconds: 10r/s, 600r/m; bytes: 1k/s */

@@ -88,10 +88,13 @@ const struct sl_field *sl_fields_at(const struct sl_fields *f, unsigned i);
 struct sl_span sl_fields_joined(struct sl_fields *f, const char *name);
 
 /* Changing.  Replaces every line of the name by one; adds a line; removes all.
- * 0, or -1 when name or value holds bytes that may not stand there. */
+ * 0, or -1 when name or value holds bytes that may not stand there, or when the field says
+ * where a message ends or who speaks next: those are the core's, and stay as they are. */
 int sl_fields_set(struct sl_fields *f, const char *name, struct sl_span value);
 int sl_fields_add(struct sl_fields *f, const char *name, struct sl_span value);
 void sl_fields_unset(struct sl_fields *f, const char *name);
+/* Content-Length, Transfer-Encoding, Connection, Keep-Alive, TE, Trailer, Upgrade. */
+int sl_field_is_framing(enum sl_field_id id);
 /* Replaces the value of line i. */
 int sl_fields_put(struct sl_fields *f, unsigned i, struct sl_span value);
 

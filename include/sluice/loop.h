@@ -28,7 +28,8 @@ void sl_loop_post(struct sl_loop *loop, struct sl_mail *mail);
 struct sl_timer {
     struct sl_timer *next, **prev; /* where it is linked; prev NULL: nowhere */
     int64_t due;                   /* ms; INT64_MAX: never */
-    int64_t filed;                 /* ms: the time it is filed under, never later than due */
+    int64_t filed;                 /* ms: the tick it is filed under: the one that ends at due, or
+                                    * an earlier one */
     void (*fn)(struct sl_loop *loop, struct sl_timer *timer);
 };
 void sl_timer_set(struct sl_loop *loop, struct sl_timer *t, int64_t due_ms);

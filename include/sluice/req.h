@@ -61,9 +61,8 @@ struct sl_span sl_req_id(struct sl_req *r);
 
 /* Routing: enters a scope; the hooks of later phases run from its lists. */
 void sl_req_enter(struct sl_req *r, struct sl_scope *scope);
+/* Before that: the default host's of its listener, global where there is none. */
 struct sl_scope *sl_req_scope(const struct sl_req *r);
-/* The default host's scope of the listener the request came in by: global where there is
- * none. */
 
 /* What the backend will be asked for: raw path and query in one span ("/x?y").  Unset, it
  * is the client's own. */

@@ -73,17 +73,9 @@ struct headers_conf {
 static const char *
 name_check(struct sl_cmd *cmd, const char *name)
 {
-    static const enum sl_field_id ours[] = {SL_F_CONTENT_LENGTH, SL_F_TRANSFER_ENCODING,
-                                            SL_F_CONNECTION,     SL_F_KEEP_ALIVE,
-                                            SL_F_TE,             SL_F_UPGRADE,
-                                            SL_F_TRAILER};
-    enum sl_field_id id = sl_field_id(sl_span(name));
-    size_t i;
-
-    for (i = 0; i < sizeof ours / sizeof ours[0]; i++)
-        if (id == ours[i])
-            return sl_cmd_error(cmd, "expected a field that is not part of the framing, found "
-                                "\"%s\"", name);
+    if (sl_field_is_framing(sl_field_id(sl_span(name))))
+        return sl_cmd_error(cmd, "expected a field that is not part of the framing, found \"%s\"",
+                            name);
     return NULL;
 }
 

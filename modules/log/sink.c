@@ -71,17 +71,18 @@ sink_open(struct sink *s, unsigned n_threads)
         return -1;
     }
     s->outs = calloc(n_threads, sizeof *s->outs);
-    if (s->outs == NULL)
-        return -1;
-    s->n_outs = n_threads;
-    for (i = 0; i < n_threads; i++) {
+    for (i = 0; s->outs != NULL && i < n_threads; i++) {
         s->outs[i].sink = s;
         s->outs[i].timer.due = INT64_MAX;
         s->outs[i].buf = malloc(s->size + LINE_ROOM);
         if (s->outs[i].buf == NULL)
-            return -1;
+            break;
+        s->n_outs++;
     }
-    return 0;
+    if (s->n_outs == n_threads)
+        return 0;
+    sl_log(SL_ERROR, "LOG0005", "AccessLog %s: %s", s->where, strerror(ENOMEM));
+    return -1;
 }
 
 static void

@@ -7,7 +7,7 @@
 
 struct sink;
 
-/* One per distinct place.  NULL when there are too many. */
+/* One per distinct place. */
 struct sink *sink_make(apr_pool_t *pool, const char *where, int64_t buffer, int64_t flush_ms);
 const char *sink_where(const struct sink *s);
 /* 0, or -1 with a message in the error log. */

@@ -74,7 +74,7 @@ url_split(struct sl_span text, struct url *url)
 static struct sl_span
 authority_split(struct sl_span authority, int default_port, int *port)
 {
-    size_t i = authority.n;
+    size_t i = authority.n, end = authority.n;
 
     *port = 0;
     while (i > 0 && authority.at[i - 1] >= '0' && authority.at[i - 1] <= '9')
@@ -84,7 +84,7 @@ authority_split(struct sl_span authority, int default_port, int *port)
         return authority;
     }
     authority.n = i - 1;
-    for (; authority.at[i] >= '0' && authority.at[i] <= '9' && *port <= 65535; i++)
+    for (; i < end && *port <= 65535; i++)
         *port = *port * 10 + (authority.at[i] - '0');
     return authority;
 }

@@ -165,11 +165,14 @@ static enum sl_verdict
 redirect_pattern(struct sl_req *r, const apr_array_header_t *lines)
 {
     struct route_match m = {NULL, {NULL, 0}, 0};
+    struct sl_span path = {NULL, 0};
     int i;
 
+    if (route_n(lines) > 0) /* normalised as all matching is, escaped as its groups must be */
+        path = route_escape(sl_req_pool(r), sl_req_path(r), ROUTE_IN_PATH);
     for (i = 0; i < route_n(lines); i++) {
         const struct redirect *d = APR_ARRAY_IDX(lines, i, struct redirect *);
-        int found = route_pattern_match(d->pattern, sl_req_pool(r), sl_req_target_path(r), &m);
+        int found = route_pattern_match(d->pattern, sl_req_pool(r), path, &m);
 
         if (found < 0)
             return sl_req_fail(r, 0, &route_cause_pattern, "RedirectMatch");

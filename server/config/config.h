@@ -1,6 +1,7 @@
 /* Reading a configuration: text to scopes, in four passes, each a file.
  *
- *   lexer.c    lines, quotes, continuation, ${NAME}, Include, Define   -> words with places
+ *   source.c   files: Include, Define, ${NAME}                         -> text
+ *   lexer.c    lines, quotes, continuation                             -> words with places
  *   load.c     LoadModule first, then sections and directives          -> raw values by scope
  *   slots.c    one parser a type
  *   merge.c    inner, else outer, else default; lists add up           -> merged confs
@@ -30,7 +31,6 @@ struct config {
     apr_array_header_t *scopes;  /* of struct sl_scope *, outer before inner; [0] is global */
     void **module_data;          /* by module index */
     const char *module_dir;
-    int is_test; /* -t: open and create nothing */
 };
 
 /* Where a configuration comes from: a file, or text (name is used in places). */

@@ -54,7 +54,7 @@ DIRECTIVES
   DrainIdle
     How long an idle connection that cannot be handed over is kept when the server drains.
   GenerationsMax
-    How many generations of the configuration may be alive at once.
+    How many generations of the configuration may be alive at once, 2 to 100.
   Timeout
     How long a client may take: for a whole request head, between two reads of a body,
     between two writes of an answer, and between two requests.  minrate is the least speed
@@ -149,7 +149,6 @@ listen_word(struct sl_cmd *cmd, struct listen_conf *l, const char *word)
     }
     if (strcmp(word, "proxy") == 0)
         return "the PROXY protocol is not spoken by this version";
-    l->transport_name = word;
     l->transport = sl_provider_find("transport", word);
     if (l->transport != NULL)
         return NULL;
@@ -228,6 +227,14 @@ fields_check(struct sl_cmd *cmd, void **slot)
                ? NULL : "expected a number from 1 to 250";
 }
 
+static const char *
+generations_check(struct sl_cmd *cmd, void **slot)
+{
+    (void)cmd;
+    return *(int64_t *)(void *)slot >= 2 && *(int64_t *)(void *)slot <= 100
+               ? NULL : "expected a number from 2 to 100";
+}
+
 #define G SL_IN_GLOBAL
 #define GH (SL_IN_GLOBAL | SL_IN_HOST)
 
@@ -261,8 +268,8 @@ static const struct sl_directive directives[] = {
                 "How long a stopping server waits for what is under way"),
     SL_DURATION("DrainIdle", struct core_conf, drain_idle, "10s", G,
                 "How long idle connections are kept when draining"),
-    SL_NUMBER("GenerationsMax", struct core_conf, generations_max, "16", G,
-              "How many generations may be alive at once"),
+    {"GenerationsMax", SL_SLOT_NUMBER, G, offsetof(struct core_conf, generations_max), "16",
+     "How many generations may be alive at once, 2 to 100", "N", generations_check, NULL, NULL},
     SL_OPTIONS("Timeout", timeout_options, GH, "[header=] [body=] [send=] [keepalive=] [minrate=]",
                "How long a client may take"),
     SL_NUMBER("KeepaliveRequests", struct core_conf, keepalive_requests, "unlimited", GH,

@@ -15,9 +15,7 @@ struct listen_conf {
     const char *path; /* AF_UNIX */
     int port;
     int backlog;
-    int is_proxy; /* PROXY protocol expected: not yet spoken, refused with an error */
     const struct sl_transport *transport; /* NULL: plain */
-    const char *transport_name;
 };
 
 struct core_conf {

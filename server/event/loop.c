@@ -3,6 +3,7 @@
 #include "event/loop.h"
 
 #include "runtime/log.h"
+#include "runtime/panic.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -323,7 +324,7 @@ loop_pool_take(struct sl_loop *loop)
 
     if (loop->n_free_pools > 0)
         return loop->free_pools[--loop->n_free_pools];
-    SL_ASSERT(apr_pool_create_unmanaged_ex(&pool, NULL, loop->allocator) == APR_SUCCESS);
+    SL_ASSERT(apr_pool_create_unmanaged_ex(&pool, pool_exhausted, loop->allocator) == APR_SUCCESS);
     return pool;
 }
 

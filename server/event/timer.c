@@ -1,7 +1,7 @@
 /* Timers: one wheel of slots, lazily re-armed.
  *
- * A timer is filed under a time that is never later than the one it is due; setting it
- * later is a store, and when its slot comes it is filed anew.  Connections set theirs
+ * A timer is filed under the tick it is due in or an earlier one; setting it later is a store,
+ * and when its slot comes it is filed anew.  Connections set theirs
  * twice a request, so this is the path that counts.
  *
  *   wheel_ms: the time the wheel has run to.  A time t is filed in the slot of its tick;

@@ -139,9 +139,3 @@ sl_field_id(struct sl_span name)
     id = slots[HASH((unsigned)name.n, first, last)];
     return lengths[id] == name.n && is_name(names[id], name) ? (enum sl_field_id)id : SL_F_OTHER;
 }
-
-const char *
-field_name(enum sl_field_id id)
-{
-    return names[id];
-}

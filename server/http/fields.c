@@ -38,7 +38,7 @@ fields_push(struct sl_fields *f, enum sl_field_id id, struct sl_span name, struc
         fields_grow(f);
     if (value.at == NULL) /* there, and empty: not absent */
         value.at = "";
-    f->at[f->n++] = (struct sl_field){name, value, (uint8_t)id, FIELD_ADDED};
+    f->at[f->n++] = (struct sl_field){name, value, (uint8_t)id, 0};
     f->ids |= field_bit(id);
 }
 
@@ -125,24 +125,36 @@ fields_remove(struct sl_fields *f, enum sl_field_id id, struct sl_span name, uns
     f->n = n;
 }
 
+#define FRAMING_IDS                                                                          \
+    ((uint64_t)1 << SL_F_CONTENT_LENGTH | (uint64_t)1 << SL_F_TRANSFER_ENCODING |            \
+     (uint64_t)1 << SL_F_CONNECTION | (uint64_t)1 << SL_F_KEEP_ALIVE | (uint64_t)1 << SL_F_TE | \
+     (uint64_t)1 << SL_F_UPGRADE | (uint64_t)1 << SL_F_TRAILER)
+
+int
+sl_field_is_framing(enum sl_field_id id)
+{
+    return id != SL_F_OTHER && (FRAMING_IDS >> id & 1);
+}
+
 int
 sl_fields_add(struct sl_fields *f, const char *name, struct sl_span value)
 {
     struct sl_span s = sl_span(name);
+    enum sl_field_id id = sl_field_id(s);
 
-    if (!is_token(s) || !is_field_value(value))
+    if (!is_token(s) || !is_field_value(value) || sl_field_is_framing(id))
         return -1;
-    fields_push(f, sl_field_id(s), s, value);
+    fields_push(f, id, s, value);
     return 0;
 }
 
 int
 sl_fields_put(struct sl_fields *f, unsigned i, struct sl_span value)
 {
-    if (i >= f->n || !is_field_value(value))
+    if (i >= f->n || !is_field_value(value) || sl_field_is_framing(f->at[i].id))
         return -1;
     f->at[i].value = value.at != NULL ? value : SL_SPAN("");
-    f->at[i].flags = FIELD_ADDED;
+    f->at[i].flags = 0;
     return 0;
 }
 
@@ -169,7 +181,7 @@ sl_fields_unset(struct sl_fields *f, const char *name)
     struct sl_span s = sl_span(name);
     enum sl_field_id id = sl_field_id(s);
 
-    if (fields_may_have(f, id))
+    if (fields_may_have(f, id) && !sl_field_is_framing(id))
         fields_remove(f, id, s, 0);
 }
 

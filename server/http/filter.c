@@ -32,7 +32,7 @@ struct filter_result {
     enum sl_flow flow;
     int has_failed;
 };
-static _Thread_local struct filter_result result;
+static _Thread_local struct filter_result *result; /* a resumed filter may run inside another */
 
 /* ---- a bucket that holds a network buffer ---- */
 
@@ -111,8 +111,8 @@ filter_out(struct sl_req *r, struct sl_data data, int ends)
 {
     enum sl_flow flow = answer_last(r, data, ends);
 
-    if (flow > result.flow)
-        result.flow = flow;
+    if (flow > result->flow)
+        result->flow = flow;
 }
 
 static void
@@ -125,6 +125,14 @@ filter_next(struct sl_filter *f, struct sl_data data, int ends)
 }
 
 static void
+filter_append(struct sl_filter *f, struct filter_input *in)
+{
+    in->next = NULL;
+    *f->held_end = in;
+    f->held_end = &in->next;
+}
+
+static void
 filter_hold(struct sl_filter *f, struct sl_data data, int ends)
 {
     struct filter_input *in = apr_palloc(f->r->pool, sizeof *in);
@@ -134,10 +142,14 @@ filter_hold(struct sl_filter *f, struct sl_data data, int ends)
         sl_buf_hold(data.buf);
     else if (data.n > 0)
         in->data.at = apr_pmemdup(f->r->pool, data.at, data.n);
-    *f->held_end = in;
-    f->held_end = &in->next;
+    filter_append(f, in);
+}
+
+static void
+filter_waits(struct sl_filter *f)
+{
     f->is_waiting = 1;
-    result.flow = SL_FLOW_FULL;
+    result->flow = SL_FLOW_FULL;
 }
 
 static enum sl_verdict
@@ -159,28 +171,33 @@ filter_feed_brigade(struct sl_filter *f, struct sl_data data, int ends)
 }
 
 /* Every push is flushed: a source pushes what it has when it has no more for now. */
+static enum sl_verdict
+filter_run(struct sl_filter *f, struct sl_data data, int ends)
+{
+    unsigned flags = ends ? SL_FILTER_END : SL_FILTER_FLUSH;
+    enum sl_verdict v = f->type->bytes != NULL ? f->type->bytes(f, data.at, data.n, flags)
+                                               : filter_feed_brigade(f, data, ends);
+
+    if (v == SL_WAIT)
+        filter_waits(f);
+    if (v != SL_FAIL)
+        return v;
+    sl_req_log(f->r, SL_ERROR, "SL0463", "filter %s failed", f->type->name);
+    if (f->r->cause == NULL)
+        f->r->cause = &sl_cause_hook_failed;
+    result->has_failed = 1;
+    return v;
+}
+
 static void
 filter_feed(struct sl_filter *f, struct sl_data data, int ends)
 {
-    unsigned flags = ends ? SL_FILTER_END : SL_FILTER_FLUSH;
-    enum sl_verdict v;
-
-    if (result.has_failed)
+    if (result->has_failed)
         return;
-    if (f->is_waiting) { /* the filter before it had more to pass on */
+    if (f->is_waiting) /* the filter before it had more to pass on */
+        result->flow = SL_FLOW_FULL;
+    if (f->is_waiting || filter_run(f, data, ends) == SL_WAIT)
         filter_hold(f, data, ends);
-        return;
-    }
-    v = f->type->bytes != NULL ? f->type->bytes(f, data.at, data.n, flags)
-                               : filter_feed_brigade(f, data, ends);
-    if (v == SL_WAIT)
-        filter_hold(f, data, ends);
-    else if (v == SL_FAIL) {
-        sl_req_log(f->r, SL_ERROR, "SL0463", "filter %s failed", f->type->name);
-        if (f->r->cause == NULL)
-            f->r->cause = &sl_cause_hook_failed;
-        result.has_failed = 1;
-    }
 }
 
 static struct sl_filter *
@@ -204,23 +221,27 @@ filters_wait(const struct sl_req *r)
 static enum sl_flow
 filters_result(struct sl_req *r, int ends)
 {
-    if (result.has_failed)
+    if (result->has_failed)
         return SL_FLOW_GONE;
     if (ends && (r->flags & REQ_ENDS_GIVEN) == 0 && filter_waiting(r) == NULL)
         filter_out(r, (struct sl_data){NULL, 0, NULL}, 1);
-    return result.flow;
+    return result->flow;
 }
 
 enum sl_flow
 filters_body(struct sl_req *r, struct sl_data data, int ends)
 {
     struct sl_filter *waiting = filter_waiting(r);
+    struct filter_result own = {SL_FLOW_ROOM, 0}, *outer = result;
+    enum sl_flow flow;
 
-    result = (struct filter_result){SL_FLOW_ROOM, 0};
     if (waiting != NULL && data.n == 0 && !ends)
         return SL_FLOW_FULL;
+    result = &own;
     filter_feed(r->filters, data, ends);
-    return filters_result(r, ends);
+    flow = filters_result(r, ends);
+    result = outer;
+    return flow;
 }
 
 void
@@ -272,7 +293,7 @@ enum sl_verdict
 sl_filter_write(struct sl_filter *f, const char *at, size_t n, unsigned flags)
 {
     filter_next(f, (struct sl_data){at, n, NULL}, (flags & SL_FILTER_END) != 0);
-    return result.has_failed ? SL_FAIL : SL_NEXT;
+    return result->has_failed ? SL_FAIL : SL_NEXT;
 }
 
 static void
@@ -301,22 +322,23 @@ sl_filter_pass(struct sl_filter *f, apr_bucket_brigade *bb)
         filter_pass_bucket(f, e);
         apr_bucket_delete(e);
     }
-    return result.has_failed ? SL_FAIL : SL_NEXT;
+    return result->has_failed ? SL_FAIL : SL_NEXT;
 }
 
-/* What was held, again, from the first: until it waits once more. */
+/* What was held, again, from the first: until it waits once more, with the rest still held. */
 static void
 filter_replay(struct sl_filter *f, int *ends)
 {
-    struct filter_input *in = f->held, *next;
+    struct filter_input *in;
 
-    f->held = NULL;
-    f->held_end = &f->held;
     f->is_waiting = 0;
-    for (; in != NULL; in = next) {
-        next = in->next;
+    while ((in = f->held) != NULL && !result->has_failed) {
+        if (filter_run(f, in->data, in->ends) == SL_WAIT)
+            return;
         *ends |= in->ends;
-        filter_feed(f, in->data, in->ends);
+        f->held = in->next;
+        if (f->held == NULL)
+            f->held_end = &f->held;
         if (in->data.buf != NULL)
             sl_buf_drop(&in->data.buf);
     }
@@ -326,14 +348,16 @@ void
 sl_filter_resume(struct sl_filter *f)
 {
     struct sl_req *r = f->r;
+    struct filter_result own = {SL_FLOW_ROOM, 0}, *outer = result;
     enum sl_flow flow;
     int ends = 0;
 
     if (!f->is_waiting)
         return;
-    result = (struct filter_result){SL_FLOW_ROOM, 0};
+    result = &own;
     filter_replay(f, &ends);
     flow = filters_result(r, ends);
+    result = outer;
     if (flow == SL_FLOW_GONE && r->exchange != NULL) {
         attempt_client_gone((struct sl_attempt *)r->exchange);
         return;

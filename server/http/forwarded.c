@@ -39,7 +39,7 @@ client_find(struct sl_req *r)
         if (!address_parse_host(one, &addr))
             return;
         r->client = addr;
-        r->client_text = one;
+        r->client_text = address_host_text(r->pool, &addr);
         if (!sl_networks_has(r->scope->core->trusted, &addr))
             return;
         end = p > list.at ? p - 1 : p;
@@ -68,6 +68,11 @@ forwarded_value(struct sl_req *r, struct sl_span old, struct sl_span peer)
 {
     int is_v6 = memchr(peer.at, ':', peer.n) != NULL;
     struct sl_span scheme = sl_req_scheme(r);
+
+    if (r->conn->peer.len == 0) { /* RFC 7239, 6.2 */
+        is_v6 = 0;
+        peer = SL_SPAN("unknown");
+    }
 
     return sl_span(apr_psprintf(
         r->pool, "%.*s%sfor=%s%.*s%s;proto=%.*s;host=\"%.*s\"", (int)old.n,

@@ -15,7 +15,6 @@ enum parse { PARSE_OK, PARSE_MORE, PARSE_BAD };
 enum {
     FIELD_CANONICAL = 1, /* stands in its buffer as "Name: value\r\n": may leave as it is */
     FIELD_DROPPED = 2,   /* not sent on (hop by hop, replaced) */
-    FIELD_ADDED = 4,     /* by us, not from the peer */
 };
 
 /* The bytes of a canonical line, CRLF included. */
@@ -62,9 +61,6 @@ enum parse head_parse_response(const char *buf, size_t n, const struct head_limi
 /* A trailer section, from behind the last chunk to the blank line (RFC 9112, 7.1.2). */
 enum parse head_parse_trailers(const char *buf, size_t n, const struct head_limits *limits,
                                size_t *size, unsigned *n_fields, struct sl_field *fields);
-
-/* The usual spelling of a well-known name; empty for SL_F_OTHER. */
-const char *field_name(enum sl_field_id id);
 
 /* Body framing (RFC 9112, 6.3).  `close` is for responses: until the connection ends. */
 enum framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CLOSE };

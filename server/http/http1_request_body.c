@@ -17,7 +17,7 @@ h1_body_fails(struct sl_conn *c, const struct sl_cause *why)
 
 /* Only the time in which bytes were waited for counts: not while the reader had no room. */
 static int
-h1_body_is_slow(const struct sl_conn *c, struct h1 *h)
+h1_body_is_slow(struct sl_conn *c, struct h1 *h)
 {
     int64_t rate = h1_conf(c)->min_rate;
 

@@ -146,14 +146,16 @@ h1_head(struct sl_req *r, int ends)
 {
     struct sl_conn *c = r->conn;
     struct h1 *h = h1_of(c);
+    int64_t limit = r->scope->core->keepalive_requests;
 
     h->out_framing = (uint8_t)h1_out_framing(r, ends);
     h->out_left = r->length > 0 ? (uint64_t)r->length : 0;
-    if (h->out_framing == FRAMING_CLOSE || (r->flags & REQ_NO_REUSE) ||
-        !conn_may_stay(c))
+    if (h->out_framing == FRAMING_CLOSE || (r->flags & REQ_NO_REUSE) || !conn_may_stay(c) ||
+        (limit >= 0 && h->n_requests >= limit))
         h->persists = 0;
-    /* The client is not told to go on, so the rest of its body is not waited for. */
-    if ((r->flags & (REQ_BODY_DONE | REQ_UPGRADED)) == 0 && r->status >= 300)
+    /* The client is not told to go on, or nobody is left who reads: the rest of its body is
+     * not waited for. */
+    if ((r->flags & (REQ_BODY_DONE | REQ_UPGRADED)) == 0 && (r->status >= 300 || ends))
         h->persists = 0;
     h->head_held = 1;
     if (r->flags & REQ_UPGRADED) {

@@ -54,17 +54,6 @@ h1_refuse(struct sl_conn *c, const struct sl_cause *why)
     req_refuse(r, why);
 }
 
-static int
-h1_may_persist(const struct sl_conn *c, const struct h1 *h, const struct request_head *head,
-               const struct sl_field *fields)
-{
-    int64_t limit = h1_conf(c)->keepalive_requests;
-
-    return connection_persists(head->version, fields, head->n_fields, head->ids) &&
-           (limit < 0 || h->n_requests < limit) &&
-           conn_may_stay(c);
-}
-
 static void
 h1_start(struct sl_conn *c, const struct request_head *head, const struct sl_field *fields)
 {
@@ -76,9 +65,10 @@ h1_start(struct sl_conn *c, const struct request_head *head, const struct sl_fie
     enum parse ok;
 
     ok = framing_of_request(head, fields, &framing, &left, &why);
-    h->persists = (uint8_t)h1_may_persist(c, h, head, fields);
+    h->persists = (uint8_t)connection_persists(head->version, fields, head->n_fields, head->ids);
     fields_take(&r->head, r->pool, fields, head->n_fields, head->ids);
     h->in->begin += (unsigned)head->size;
+    r->head_size = (unsigned)head->size;
     h->framing = (uint8_t)framing;
     h->left = left;
     memset(&h->chunked, 0, sizeof h->chunked);
@@ -100,13 +90,10 @@ static int
 h1_parse(struct sl_conn *c)
 {
     struct h1 *h = h1_of(c);
-    const struct core_conf *conf = h1_conf(c);
-    struct head_limits limits = {(size_t)conf->limit_line, (size_t)conf->limit_head,
-                                 (unsigned)conf->limit_fields};
     struct request_head head = {.size = 0};
 
     h->unparsed = 0;
-    switch (head_parse_request(h->in->bytes + h->in->begin, buf_used(h->in), &limits, &head,
+    switch (head_parse_request(h->in->bytes + h->in->begin, buf_used(h->in), &c->listener->limits, &head,
                                c->loop->parsed)) {
     case PARSE_MORE:
         return 0;
@@ -158,11 +145,11 @@ h1_head_waits(struct sl_conn *c)
 
 /* Whether new bytes may complete a head, or show early that it is none. */
 static int
-h1_worth_parsing(const struct h1 *h, size_t had, size_t got, int64_t limit)
+h1_worth_parsing(const struct h1 *h, size_t had, size_t got, size_t limit)
 {
     const char *fresh = h->in->bytes + h->in->end - got;
 
-    return had == 0 || memchr(fresh, '\n', got) != NULL || buf_used(h->in) >= (size_t)limit;
+    return had == 0 || memchr(fresh, '\n', got) != NULL || buf_used(h->in) >= limit;
 }
 
 static void
@@ -187,7 +174,7 @@ h1_read_head(struct sl_conn *c)
             return;
         }
         h->in->end += (unsigned)k;
-        if (h1_worth_parsing(h, had, (size_t)k, h1_conf(c)->limit_line) && h1_parse(c))
+        if (h1_worth_parsing(h, had, (size_t)k, c->listener->limits.line) && h1_parse(c))
             return;
     }
     h1_head_waits(c);
@@ -232,15 +219,16 @@ h1_complete(struct sl_conn *c)
     struct h1 *h = h1_of(c);
     struct sl_req *r = h->r;
     int body_done = (r->flags & REQ_BODY_DONE) != 0, is_tunnel = (r->flags & REQ_UPGRADED) != 0;
+    int64_t keepalive_ms = h1_conf(c)->keepalive_ms;
 
     h->r = NULL;
     sl_req_finish(&r);
-    if (h->broken || is_tunnel) {
+    if (h->broken) {
         sl_conn_close(&c);
         return;
     }
     h1_drop_used(h);
-    if (!h->persists || !body_done) {
+    if (!h->persists || !body_done || is_tunnel) {
         if (body_done && h->in == NULL && !conn_may_read(c)) {
             sl_conn_close(&c);
             return;
@@ -255,7 +243,7 @@ h1_complete(struct sl_conn *c)
     }
     h->state = H1_HEAD;
     h->unparsed = h->in != NULL;
-    conn_due(c, h1_conf(c)->keepalive_ms);
+    conn_due(c, keepalive_ms);
     if (h->in != NULL || conn_may_read(c))
         loop_queue(c->loop, &c->io);
     else

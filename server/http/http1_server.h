@@ -44,10 +44,13 @@ h1_of(struct sl_conn *c)
     return (struct h1 *)(void *)c->space;
 }
 
+/* Of the request's host and location once it has them, before that of the default host. */
 static inline const struct core_conf *
-h1_conf(const struct sl_conn *c)
+h1_conf(struct sl_conn *c)
 {
-    return c->listener->scope->core;
+    const struct h1 *h = h1_of(c);
+
+    return h->r != NULL ? h->r->scope->core : c->listener->scope->core;
 }
 
 /* While a request is answered both directions have their time. */

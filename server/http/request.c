@@ -211,15 +211,36 @@ req_run_phase(struct sl_req *r)
     return 1;
 }
 
-/* Behind the route phase LimitBody is that of the request's own scope. */
-static int
-req_body_fits(struct sl_req *r)
-{
-    int64_t limit = r->scope->core->limit_body;
+#define LINE_MARKS 10 /* of "METHOD TARGET HTTP/1.1", beside the two words */
 
-    if (phases[r->phase] != SL_HOOK_ROUTE || limit < 0 || r->body_length <= limit)
+/* Parsing was bounded by the loosest limits of any scope: behind the route phase those of the
+ * request's own hold. */
+static const struct sl_cause *
+req_over_limit(const struct sl_req *r)
+{
+    const struct core_conf *core = r->scope->core;
+
+    if (r->method.n + r->target.n + LINE_MARKS > (size_t)core->limit_line)
+        return &sl_cause_line_too_long;
+    if (r->head_size > core->limit_head)
+        return &sl_cause_head_too_large;
+    if (r->head.n > core->limit_fields)
+        return &sl_cause_too_many_fields;
+    if (core->limit_body >= 0 && r->body_length > core->limit_body)
+        return &sl_cause_body_too_large;
+    return NULL;
+}
+
+/* 1: go on to the next phase. */
+static int
+req_phase_over(struct sl_req *r)
+{
+    const struct sl_cause *why;
+
+    if (phases[r->phase] != SL_HOOK_ROUTE || (why = req_over_limit(r)) == NULL)
         return 1;
-    sl_req_fail(r, 0, &sl_cause_body_too_large, NULL);
+    r->flags |= REQ_NO_REUSE;
+    sl_req_fail(r, 0, why, NULL);
     return 0;
 }
 
@@ -232,7 +253,7 @@ req_run(struct sl_req *r)
             r->list = &r->scope->lists[phases[r->phase]];
             r->hook = 0;
         }
-        if (!req_run_phase(r) || !req_body_fits(r))
+        if (!req_run_phase(r) || !req_phase_over(r))
             break;
     }
     if (r->exchange != NULL && (r->flags & REQ_WAITING) == 0)
@@ -593,7 +614,7 @@ sl_req_log(struct sl_req *r, enum sl_level level, const char *id, const char *fm
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
     rid = sl_req_id(r);
-    client = r->conn != NULL ? conn_peer_text(r->conn) : SL_SPAN("-");
+    client = r->conn != NULL ? sl_req_client_text(r) : SL_SPAN("-");
     sl_log(level, id, "[%.*s] client %.*s host %.*s \"%.*s %.*s\": %s", (int)rid.n, rid.at,
            (int)client.n, client.at, (int)r->host.n, r->host.n > 0 ? r->host.at : "",
            (int)(r->method.n < 32 ? r->method.n : 32), r->method.at,

@@ -53,6 +53,7 @@ struct sl_req {
     int status;
     int failed_status; /* a response hook failed the request: the page for this is sent; 0 */
     struct sl_span reason; /* at NULL: the status's own */
+    unsigned head_size;    /* bytes of the request head, 0: its protocol does not count them */
     int64_t length;        /* of the response body, -1: unknown */
     int64_t body_length;   /* of the request body, -1: unknown */
     int64_t body_seen;

@@ -2,6 +2,7 @@
 #include "master/control.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,7 @@ control_listen(const char *path)
     fd = address_of(path, &a);
     if (fd < 0)
         return -1;
+    fcntl(fd, F_SETFL, O_NONBLOCK); /* a client may be gone before it is accepted */
     mask = umask(0177);
     if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 16) == 0) {
         umask(mask);

@@ -122,7 +122,9 @@ generation_start(struct generation *g, char **argv, int n_argv)
         generation_close_channel(g);
         return -1;
     }
-    return channel_say(g->channel, g->snapshot >= 0 ? MSG_SNAPSHOT : MSG_FRESH, NULL, g->snapshot);
+    if (channel_say(g->channel, g->snapshot >= 0 ? MSG_SNAPSHOT : MSG_FRESH, NULL, g->snapshot) != 0)
+        kill(g->pid, SIGKILL); /* it heard nothing: its end tells the rest */
+    return 0;
 }
 
 int

@@ -45,7 +45,7 @@ struct generation {
     int64_t stop_ms;
     int backoff_ms;
     int generations_max;
-    char pid_file[CHANNEL_TEXT], control[CHANNEL_TEXT];
+    char pid_file[CHANNEL_TEXT], control[CHANNEL_TEXT], error_log[CHANNEL_TEXT];
     unsigned char uses[LISTENERS_MAX]; /* by index */
     char *files[FILES_MAX];            /* kept open for writing, by number */
 };

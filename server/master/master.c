@@ -115,12 +115,19 @@ control_place(struct master *ma, const char *path)
 }
 
 static void
+error_log_open(const struct generation *g)
+{
+    int error = log_open(g->error_log, SL_NOTICE);
+
+    if (error != 0)
+        sl_log(SL_ERROR, "SL0244", "ErrorLog %s: %s; messages go where they went", g->error_log,
+               strerror(error));
+}
+
+static void
 settings_apply(struct master *ma, const struct generation *g)
 {
-    if (g->files[0] != NULL) {
-        log_close();
-        log_open(g->files[0], SL_NOTICE);
-    }
+    error_log_open(g);
     pid_file_place(ma, g->pid_file);
     control_place(ma, g->control);
 }
@@ -413,6 +420,9 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
     case MSG_CONTROL:
         memcpy(g->control, m->text, sizeof g->control);
         break;
+    case MSG_LOG:
+        memcpy(g->error_log, m->text, sizeof g->error_log);
+        break;
     case MSG_FILE:
         generation_keep_file(g, m);
         break;
@@ -512,6 +522,15 @@ process_ended(struct master *ma, struct generation *g, int status)
     generation_remove(ma, g);
 }
 
+/* Others may hold the worker's end of its channel: nothing to read is an end, too. */
+static int
+has_words(const struct generation *g)
+{
+    struct pollfd p = {g->channel, POLLIN, 0};
+
+    return g->channel >= 0 && poll(&p, 1, 0) > 0;
+}
+
 static void
 children_reap(struct master *ma)
 {
@@ -524,7 +543,7 @@ children_reap(struct master *ma)
             ;
         if (g == NULL)
             continue;
-        while (g->channel >= 0) /* its last words */
+        while (has_words(g)) /* its last ones */
             channel_event(ma, g);
         process_ended(ma, g, status);
     }
@@ -560,10 +579,8 @@ reopen(struct master *ma, int client)
 
     for (g = ma->generations; g != NULL; g = g->next)
         n_failed += generation_reopen(g);
-    if (ma->serving != NULL && ma->serving->files[0] != NULL) {
-        log_close();
-        log_open(ma->serving->files[0], SL_NOTICE);
-    }
+    if (ma->serving != NULL)
+        error_log_open(ma->serving);
     sl_log(SL_NOTICE, "SL0215", "files were opened again");
     control_print(client, n_failed == 0 ? "files were opened again\n"
                                         : "%d files cannot be opened again: see the error log\n",
@@ -733,7 +750,7 @@ turn(struct master *ma)
     for (i = 2; i < n; i++)
         if (fds[i].revents != 0)
             channel_event(ma, polled[i]);
-    if (fds[1].revents != 0)
+    if (fds[1].revents != 0 && fds[1].fd == ma->control)
         control_event(ma);
     if (fds[0].revents != 0)
         signal_event(ma);

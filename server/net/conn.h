@@ -68,9 +68,10 @@ conn_is_writing(const struct sl_conn *c)
 void conn_shutdown(struct sl_conn *c);
 /* Bytes the transport holds, or the socket may hold: reading is worth a try. */
 static inline int
-conn_may_read(const struct sl_conn *c)
+conn_may_read(struct sl_conn *c)
 {
-    return (c->io.ready & SL_READABLE) != 0;
+    return (c->io.ready & SL_READABLE) != 0 ||
+           (c->transport != NULL && c->transport->pending(c) > 0);
 }
 int conn_can_splice(struct sl_conn *c);
 

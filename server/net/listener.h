@@ -4,9 +4,8 @@
 
 #include "worker.h"
 
-/* Opens and binds, not yet listening to anyone else's backlog rules: `text` is [ADDR:]PORT or
- * unix:/PATH as taken apart into family, port and text.  The descriptor, or -1 and a phrase
- * in why. */
+/* Opens, binds and listens: at an address of the family and a port, or at the path of a Unix
+ * socket.  The descriptor, or -1 and a phrase in why. */
 int listener_open(int family, const char *address, int port, int backlog, char *why, size_t n);
 /* Where clients speak first in all protocols, a connection is accepted when their first bytes
  * are there: one wake-up less.  One that stays silent is accepted after a second. */

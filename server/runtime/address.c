@@ -16,6 +16,16 @@ span_trim(struct sl_span s)
     return s;
 }
 
+struct sl_span
+address_host_text(apr_pool_t *pool, const struct sl_sockaddr *addr)
+{
+    char *to = apr_palloc(pool, INET6_ADDRSTRLEN);
+    const void *at = addr->u.sa.sa_family == AF_INET ? (const void *)&addr->u.in.sin_addr
+                                                     : &addr->u.in6.sin6_addr;
+
+    return sl_span(inet_ntop(addr->u.sa.sa_family, at, to, INET6_ADDRSTRLEN));
+}
+
 int
 address_parse_host(struct sl_span text, struct sl_sockaddr *addr)
 {

@@ -20,6 +20,8 @@
 #define IS_SANITIZED 0
 #endif
 
+#define CRASH_STACK 16384
+
 _Thread_local struct crash_place crash_place;
 
 /* Only what a signal handler may call; the id of a request is made in its own memory. */
@@ -65,10 +67,21 @@ crashed(int number)
 }
 
 void
+crash_thread_watch(void)
+{
+    static _Thread_local char stack[CRASH_STACK];
+    stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
+
+    if (!IS_SANITIZED)
+        sigaltstack(&own, NULL);
+}
+
+void
 crash_watch(void)
 {
     static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
-    struct sigaction action = {.sa_handler = crashed, .sa_flags = (int)SA_RESETHAND | SA_NODEFER};
+    struct sigaction action = {.sa_handler = crashed,
+                               .sa_flags = (int)SA_RESETHAND | SA_NODEFER | SA_ONSTACK};
     size_t i;
 
     for (i = 0; i < sizeof fatal / sizeof fatal[0] && !IS_SANITIZED; i++)

@@ -15,5 +15,7 @@ extern _Thread_local struct crash_place crash_place;
 /* From now on a crash writes module, hook and request to the error log before it ends the
  * process as it would have. */
 void crash_watch(void);
+/* On each thread: a crash by an exhausted stack is reported, too. */
+void crash_thread_watch(void);
 
 #endif

@@ -32,8 +32,8 @@ sl_log_file(const char *path)
 {
     int fd;
 
-    if (n_files == FILES_MAX) {
-        errno = EMFILE;
+    if (n_files == FILES_MAX || strlen(path) >= CHANNEL_TEXT) {
+        errno = n_files == FILES_MAX ? EMFILE : ENAMETOOLONG;
         return -1;
     }
     fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);

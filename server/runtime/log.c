@@ -13,45 +13,27 @@
 #define LINE_MAX_BYTES 4096
 
 static const char *const level_names[] = {"error", "warn", "notice", "info", "debug", "trace"};
-#define N_LEVELS ((int)(sizeof level_names / sizeof level_names[0]))
 
 static atomic_int log_level = SL_NOTICE;
 static atomic_int log_fd = STDERR_FILENO;
 static atomic_int is_syslog;
 
 int
-log_level_parse(const char *word)
-{
-    int i;
-
-    for (i = 0; i < N_LEVELS; i++)
-        if (strcmp(word, level_names[i]) == 0)
-            return i;
-    return -1;
-}
-
-const char *
-log_level_name(enum sl_level level)
-{
-    return level_names[level];
-}
-
-int
 log_open(const char *where, enum sl_level level)
 {
-    int fd = STDERR_FILENO;
+    int fd = STDERR_FILENO, before, to_syslog = strcmp(where, "syslog") == 0;
 
-    atomic_store(&log_level, (int)level);
-    if (strcmp(where, "syslog") == 0) {
+    if (to_syslog)
         openlog("sluice", LOG_PID | LOG_NDELAY, LOG_DAEMON);
-        atomic_store(&is_syslog, 1);
-        return 0;
-    }
-    if (strcmp(where, "stderr") != 0)
+    else if (strcmp(where, "stderr") != 0)
         fd = open(where, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
     if (fd < 0)
         return errno;
-    atomic_store(&log_fd, fd);
+    atomic_store(&log_level, (int)level);
+    before = atomic_exchange(&log_fd, fd);
+    atomic_store(&is_syslog, to_syslog);
+    if (before != STDERR_FILENO)
+        close(before);
     return 0;
 }
 

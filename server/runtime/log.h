@@ -9,8 +9,5 @@ int log_open(const char *where, enum sl_level level);
 void log_close(void);
 /* Where lines go; -1: to syslog. */
 int log_descriptor(void);
-/* "notice" -> SL_NOTICE; -1: no level. */
-int log_level_parse(const char *word);
-const char *log_level_name(enum sl_level level);
 
 #endif

@@ -1,5 +1,7 @@
 /* A programmer's error ends the process with a report that says where. */
-#include "sluice/base.h"
+#include "runtime/log.h"
+
+#include "runtime/panic.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +10,16 @@
 void
 sl_panic(const char *file, int line, const char *func, const char *what)
 {
-    fprintf(stderr, "sluice[%d] panic: %s failed in %s(), %s:%d\n", (int)getpid(), what, func,
-            file, line);
+    int fd = log_descriptor();
+
+    dprintf(fd >= 0 ? fd : STDERR_FILENO, "sluice[%d] panic: %s failed in %s(), %s:%d\n",
+            (int)getpid(), what, func, file, line);
     abort();
+}
+
+int
+pool_exhausted(int error)
+{
+    (void)error;
+    sl_panic("apr_pool", 0, "apr_palloc", "memory");
 }

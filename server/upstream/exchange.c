@@ -3,14 +3,21 @@
 
 #include "http/http1.h"
 
+#include <apr_strings.h>
+
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define INTERIM_MAX 32 /* 1xx responses to one request: nobody has use for more */
+
 static void ex_attempt(struct sl_exchange *ex);
 static void ex_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause);
+static void ex_connect(struct sl_exchange *ex);
+
+_Static_assert(sizeof(struct held) <= sizeof(struct piece), "both are cut from loop->pieces");
 
 /* What a time-out means, by state. */
 static const struct sl_cause *const late_causes[] = {
@@ -96,7 +103,7 @@ void
 exchange_cancel(struct sl_exchange *ex)
 {
     ex_drop_conn(ex);
-    ex_server_done(ex, NULL);
+    ex_server_done(ex, &sl_cause_client_gone);
     ex_free(ex);
 }
 
@@ -160,6 +167,16 @@ ex_is_repeatable(const struct sl_exchange *ex)
     return !a->has_sent || (!ex->wants_upgrade && method_is_idempotent(a->method));
 }
 
+/* A server is down when none of its addresses can be reached. */
+static int
+ex_has_address(struct sl_exchange *ex, const struct sl_cause *cause)
+{
+    if (ex->a.server == NULL ||
+        (cause != &sl_cause_connect_failed && cause != &sl_cause_connect_timeout))
+        return 0;
+    return ++ex->n_unreachable < server_n_addresses(ex->a.server);
+}
+
 static void
 ex_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause)
 {
@@ -176,6 +193,12 @@ ex_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause)
         a->is_replay = 1;
         hooks_run_attempt(ex->scope, SL_HOOK_UPSTREAM_DONE, a);
         ex_attempt(ex);
+        return;
+    }
+    if (ex_has_address(ex, cause)) {
+        ex_log_failure(ex, cause, "trying its next address");
+        ex_drop_conn(ex);
+        ex_connect(ex);
         return;
     }
     if (a->server != NULL && a->server->pub.index < 64)
@@ -208,6 +231,25 @@ sl_attempt_late(struct sl_attempt *a)
 }
 
 /* ---- sending ---- */
+
+/* RFC 9110, 7.6.2: hops a TRACE or OPTIONS may still make, -1: without limit. */
+static long
+max_forwards(const struct sl_req *r)
+{
+    struct sl_span text = sl_fields_get_id(&r->head, SL_F_MAX_FORWARDS);
+    long n = 0;
+    size_t i;
+
+    if (text.n == 0 || text.n > 9 ||
+        !(sl_span_eq(r->method, SL_SPAN("TRACE")) || sl_span_eq(r->method, SL_SPAN("OPTIONS"))))
+        return -1;
+    for (i = 0; i < text.n; i++) {
+        if (text.at[i] < '0' || text.at[i] > '9')
+            return -1;
+        n = n * 10 + (text.at[i] - '0');
+    }
+    return n;
+}
 
 /* What Host says to the server: the name in ProxyPass, with a pool the server's own. */
 static struct sl_span
@@ -246,6 +288,9 @@ ex_make_view(struct sl_exchange *ex)
                 v->at[i].flags |= FIELD_DROPPED;
         fields_push(v, SL_F_HOST, SL_SPAN("Host"), ex_authority(ex));
     }
+    if (fields_may_have(v, SL_F_MAX_FORWARDS) && max_forwards(r) > 0)
+        sl_fields_set(v, "Max-Forwards",
+                      sl_span(apr_psprintf(r->pool, "%ld", max_forwards(r) - 1)));
     forwarded_add(r, v);
     if (ex->wants_upgrade)
         fields_push(v, SL_F_UPGRADE, SL_SPAN("Upgrade"),
@@ -350,7 +395,7 @@ static void
 ex_connect(struct sl_exchange *ex)
 {
     struct sl_attempt *a = &ex->a;
-    const struct upstream_address *to = server_address(a->server, a->number);
+    const struct upstream_address *to = server_address(a->server);
     struct sl_conn *c;
     int fd, is_done = 0;
 
@@ -415,6 +460,7 @@ ex_attempt(struct sl_exchange *ex)
         ex_fail(ex, ex->retry_cause != NULL ? ex->retry_cause : &sl_cause_no_server);
         return;
     }
+    ex->n_unreachable = 0;
     a->began_us = ex->loop->wall_us;
     a->has_sent = a->has_response = 0;
     a->conn = a->is_replay ? NULL : idle_take(a->server, ex->loop);
@@ -440,8 +486,11 @@ ex_wants_upgrade(const struct sl_req *r, const struct sl_proxy_conf *conf)
 enum sl_verdict
 sl_proxy(struct sl_req *r, const struct sl_target *target, const struct sl_proxy_conf *conf)
 {
-    struct sl_exchange *ex = slab_take(&r->loop->exchanges);
+    struct sl_exchange *ex;
 
+    if (fields_may_have(&r->head, SL_F_MAX_FORWARDS) && max_forwards(r) == 0)
+        return sl_respond(r, sl_span_eq(r->method, SL_SPAN("TRACE")) ? 405 : 204, NULL, SL_SPAN(""));
+    ex = slab_take(&r->loop->exchanges);
     memset(ex, 0, offsetof(struct sl_exchange, view));
     ex->magic = EXCHANGE_MAGIC;
     ex->loop = r->loop;
@@ -474,6 +523,20 @@ exchange_start(struct sl_exchange *ex)
 
 /* ---- the request's side ---- */
 
+/* As much of its bytes as one buffer takes, in a buffer of their own. */
+static void
+held_copy(struct sl_loop *loop, struct held *h)
+{
+    const char *from = h->at;
+
+    h->buf = buf_take(loop, h->n > BUF_SMALL ? BUF_LARGE : BUF_SMALL);
+    if (h->n > buf_room(h->buf))
+        h->n = buf_room(h->buf);
+    memcpy(h->buf->bytes, from, h->n);
+    h->buf->end = (unsigned)h->n;
+    h->at = h->buf->bytes;
+}
+
 /* Kept for another attempt; between attempts always, else as far as ProxyBodyHold goes. */
 static void
 ex_hold(struct sl_exchange *ex, struct sl_data data)
@@ -487,12 +550,17 @@ ex_hold(struct sl_exchange *ex, struct sl_data data)
         held_drop(ex);
         return;
     }
-    h = slab_take(&ex->loop->pieces);
-    sl_buf_hold(data.buf);
-    *h = (struct held){NULL, data.buf, data.at, data.n};
-    *ex->held_end = h;
-    ex->held_end = &h->next;
-    ex->n_held += data.n;
+    if (data.buf != NULL)
+        sl_buf_hold(data.buf);
+    for (; data.n > 0; data.at += h->n, data.n -= h->n) {
+        h = slab_take(&ex->loop->pieces);
+        *h = (struct held){NULL, data.buf, data.at, data.n};
+        if (data.buf == NULL)
+            held_copy(ex->loop, h);
+        *ex->held_end = h;
+        ex->held_end = &h->next;
+        ex->n_held += h->n;
+    }
 }
 
 /* A write that fails is not the end: the server may have answered before it closed. */
@@ -537,7 +605,6 @@ exchange_trailers(struct sl_exchange *ex, struct sl_fields *fields)
 void
 exchange_want(struct sl_exchange *ex)
 {
-    ex->waits = 0;
     if (ex->a.conn == NULL)
         return;
     if (ex->state == EX_RELAY)
@@ -564,6 +631,10 @@ sl_attempt_interim(struct sl_attempt *a, int status, struct sl_fields *fields)
     struct sl_exchange *ex = exchange_of(a);
 
     a->has_response = 1;
+    if (ex->n_interim++ == INTERIM_MAX) {
+        ex_attempt_failed(ex, &sl_cause_bad_response);
+        return;
+    }
     fields_drop_hop_by_hop(fields->at, fields->n, fields->ids);
     if (ex->r != NULL)
         answer_interim(ex->r, status, fields);
@@ -651,9 +722,17 @@ sl_attempt_head_done(struct sl_attempt *a, int status, int64_t body)
 }
 
 void
+attempt_sends(struct sl_attempt *a)
+{
+    struct sl_exchange *ex = exchange_of(a);
+
+    if (ex->state == EX_SEND)
+        ex_goto(ex, EX_SEND, ex->conf->send_ms);
+}
+
+void
 attempt_waits(struct sl_attempt *a)
 {
-    exchange_of(a)->waits = 1;
     ex_goto(exchange_of(a), EX_RELAY, -1);
 }
 

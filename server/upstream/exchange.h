@@ -52,7 +52,7 @@ struct sl_exchange {
     uint8_t state; /* enum ex_state */
     uint8_t body_ended;
     uint8_t holds_body; /* all of the body so far is held */
-    uint8_t waits;      /* the receiver of the response has no room */
+    uint8_t n_interim;  /* 1xx responses passed on */
     uint8_t head_given; /* to the request */
     uint8_t wants_upgrade;
     struct sl_loop *loop;
@@ -62,6 +62,7 @@ struct sl_exchange {
     const struct sl_proxy_conf *conf;
     struct sl_scope *scope;
     int64_t deadline_ms;
+    unsigned n_unreachable; /* addresses of this server */
     uint64_t tried; /* bit per server index below 64 */
     struct held *held, **held_end;
     size_t n_held;
@@ -86,6 +87,8 @@ void exchange_cancel(struct sl_exchange *ex);
  * that data or a flush follows in this turn; data with the end known. */
 enum sl_flow attempt_head(struct sl_attempt *a, int status, int64_t body);
 enum sl_flow attempt_data(struct sl_attempt *a, struct sl_data data, int ends);
+/* A part of what is queued went out: the time for sending begins anew. */
+void attempt_sends(struct sl_attempt *a);
 /* The receiver has no room: the server's time stands still. */
 void attempt_waits(struct sl_attempt *a);
 void attempt_client_gone(struct sl_attempt *a);

@@ -48,6 +48,8 @@ static void h1c_read(struct sl_conn *c);
 static void
 h1c_put_head(struct writer *w, struct sl_attempt *a, int is_chunked, int is_upgrade)
 {
+    int64_t length = sl_attempt_body_length(a);
+
     put_span(w, a->method);
     PUT(w, " ");
     put_span(w, a->path);
@@ -55,6 +57,11 @@ h1c_put_head(struct writer *w, struct sl_attempt *a, int is_chunked, int is_upgr
     put_fields(w, &a->head);
     if (is_chunked)
         PUT(w, "Transfer-Encoding: chunked\r\n");
+    else if (length > 0 && !fields_may_have(&a->head, SL_F_CONTENT_LENGTH)) {
+        PUT(w, "Content-Length: "); /* the client's protocol had its own way to say it */
+        put_number(w, (uint64_t)length);
+        PUT(w, "\r\n");
+    }
     if (is_upgrade)
         PUT(w, "Connection: upgrade\r\n");
     PUT(w, "\r\n");
@@ -528,8 +535,11 @@ h1c_ready(struct sl_conn *c, unsigned what)
         sl_attempt_late(h->a);
         return;
     }
-    if (conn_is_writing(c) && (c->io.ready & SL_WRITABLE) && conn_flush(c) == SL_FLOW_ROOM) {
-        sl_attempt_writable(h->a);
+    if (conn_is_writing(c) && (c->io.ready & SL_WRITABLE)) {
+        if (conn_flush(c) == SL_FLOW_ROOM)
+            sl_attempt_writable(h->a);
+        else
+            attempt_sends(h->a);
         if (h->a == NULL)
             return;
     }

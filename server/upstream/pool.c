@@ -162,12 +162,12 @@ pools_threads_init(apr_pool_t *pool, unsigned n_threads)
 }
 
 const struct upstream_address *
-server_address(struct upstream_server *s, unsigned try)
+server_address(struct upstream_server *s)
 {
     const struct address_set *set = atomic_load_explicit(&s->addresses, memory_order_acquire);
     unsigned first = atomic_load_explicit(&s->first, memory_order_relaxed);
 
-    return set != NULL ? &set->at[(first + try) % set->n] : NULL;
+    return set != NULL ? &set->at[first % set->n] : NULL;
 }
 
 unsigned

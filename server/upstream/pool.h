@@ -68,9 +68,9 @@ server_idle(struct upstream_server *s, unsigned loop_index)
     return &s->idle[loop_index];
 }
 
-/* The address for the exchange's try-th connection to this server, beginning with 0: goes
- * round all of them.  NULL: the name has no address yet.  Any thread. */
-const struct upstream_address *server_address(struct upstream_server *s, unsigned try);
+/* The address to connect to: the one that worked last.  NULL: the name has no address yet.
+ * Any thread. */
+const struct upstream_address *server_address(struct upstream_server *s);
 unsigned server_n_addresses(struct upstream_server *s);
 /* No connection came about: others begin with the next address. */
 void server_address_failed(struct upstream_server *s, const struct upstream_address *a);
