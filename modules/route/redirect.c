@@ -126,9 +126,13 @@ with_query(struct sl_req *r, struct sl_span to)
     return sl_spans_join(sl_req_pool(r), parts, 4);
 }
 
+/* "//evil.test/" sends to another host, which a client's own path must not do: only where the
+ * configuration begins so. */
 static enum sl_verdict
-send_to(struct sl_req *r, int status, struct sl_span to)
+send_to(struct sl_req *r, int status, struct sl_span to, int may_name_host)
 {
+    while (!may_name_host && route_begins(to, SL_SPAN("//")))
+        to = route_span_from(to, 1);
     to = route_escape(sl_req_pool(r), to, ROUTE_IN_PATH | ROUTE_IN_URL);
     sl_fields_set(sl_req_response(r), "Location", to);
     return sl_respond(r, status, NULL, SL_SPAN(""));
@@ -146,19 +150,9 @@ redirect_exact(struct sl_req *r, const apr_array_header_t *lines)
         if (!sl_span_eq(d->path, path))
             continue;
         sl_note(r, "Redirect %d %.*s", d->status, (int)path.n, path.at);
-        return send_to(r, d->status, with_query(r, d->to));
+        return send_to(r, d->status, with_query(r, d->to), 1);
     }
     return SL_NEXT;
-}
-
-static struct sl_span
-redirect_target(struct sl_req *r, const struct redirect *d, const struct route_match *m)
-{
-    struct sl_span to = route_template_fill(d->template, m, sl_req_pool(r));
-
-    while (!d->may_name_host && route_begins(to, SL_SPAN("//")))
-        to = route_span_from(to, 1);
-    return with_query(r, to);
 }
 
 static enum sl_verdict
@@ -179,7 +173,8 @@ redirect_pattern(struct sl_req *r, const apr_array_header_t *lines)
         if (!found)
             continue;
         sl_note(r, "RedirectMatch %d \"%s\"", d->status, route_pattern_text(d->pattern));
-        return send_to(r, d->status, redirect_target(r, d, &m));
+        return send_to(r, d->status, with_query(r, route_template_fill(d->template, &m, sl_req_pool(r))),
+                       d->may_name_host);
     }
     return SL_NEXT;
 }
@@ -201,6 +196,7 @@ route_return(struct sl_req *r, const struct route_return *answer)
     if (answer->text != NULL)
         text = sl_expr_text(answer->text, r);
     if (answer->is_location)
-        return send_to(r, answer->status, text);
+        return send_to(r, answer->status, text,
+                       strncmp(sl_expr_source(answer->text), "//", 2) == 0);
     return sl_respond(r, answer->status, answer->text != NULL ? "text/plain" : NULL, text);
 }

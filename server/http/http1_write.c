@@ -56,7 +56,11 @@ put_fields(struct writer *w, const struct sl_fields *f)
      (uint64_t)1 << SL_F_CONTENT_RANGE | (uint64_t)1 << SL_F_AUTHORIZATION |                 \
      (uint64_t)1 << SL_F_COOKIE | (uint64_t)1 << SL_F_SET_COOKIE |                           \
      (uint64_t)1 << SL_F_CACHE_CONTROL | (uint64_t)1 << SL_F_EXPECT |                        \
-     (uint64_t)1 << SL_F_MAX_FORWARDS | (uint64_t)1 << SL_F_RANGE)
+     (uint64_t)1 << SL_F_MAX_FORWARDS | (uint64_t)1 << SL_F_RANGE |                          \
+     (uint64_t)1 << SL_F_PROXY_AUTHORIZATION | (uint64_t)1 << SL_F_VIA |                     \
+     (uint64_t)1 << SL_F_FORWARDED | (uint64_t)1 << SL_F_X_FORWARDED_FOR |                   \
+     (uint64_t)1 << SL_F_X_FORWARDED_PROTO | (uint64_t)1 << SL_F_X_FORWARDED_HOST |          \
+     (uint64_t)1 << SL_F_X_REAL_IP)
 
 void
 put_trailers(struct writer *w, const struct sl_fields *f)

@@ -645,9 +645,12 @@ fields_compact(struct sl_fields *f)
 {
     unsigned i, n = 0;
 
+    f->ids = 0;
     for (i = 0; i < f->n; i++)
-        if ((f->at[i].flags & FIELD_DROPPED) == 0)
+        if ((f->at[i].flags & FIELD_DROPPED) == 0) {
+            f->ids |= field_bit(f->at[i].id);
             f->at[n++] = f->at[i];
+        }
     f->n = n;
 }
 

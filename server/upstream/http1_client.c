@@ -15,6 +15,9 @@
 #include "upstream/exchange.h"
 #include "upstream/splice.h"
 
+#include <errno.h>
+#include <sys/socket.h>
+
 #define TURN_BYTES 65536
 
 enum h1c_state { H1C_IDLE, H1C_HEAD, H1C_BODY };
@@ -242,14 +245,31 @@ h1c_parse(struct sl_conn *c)
 
 /* ---- the response body ---- */
 
+/* A read that filled its buffer, and one through a pipe, do not tell whether more has come. */
+static int
+h1c_is_drained(struct sl_conn *c)
+{
+    const struct h1c *h = h1c_of(c);
+    char byte;
+
+    if (h->in != NULL && buf_used(h->in) > 0)
+        return 0;
+    if (!conn_may_read(c))
+        return 1;
+    if (c->transport != NULL || recv(c->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
+        errno != EAGAIN)
+        return 0;
+    c->io.ready &= (uint8_t)~SL_READABLE;
+    return 1;
+}
+
 /* The end: bytes behind it are nobody's, and mean the server cannot be trusted with more. */
 static void
 h1c_end(struct sl_conn *c)
 {
     struct h1c *h = h1c_of(c);
     struct sl_attempt *a = h->a;
-    int reusable = h->persists && (h->in == NULL || buf_used(h->in) == 0) &&
-                   (c->io.ready & SL_HANGUP) == 0;
+    int reusable = h->persists && (c->io.ready & SL_HANGUP) == 0 && h1c_is_drained(c);
 
     if (h->in != NULL)
         sl_buf_drop(&h->in);

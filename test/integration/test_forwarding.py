@@ -118,6 +118,40 @@ def test_trailers_of_responses(proxy, origin):
     assert r.body == b"hi" and r.trailers == ["X-Sum: 7"]
 
 
+def test_trailers_of_requests_do_not_say_who_asked(proxy):
+    c = proxy.client().send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+                            "X-Forwarded-For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n"
+                            "Via: evil\r\nX-Sum: 1\r\n\r\n")
+    assert c.response().json()["trailers"] == ["X-Sum: 1"]
+    c.close()
+
+
+def test_date_is_made_where_a_server_takes_its_own_back(proxy, origin):
+    origin.on("/d", reply(body=b"x", fields=[("Connection", "date"), ("Date", "never")]))
+    assert proxy.get("/d").get("Date").endswith("GMT")
+
+
+# A read takes 4096 bytes at first, a pipe what the length says: what is behind, neither sees.
+def filled(head, body, n=4096):
+    pad = n - len(head) - len(body) - len("X-Pad: \r\n\r\n")
+    return head + b"X-Pad: " + b"p" * pad + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("method, answer", [
+    ("HEAD", filled(b"HTTP/1.1 200 OK\r\nContent-Length: 48\r\n", b"")),
+    ("GET", filled(b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n", b"x" * 3000)),
+    ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200000)], ids=["head", "filled", "spliced"])
+def test_bytes_behind_a_response_are_nobodys(proxy, origin, method, answer):
+    origin.on("/a", answer + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")
+    c = proxy.client()
+    c.send(f"{method} /a HTTP/1.1\r\nHost: a\r\n\r\n")
+    c.response(method)
+    for i in range(3):
+        time.sleep(0.1)  # for what came late
+        assert proxy.get(f"/{i}").json()["target"] == f"/{i}"
+    c.close()
+
+
 def test_head_has_no_body(proxy):
     c = proxy.client()
     r = c.request("HEAD", "/h")

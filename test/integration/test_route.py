@@ -164,3 +164,13 @@ def test_two_hundred_prefixes_and_a_thousand_hosts(sluice):
     for i in range(0, 1000, 37):
         assert c.request("GET", "/", host=f"h{i}.test").body == f"h{i}".encode()
     c.close()
+
+
+@pytest.mark.parametrize("line, path, to", [
+    ("Return 302 %{uri}", "//evil.test/x", "/evil.test/x"),
+    ("Return 302 %{path}", "//evil.test/x", "/evil.test/x"),
+    ("Return 302 //cdn.test%{uri}", "/x", "//cdn.test/x"),
+    ("RedirectMatch 302 ^/a(.*) $1", "/a//evil.test/x", "/evil.test/x")])
+def test_a_path_never_names_the_host_of_a_redirect(sluice, line, path, to):
+    r = sluice("LoadModule route\n" + line + "\n").get(path)
+    assert r.status == 302 and r.get("Location") == to
