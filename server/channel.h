@@ -8,6 +8,7 @@
 
 #define CHANNEL_VERSION 3
 #define CHANNEL_TEXT 1024
+#define FILES_MAX 1024 /* the numbers of MSG_FILE are below */
 
 enum message_kind {
     /* worker, while it starts */

@@ -1,5 +1,5 @@
-/* The serving layers put together: what is built in, what a thread needs, how a loop's
- * connections are drained and closed. */
+/* The serving layers put together: what is built in, what a thread's loop holds for them, how
+ * its connections are drained and closed.  The threads themselves are in worker_threads.c. */
 #include "http/http1.h"
 #include "http/request.h"
 #include "upstream/exchange.h"

@@ -36,6 +36,8 @@ enum leaving {
     LEAVING_FOR_GOOD,  /* the server stops: idle connections close at once */
 };
 
+/* In its own pool.  Thread 0 is the main thread.  What is not atomic is set before the other
+ * threads start and read by all of them, where nothing else is said. */
 struct sl_worker {
     apr_pool_t *pool;
     struct config *config;
@@ -43,16 +45,16 @@ struct sl_worker {
     struct sl_loop **loops;
     struct listener *listeners;
     unsigned n_listeners;
-    atomic_int leaving;  /* enum leaving */
+    atomic_int leaving;  /* enum leaving; thread 0 sets it */
     int handover_fd;     /* thread 0's; the number never changes, what it leads to may */
     atomic_int handover; /* where idle connections go while leaving; -1: nowhere */
     atomic_llong drain_idle_until; /* loop time; what cannot go is closed then */
     atomic_int n_running; /* threads whose loops run */
-    atomic_int n_accepting; /* threads that do */
-    atomic_int listeners_closed;
+    atomic_int n_accepting; /* threads that accept, or will when they run */
+    atomic_int listeners_closed; /* by whoever noticed first */
     atomic_long n_conns; /* of all threads, for MaxConnections */
     long max_conns;      /* 0: no limit */
-    struct serving_thread *threads; /* worker.c */
+    struct serving_thread *threads; /* worker_threads.c: one for each loop */
     int channel;         /* to the master; -1: none */
     int is_standby;      /* thread 0: accepts nothing, may be called back */
     int is_daemon;       /* nobody reads stderr once it is ready */
@@ -61,8 +63,8 @@ struct sl_worker {
 /* net/conn.c.  Takes fd over; `peer` len 0 for a Unix socket. */
 void conn_accepted(struct sl_loop *loop, struct listener *listener, int fd,
                    const struct sl_sockaddr *peer);
-/* serving.c.  On the loop's thread, while the worker leaves, again and again: idle connections are handed
- * over or closed; busy ones follow when their answer is done. */
+/* serving.c.  On the loop's thread, while the worker leaves, again and again: idle connections
+ * are handed over or closed; busy ones follow when their answer is done. */
 void conn_drain_all(struct sl_loop *loop);
 /* On the loop's thread: closes every connection at once. */
 void conn_close_all(struct sl_loop *loop);

@@ -2,6 +2,7 @@
  * timers, graves.  See loop.h for the invariants. */
 #include "event/loop.h"
 
+#include "runtime/clock.h"
 #include "runtime/log.h"
 #include "runtime/panic.h"
 
@@ -46,8 +47,7 @@ loop_clock(struct sl_loop *loop)
 {
     struct timespec t;
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    loop->now_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    loop->now_ms = monotonic_ms();
     clock_gettime(CLOCK_REALTIME, &t);
     loop->wall_us = (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }

@@ -1,6 +1,7 @@
 /* See generation.h. */
 #include "master/generation.h"
 
+#include "runtime/clock.h"
 #include "runtime/log.h"
 
 #include <errno.h>
@@ -11,19 +12,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 #define STOP_GRACE_MS 5000
-
-int64_t
-now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 const char *
 generation_state_name(enum generation_state state)
@@ -108,7 +99,7 @@ generation_start(struct generation *g, char **argv, int n_argv)
 
     g->start_at = 0;
     g->is_ready = 0;
-    g->started_at = now_ms();
+    g->started_at = monotonic_ms();
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
         return -1;
     g->pid = fork();
@@ -153,7 +144,7 @@ generation_drain(struct generation *from, const struct generation *to, int64_t m
     }
     from->state = GENERATION_DRAINING;
     from->start_at = 0;
-    from->kill_at = ms < 0 ? 0 : now_ms() + ms + STOP_GRACE_MS;
+    from->kill_at = ms < 0 ? 0 : monotonic_ms() + ms + STOP_GRACE_MS;
     listeners_release(ls, from);
 }
 

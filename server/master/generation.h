@@ -9,7 +9,6 @@
 #include <sys/types.h>
 
 #define LISTENERS_MAX 256
-#define FILES_MAX 1024
 
 enum generation_state {
     GENERATION_STARTING, /* reads, opens, is not accepted yet */
@@ -50,7 +49,6 @@ struct generation {
     char *files[FILES_MAX];            /* kept open for writing, by number */
 };
 
-int64_t now_ms(void);
 const char *generation_state_name(enum generation_state state);
 
 /* Opens the program anew, so that what was installed since is what runs.  NULL with errno. */

@@ -5,202 +5,36 @@
  *   starting -> serving -> (standby ->) draining -> gone
  *           \-> refused: nothing has changed
  *
- * One thread, one poll(): the signals, the control socket and the workers' channels. */
+ * One thread, one poll(): the signals, the control socket and the workers' channels.  Here is
+ * the turn and what it meets; what a reload does is in reload.c, what the operator finds
+ * outside in operator.c. */
 #include "master/master.h"
 
-#include "config/snapshot.h"
 #include "master/control.h"
-#include "master/generation.h"
 #include "master/notify.h"
+#include "master/state.h"
+#include "runtime/clock.h"
 #include "runtime/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 5000
 #define CALM_MS 1000 /* a worker that lived this long is replaced at once */
-#define RELOAD_MS 60000
 #define POLLED_MAX 128
 #define REPORT_MAX 65536
 
-/* The one reload that is under way. */
-struct reload {
-    struct generation *g; /* NULL: none */
-    int client;           /* who waits for its end; -1: nobody */
-    int64_t deadline;
-    int64_t confirm_ms; /* 0: accepted at once */
-    struct generation *before; /* g is accepted; this one still has to stop accepting */
-};
+/* ---- the generations there are ---- */
 
-struct master {
-    char **argv;
-    int n_argv;
-    int is_daemon;
-    char program[PATH_MAX];
-    struct generation *generations; /* newest first */
-    struct generation *serving;     /* NULL: none has been accepted yet */
-    struct generation *standby;     /* waits for confirm_at */
-    int64_t confirm_at;
-    unsigned last_id;
-    struct listeners listeners;
-    struct reload reload;
-    int signals;
-    int control;
-    char control_path[CHANNEL_TEXT], pid_file[CHANNEL_TEXT];
-    int starter; /* the process that waits for the daemon; -1: none */
-    int is_stopping;
-    int status;
-};
-
-/* ---- the files of the operator ---- */
-
-static void
-pid_file_place(struct master *ma, const char *path)
-{
-    FILE *f;
-
-    if (strcmp(path, ma->pid_file) == 0)
-        return;
-    if (ma->pid_file[0] != '\0')
-        unlink(ma->pid_file);
-    snprintf(ma->pid_file, sizeof ma->pid_file, "%s", path);
-    if (path[0] == '\0')
-        return;
-    f = fopen(path, "we");
-    if (f == NULL) {
-        sl_log(SL_ERROR, "SL0240", "PidFile %s: %s", path, strerror(errno));
-        return;
-    }
-    fprintf(f, "%d\n", (int)getpid());
-    fclose(f);
-}
-
-static void
-control_close(struct master *ma)
-{
-    if (ma->control < 0)
-        return;
-    close(ma->control);
-    unlink(ma->control_path);
-    ma->control = -1;
-    ma->control_path[0] = '\0';
-}
-
-static void
-control_place(struct master *ma, const char *path)
-{
-    if (strcmp(path, ma->control_path) == 0)
-        return;
-    control_close(ma);
-    if (path[0] == '\0')
-        return;
-    ma->control = control_listen(path);
-    if (ma->control < 0) {
-        sl_log(SL_ERROR, "SL0242", "ControlSocket %s: %s", path, strerror(errno));
-        return;
-    }
-    snprintf(ma->control_path, sizeof ma->control_path, "%s", path);
-}
-
-static void
-error_log_open(const struct generation *g)
-{
-    int error = log_open(g->error_log, SL_NOTICE);
-
-    if (error != 0)
-        sl_log(SL_ERROR, "SL0244", "ErrorLog %s: %s; messages go where they went", g->error_log,
-               strerror(error));
-}
-
-static void
-settings_apply(struct master *ma, const struct generation *g)
-{
-    error_log_open(g);
-    pid_file_place(ma, g->pid_file);
-    control_place(ma, g->control);
-}
-
-/* ---- the process that started a daemon waits for one byte ---- */
-
-static void
-starter_tell(struct master *ma, char status)
-{
-    if (ma->starter < 0)
-        return;
-    if (write(ma->starter, &status, 1) != 1)
-        sl_log(SL_WARN, "SL0243", "who started this server did not wait for it");
-    close(ma->starter);
-    ma->starter = -1;
-}
-
-static void
-streams_close(void)
-{
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-    if (null < 0)
-        return;
-    dup2(null, STDIN_FILENO);
-    dup2(null, STDOUT_FILENO);
-    dup2(null, STDERR_FILENO);
-    close(null);
-}
-
-/* ---- reload ---- */
-
-static unsigned
-generations_alive(const struct master *ma)
-{
-    const struct generation *g;
-    unsigned n = 0;
-
-    for (g = ma->generations; g != NULL; g = g->next)
-        n++;
-    return n;
-}
-
-static void
-generations_print(const struct master *ma, int client)
-{
-    const struct generation *g;
-
-    control_print(client, "%-4s %-9s %-8s %s\n", "id", "state", "process", "started");
-    for (g = ma->generations; g != NULL; g = g->next)
-        control_print(client, "%-4u %-9s %-8d %llds ago\n", g->id, generation_state_name(g->state),
-                      (int)g->pid, (long long)(now_ms() - g->started_at) / 1000);
-}
-
-static void
-reload_refuse(struct master *ma, const char *why)
-{
-    sl_log(SL_ERROR, "SL0208", "reload refused, nothing was changed: %.*s",
-           (int)strcspn(why, "\n"), why);
-    control_print(ma->reload.client, "%s%snothing was changed\n", why,
-                  why[0] != '\0' && why[strlen(why) - 1] != '\n' ? "\n" : "");
-    control_exit(&ma->reload.client, 1);
-    if (ma->reload.g != NULL) {
-        ma->reload.g->state = GENERATION_DRAINING;
-        ma->reload.g->kill_at = now_ms() + 2000;
-        listeners_release(&ma->listeners, ma->reload.g);
-    }
-    ma->reload.g = NULL;
-    notify_systemd("READY=1");
-}
-
-static struct generation *
-generation_add(struct master *ma)
+struct generation *
+generations_add(struct master *ma)
 {
     struct generation *g = generation_new(ma->program, ma->last_id + 1);
 
@@ -212,56 +46,8 @@ generation_add(struct master *ma)
     return g;
 }
 
-static void
-reload_begin(struct master *ma, int client, const char *command)
-{
-    int max = ma->serving != NULL ? ma->serving->generations_max : 16;
-
-    if (ma->reload.g != NULL || ma->reload.before != NULL || ma->standby != NULL || ma->serving == NULL || ma->is_stopping) {
-        control_print(client, "%s\n", ma->is_stopping ? "the server is stopping"
-                      : ma->standby != NULL ? "the last reload waits for -k confirm"
-                                            : "another start or reload is under way");
-        sl_log(SL_WARN, "SL0204", "a reload was refused: another one is under way");
-        control_exit(&client, 1);
-        return;
-    }
-    ma->reload.client = client;
-    if (generations_alive(ma) >= (unsigned)max) {
-        generations_print(ma, client);
-        reload_refuse(ma, "GenerationsMax: too many generations are still in use");
-        return;
-    }
-    ma->reload.confirm_ms = control_number(command, "confirm", 0);
-    ma->reload.deadline = now_ms() + control_number(command, "timeout", RELOAD_MS);
-    notify_systemd("RELOADING=1");
-    ma->reload.g = generation_add(ma);
-    if (ma->reload.g == NULL || generation_start(ma->reload.g, ma->argv, ma->n_argv) != 0)
-        reload_refuse(ma, strerror(errno));
-}
-
-static void
-changes_print(int client, const struct generation *before, const struct generation *after)
-{
-    apr_pool_t *pool;
-    struct stat a, b;
-    const char *text;
-
-    if (client < 0)
-        return;
-    apr_pool_create(&pool, NULL);
-    text = snapshot_difference(pool, before->snapshot, after->snapshot);
-    control_print(client, "%s", text);
-    if (fstat(before->program, &a) == 0 && fstat(after->program, &b) == 0 &&
-        (a.st_ino != b.st_ino || a.st_dev != b.st_dev))
-        control_print(client, "the program is another one than before\n");
-    else if (text[0] == '\0')
-        control_print(client, "the configuration is the same\n");
-    control_print(client, "generation %u serves, process %d\n", after->id, (int)after->pid);
-    apr_pool_destroy(pool);
-}
-
-static void
-generation_remove(struct master *ma, struct generation *g)
+void
+generations_remove(struct master *ma, struct generation *g)
 {
     struct generation **at = &ma->generations;
 
@@ -271,95 +57,15 @@ generation_remove(struct master *ma, struct generation *g)
     generation_free(&g, &ma->listeners);
 }
 
-/* Who drains hands over to who serves now, not to who served when it began.  One that waits
- * for a new process after a crash needs none any more; one that starts is told when it is
- * ready. */
-static void
-drains_redirect(struct master *ma)
+void
+generations_print(const struct master *ma, int client)
 {
-    struct generation *g, *next;
+    const struct generation *g;
 
-    for (g = ma->generations; g != NULL; g = next) {
-        next = g->next;
-        if (g->state != GENERATION_DRAINING || g->kill_at != 0)
-            continue;
-        if (g->pid > 0 && g->is_ready)
-            generation_drain(g, ma->serving, -1, &ma->listeners);
-        else if (g->pid == 0)
-            generation_remove(ma, g);
-    }
-}
-
-/* The one before accepts no more, so every new client meets the new generation. */
-static void
-reload_end(struct master *ma)
-{
-    sl_log(SL_NOTICE, "SL0209", "generation %u serves, worker %d", ma->serving->id,
-           (int)ma->serving->pid);
-    ma->reload.before = NULL;
-    control_exit(&ma->reload.client, 0);
-    notify_systemd("READY=1");
-}
-
-static void
-reload_accept(struct master *ma, struct generation *g)
-{
-    struct generation *before = ma->serving;
-    int has_process = before->pid > 0; /* else it crashed, and accepts nothing */
-
-    changes_print(ma->reload.client, before, g);
-    ma->serving = g;
-    g->state = GENERATION_SERVING;
-    settings_apply(ma, g);
-    if (ma->reload.confirm_ms > 0) {
-        before->state = GENERATION_STANDBY;
-        generation_say(before, MSG_STANDBY, 0, -1);
-        ma->standby = before;
-        ma->confirm_at = now_ms() + ma->reload.confirm_ms;
-        control_print(ma->reload.client, "generation %u returns in %lld s unless -k confirm "
-                      "comes\n", before->id, (long long)ma->reload.confirm_ms / 1000);
-    } else
-        before->state = GENERATION_DRAINING;
-    ma->reload.g = NULL;
-    ma->reload.before = has_process ? before : NULL;
-    drains_redirect(ma);
-    if (!has_process)
-        reload_end(ma);
-}
-
-static void
-confirm(struct master *ma, int client)
-{
-    if (ma->standby == NULL) {
-        control_print(client, "no reload waits for this\n");
-        control_exit(&client, 1);
-        return;
-    }
-    ma->standby->state = GENERATION_DRAINING;
-    drains_redirect(ma);
-    ma->standby = NULL;
-    ma->confirm_at = 0;
-    sl_log(SL_NOTICE, "SL0211", "generation %u is confirmed", ma->serving->id);
-    control_print(client, "generation %u is confirmed\n", ma->serving->id);
-    control_exit(&client, 0);
-}
-
-/* Nobody confirmed: the generation before takes over again. */
-static void
-confirm_late(struct master *ma)
-{
-    struct generation *bad = ma->serving;
-
-    ma->serving = ma->standby;
-    ma->standby = NULL;
-    ma->confirm_at = 0;
-    ma->serving->state = GENERATION_SERVING;
-    generation_say(ma->serving, MSG_RESUME, 0, -1);
-    bad->state = GENERATION_DRAINING;
-    drains_redirect(ma);
-    settings_apply(ma, ma->serving);
-    sl_log(SL_WARN, "SL0212", "generation %u was not confirmed: generation %u serves again",
-           bad->id, ma->serving->id);
+    control_print(client, "%-4s %-9s %-8s %s\n", "id", "state", "process", "started");
+    for (g = ma->generations; g != NULL; g = g->next)
+        control_print(client, "%-4u %-9s %-8d %llds ago\n", g->id, generation_state_name(g->state),
+                      (int)g->pid, (long long)(monotonic_ms() - g->started_at) / 1000);
 }
 
 /* ---- what workers say ---- */
@@ -369,12 +75,10 @@ first_ready(struct master *ma, struct generation *g)
 {
     ma->serving = g;
     g->state = GENERATION_SERVING;
-    settings_apply(ma, g);
+    operator_apply(ma, g);
     sl_log(SL_NOTICE, "SL0200", "ready, worker %d", (int)g->pid);
     notify_systemd("READY=1");
-    if (ma->starter >= 0)
-        streams_close();
-    starter_tell(ma, 0);
+    operator_ready(ma);
 }
 
 static void
@@ -390,7 +94,7 @@ worker_ready(struct master *ma, struct generation *g)
     else if (g == ma->standby) /* it crashed, and was replaced while it stands by */
         generation_say(g, MSG_STANDBY, 0, -1);
     else
-        drains_redirect(ma);
+        reload_redirect(ma);
 }
 
 static void
@@ -481,7 +185,7 @@ ending(int status, char *to, size_t n)
 static void
 serving_crashed(struct generation *g, const char *how)
 {
-    int64_t now = now_ms();
+    int64_t now = monotonic_ms();
     int wait = now - g->started_at > CALM_MS ? 0 : g->backoff_ms;
 
     sl_log(SL_ERROR, "SL0202", "the worker ended by %s; the next one starts in %d ms, from the "
@@ -519,7 +223,7 @@ process_ended(struct master *ma, struct generation *g, int status)
     }
     if (g == ma->serving)
         ma->serving = NULL;
-    generation_remove(ma, g);
+    generations_remove(ma, g);
 }
 
 /* Others may hold the worker's end of its channel: nothing to read is an end, too. */
@@ -562,7 +266,7 @@ stop(struct master *ma, int is_patient)
     for (g = ma->generations; g != NULL; g = next) {
         next = g->next;
         if (g->pid == 0)
-            generation_remove(ma, g);
+            generations_remove(ma, g);
         else if (ma->is_stopping)
             generation_say(g, MSG_STOP, 0, -1);
         else
@@ -580,7 +284,7 @@ reopen(struct master *ma, int client)
     for (g = ma->generations; g != NULL; g = g->next)
         n_failed += generation_reopen(g);
     if (ma->serving != NULL)
-        error_log_open(ma->serving);
+        operator_log_open(ma->serving);
     sl_log(SL_NOTICE, "SL0215", "files were opened again");
     control_print(client, n_failed == 0 ? "files were opened again\n"
                                         : "%d files cannot be opened again: see the error log\n",
@@ -616,7 +320,7 @@ control_event(struct master *ma)
     if (strncmp(command, "reload", 6) == 0)
         reload_begin(ma, client, command);
     else if (strcmp(command, "confirm") == 0)
-        confirm(ma, client);
+        reload_confirm(ma, client);
     else if (strcmp(command, "reopen") == 0)
         reopen(ma, client);
     else if (strcmp(command, "generations") == 0) {
@@ -634,7 +338,7 @@ control_event(struct master *ma)
     }
 }
 
-/* ---- signals and times ---- */
+/* ---- signals ---- */
 
 static void
 signal_event(struct master *ma)
@@ -678,6 +382,8 @@ signals_open(void)
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
+/* ---- times ---- */
+
 static void
 sooner(int64_t *at, int64_t other)
 {
@@ -700,7 +406,7 @@ wait_ms(const struct master *ma)
         sooner(&at, ma->reload.deadline);
     if (at == 0)
         return -1;
-    left = at - now_ms();
+    left = at - monotonic_ms();
     return left <= 0 ? 0 : left > 3600000 ? 3600000 : (int)left;
 }
 
@@ -720,19 +426,14 @@ static void
 times_run(struct master *ma)
 {
     struct generation *g;
-    int64_t now = now_ms();
+    int64_t now = monotonic_ms();
 
     for (g = ma->generations; g != NULL; g = g->next)
         generation_times(ma, g, now);
-    if (ma->reload.g != NULL && now >= ma->reload.deadline) {
-        kill(ma->reload.g->pid, SIGKILL);
-        reload_refuse(ma, "the new worker was not ready in time");
-    }
-    if (ma->reload.before != NULL && now >= ma->reload.deadline)
-        reload_end(ma);
-    if (ma->confirm_at > 0 && now >= ma->confirm_at)
-        confirm_late(ma);
+    reload_times(ma, now);
 }
+
+/* ---- the turn ---- */
 
 static void
 turn(struct master *ma)
@@ -757,33 +458,7 @@ turn(struct master *ma)
     times_run(ma);
 }
 
-/* ---- the daemon ---- */
-
-/* In the process that was started: waits for what becomes of the master.  -1: this is the
- * master. */
-static int
-daemon_split(struct master *ma)
-{
-    int pair[2];
-    char status = 1;
-    pid_t pid;
-
-    if (pipe2(pair, O_CLOEXEC) != 0 || (pid = fork()) < 0) {
-        fprintf(stderr, "sluice: cannot start: %s\n", strerror(errno));
-        return 1;
-    }
-    if (pid == 0) {
-        close(pair[0]);
-        ma->starter = pair[1];
-        setsid();
-        return -1;
-    }
-    close(pair[1]);
-    if (read(pair[0], &status, 1) != 1)
-        status = 1;
-    close(pair[0]);
-    return status;
-}
+/* ---- from start to end ---- */
 
 static int
 program_find(struct master *ma)
@@ -805,20 +480,17 @@ master_main(char **worker_argv, int n_argv, int is_daemon)
 
     ma.argv = worker_argv;
     ma.n_argv = n_argv;
-    ma.is_daemon = is_daemon;
-    if (is_daemon && (rc = daemon_split(&ma)) >= 0)
+    if (is_daemon && (rc = operator_split(&ma)) >= 0)
         return rc;
     ma.signals = signals_open();
-    if (ma.signals < 0 || program_find(&ma) != 0 || (g = generation_add(&ma)) == NULL ||
+    if (ma.signals < 0 || program_find(&ma) != 0 || (g = generations_add(&ma)) == NULL ||
         generation_start(g, ma.argv, ma.n_argv) != 0) {
         fprintf(stderr, "sluice: cannot start: %s\n", strerror(errno));
         return 1;
     }
     while (ma.generations != NULL)
         turn(&ma);
-    starter_tell(&ma, 1);
-    control_close(&ma);
-    pid_file_place(&ma, "");
+    operator_end(&ma);
     if (ma.is_stopping && ma.status == 0)
         sl_log(SL_NOTICE, "SL0207", "stopped");
     return ma.status;

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FILES_MAX 1024
 #define ERROR_LOG 0 /* the master writes there too, and knows it by this number */
 
 static struct {

@@ -11,6 +11,8 @@
 
 #include "upstream/pool.h"
 
+#include "runtime/clock.h"
+
 #include "sluice/log.h"
 #include "sluice/loop.h"
 
@@ -204,15 +206,6 @@ address_text(const struct upstream_address *a, char *to)
     else
         snprintf(to, ADDRESS_TEXT_MAX, "%s:%d", host, ntohs(a->addr.u.in.sin_port));
     return to;
-}
-
-static int64_t
-monotonic_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 /* The order getaddrinfo gives is kept: it is the host's policy (RFC 6724). */

@@ -1,0 +1,84 @@
+/* The master's state, and who in master/ does what with it.  One thread has it all: nothing
+ * here is locked, nothing waits.  The generations, by themselves, are in generation.h. */
+#ifndef MASTER_STATE_H
+#define MASTER_STATE_H
+
+#include "master/generation.h"
+
+#include <limits.h>
+
+/* The one reload that is under way.  The generations are the list's. */
+struct reload {
+    struct generation *g;      /* starts, to be accepted or refused; NULL: none */
+    int client;                /* who waits for its end, closed with the answer; -1: nobody */
+    int64_t deadline;          /* ms */
+    int64_t confirm_ms;        /* 0: accepted at once */
+    struct generation *before; /* g is accepted; this one still has to stop accepting */
+};
+
+struct master {
+    char **argv; /* main()'s, for the workers */
+    int n_argv;
+    char program[PATH_MAX];
+    struct generation *generations; /* newest first; the owner of each */
+    struct generation *serving;     /* NULL: none has been accepted yet */
+    struct generation *standby;     /* waits for confirm_at; NULL: none does */
+    int64_t confirm_at;             /* ms; 0: nothing is to be confirmed */
+    unsigned last_id;
+    struct listeners listeners;
+    struct reload reload;
+    int signals;
+    int control; /* listens at control_path; -1: nowhere */
+    char control_path[CHANNEL_TEXT], pid_file[CHANNEL_TEXT]; /* as placed; "": they are not */
+    int starter; /* leads to the process that waits for the daemon; -1: none */
+    int is_stopping;
+    int status; /* the exit status */
+};
+
+/* ---- master.c: the generations there are ---- */
+
+/* A new one, in the list, not started; NULL with errno. */
+struct generation *generations_add(struct master *ma);
+/* g has no process (any more): out of the list and freed.  ma's other pointers to it are the
+ * caller's. */
+void generations_remove(struct master *ma, struct generation *g);
+void generations_print(const struct master *ma, int client);
+
+/* ---- reload.c ---- */
+
+/* "reload [confirm=MS] [timeout=MS]".  Takes client over (-1: nobody waits), answers it now or
+ * when the reload ends. */
+void reload_begin(struct master *ma, int client, const char *command);
+/* Ends the one that begins: why is told and logged, and its generation ends. */
+void reload_refuse(struct master *ma, const char *why);
+/* g, which the reload started, is ready: it serves, and the one before is told to drain or to
+ * stand by. */
+void reload_accept(struct master *ma, struct generation *g);
+/* The one before accepts no more, so every new client meets the new generation. */
+void reload_end(struct master *ma);
+/* The operator is content: there is no return.  Takes client over and answers it. */
+void reload_confirm(struct master *ma, int client);
+/* Who drains hands over to who serves now, not to who served when it began.  One that waits
+ * for a new process after a crash needs none any more, and is removed; one that starts is told
+ * when it is ready. */
+void reload_redirect(struct master *ma);
+/* Whatever of it is due by now: refused, ended or taken back. */
+void reload_times(struct master *ma, int64_t now);
+
+/* ---- operator.c ---- */
+
+/* Before anything else, for a daemon: forks.  -1: this is the master, with ma->starter set; else
+ * this is the process that was started, has waited for what becomes of the master and has its
+ * exit status. */
+int operator_split(struct master *ma);
+/* The error log, the pid file and the control socket as g has them; what fails is logged and
+ * stays as it was or is not there. */
+void operator_apply(struct master *ma, const struct generation *g);
+/* Again, after a rotation. */
+void operator_log_open(const struct generation *g);
+/* Clients are served: who started a daemon may go, and its streams go with it. */
+void operator_ready(struct master *ma);
+/* Nothing is left behind; who still waits for the daemon learns that it failed. */
+void operator_end(struct master *ma);
+
+#endif
