@@ -24,7 +24,7 @@
 #define DRAIN_LOOK_MS 50
 
 /* What thread 0 tells all of them, by mail. */
-enum order { ORDER_DRAIN, ORDER_STOP, ORDER_STANDBY, ORDER_RESUME, N_ORDERS };
+enum order { ORDER_DRAIN, ORDER_STANDBY, ORDER_RESUME };
 
 /* In the worker's pool, with all it points to but the loop.  Once it runs, its thread's own,
  * where nothing else is said. */
@@ -33,7 +33,9 @@ struct serving_thread {
     struct sl_loop *loop;           /* closed by worker_threads_free() */
     pthread_t thread;               /* thread 0 joins it; unset for thread 0 */
     struct acceptor *acceptors;     /* one for each listener of the worker */
-    struct sl_mail mails[N_ORDERS]; /* posted by thread 0 */
+    atomic_int order;               /* enum order, the last that thread 0 gave */
+    atomic_int is_ordered;          /* the mail is on its way: a later order goes with it */
+    struct sl_mail mail;            /* posted by thread 0 */
     struct sl_timer timer;          /* looks whether all is drained */
     atomic_llong drain_until;       /* loop time; set by thread 0, with the order to drain or later */
     int accepts, is_leaving;
@@ -119,11 +121,10 @@ thread_drain_look(struct sl_loop *loop, struct sl_timer *timer)
 /* ---- orders ---- */
 
 static void
-thread_order_drain(struct sl_loop *loop, struct sl_mail *mail)
+thread_drains(struct sl_loop *loop)
 {
     struct serving_thread *t = thread_of(loop);
 
-    (void)mail;
     if (!t->is_leaving) {
         thread_accepts_no_more(loop);
         t->timer.fn = thread_drain_look;
@@ -133,38 +134,44 @@ thread_order_drain(struct sl_loop *loop, struct sl_mail *mail)
 }
 
 static void
-thread_order_standby(struct sl_loop *loop, struct sl_mail *mail)
+thread_resumes(struct sl_loop *loop)
 {
-    (void)mail;
-    thread_accepts_no_more(loop);
-}
+    struct serving_thread *t = thread_of(loop);
 
-static void
-thread_order_resume(struct sl_loop *loop, struct sl_mail *mail)
-{
-    (void)mail;
-    if (thread_of(loop)->is_leaving)
+    if (t->is_leaving || t->accepts)
         return;
     atomic_fetch_add(&loop->worker->n_accepting, 1);
     thread_accepts(loop);
 }
 
 static void
+thread_ordered(struct sl_loop *loop, struct sl_mail *mail)
+{
+    static void (*const orders[])(struct sl_loop *) = {
+        [ORDER_DRAIN] = thread_drains,
+        [ORDER_STANDBY] = thread_accepts_no_more,
+        [ORDER_RESUME] = thread_resumes,
+    };
+    struct serving_thread *t = thread_of(loop);
+
+    (void)mail;
+    atomic_store(&t->is_ordered, 0);
+    orders[atomic_load(&t->order)](loop);
+}
+
+static void
 threads_order(struct sl_worker *w, enum order order)
 {
-    static void (*const orders[N_ORDERS])(struct sl_loop *, struct sl_mail *) = {
-        [ORDER_DRAIN] = thread_order_drain,
-        [ORDER_STOP] = thread_order_drain,
-        [ORDER_STANDBY] = thread_order_standby,
-        [ORDER_RESUME] = thread_order_resume,
-    };
     unsigned i;
 
     for (i = 0; i < w->n_threads; i++) {
         struct serving_thread *t = &w->threads[i];
 
-        t->mails[order].fn = orders[order];
-        sl_loop_post(t->loop, &t->mails[order]);
+        atomic_store(&t->order, (int)order);
+        if (atomic_exchange(&t->is_ordered, 1))
+            continue;
+        t->mail.fn = thread_ordered;
+        sl_loop_post(t->loop, &t->mail);
     }
 }
 
@@ -199,7 +206,7 @@ worker_leave(struct sl_worker *w, int64_t ms, int handover)
     for (i = 0; i < w->n_threads; i++)
         atomic_store(&w->threads[i].drain_until, ms < 0 ? INT64_MAX : now + ms);
     if (before != (int)how)
-        threads_order(w, how == LEAVING_FOR_GOOD ? ORDER_STOP : ORDER_DRAIN);
+        threads_order(w, ORDER_DRAIN);
 }
 
 void

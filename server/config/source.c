@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define INCLUDE_DEPTH 16
+#define WORD_MAX 65536
 
 struct reader {
     struct config *c;
@@ -56,6 +57,11 @@ expand_word(struct reader *rd, struct conf_line *line, int word)
         out = apr_pstrcat(rd->c->pool, out, apr_pstrmemdup(rd->c->pool, from,
                                                            (size_t)(open - from)), value, NULL);
         from = close + 1;
+        if (strlen(out) > WORD_MAX) {
+            line_error(rd, line, word, "found a word of more than %d bytes once ${%s} is replaced",
+                       WORD_MAX, name);
+            return line->words[word];
+        }
     }
     return apr_pstrcat(rd->c->pool, out, from, NULL);
 }

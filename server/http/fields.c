@@ -95,22 +95,23 @@ sl_fields_at(const struct sl_fields *f, unsigned i)
 struct sl_span
 sl_fields_joined(struct sl_fields *f, const char *name)
 {
-    struct sl_span s = sl_span(name), all = {NULL, 0};
+    struct sl_span s = sl_span(name), *parts;
     enum sl_field_id id = sl_field_id(s);
-    unsigned i;
+    unsigned i, n = 0;
 
     if (!fields_may_have(f, id))
-        return all;
-    for (i = 0; i < f->n; i++) {
-        if (!field_is(&f->at[i], id, s))
-            continue;
-        if (all.at == NULL) {
-            all = f->at[i].value;
-            continue;
+        return (struct sl_span){NULL, 0};
+    for (i = 0; i < f->n; i++)
+        n += (unsigned)field_is(&f->at[i], id, s);
+    if (n < 2)
+        return sl_fields_get(f, name);
+    parts = apr_palloc(f->pool, 2 * n * sizeof *parts);
+    for (i = n = 0; i < f->n; i++)
+        if (field_is(&f->at[i], id, s)) {
+            parts[n++] = f->at[i].value;
+            parts[n++] = SL_SPAN(", ");
         }
-        all = sl_spans_join(f->pool, (struct sl_span[]){all, SL_SPAN(", "), f->at[i].value}, 3);
-    }
-    return all;
+    return sl_spans_join(f->pool, parts, n - 1);
 }
 
 /* Fields are taken out by moving the rest up: indexes of a walk stay those of lines. */

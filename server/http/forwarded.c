@@ -22,13 +22,15 @@ peer_is_trusted(const struct sl_req *r)
 static void
 client_find(struct sl_req *r)
 {
-    struct sl_span list = sl_fields_joined(&r->head, "X-Forwarded-For");
-    const char *end = list.at + list.n, *p;
+    struct sl_span list;
+    const char *end, *p;
 
     r->client = r->conn->peer;
     r->client_text = conn_peer_text(r->conn);
-    if (list.n == 0 || !peer_is_trusted(r))
+    if (!fields_may_have(&r->head, SL_F_X_FORWARDED_FOR) || !peer_is_trusted(r))
         return;
+    list = sl_fields_joined(&r->head, "X-Forwarded-For");
+    end = list.at + list.n;
     while (end > list.at) {
         struct sl_sockaddr addr;
         struct sl_span one;

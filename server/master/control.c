@@ -1,8 +1,11 @@
 /* See control.h. */
 #include "master/control.h"
 
+#include "runtime/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +17,8 @@
 #include <unistd.h>
 
 #define GREETING "sluice-control"
+#define PATIENCE_MS 1000
+#define NUMBER_MAX 1000000000L /* eleven days in ms */
 
 static int
 address_of(const char *path, struct sockaddr_un *a)
@@ -69,14 +74,17 @@ control_listen(const char *path)
     return -1;
 }
 
-/* A line without its end; 0 or -1. */
+/* A line without its end, within a second in all: the master has nothing else to do it with.
+ * 0 or -1. */
 static int
 read_line(int fd, char *line, size_t n)
 {
+    int64_t until = monotonic_ms() + PATIENCE_MS, left;
+    struct pollfd p = {fd, POLLIN, 0};
     size_t used = 0;
     char *end;
 
-    while (used + 1 < n) {
+    while (used + 1 < n && (left = until - monotonic_ms()) > 0 && poll(&p, 1, (int)left) > 0) {
         ssize_t k = read(fd, line + used, n - 1 - used);
 
         if (k <= 0)
@@ -100,7 +108,6 @@ control_accept(int listener, char *text, size_t n)
 
     if (fd < 0)
         return -1;
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     if (read_line(fd, line, sizeof line) != 0) {
         close(fd);
@@ -155,8 +162,12 @@ control_number(const char *text, const char *name, long fallback)
 {
     const char *at = strstr(text, name);
     size_t n = strlen(name);
+    long value;
 
-    return at != NULL && at > text && at[-1] == ' ' && at[n] == '=' ? atol(at + n + 1) : fallback;
+    if (at == NULL || at == text || at[-1] != ' ' || at[n] != '=')
+        return fallback;
+    value = atol(at + n + 1);
+    return value < 0 ? 0 : value > NUMBER_MAX ? NUMBER_MAX : value;
 }
 
 int

@@ -18,7 +18,7 @@ int control_accept(int listener, char *text, size_t n);
 void control_print(int client, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The end of an answer: closes. */
 void control_exit(int *client, int status);
-/* The value of NAME=VALUE in a command, as a number; otherwise: fallback. */
+/* The value of NAME=VALUE in a command, from 0 to 1e9; otherwise: fallback. */
 long control_number(const char *text, const char *name, long fallback);
 
 /* ---- the operator's side ---- */

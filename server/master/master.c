@@ -54,6 +54,12 @@ generations_remove(struct master *ma, struct generation *g)
     while (*at != g)
         at = &(*at)->next;
     *at = g->next;
+    if (ma->serving == g)
+        ma->serving = NULL;
+    if (ma->standby == g) {
+        ma->standby = NULL;
+        ma->confirm_at = 0;
+    }
     generation_free(&g, &ma->listeners);
 }
 

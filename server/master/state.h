@@ -39,8 +39,7 @@ struct master {
 
 /* A new one, in the list, not started; NULL with errno. */
 struct generation *generations_add(struct master *ma);
-/* g has no process (any more): out of the list and freed.  ma's other pointers to it are the
- * caller's. */
+/* g has no process (any more): out of the list and freed; it neither serves nor stands by. */
 void generations_remove(struct master *ma, struct generation *g);
 void generations_print(const struct master *ma, int client);
 

@@ -587,6 +587,8 @@ exchange_body(struct sl_exchange *ex, struct sl_data data, int ends)
         return SL_FLOW_FULL;
     if (ends && ex->a.status == 101) /* half of a tunnel is closed: the rest has its time */
         ex_goto(ex, EX_RELAY, exchange_idle_ms(ex));
+    else if (ex->state == EX_RELAY && ex->a.conn->timer.due != INT64_MAX)
+        ex_goto(ex, EX_RELAY, exchange_idle_ms(ex)); /* an early answer: the upload is life, too */
     return ex_sent(ex, ex->a.conn->upstream_protocol->body(&ex->a, data, ends));
 }
 
