@@ -130,11 +130,12 @@ forwarded_add(struct sl_req *r, struct sl_fields *to)
         fields_push(to, SL_F_FORWARDED, SL_SPAN("Forwarded"), forwarded_value(r, old, peer));
         return;
     }
-    if (!trusted) {
+    if (!trusted)
         drop_ids(to, FORWARDED_IDS);
+    if (!trusted && r->conn->peer.len > 0) { /* a Unix socket's peer has no address */
         fields_push(to, SL_F_X_FORWARDED_FOR, SL_SPAN("X-Forwarded-For"), peer);
         fields_push(to, SL_F_X_REAL_IP, SL_SPAN("X-Real-IP"), peer);
-    } else {
+    } else if (trusted) {
         drop_ids(to, field_bit(SL_F_X_FORWARDED_FOR) | field_bit(SL_F_X_REAL_IP));
         fields_push(to, SL_F_X_FORWARDED_FOR, SL_SPAN("X-Forwarded-For"), xff_value(r, peer));
         fields_push(to, SL_F_X_REAL_IP, SL_SPAN("X-Real-IP"), sl_req_client_text(r));

@@ -153,9 +153,8 @@ h1_head(struct sl_req *r, int ends)
     if (h->out_framing == FRAMING_CLOSE || (r->flags & REQ_NO_REUSE) || !conn_may_stay(c) ||
         (limit >= 0 && h->n_requests >= limit))
         h->persists = 0;
-    /* The client is not told to go on, or nobody is left who reads: the rest of its body is
-     * not waited for. */
-    if ((r->flags & (REQ_BODY_DONE | REQ_UPGRADED)) == 0 && (r->status >= 300 || ends))
+    /* An answer before the request's end may be its last word: nobody waits for the rest. */
+    if ((r->flags & (REQ_BODY_DONE | REQ_UPGRADED)) == 0)
         h->persists = 0;
     h->head_held = 1;
     if (r->flags & REQ_UPGRADED) {
