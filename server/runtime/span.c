@@ -28,6 +28,35 @@ sl_spans_join(apr_pool_t *pool, const struct sl_span *parts, unsigned n)
     return (struct sl_span){to, total};
 }
 
+static inline int
+is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+int
+sl_list_next(struct sl_span *list, struct sl_span *member)
+{
+    const char *at = list->at, *end, *comma;
+
+    if (at == NULL)
+        return 0;
+    end = at + list->n;
+    comma = memchr(at, ',', list->n);
+    if (comma != NULL) {
+        *list = (struct sl_span){comma + 1, (size_t)(end - comma - 1)};
+        end = comma;
+    } else {
+        *list = (struct sl_span){NULL, 0};
+    }
+    while (at < end && is_blank(*at))
+        at++;
+    while (end > at && is_blank(end[-1]))
+        end--;
+    *member = (struct sl_span){at, (size_t)(end - at)};
+    return 1;
+}
+
 static int
 is_letter(unsigned char c)
 {
