@@ -1,5 +1,5 @@
 /* Spans: the operations that are no one-liners. */
-#include "sluice/base.h"
+#include "runtime/span.h"
 
 #include <apr_strings.h>
 
@@ -28,10 +28,16 @@ sl_spans_join(apr_pool_t *pool, const struct sl_span *parts, unsigned n)
     return (struct sl_span){to, total};
 }
 
-static inline int
-is_blank(char c)
+struct sl_span
+span_trim(struct sl_span s)
 {
-    return c == ' ' || c == '\t';
+    const char *at = s.at, *end = s.at + s.n;
+
+    while (at < end && is_blank(*at))
+        at++;
+    while (end > at && is_blank(end[-1]))
+        end--;
+    return (struct sl_span){at, (size_t)(end - at)};
 }
 
 int
@@ -49,11 +55,7 @@ sl_list_next(struct sl_span *list, struct sl_span *member)
     } else {
         *list = (struct sl_span){NULL, 0};
     }
-    while (at < end && is_blank(*at))
-        at++;
-    while (end > at && is_blank(end[-1]))
-        end--;
-    *member = (struct sl_span){at, (size_t)(end - at)};
+    *member = span_trim((struct sl_span){at, (size_t)(end - at)});
     return 1;
 }
 
