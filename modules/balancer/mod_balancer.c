@@ -188,41 +188,15 @@ static const struct sl_section sections[] = {
 
 /* ---- the whole ---- */
 
-/* Letters to insert, delete or replace until a is b; names are short. */
-static size_t
-name_distance(const char *a, const char *b)
-{
-    size_t row[64], i, k, n = strlen(b), diagonal, above;
-
-    if (n >= sizeof(row) / sizeof(row[0]))
-        return NAME_MAX_DISTANCE + 1;
-    for (k = 0; k <= n; k++)
-        row[k] = k;
-    for (i = 0; a[i] != '\0'; i++) {
-        diagonal = row[0];
-        row[0] = i + 1;
-        for (k = 1; k <= n; k++) {
-            above = row[k];
-            row[k] = diagonal + (a[i] != b[k - 1]);
-            if (row[k] > above + 1)
-                row[k] = above + 1;
-            if (row[k] > row[k - 1] + 1)
-                row[k] = row[k - 1] + 1;
-            diagonal = above;
-        }
-    }
-    return row[n];
-}
-
 static const char *
 nearest_defined(const char *name)
 {
     const struct balancer *b;
     const char *nearest = NULL;
-    size_t distance, least = NAME_MAX_DISTANCE + 1;
+    unsigned distance, least = NAME_MAX_DISTANCE + 1;
 
     for (b = all; b != NULL; b = b->next) {
-        distance = name_distance(name, b->pool->name);
+        distance = sl_name_distance(name, b->pool->name);
         if (b->defined_at != NULL && distance < least) {
             least = distance;
             nearest = b->pool->name;
