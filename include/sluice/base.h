@@ -32,6 +32,11 @@ char *sl_span_dup(apr_pool_t *pool, struct sl_span s);
 /* Put together in `pool`, NUL-terminated; never at NULL. */
 struct sl_span sl_spans_join(apr_pool_t *pool, const struct sl_span *parts, unsigned n);
 
+/* Takes the first member of a comma-separated list off *list, without the blanks around it;
+ * empty ones are given too (RFC 9110, 5.6.1).  0 when nothing is left, which *list shows by
+ * at NULL. */
+int sl_list_next(struct sl_span *list, struct sl_span *member);
+
 /* ASCII case does not count (RFC 9110, 5.1: field names). */
 int sl_span_eqi(struct sl_span a, struct sl_span b);
 

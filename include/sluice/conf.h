@@ -143,6 +143,10 @@ void sl_cmd_cure(struct sl_cmd *cmd, const char *fmt, ...) SL_PRINTF(2, 3);
  * an unknown key is an error that names the nearest.  NULL or a phrase. */
 const char *sl_cmd_options(struct sl_cmd *cmd, int from, const struct sl_option *options, void *conf);
 
+/* How many letters differ, to find the name that was meant: inserted, deleted or replaced, case
+ * does not count.  64 when a name is longer than that. */
+unsigned sl_name_distance(const char *a, const char *b);
+
 /* One value in the language's own words into `slot` of the named type: NULL or a phrase. */
 const char *sl_parse_slot(apr_pool_t *pool, enum sl_slot type, const char *text, void *slot);
 

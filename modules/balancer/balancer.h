@@ -1,6 +1,7 @@
 /* mod_balancer's own: a pool as configured, and who has a part in it.
  *
- *   mod_balancer.c  the section, its directives, the checks of the whole
+ *   mod_balancer.c  the pools by name, the section, the checks of the whole
+ *   directives.c    the lines of a section
  *   share.c         which server gets an attempt, who rests after a failure, what is retried
  *   roundrobin.c    Method roundrobin
  *   leastconn.c     Method leastconn */
@@ -11,6 +12,7 @@
 
 /* What Retry on= names. */
 enum { RETRY_CONNECT = 1, RETRY_ERROR = 2, RETRY_TIMEOUT = 4 };
+#define RETRY_MAX_DEFAULT 2
 
 struct balancer {
     struct balancer *next;
@@ -24,6 +26,18 @@ struct balancer {
     unsigned retry_on;
     unsigned retry_max; /* attempts beyond the first */
 };
+
+/* The lines of one section; the pool itself is filled in as they are read. */
+struct balancer_conf {
+    apr_array_header_t *servers, *later;
+    void *method, *keepalive, *retry;
+};
+
+/* directives.c: the lines, and the pool of the section being read, NULL outside of one. */
+extern const struct sl_directive balancer_directives[];
+extern struct balancer *section_pool;
+/* NAME and the arguments behind it: NULL or a phrase. */
+const char *method_set(struct sl_cmd *cmd, struct balancer *b, const char *name);
 
 extern const struct sl_pool_owner share_owner;
 extern const struct sl_balance_method roundrobin_method;

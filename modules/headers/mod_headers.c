@@ -362,18 +362,11 @@ edit_lines(struct sl_req *r, const struct edit *e, struct sl_fields *f)
 static int
 is_member(struct sl_span list, struct sl_span member)
 {
-    const char *p = list.at, *end = list.at + list.n, *comma, *stop;
+    struct sl_span one;
 
-    for (; p < end; p = comma + 1) {
-        comma = memchr(p, ',', (size_t)(end - p));
-        comma = comma != NULL ? comma : end;
-        while (p < comma && *p == ' ')
-            p++;
-        for (stop = comma; stop > p && stop[-1] == ' '; stop--)
-            ;
-        if (sl_span_eqi((struct sl_span){p, (size_t)(stop - p)}, member))
+    while (sl_list_next(&list, &one))
+        if (sl_span_eqi(one, member))
             return 1;
-    }
     return 0;
 }
 

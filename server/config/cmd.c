@@ -84,7 +84,7 @@ option_unknown(struct sl_cmd *cmd, const struct sl_option *options, const char *
 
     for (o = options; o->key != NULL; o++) {
         all = apr_pstrcat(cmd->c->pool, all, o == options ? "" : ", ", o->key, NULL);
-        if (edit_distance(o->key, name) <= 2)
+        if (sl_name_distance(o->key, name) <= 2)
             near = o;
     }
     if (near != NULL)

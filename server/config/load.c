@@ -193,7 +193,7 @@ load_in_object(struct load *ld, const struct conf_line *line, struct frame *f)
         return;
     }
     for (i = 0; (d = directive_row(f->module, f->section->directives, i)) != NULL; i++)
-        if (edit_distance(d->name, line->words[0]) <= 2)
+        if (sl_name_distance(d->name, line->words[0]) <= 2)
             near = d->name;
     if (near != NULL)
         sl_cmd_cure(&cmd, "did you mean \"%s\"?", near);

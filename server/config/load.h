@@ -110,7 +110,6 @@ const char *hook_point_name(enum sl_hook_point point);
 /* names.c: the name nearest to what was typed, NULL when none is near. */
 const char *nearest_directive(const struct config *c, const char *typed);
 const char *stock_module_of(const char *directive);
-unsigned edit_distance(const char *a, const char *b);
 
 static inline struct loaded_module *
 config_module(const struct config *c, int i)

@@ -9,7 +9,7 @@
 #define NAME_MAX_N 64
 
 unsigned
-edit_distance(const char *a, const char *b)
+sl_name_distance(const char *a, const char *b)
 {
     unsigned row[NAME_MAX_N + 1], i, j, diagonal, up;
     size_t na = strlen(a), nb = strlen(b);
@@ -40,7 +40,7 @@ edit_distance(const char *a, const char *b)
 static void
 nearer(const char *name, const char *typed, const char **best, unsigned *distance)
 {
-    unsigned d = edit_distance(name, typed);
+    unsigned d = sl_name_distance(name, typed);
 
     if (d < *distance) {
         *distance = d;

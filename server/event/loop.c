@@ -13,7 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PIPE_BYTES 262144
 #define POOL_KEPT_BYTES (8u << 20)
 
 static _Thread_local struct sl_loop *self;
@@ -353,7 +352,7 @@ loop_pipe_take(struct sl_loop *loop, int fds[2])
     }
     if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0)
         return -1;
-    if (fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES) < PIPE_BYTES) {
+    if (fcntl(fds[1], F_SETPIPE_SZ, LOOP_PIPE_BYTES) < LOOP_PIPE_BYTES) {
         close(fds[0]); /* the user's budget of pipe pages is spent: copying is cheaper than */
         close(fds[1]); /* a small pipe */
         return -1;

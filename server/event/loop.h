@@ -21,6 +21,7 @@
 #define LOOP_SCRATCH 65536  /* bytes of per-thread scratch, valid within one call */
 #define LOOP_POOLS 64       /* cleared request pools kept */
 #define LOOP_PIPES 8
+#define LOOP_PIPE_BYTES 262144 /* what each takes */
 #define LOOP_COUNTERS 512
 #define TIMER_TICK_MS 64
 #define TIMER_SLOTS 2048    /* 131 s; later ones are filed in the last slot and moved on */

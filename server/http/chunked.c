@@ -9,6 +9,8 @@
  * could otherwise feed a line without end (RFC 9112, 7.1.1). */
 #include "http/chunked.h"
 
+#include "runtime/span.h"
+
 #define LINE_MAX_BYTES 1024
 #define SIZE_MAX_DIGITS 16
 
@@ -24,15 +26,6 @@ enum state {
     LAST,
     BROKEN,
 };
-
-static int
-hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 static int
 is_extension_byte(char c)

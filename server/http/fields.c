@@ -198,19 +198,11 @@ fields_unset_id(struct sl_fields *f, enum sl_field_id id)
 static int
 list_has(struct sl_span list, struct sl_span member)
 {
-    const char *p = list.at, *end = list.at + list.n, *q, *z;
+    struct sl_span one;
 
-    while (p < end) {
-        for (q = p; q < end && *q != ','; q++)
-            ;
-        while (p < q && (*p == ' ' || *p == '\t'))
-            p++;
-        for (z = q; z > p && (z[-1] == ' ' || z[-1] == '\t'); z--)
-            ;
-        if (sl_span_eqi((struct sl_span){p, (size_t)(z - p)}, member))
+    while (sl_list_next(&list, &one))
+        if (sl_span_eqi(one, member))
             return 1;
-        p = q + 1;
-    }
     return 0;
 }
 

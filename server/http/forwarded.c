@@ -4,6 +4,7 @@
 #include "http/request.h"
 
 #include "runtime/address.h"
+#include "runtime/span.h"
 
 #include <apr_strings.h>
 

@@ -9,37 +9,6 @@
 
 #define BIT(id) ((uint64_t)1 << SL_F_##id)
 
-static inline int
-is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
-/* Takes the first member of a comma-separated list off *rest; empty ones are given too.
- * 0 when nothing is left, which *rest shows by at NULL. */
-static int
-list_next(struct sl_span *rest, struct sl_span *member)
-{
-    const char *at = rest->at, *end, *comma;
-
-    if (at == NULL)
-        return 0;
-    end = at + rest->n;
-    comma = memchr(at, ',', rest->n);
-    if (comma != NULL) {
-        *rest = (struct sl_span){comma + 1, (size_t)(end - comma - 1)};
-        end = comma;
-    } else {
-        *rest = (struct sl_span){NULL, 0};
-    }
-    while (at < end && is_blank(*at))
-        at++;
-    while (end > at && is_blank(end[-1]))
-        end--;
-    *member = (struct sl_span){at, (size_t)(end - at)};
-    return 1;
-}
-
 /* Content-Length = 1*DIGIT (RFC 9110, 8.6). */
 static int
 length_of(struct sl_span text, uint64_t *length)
@@ -71,7 +40,7 @@ coding_of(const struct sl_field *fields, unsigned n)
     for (i = 0; i < n; i++) {
         if (fields[i].id != SL_F_TRANSFER_ENCODING)
             continue;
-        for (rest = fields[i].value; list_next(&rest, &member); n_codings++) {
+        for (rest = fields[i].value; sl_list_next(&rest, &member); n_codings++) {
             if (!is_token(member))
                 return CODING_BAD;
             is_chunked = (unsigned)sl_span_eqi(member, SL_SPAN("chunked"));
@@ -192,7 +161,7 @@ connection_persists(int version, const struct sl_field *fields, unsigned n, uint
     for (i = 0; i < n; i++) {
         if (fields[i].id != SL_F_CONNECTION)
             continue;
-        for (rest = fields[i].value; list_next(&rest, &member);) {
+        for (rest = fields[i].value; sl_list_next(&rest, &member);) {
             if (sl_span_eqi(member, SL_SPAN("close")))
                 return 0;
             if (sl_span_eqi(member, SL_SPAN("keep-alive")))
@@ -254,7 +223,7 @@ fields_drop_hop_by_hop(struct sl_field *fields, unsigned n, uint64_t ids)
     for (i = 0; i < n && (ids & BIT(CONNECTION)) != 0; i++) {
         if (fields[i].id != SL_F_CONNECTION)
             continue;
-        for (rest = fields[i].value; list_next(&rest, &member);) {
+        for (rest = fields[i].value; sl_list_next(&rest, &member);) {
             enum sl_field_id id = sl_field_id(member);
 
             if (id != SL_F_OTHER)

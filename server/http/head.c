@@ -5,6 +5,7 @@
  * (RFC 9112, 2.2, 3 and 5.1; RFC 9110, 5.5). */
 #include "http/head.h"
 #include "http/fields.h"
+#include "runtime/span.h"
 #include "sluice/log.h"
 
 #ifdef __SSE2__
@@ -60,12 +61,6 @@ static inline int
 is_target_byte(char c)
 {
     return c > 0x20 && c < 0x7f;
-}
-
-static inline int
-is_blank(char c)
-{
-    return c == ' ' || c == '\t';
 }
 
 /* The first byte that is no token byte, or `end`. */

@@ -4,7 +4,7 @@
 #define HTTP_HTTP1_H
 
 #include "http/fields.h"
-#include "sluice/net.h"
+#include "net/conn.h"
 
 extern const struct sl_protocol http1_protocol;          /* http1_server.c */
 extern const struct sl_upstream_protocol http1_upstream; /* upstream/http1_client.c */
@@ -35,6 +35,28 @@ put_span(struct writer *w, struct sl_span s)
 }
 
 #define PUT(w, literal) put((w), (literal), sizeof(literal) - 1)
+
+/* Into the loop's scratch; it is sent before anybody else may write there. */
+static inline struct writer
+writer_begin(struct sl_conn *c)
+{
+    return (struct writer){c->loop->scratch, c->loop->scratch + LOOP_SCRATCH, 0};
+}
+
+/* What was put together, then data and tail. */
+static inline enum sl_flow
+writer_send(const struct writer *w, struct sl_conn *c, struct sl_data data, struct sl_span tail)
+{
+    struct sl_span head = {c->loop->scratch, (size_t)(w->at - c->loop->scratch)};
+
+    return conn_send(c, head, data, tail);
+}
+
+static inline enum sl_flow
+writer_send_alone(const struct writer *w, struct sl_conn *c)
+{
+    return writer_send(w, c, (struct sl_data){NULL, 0, NULL}, SL_SPAN(""));
+}
 
 void put_number(struct writer *w, uint64_t n);
 /* Every line not dropped; neighbours that came in canonical leave in one copy. */

@@ -4,6 +4,7 @@
 
 #define TURN_BYTES 65536 /* of one connection before others have their turn */
 #define RATE_GRACE_MS 5000
+#define ROOM_LEAST 1024
 
 void
 h1_body_fails(struct sl_conn *c, const struct sl_cause *why)
@@ -122,31 +123,13 @@ h1_body_buffered(struct sl_conn *c)
     return step == BODY_GO_ON ? BODY_NEED : step;
 }
 
-/* A buffer with room: what was read is used up, or begins a line that is not complete.  Others
- * may hold bytes of it, but never those behind its end. */
 static void
 h1_body_room(struct sl_conn *c)
 {
     struct h1 *h = h1_of(c);
-    struct sl_buf *old = h->in;
-    size_t want = h->framing == FRAMING_LENGTH && h->left < BUF_SMALL ? BUF_SMALL : BUF_LARGE;
+    int is_short = h->framing == FRAMING_LENGTH && h->left < BUF_SMALL;
 
-    if (old != NULL && buf_used(old) == 0 && old->n_refs == 1)
-        old->begin = old->end = 0;
-    if (old != NULL && buf_used(old) == 0 && buf_room(old) < 1024) {
-        sl_buf_drop(&h->in);
-        old = NULL;
-    }
-    if (old == NULL) {
-        h->in = buf_take(c->loop, (unsigned)want);
-        return;
-    }
-    if (buf_room(old) > 0)
-        return;
-    h->in = buf_take(c->loop, BUF_LARGE);
-    memcpy(h->in->bytes, old->bytes + old->begin, buf_used(old));
-    h->in->end = (unsigned)buf_used(old);
-    sl_buf_drop(&old);
+    buf_make_room(c->loop, &h->in, ROOM_LEAST, is_short ? BUF_SMALL : BUF_LARGE);
 }
 
 static void

@@ -106,7 +106,7 @@ static enum sl_flow
 h1_write(struct sl_conn *c, struct sl_req *r, struct sl_data data, int ends)
 {
     struct h1 *h = h1_of(c);
-    struct writer w = {c->loop->scratch, c->loop->scratch + LOOP_SCRATCH, 0};
+    struct writer w = writer_begin(c);
     int is_chunked = h->out_framing == FRAMING_CHUNKED && answer_has_body(r);
     struct sl_span tail = {"", 0};
 
@@ -135,10 +135,7 @@ h1_write(struct sl_conn *c, struct sl_req *r, struct sl_data data, int ends)
         h->broken = 1;
         return SL_FLOW_GONE;
     }
-    return h1_sent(c, conn_send(c,
-                                (struct sl_span){c->loop->scratch,
-                                                 (size_t)(w.at - c->loop->scratch)},
-                                data, tail));
+    return h1_sent(c, writer_send(&w, c, data, tail));
 }
 
 enum sl_flow
@@ -173,7 +170,7 @@ enum sl_flow
 h1_interim(struct sl_req *r, int status, struct sl_fields *fields)
 {
     struct sl_conn *c = r->conn;
-    struct writer w = {c->loop->scratch, c->loop->scratch + LOOP_SCRATCH, 0};
+    struct writer w = writer_begin(c);
 
     if (r->version == 10) /* RFC 9110, 15.2: not to HTTP/1.0 */
         return SL_FLOW_ROOM;
@@ -186,10 +183,7 @@ h1_interim(struct sl_req *r, int status, struct sl_fields *fields)
     PUT(&w, "\r\n");
     if (w.is_full)
         return SL_FLOW_ROOM;
-    return h1_sent(c, conn_send(c,
-                                (struct sl_span){c->loop->scratch,
-                                                 (size_t)(w.at - c->loop->scratch)},
-                                (struct sl_data){NULL, 0, NULL}, SL_SPAN("")));
+    return h1_sent(c, writer_send_alone(&w, c));
 }
 
 enum sl_flow
@@ -207,7 +201,7 @@ h1_trailers(struct sl_req *r, struct sl_fields *fields)
 {
     struct sl_conn *c = r->conn;
     struct h1 *h = h1_of(c);
-    struct writer w = {c->loop->scratch, c->loop->scratch + LOOP_SCRATCH, 0};
+    struct writer w = writer_begin(c);
 
     if (h->out_framing != FRAMING_CHUNKED)
         return h1_write(c, r, (struct sl_data){NULL, 0, NULL}, 1);
@@ -221,10 +215,7 @@ h1_trailers(struct sl_req *r, struct sl_fields *fields)
         h->broken = 1;
         return SL_FLOW_GONE;
     }
-    return h1_sent(c, conn_send(c,
-                                (struct sl_span){c->loop->scratch,
-                                                 (size_t)(w.at - c->loop->scratch)},
-                                (struct sl_data){NULL, 0, NULL}, SL_SPAN("")));
+    return h1_sent(c, writer_send_alone(&w, c));
 }
 
 void

@@ -2,6 +2,8 @@
  * (RFC 9112, 3.2; RFC 3986). */
 #include "http/head.h"
 
+#include "runtime/span.h"
+
 #include <arpa/inet.h>
 
 /* What a reg-name is made of besides %XX: unreserved and sub-delims (RFC 3986, 3.2.2). */
@@ -9,15 +11,6 @@ static const uint8_t host_bytes[256] = {
     ['!'] = 1,         ['$'] = 1,         ['&' ... '.'] = 1, ['0' ... '9'] = 1, [';'] = 1,
     ['='] = 1,         ['A' ... 'Z'] = 1, ['_'] = 1,         ['a' ... 'z'] = 1, ['~'] = 1,
 };
-
-static int
-hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 /* The byte that %XX at `at` stands for, -1 when it is malformed. */
 static int

@@ -32,7 +32,7 @@ variable_nearest(const char *name)
     unsigned i, least = 3;
 
     for (i = 0; i < n_known; i++) {
-        unsigned d = edit_distance(known[i]->name, name);
+        unsigned d = sl_name_distance(known[i]->name, name);
 
         if (d < least) {
             least = d;

@@ -45,6 +45,29 @@ buf_take(struct sl_loop *loop, unsigned size)
 }
 
 void
+buf_make_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, unsigned size)
+{
+    struct sl_buf *old = *bufp;
+
+    if (old != NULL && buf_used(old) == 0 && old->n_refs == 1)
+        old->begin = old->end = 0;
+    if (old != NULL && buf_used(old) == 0 && buf_room(old) < least) {
+        sl_buf_drop(bufp);
+        old = NULL;
+    }
+    if (old == NULL) {
+        *bufp = buf_take(loop, size);
+        return;
+    }
+    if (buf_room(old) > 0)
+        return;
+    *bufp = buf_take(loop, BUF_LARGE);
+    memcpy((*bufp)->bytes, old->bytes + old->begin, buf_used(old));
+    (*bufp)->end = (unsigned)buf_used(old);
+    sl_buf_drop(&old);
+}
+
+void
 sl_buf_hold(struct sl_buf *buf)
 {
     buf->n_refs++;

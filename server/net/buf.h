@@ -26,6 +26,12 @@ struct sl_buf {
 /* Size is exactly BUF_SMALL or BUF_LARGE bytes of payload.  Aborts when out of memory. */
 struct sl_buf *buf_take(struct sl_loop *loop, unsigned size);
 
+/* Makes room in the buffer that is read into, which may be NULL before.  What is not used up
+ * stays in front of it, in another buffer where this one is full; a used-up one gives way to one
+ * of `size` when it has less room than `least`.  Others may hold bytes of it, but never those
+ * behind its end. */
+void buf_make_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, unsigned size);
+
 static inline size_t
 buf_room(const struct sl_buf *b)
 {

@@ -5,18 +5,6 @@
 #include <stdlib.h>
 
 struct sl_span
-span_trim(struct sl_span s)
-{
-    while (s.n > 0 && (*s.at == ' ' || *s.at == '\t')) {
-        s.at++;
-        s.n--;
-    }
-    while (s.n > 0 && (s.at[s.n - 1] == ' ' || s.at[s.n - 1] == '\t'))
-        s.n--;
-    return s;
-}
-
-struct sl_span
 address_host_text(apr_pool_t *pool, const struct sl_sockaddr *addr)
 {
     char *to = apr_palloc(pool, INET6_ADDRSTRLEN);

@@ -4,8 +4,6 @@
 
 #include "sluice/net.h"
 
-/* Without the white space around it. */
-struct sl_span span_trim(struct sl_span s);
 /* "10.0.0.1", "::1", "[::1]", "10.0.0.1:80", "[::1]:80": 1 when it is one; the port is
  * passed over. */
 int address_parse_host(struct sl_span text, struct sl_sockaddr *addr);

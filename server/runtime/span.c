@@ -1,5 +1,5 @@
 /* Spans: the operations that are no one-liners. */
-#include "sluice/base.h"
+#include "runtime/span.h"
 
 #include <apr_strings.h>
 
@@ -26,6 +26,37 @@ sl_spans_join(apr_pool_t *pool, const struct sl_span *parts, unsigned n)
     }
     *at = '\0';
     return (struct sl_span){to, total};
+}
+
+struct sl_span
+span_trim(struct sl_span s)
+{
+    const char *at = s.at, *end = s.at + s.n;
+
+    while (at < end && is_blank(*at))
+        at++;
+    while (end > at && is_blank(end[-1]))
+        end--;
+    return (struct sl_span){at, (size_t)(end - at)};
+}
+
+int
+sl_list_next(struct sl_span *list, struct sl_span *member)
+{
+    const char *at = list->at, *end, *comma;
+
+    if (at == NULL)
+        return 0;
+    end = at + list->n;
+    comma = memchr(at, ',', list->n);
+    if (comma != NULL) {
+        *list = (struct sl_span){comma + 1, (size_t)(end - comma - 1)};
+        end = comma;
+    } else {
+        *list = (struct sl_span){NULL, 0};
+    }
+    *member = span_trim((struct sl_span){at, (size_t)(end - at)});
+    return 1;
 }
 
 static int

@@ -83,6 +83,34 @@ void exchange_trailers(struct sl_exchange *ex, struct sl_fields *fields);
 void exchange_want(struct sl_exchange *ex);
 void exchange_cancel(struct sl_exchange *ex);
 
+/* Between exchange.c, connect.c and attempt.c.  Enters a state and sets the time it may take;
+ * ms -1: all there is. */
+static inline void
+exchange_goto(struct sl_exchange *ex, enum ex_state state, int64_t may_take_ms)
+{
+    int64_t due = may_take_ms < 0 ? INT64_MAX : ex->loop->now_ms + may_take_ms;
+
+    ex->state = (uint8_t)state;
+    if (due > ex->deadline_ms)
+        due = ex->deadline_ms;
+    if (ex->a.conn != NULL)
+        sl_timer_set(ex->loop, &ex->a.conn->timer, due);
+}
+/* connect.c: to the address of the attempt's server that worked last.  Goes on with
+ * exchange_send() or exchange_attempt_failed(), maybe before it returns. */
+void exchange_connect(struct sl_exchange *ex);
+/* After a failure: whether the server has an address that was not tried. */
+int exchange_has_address(struct sl_exchange *ex, const struct sl_cause *cause);
+/* The request goes out on a connection that is open. */
+void exchange_send(struct sl_exchange *ex);
+/* What was kept of the request body goes, and with it the chance of another attempt. */
+void exchange_drop_held(struct sl_exchange *ex);
+/* These may free the exchange.  failed: another attempt, or the request fails; fail: no more
+ * attempts, the request fails with this cause; over: the response was given. */
+void exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause);
+void exchange_fail(struct sl_exchange *ex, const struct sl_cause *cause);
+void exchange_over(struct sl_exchange *ex);
+
 /* From the built-in protocol, beside the public sl_attempt_*(): the head with the promise
  * that data or a flush follows in this turn; data with the end known. */
 enum sl_flow attempt_head(struct sl_attempt *a, int status, int64_t body);

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 
 #define TURN_BYTES 65536
+#define ROOM_LEAST 512
 
 enum h1c_state { H1C_IDLE, H1C_HEAD, H1C_BODY };
 
@@ -84,7 +85,7 @@ static enum sl_flow
 h1c_start(struct sl_attempt *a, struct sl_conn *c)
 {
     struct h1c *h = h1c_of(c);
-    struct writer w = {c->loop->scratch, c->loop->scratch + LOOP_SCRATCH, 0};
+    struct writer w = writer_begin(c);
     int is_upgrade = exchange_of(a)->wants_upgrade;
 
     h->a = a;
@@ -98,10 +99,7 @@ h1c_start(struct sl_attempt *a, struct sl_conn *c)
         a->is_unsendable = 1;
         return SL_FLOW_GONE;
     }
-    return h1c_sent(c, conn_send(c,
-                                 (struct sl_span){c->loop->scratch,
-                                                  (size_t)(w.at - c->loop->scratch)},
-                                 (struct sl_data){NULL, 0, NULL}, SL_SPAN("")));
+    return h1c_sent(c, writer_send_alone(&w, c));
 }
 
 static enum sl_flow
@@ -130,7 +128,7 @@ static enum sl_flow
 h1c_trailers(struct sl_attempt *a, struct sl_fields *fields)
 {
     struct sl_conn *c = a->conn;
-    struct writer w = {c->loop->scratch, c->loop->scratch + LOOP_SCRATCH, 0};
+    struct writer w = writer_begin(c);
 
     if (!h1c_of(c)->out_chunked)
         return SL_FLOW_ROOM;
@@ -139,10 +137,7 @@ h1c_trailers(struct sl_attempt *a, struct sl_fields *fields)
     PUT(&w, "\r\n");
     if (w.is_full)
         return SL_FLOW_GONE;
-    return h1c_sent(c, conn_send(c,
-                                 (struct sl_span){c->loop->scratch,
-                                                  (size_t)(w.at - c->loop->scratch)},
-                                 (struct sl_data){NULL, 0, NULL}, SL_SPAN("")));
+    return h1c_sent(c, writer_send_alone(&w, c));
 }
 
 /* ---- the response head ---- */
@@ -392,26 +387,9 @@ static void
 h1c_room(struct sl_conn *c)
 {
     struct h1c *h = h1c_of(c);
-    struct sl_buf *old = h->in;
-    unsigned size = h->state == H1C_BODY && (h->framing != FRAMING_LENGTH || h->left > BUF_SMALL)
-                        ? BUF_LARGE : BUF_SMALL;
+    int is_long = h->state == H1C_BODY && (h->framing != FRAMING_LENGTH || h->left > BUF_SMALL);
 
-    if (old != NULL && buf_used(old) == 0 && old->n_refs == 1)
-        old->begin = old->end = 0;
-    if (old != NULL && buf_used(old) == 0 && buf_room(old) < 512) {
-        sl_buf_drop(&h->in);
-        old = NULL;
-    }
-    if (old == NULL) {
-        h->in = buf_take(c->loop, size);
-        return;
-    }
-    if (buf_room(old) > 0)
-        return;
-    h->in = buf_take(c->loop, BUF_LARGE);
-    memcpy(h->in->bytes, old->bytes + old->begin, buf_used(old));
-    h->in->end = (unsigned)buf_used(old);
-    sl_buf_drop(&old);
+    buf_make_room(c->loop, &h->in, ROOM_LEAST, is_long ? BUF_LARGE : BUF_SMALL);
 }
 
 static void

@@ -9,21 +9,11 @@
 #define UPSTREAM_POOL_H
 
 #include "sluice/upstream.h"
+#include "upstream/address.h"
 
 #include <stdatomic.h>
-#include <sys/un.h>
 
 #define POOL_CACHE_LINE 64
-#define ADDRESS_HOST_MAX 254 /* RFC 1035, 2.3.4; and a NUL */
-#define ADDRESS_TEXT_MAX 128 /* "[v6%scope]:port" or "unix:" and a path */
-
-struct upstream_address {
-    int family; /* AF_INET, AF_INET6: addr; AF_UNIX: un */
-    union {
-        struct sl_sockaddr addr;
-        struct sockaddr_un un;
-    };
-};
 
 struct address_set {
     struct address_set *next; /* of the retired ones */
@@ -74,19 +64,6 @@ const struct upstream_address *server_address(struct upstream_server *s);
 unsigned server_n_addresses(struct upstream_server *s);
 /* No connection came about: others begin with the next address. */
 void server_address_failed(struct upstream_server *s, const struct upstream_address *a);
-
-/* "10.0.0.7:80", "[::1]:80" or "unix:/path" into `to`, ADDRESS_TEXT_MAX bytes. */
-const char *address_text(const struct upstream_address *a, char *to);
-
-/* An address as written, taken apart; pure but for interface names in "fe80::1%eth0". */
-struct address_parts {
-    int is_name;                     /* host is to be looked up; address is not set */
-    int port;                        /* 0 for Unix sockets */
-    char host[ADDRESS_HOST_MAX];     /* lower case; empty for Unix sockets */
-    struct upstream_address address;
-};
-/* default_port 0: the text must name one.  NULL or a phrase. */
-const char *address_parse(const char *text, int default_port, struct address_parts *parts);
 
 /* The list of all pools; NULL at its end. */
 struct upstream_pool *pools_first(void);

@@ -7,8 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#define PIPE_BYTES 262144u
-
 int
 splice_may(const struct sl_req *r)
 {
@@ -34,7 +32,8 @@ splice_in(struct splice *s, struct sl_conn *from, uint64_t left)
 
     if (!conn_may_read(from))
         return SL_IO_AGAIN;
-    k = splice(from->io.fd, NULL, s->pipe[1], NULL, left < PIPE_BYTES ? (size_t)left : PIPE_BYTES,
+    k = splice(from->io.fd, NULL, s->pipe[1], NULL,
+               left < LOOP_PIPE_BYTES ? (size_t)left : LOOP_PIPE_BYTES,
                SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
     if (k > 0)
         s->n_in_pipe = (uint32_t)k;

@@ -5,6 +5,7 @@
  * a pool?), a query, user names, a path that is no valid path.  The errors say what to
  * write instead, and which module speaks a scheme that none of the loaded ones knows. */
 
+#include "runtime/span.h"
 #include "upstream/pool.h"
 
 #include "sluice/provider.h"
@@ -106,12 +107,6 @@ sl_scheme_parse(struct sl_cmd *cmd, const char *text, struct sl_scheme *scheme,
     return scheme_find(cmd, name, scheme);
 }
 
-static int
-is_hex(char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-}
-
 /* The path goes into request lines as it stands (RFC 3986, 3.3). */
 static const char *
 path_check(const char *path)
@@ -123,7 +118,7 @@ path_check(const char *path)
             return "a target has no query or fragment; Rewrite can add a query";
         if (*c <= ' ' || *c >= 0x7f || *c == '"' || *c == '<' || *c == '>')
             return "a byte in the path must be percent-encoded";
-        if (*c == '%' && !(is_hex(c[1]) && is_hex(c[2])))
+        if (*c == '%' && !(hex_digit(c[1]) >= 0 && hex_digit(c[2]) >= 0))
             return "expected two hexadecimal digits behind '%' in the path";
     }
     return NULL;

@@ -11,8 +11,8 @@ import time
 
 import pytest
 from conftest import MODULES, PROGRAM, Client, free_port
-from origin import Connection, Origin, early, reply
-from test_reload import Operator, operate  # noqa: F401: a fixture
+from origin import Origin, early, reply
+from test_reload import operate  # noqa: F401: a fixture
 
 BASE = "LoadModule route\nLoadModule headers\nLoadModule log\nLoadModule balancer\n"
 FAULTS = BASE + "LoadModule faults\n"

@@ -1,0 +1,254 @@
+/* What modules ask of a request and keep with it: its parts, its id, its lines in the log,
+ * notes and data.  Its life is in request.c. */
+#include "http/request.h"
+
+#include <apr_strings.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void **
+sl_req_protocol_data(struct sl_req *r)
+{
+    return &r->protocol_data;
+}
+
+void
+sl_req_enter(struct sl_req *r, struct sl_scope *scope)
+{
+    r->scope = scope;
+}
+
+struct sl_scope *
+sl_req_scope(const struct sl_req *r)
+{
+    return r->scope;
+}
+
+struct sl_fields *
+sl_req_head(struct sl_req *r)
+{
+    return &r->head;
+}
+
+struct sl_fields *
+sl_req_response(struct sl_req *r)
+{
+    return &r->response;
+}
+
+struct sl_span
+sl_req_method(const struct sl_req *r)
+{
+    return r->method;
+}
+
+struct sl_span
+sl_req_target_path(const struct sl_req *r)
+{
+    return r->path;
+}
+
+struct sl_span
+sl_req_query(const struct sl_req *r)
+{
+    return r->query;
+}
+
+struct sl_span
+sl_req_path(struct sl_req *r)
+{
+    return r->match;
+}
+
+struct sl_span
+sl_req_host(const struct sl_req *r)
+{
+    return r->host;
+}
+
+struct sl_span
+sl_req_authority(const struct sl_req *r)
+{
+    return r->authority;
+}
+
+int
+sl_req_version(const struct sl_req *r)
+{
+    return r->version;
+}
+
+int
+sl_req_is_tls(const struct sl_req *r)
+{
+    return r->conn != NULL && r->conn->transport != NULL &&
+           strcmp(r->conn->transport->name, "tls") == 0;
+}
+
+int
+sl_req_has_body(const struct sl_req *r)
+{
+    return r->body_length != 0;
+}
+
+void
+sl_req_set_upstream_path(struct sl_req *r, struct sl_span path_and_query)
+{
+    r->upstream_path = path_and_query;
+}
+
+struct sl_span
+sl_req_upstream_path(const struct sl_req *r)
+{
+    return r->upstream_path.at != NULL ? r->upstream_path : req_uri(r);
+}
+
+struct sl_span
+req_uri(const struct sl_req *r)
+{
+    if (r->query.at == NULL)
+        return r->path;
+    return (struct sl_span){r->path.at, (size_t)(r->query.at + r->query.n - r->path.at)};
+}
+
+int
+sl_req_status(const struct sl_req *r)
+{
+    return r->status;
+}
+
+void
+sl_req_set_status(struct sl_req *r, int status)
+{
+    r->status = status;
+    r->reason.at = NULL;
+}
+
+int64_t
+sl_req_bytes_sent(const struct sl_req *r)
+{
+    return r->bytes_sent;
+}
+
+int64_t
+sl_req_started_us(const struct sl_req *r)
+{
+    return r->started_us;
+}
+
+int64_t
+sl_req_elapsed_us(const struct sl_req *r)
+{
+    return r->loop->wall_us - r->started_us;
+}
+
+const struct sl_cause *
+sl_req_cause(const struct sl_req *r)
+{
+    return r->cause;
+}
+
+struct sl_server *
+sl_req_server(const struct sl_req *r)
+{
+    return (struct sl_server *)(uintptr_t)r->server;
+}
+
+int64_t
+sl_req_upstream_us(const struct sl_req *r)
+{
+    return r->upstream_us;
+}
+
+struct sl_span
+sl_req_scheme(struct sl_req *r)
+{
+    return sl_req_is_tls(r) ? SL_SPAN("https") : SL_SPAN("http");
+}
+
+/* A random start for each thread, then a count: unique, and nothing to wait for. */
+struct sl_span
+sl_req_id(struct sl_req *r)
+{
+    static _Thread_local uint64_t next;
+
+    if (r->id[0] == '\0') {
+        if (next == 0)
+            sl_random_bytes(&next, sizeof next);
+        snprintf(r->id, sizeof r->id, "%016llx", (unsigned long long)next++);
+    }
+    return (struct sl_span){r->id, 16};
+}
+
+int
+sl_req_is_dry(const struct sl_req *r)
+{
+    return (r->flags & REQ_DRY) != 0;
+}
+
+int
+sl_req_is_noting(const struct sl_req *r)
+{
+    return (r->flags & REQ_NOTING) != 0 || sl_log_wants(SL_DEBUG);
+}
+
+void
+sl_req_note(struct sl_req *r, const char *fmt, ...)
+{
+    struct req_note *note = apr_pcalloc(r->pool, sizeof *note);
+    va_list args;
+
+    va_start(args, fmt);
+    note->text = apr_pvsprintf(r->pool, fmt, args);
+    va_end(args);
+    *r->notes_end = note;
+    r->notes_end = &note->next;
+    sl_req_log(r, SL_DEBUG, "SL0460", "%s", note->text);
+}
+
+void
+sl_req_log(struct sl_req *r, enum sl_level level, const char *id, const char *fmt, ...)
+{
+    char text[1024];
+    struct sl_span client, rid;
+    va_list args;
+
+    if (!sl_log_wants(level))
+        return;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    rid = sl_req_id(r);
+    client = r->conn != NULL ? sl_req_client_text(r) : SL_SPAN("-");
+    sl_log(level, id, "[%.*s] client %.*s host %.*s \"%.*s %.*s\": %s", (int)rid.n, rid.at,
+           (int)client.n, client.at, (int)r->host.n, r->host.n > 0 ? r->host.at : "",
+           (int)(r->method.n < 32 ? r->method.n : 32), r->method.at,
+           (int)(r->path.n < 256 ? r->path.n : 256), r->path.at, text);
+}
+
+struct req_data {
+    struct req_data *next;
+    const struct sl_module *module;
+    void *data;
+};
+
+void *
+sl_req_data(struct sl_req *r, const struct sl_module *module, size_t size)
+{
+    struct req_data *d;
+
+    for (d = r->data; d != NULL; d = d->next)
+        if (d->module == module)
+            return d->data;
+    d = apr_palloc(r->pool, sizeof *d);
+    *d = (struct req_data){r->data, module, apr_pcalloc(r->pool, size)};
+    r->data = d;
+    return d->data;
+}
+
+void **
+request_vars(struct sl_req *r)
+{
+    return &r->vars;
+}

@@ -1,0 +1,103 @@
+/* From a server to an open connection: which of its addresses, the socket, the word that it is
+ * there.  What follows is decided in exchange.c: send, another address, another server. */
+#include "upstream/exchange.h"
+
+#include "http/http1.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A server is down when none of its addresses can be reached. */
+int
+exchange_has_address(struct sl_exchange *ex, const struct sl_cause *cause)
+{
+    if (ex->a.server == NULL ||
+        (cause != &sl_cause_connect_failed && cause != &sl_cause_connect_timeout))
+        return 0;
+    return ++ex->n_unreachable < server_n_addresses(ex->a.server);
+}
+
+static void
+ex_connected(struct sl_conn *c, unsigned what)
+{
+    struct sl_exchange *ex = c->protocol_data;
+    int error = 0;
+    socklen_t n = sizeof error;
+
+    if (what & SL_TIMEOUT) {
+        server_address_failed(c->server, ex->a.address);
+        sl_attempt_late(&ex->a);
+        return;
+    }
+    if ((c->io.ready & (SL_WRITABLE | SL_HANGUP)) == 0)
+        return;
+    getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &error, &n);
+    if (error != 0 || (c->io.ready & SL_WRITABLE) == 0) {
+        server_address_failed(c->server, ex->a.address);
+        exchange_attempt_failed(ex, &sl_cause_connect_failed);
+        return;
+    }
+    c->protocol_data = NULL;
+    c->upstream_protocol = ex->pool->protocol != NULL ? ex->pool->protocol : &http1_upstream;
+    c->on_ready = c->upstream_protocol->ready;
+    c->upstream_protocol->open(c);
+    exchange_send(ex);
+}
+
+static int
+ex_open_socket(const struct upstream_address *to, int *is_done)
+{
+    int one = 1, rc, fd = socket(to->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -1;
+    if (to->family == AF_UNIX)
+        rc = connect(fd, (const struct sockaddr *)&to->un, sizeof to->un);
+    else {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        rc = connect(fd, &to->addr.u.sa, to->addr.len);
+    }
+    *is_done = rc == 0;
+    if (rc == 0 || errno == EINPROGRESS)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+void
+exchange_connect(struct sl_exchange *ex)
+{
+    struct sl_attempt *a = &ex->a;
+    const struct upstream_address *to = server_address(a->server);
+    struct sl_conn *c;
+    int fd, is_done = 0;
+
+    if (to == NULL) {
+        exchange_attempt_failed(ex, &sl_cause_unresolved);
+        return;
+    }
+    fd = ex_open_socket(to, &is_done);
+    c = fd >= 0 ? conn_make(ex->loop, fd, 0) : NULL;
+    if (c == NULL) {
+        server_address_failed(a->server, to);
+        exchange_attempt_failed(ex, &sl_cause_connect_failed);
+        return;
+    }
+    a->conn = c;
+    a->address = to;
+    c->server = a->server;
+    c->transport = ex->pool->transport;
+    c->protocol_data = ex;
+    c->on_ready = ex_connected;
+    if (c->transport != NULL && c->transport->open(c, 0) != 0) {
+        exchange_attempt_failed(ex, &sl_cause_connect_failed);
+        return;
+    }
+    exchange_goto(ex, EX_CONNECT, ex->conf->connect_ms);
+    if (is_done) {
+        c->io.ready |= SL_WRITABLE;
+        ex_connected(c, SL_WRITABLE);
+    }
+}
