@@ -99,9 +99,9 @@ exchange_goto(struct sl_exchange *ex, enum ex_state state, int64_t may_take_ms)
 /* connect.c: to the address of the attempt's server that worked last.  Goes on with
  * exchange_send() or exchange_attempt_failed(), maybe before it returns. */
 void exchange_connect(struct sl_exchange *ex);
-/* After a failure: whether the server has an address that was not tried. */
+/* Counts a failure to connect: whether the server has an address that was not tried. */
 int exchange_has_address(struct sl_exchange *ex, const struct sl_cause *cause);
-/* The request goes out on a connection that is open. */
+/* The request goes out on a connection that is open.  May free the exchange. */
 void exchange_send(struct sl_exchange *ex);
 /* What was kept of the request body goes, and with it the chance of another attempt. */
 static inline void
