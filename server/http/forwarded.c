@@ -23,27 +23,20 @@ peer_is_trusted(const struct sl_req *r)
 static void
 client_find(struct sl_req *r)
 {
-    struct sl_span list = sl_fields_joined(&r->head, "X-Forwarded-For");
-    const char *end = list.at + list.n, *p;
+    struct sl_span list = sl_fields_joined(&r->head, "X-Forwarded-For"), one;
+    struct sl_sockaddr addr;
 
     r->client = r->conn->peer;
     r->client_text = conn_peer_text(r->conn);
     if (list.n == 0 || !peer_is_trusted(r))
         return;
-    while (end > list.at) {
-        struct sl_sockaddr addr;
-        struct sl_span one;
-
-        for (p = end; p > list.at && p[-1] != ','; p--)
-            ;
-        one = span_trim((struct sl_span){p, (size_t)(end - p)});
+    while (span_list_last(&list, &one)) {
         if (!address_parse_host(one, &addr))
             return;
         r->client = addr;
         r->client_text = address_host_text(r->pool, &addr);
         if (!sl_networks_has(r->scope->core->trusted, &addr))
             return;
-        end = p > list.at ? p - 1 : p;
     }
 }
 
