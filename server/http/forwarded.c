@@ -23,29 +23,21 @@ peer_is_trusted(const struct sl_req *r)
 static void
 client_find(struct sl_req *r)
 {
-    struct sl_span list;
-    const char *end, *p;
+    struct sl_span list, one;
+    struct sl_sockaddr addr;
 
     r->client = r->conn->peer;
     r->client_text = conn_peer_text(r->conn);
     if (!fields_may_have(&r->head, SL_F_X_FORWARDED_FOR) || !peer_is_trusted(r))
         return;
     list = sl_fields_joined(&r->head, "X-Forwarded-For");
-    end = list.at + list.n;
-    while (end > list.at) {
-        struct sl_sockaddr addr;
-        struct sl_span one;
-
-        for (p = end; p > list.at && p[-1] != ','; p--)
-            ;
-        one = span_trim((struct sl_span){p, (size_t)(end - p)});
+    while (span_list_last(&list, &one)) {
         if (!address_parse_host(one, &addr))
             return;
         r->client = addr;
         r->client_text = address_host_text(r->pool, &addr);
         if (!sl_networks_has(r->scope->core->trusted, &addr))
             return;
-        end = p > list.at ? p - 1 : p;
     }
 }
 

@@ -45,17 +45,14 @@ buf_take(struct sl_loop *loop, unsigned size)
 }
 
 void
-buf_make_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, unsigned size)
+buf_make_more_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, unsigned size)
 {
     struct sl_buf *old = *bufp;
 
-    if (old != NULL && buf_used(old) == 0 && old->n_refs == 1)
+    if (buf_used(old) == 0 && old->n_refs == 1)
         old->begin = old->end = 0;
-    if (old != NULL && buf_used(old) == 0 && buf_room(old) < least) {
+    if (buf_used(old) == 0 && buf_room(old) < least) {
         sl_buf_drop(bufp);
-        old = NULL;
-    }
-    if (old == NULL) {
         *bufp = buf_take(loop, size);
         return;
     }

@@ -26,12 +26,6 @@ struct sl_buf {
 /* Size is exactly BUF_SMALL or BUF_LARGE bytes of payload.  Aborts when out of memory. */
 struct sl_buf *buf_take(struct sl_loop *loop, unsigned size);
 
-/* Makes room in the buffer that is read into, which may be NULL before.  What is not used up
- * stays in front of it, in another buffer where this one is full; a used-up one gives way to one
- * of `size` when it has less room than `least`.  Others may hold bytes of it, but never those
- * behind its end. */
-void buf_make_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, unsigned size);
-
 static inline size_t
 buf_room(const struct sl_buf *b)
 {
@@ -42,6 +36,21 @@ static inline size_t
 buf_used(const struct sl_buf *b)
 {
     return b->end - b->begin;
+}
+
+/* Makes room in the buffer that is read into, which may be NULL before.  What is not used up
+ * stays in front of it, in another buffer where this one is full; a used-up one gives way to one
+ * of `size` when it has less room than `least`.  Others may hold bytes of it, but never those
+ * behind its end. */
+void buf_make_more_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, unsigned size);
+
+static inline void
+buf_make_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, unsigned size)
+{
+    if (*bufp == NULL)
+        *bufp = buf_take(loop, size);
+    else
+        buf_make_more_room(loop, bufp, least, size);
 }
 
 #endif

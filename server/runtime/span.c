@@ -59,6 +59,25 @@ sl_list_next(struct sl_span *list, struct sl_span *member)
     return 1;
 }
 
+int
+span_list_last(struct sl_span *list, struct sl_span *member)
+{
+    const char *at = list->at, *end, *comma;
+
+    if (at == NULL)
+        return 0;
+    end = at + list->n;
+    comma = memrchr(at, ',', list->n);
+    if (comma != NULL) {
+        *list = (struct sl_span){at, (size_t)(comma - at)};
+        at = comma + 1;
+    } else {
+        *list = (struct sl_span){NULL, 0};
+    }
+    *member = span_trim((struct sl_span){at, (size_t)(end - at)});
+    return 1;
+}
+
 static int
 is_letter(unsigned char c)
 {

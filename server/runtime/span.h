@@ -23,5 +23,7 @@ hex_digit(char c)
 
 /* Without the blanks around it. */
 struct sl_span span_trim(struct sl_span s);
+/* Takes the last member of a comma-separated list off, else as sl_list_next(). */
+int span_list_last(struct sl_span *list, struct sl_span *member);
 
 #endif

@@ -187,22 +187,6 @@ sl_attempt_trailers(struct sl_attempt *a, struct sl_fields *fields)
 }
 
 void
-sl_attempt_end(struct sl_attempt *a, int reusable)
-{
-    struct sl_exchange *ex = exchange_of(a);
-    struct sl_req *r = ex->r;
-    struct sl_conn *c = a->conn;
-
-    if ((r->flags & (REQ_ENDS_GIVEN | REQ_SOURCE_ENDED)) == 0 &&
-        attempt_data(a, (struct sl_data){NULL, 0, NULL}, 1) == SL_FLOW_GONE)
-        return;
-    if (reusable && ex->body_ended && !conn_is_writing(c) && idle_put(c))
-        a->conn = NULL;
-    exchange_over(ex);
-    req_settle(r);
-}
-
-void
 sl_attempt_fail(struct sl_attempt *a, const struct sl_cause *cause)
 {
     exchange_attempt_failed(exchange_of(a), cause);

@@ -10,20 +10,6 @@ static void ex_attempt(struct sl_exchange *ex);
 
 _Static_assert(sizeof(struct held) <= sizeof(struct piece), "both are cut from loop->pieces");
 
-void
-exchange_drop_held(struct sl_exchange *ex)
-{
-    while (ex->held != NULL) {
-        struct held *h = ex->held;
-
-        ex->held = h->next;
-        sl_buf_drop(&h->buf);
-        slab_give(&ex->loop->pieces, h);
-    }
-    ex->held_end = &ex->held;
-    ex->holds_body = 0;
-}
-
 /* ---- the end of an attempt, and of the exchange ---- */
 
 static void
@@ -75,12 +61,24 @@ exchange_cancel(struct sl_exchange *ex)
     ex_free(ex);
 }
 
+/* The response was given.  Its connection is kept where both sides are done with it. */
 void
-exchange_over(struct sl_exchange *ex)
+sl_attempt_end(struct sl_attempt *a, int reusable)
 {
-    ex_drop_conn(ex);
+    struct sl_exchange *ex = exchange_of(a);
+    struct sl_req *r = ex->r;
+    struct sl_conn *c = a->conn;
+
+    if ((r->flags & (REQ_ENDS_GIVEN | REQ_SOURCE_ENDED)) == 0 &&
+        attempt_data(a, (struct sl_data){NULL, 0, NULL}, 1) == SL_FLOW_GONE)
+        return;
+    if (reusable && ex->body_ended && !conn_is_writing(c) && idle_put(c))
+        a->conn = NULL;
+    else
+        ex_drop_conn(ex);
     ex_server_done(ex, NULL);
     ex_free(ex);
+    req_settle(r);
 }
 
 static void

@@ -99,17 +99,28 @@ exchange_goto(struct sl_exchange *ex, enum ex_state state, int64_t may_take_ms)
 /* connect.c: to the address of the attempt's server that worked last.  Goes on with
  * exchange_send() or exchange_attempt_failed(), maybe before it returns. */
 void exchange_connect(struct sl_exchange *ex);
-/* After a failure: whether the server has an address that was not tried. */
+/* Counts a failure to connect: whether the server has an address that was not tried. */
 int exchange_has_address(struct sl_exchange *ex, const struct sl_cause *cause);
-/* The request goes out on a connection that is open. */
+/* The request goes out on a connection that is open.  May free the exchange. */
 void exchange_send(struct sl_exchange *ex);
 /* What was kept of the request body goes, and with it the chance of another attempt. */
-void exchange_drop_held(struct sl_exchange *ex);
-/* These may free the exchange.  failed: another attempt, or the request fails; fail: no more
- * attempts, the request fails with this cause; over: the response was given. */
+static inline void
+exchange_drop_held(struct sl_exchange *ex)
+{
+    while (ex->held != NULL) {
+        struct held *h = ex->held;
+
+        ex->held = h->next;
+        sl_buf_drop(&h->buf);
+        slab_give(&ex->loop->pieces, h);
+    }
+    ex->held_end = &ex->held;
+    ex->holds_body = 0;
+}
+/* These may free the exchange.  failed: another attempt is made, or the request fails; fail: it
+ * does, with this cause. */
 void exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause);
 void exchange_fail(struct sl_exchange *ex, const struct sl_cause *cause);
-void exchange_over(struct sl_exchange *ex);
 
 /* From the built-in protocol, beside the public sl_attempt_*(): the head with the promise
  * that data or a flush follows in this turn; data with the end known. */
