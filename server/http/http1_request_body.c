@@ -162,7 +162,8 @@ h1_body_read(struct sl_conn *c)
         h1_body_room(c);
         k = sl_conn_read(c, h->in->bytes + h->in->end, buf_room(h->in));
         if (k == SL_IO_AGAIN) {
-            h1_drop_used(h);
+            if (h->in != NULL && h->in->n_refs == 1) /* else it is kept anyway: fill it up */
+                h1_drop_used(h);
             if (h->waits_since == 0)
                 h->waits_since = c->loop->now_ms;
             h1_due_body(c, h->framing == FRAMING_CLOSE ? -1 : h1_conf(c)->body_ms);

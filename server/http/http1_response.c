@@ -166,6 +166,17 @@ h1_head(struct sl_req *r, int ends)
     return h1_write(c, r, (struct sl_data){NULL, 0, NULL}, 1);
 }
 
+int
+h1_take_back(struct sl_req *r)
+{
+    struct h1 *h = h1_of(r->conn);
+
+    if (!h->head_held || h->broken || (r->flags & REQ_UPGRADED))
+        return 0;
+    h->head_held = 0;
+    return 1;
+}
+
 enum sl_flow
 h1_interim(struct sl_req *r, int status, struct sl_fields *fields)
 {

@@ -412,4 +412,5 @@ const struct sl_protocol http1_protocol = {
     .want = h1_want,
     .ended = h1_ended,
     .splice = h1_splice,
+    .take_back = h1_take_back,
 };

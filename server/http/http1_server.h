@@ -94,6 +94,7 @@ void h1_want(struct sl_req *r);
 
 /* http1_response.c: these never close the connection nor free the request. */
 enum sl_flow h1_head(struct sl_req *r, int ends);
+int h1_take_back(struct sl_req *r);
 enum sl_flow h1_interim(struct sl_req *r, int status, struct sl_fields *fields);
 enum sl_flow h1_body(struct sl_req *r, struct sl_data data, int ends);
 enum sl_flow h1_trailers(struct sl_req *r, struct sl_fields *fields);

@@ -368,6 +368,17 @@ req_fail_response(struct sl_req *r, int status)
     answer_instead(r);
 }
 
+/* A head that has not left yet makes place for the page of the failure. */
+static int
+req_take_back(struct sl_req *r)
+{
+    if (r->protocol->take_back == NULL || !r->protocol->take_back(r))
+        return 0;
+    r->flags &= ~(unsigned)(REQ_HEAD_GIVEN | REQ_ENDS_GIVEN | REQ_SOURCE_ENDED);
+    filters_drop(r);
+    return 1;
+}
+
 enum sl_verdict
 sl_req_fail(struct sl_req *r, int status, const struct sl_cause *cause, const char *fmt, ...)
 {
@@ -383,7 +394,7 @@ sl_req_fail(struct sl_req *r, int status, const struct sl_cause *cause, const ch
         r->cause = cause;
     sl_req_log(r, cause_is_clients(cause) ? SL_INFO : SL_ERROR, cause->id, "%s%s%s",
                cause->text, text[0] != '\0' ? ": " : "", text);
-    if (r->flags & REQ_HEAD_GIVEN) {
+    if ((r->flags & REQ_HEAD_GIVEN) && !req_take_back(r)) {
         answer_cut(r, cause);
         return SL_FAIL;
     }

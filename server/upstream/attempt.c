@@ -48,6 +48,7 @@ sl_attempt_interim(struct sl_attempt *a, int status, struct sl_fields *fields)
         return;
     }
     fields_drop_hop_by_hop(fields->at, fields->n, fields->ids);
+    fields_unset_id(fields, SL_F_CONTENT_LENGTH); /* RFC 9110, 8.6 */
     if (ex->r != NULL)
         answer_interim(ex->r, status, fields);
 }

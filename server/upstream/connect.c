@@ -46,6 +46,14 @@ ex_connected(struct sl_conn *c, unsigned what)
     exchange_send(ex);
 }
 
+/* No fault of the server's: this process has no descriptor, memory or port left. */
+static int
+is_own_shortage(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
+           error == EADDRNOTAVAIL;
+}
+
 static int
 ex_open_socket(const struct upstream_address *to, int *is_done)
 {
@@ -62,7 +70,9 @@ ex_open_socket(const struct upstream_address *to, int *is_done)
     *is_done = rc == 0;
     if (rc == 0 || errno == EINPROGRESS)
         return fd;
+    rc = errno;
     close(fd);
+    errno = rc;
     return -1;
 }
 
@@ -80,6 +90,10 @@ exchange_connect(struct sl_exchange *ex)
     }
     fd = ex_open_socket(to, &is_done);
     c = fd >= 0 ? conn_make(ex->loop, fd, 0) : NULL;
+    if (c == NULL && is_own_shortage(errno)) {
+        exchange_attempt_failed(ex, &sl_cause_internal);
+        return;
+    }
     if (c == NULL) {
         server_address_failed(a->server, to);
         exchange_attempt_failed(ex, &sl_cause_connect_failed);

@@ -9,7 +9,7 @@
 
 #define AHEAD_BYTES 65536
 #define AHEAD_PIECE 16
-#define ROUNDS 1500    /* of a filter that waits */
+#define ROUNDS 20000    /* of a filter that waits */
 #define RESPONSE_MS 700 /* a response hook waits */
 
 struct faults_conf {
