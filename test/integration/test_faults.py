@@ -568,7 +568,7 @@ def test_a_body_in_small_pieces_is_held_in_little_memory(sluice, origin):
             came[0] = len(c.buf)
         c.send(reply(200, c.exactly(60000)))
     origin.on("/", early(script))
-    s = sluice(BASE + f"ProxyPass {origin}\n")
+    s = sluice(BASE + f"ProxyPass {origin}\n", env={"MALLOC_ARENA_MAX": "1"})
     worker, c, end = s.pids()[1], s.client(), time.time() + 10
     c.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     c.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n")
