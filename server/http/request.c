@@ -410,6 +410,8 @@ sl_req_fail(struct sl_req *r, int status, const struct sl_cause *cause, const ch
 void
 sl_req_enter(struct sl_req *r, struct sl_scope *scope)
 {
+    if (r->scope->core->trusted != scope->core->trusted)
+        r->client_text = (struct sl_span){NULL, 0}; /* whom to believe is another question now */
     r->scope = scope;
 }
 
