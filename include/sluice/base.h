@@ -58,6 +58,7 @@ enum sl_verdict {
 enum sl_level { SL_ERROR, SL_WARN, SL_NOTICE, SL_INFO, SL_DEBUG, SL_TRACE };
 
 struct sl_attempt;
+struct sl_cond;
 struct sl_conn;
 struct sl_cmd;
 struct sl_exchange;

@@ -37,6 +37,11 @@ enum sl_slot {
     SL_SLOT_OPTIONS,  /* k=v pairs, each a slot of its own: the row's options */
     SL_SLOT_LINES,    /* apr_array_header_t * of void *, made by parse(); adds up */
     SL_SLOT_PARSED,   /* void *, made by parse(); a scalar: the inner one holds */
+    /* struct sl_cond *: a condition that is asked when ... is known (enum sl_phase) */
+    SL_SLOT_COND_REQUEST,
+    SL_SLOT_COND_ROUTED,
+    SL_SLOT_COND_RESPONSE,
+    SL_SLOT_COND_LOG,
 };
 
 /* One k=v pair of an SL_SLOT_OPTIONS row; `key` alone (no '=') sets a flag. */
@@ -97,6 +102,10 @@ struct sl_directive {
 #define SL_EXPR(name, T, m, init, where, help)                                               \
     {name, SL_SLOT_EXPR, where, SL_AT(T, m, struct sl_expr *), init, help, "EXPR", NULL,     \
      NULL, NULL}
+/* phase: REQUEST, ROUTED, RESPONSE or LOG. */
+#define SL_COND(name, T, m, phase, where, help)                                              \
+    {name, SL_SLOT_COND_##phase, where, SL_AT(T, m, struct sl_cond *), NULL, help,           \
+     "CONDITION", NULL, NULL, NULL}
 #define SL_OPTIONS(name, options, where, args, help)                                         \
     {name, SL_SLOT_OPTIONS, where, 0, NULL, help, args, NULL, options, NULL}
 #define SL_LINES(name, T, m, parse, where, args, help)                                       \
@@ -161,6 +170,15 @@ void sl_scope_own(struct sl_scope *scope, void *data);
 void *sl_scope_owned(const struct sl_scope *scope);
 /* The module's merged conf in this scope; valid from check_config on. */
 const void *sl_scope_conf(const struct sl_scope *scope, const struct sl_module *module);
+
+/* Ifs (SL_SECTION_IF) say what holds beside the location, by a condition their section's
+ * open() sets.  While requests run, sl_scope_overlay() gives the scope with all Ifs that hold
+ * for r laid over it, the innermost last: the scope itself where there is none.  What it gives
+ * is read-only and lives at least as long as r; any thread, no lock.  NULL: a pattern needed
+ * too many steps, and r has failed.  At most 32 Ifs apply to a scope. */
+void sl_scope_set_condition(struct sl_scope *scope, struct sl_cond *cond);
+int sl_scope_has_ifs(const struct sl_scope *scope); /* from check_config on */
+struct sl_scope *sl_scope_overlay(struct sl_scope *scope, struct sl_req *r);
 
 /* A set of IPv4 and IPv6 networks; immutable. */
 struct sl_sockaddr;

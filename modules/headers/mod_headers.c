@@ -17,6 +17,10 @@ DESCRIPTION
     unset, edit PATTERN REPLACEMENT (the first match of each line; $1 is a captured group, $0
     the match, $$ a dollar sign) and edit* (all matches). A dollar sign in the value of a
     variable is just that.
+
+    A line that ends with if=CONDITION acts where the condition holds (mod_route has the
+    language). What its =~ captured is $1 to $9 in the value of set, add, append, merge and
+    setifempty, and $$ a dollar sign there.
 DIRECTIVES
   Header
     Changes the response. Without the word always it acts on responses below 400, with it
@@ -26,6 +30,7 @@ DIRECTIVES
 EXAMPLE
     Header set X-Frame-Options "SAMEORIGIN"
     Header edit Set-Cookie "$" "; Secure"
+    Header set Cache-Control no-store if="%{status} >= 400 || %{path} starts_with /private/"
     RequestHeader set X-Client %{remote_addr}
     RequestHeader unset X-Debug
 */
@@ -61,6 +66,7 @@ struct edit {
     pcre2_code *pattern;       /* edits */
     apr_array_header_t *parts; /* edits: of struct part */
     const char *place;
+    struct sl_cond *condition; /* if=; NULL: none */
 };
 
 struct headers_conf {
@@ -159,18 +165,22 @@ replacement_make(struct sl_cmd *cmd, struct edit *e, const char *text, enum sl_p
 }
 
 static const char *
-options_take(struct sl_cmd *cmd, int i, struct edit *e, int is_request)
+options_take(struct sl_cmd *cmd, struct edit *e, int is_request)
 {
+    enum sl_phase phase = is_request ? SL_PHASE_ROUTED : SL_PHASE_RESPONSE;
+    const char *err;
+    int i = e->action == UNSET ? 2 : e->action < EDIT ? 3 : 4;
+
     for (; i < sl_cmd_argc(cmd); i++) {
         const char *word = sl_cmd_arg(cmd, i);
 
         if (strcmp(word, "always") == 0 && !is_request)
             e->always = 1;
-        else if (strncmp(word, "if=", 3) == 0)
-            return "conditions are not in this version";
-        else
-            return is_request ? "expected nothing behind the value"
-                              : "expected always or nothing behind the value";
+        else if (strncmp(word, "if=", 3) != 0 || e->condition != NULL)
+            return is_request ? "expected nothing or one if=CONDITION behind the value"
+                              : "expected nothing, always or one if=CONDITION behind the value";
+        else if ((err = sl_cmd_cond(cmd, word + 3, phase, &e->condition)) != NULL)
+            return sl_cmd_error(cmd, "if: %s", err);
     }
     return NULL;
 }
@@ -197,6 +207,8 @@ edit_parse(struct sl_cmd *cmd, void **item, int is_request)
         return "expected the name of a field";
     if ((err = name_check(cmd, e->name)) != NULL)
         return err;
+    if ((err = options_take(cmd, e, is_request)) != NULL)
+        return err;
     if (e->action == EDIT || e->action == EDIT_ALL) {
         if (sl_cmd_arg(cmd, 2) == NULL)
             return "expected a pattern and a replacement";
@@ -209,14 +221,14 @@ edit_parse(struct sl_cmd *cmd, void **item, int is_request)
             return err;
     } else if (e->action != UNSET) {
         value = sl_cmd_arg(cmd, next++);
-        if (value == NULL)
+        if (value == NULL || strncmp(value, "if=", 3) == 0)
             return "expected a value";
-        e->value = sl_expr_compile(sl_cmd_pool(cmd), value, phase, &err);
+        e->value = sl_cmd_expr(cmd, value, phase, e->condition, &err);
         if (e->value == NULL)
             return err;
     }
     *item = e;
-    return options_take(cmd, next, e, is_request);
+    return NULL;
 }
 
 static const char *
@@ -423,15 +435,22 @@ apply(struct sl_req *r, const struct edit *e, struct sl_fields *f)
     return 0;
 }
 
-static void
+/* Fields may be what a server trusts: a line whose condition cannot be decided fails the
+ * request. */
+static enum sl_verdict
 apply_all(struct sl_req *r, const apr_array_header_t *edits, struct sl_fields *f, int is_error)
 {
-    int i;
+    int i, holds;
 
     for (i = 0; edits != NULL && i < edits->nelts; i++) {
         const struct edit *e = APR_ARRAY_IDX(edits, i, struct edit *);
 
         if (is_error && !e->always)
+            continue;
+        holds = e->condition != NULL ? sl_cond_holds(e->condition, r) : 1;
+        if (holds < 0)
+            return sl_req_fail(r, 0, &sl_cause_condition_limit, "%s", e->place);
+        if (!holds)
             continue;
         if (apply(r, e, f) != 0)
             sl_req_log(r, SL_WARN, "HEADERS0001",
@@ -441,6 +460,7 @@ apply_all(struct sl_req *r, const apr_array_header_t *edits, struct sl_fields *f
         else
             sl_note(r, "%s: %s %s", e->place, action_words[e->action], e->name);
     }
+    return SL_NEXT;
 }
 
 static enum sl_verdict
@@ -448,8 +468,7 @@ headers_request(struct sl_req *r, const void *confp)
 {
     const struct headers_conf *conf = confp;
 
-    apply_all(r, conf->request, sl_req_head(r), 0);
-    return SL_NEXT;
+    return apply_all(r, conf->request, sl_req_head(r), 0);
 }
 
 static enum sl_verdict
@@ -457,15 +476,14 @@ headers_response(struct sl_req *r, const void *confp)
 {
     const struct headers_conf *conf = confp;
 
-    apply_all(r, conf->response, sl_req_response(r), sl_req_status(r) >= 400);
-    return SL_NEXT;
+    return apply_all(r, conf->response, sl_req_response(r), sl_req_status(r) >= 400);
 }
 
 static const struct sl_directive directives[] = {
     SL_LINES("Header", struct headers_conf, response, header_parse, SL_IN_ANY,
-             "ACTION NAME [VALUE] [always]", "Changes a field of the response"),
+             "ACTION NAME [VALUE] [always] [if=CONDITION]", "Changes a field of the response"),
     SL_LINES("RequestHeader", struct headers_conf, request, request_header_parse, SL_IN_ANY,
-             "ACTION NAME [VALUE]", "Changes a field of the request"),
+             "ACTION NAME [VALUE] [if=CONDITION]", "Changes a field of the request"),
     SL_DIRECTIVES_END,
 };
 static const struct sl_hook hooks[] = {

@@ -20,11 +20,13 @@ DIRECTIVES
   AccessLog
     Where lines go (a file, stdout, stderr, syslog) and in which format: the name of one, or
     its text; combined when left out. buffer= is the size of a thread's buffer, 0 to write
-    at once; flush= how long a line may wait in it.
+    at once; flush= how long a line may wait in it. With if= a line is written only where the
+    condition holds; it may ask for all that is known when the request is over.
 EXAMPLE
     LogFormat brief "%h %>s %{request_time} %U"
     AccessLog /var/log/sluice/access.log combined
     AccessLog /var/log/sluice/access.json json buffer=256k
+    AccessLog /var/log/sluice/slow.log brief if="%{request_time} > 1s || %{status} >= 500"
 */
 
 #include "format.h"
@@ -47,6 +49,7 @@ struct access_log {
     struct sink *sink;
     struct format *format; /* NULL until check_config: LogFormat may stand below */
     const char *name, *place;
+    struct sl_cond *condition; /* NULL: every request */
 };
 
 struct log_conf {
@@ -127,12 +130,15 @@ sink_of(struct sl_cmd *cmd, const char *where, int64_t buffer, int64_t flush_ms)
 
 struct log_options {
     int64_t buffer, flush;
+    struct sl_cond *condition;
 };
 static const struct sl_option log_options[] = {
     {"buffer", SL_SLOT_SIZE, offsetof(struct log_options, buffer), "64k", NULL,
      "the size of a thread's buffer"},
     {"flush", SL_SLOT_DURATION, offsetof(struct log_options, flush), "1s", NULL,
      "how long a line may wait"},
+    {"if", SL_SLOT_COND_LOG, offsetof(struct log_options, condition), NULL, NULL,
+     "the condition under which a line is written"},
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 
@@ -147,7 +153,7 @@ static const char *
 access_log_parse(struct sl_cmd *cmd, void **item)
 {
     struct access_log *l = apr_pcalloc(sl_cmd_pool(cmd), sizeof *l);
-    struct log_options o = {65536, 1000};
+    struct log_options o = {65536, 1000, NULL};
     const char *where = sl_cmd_arg(cmd, 0), *word, *err = NULL;
     int next = 1;
 
@@ -168,6 +174,7 @@ access_log_parse(struct sl_cmd *cmd, void **item)
     APR_ARRAY_PUSH(data_of(cmd)->pending, struct access_log *) = l;
     if ((err = sl_cmd_options(cmd, next, log_options, &o)) != NULL)
         return err;
+    l->condition = o.condition;
     l->sink = sink_of(cmd, where, o.buffer > 0 ? o.buffer : 0, o.flush >= 0 ? o.flush : 1000);
     *item = l;
     return NULL;
@@ -181,8 +188,11 @@ log_request(struct sl_req *r, const void *confp)
 
     for (i = 0; conf->logs != NULL && i < conf->logs->nelts; i++) {
         const struct access_log *l = APR_ARRAY_IDX(conf->logs, i, struct access_log *);
-        char *to = sink_room(l->sink, sl_req_loop(r), LINE_MAX_BYTES);
+        char *to;
 
+        if (l->condition != NULL && sl_cond_holds(l->condition, r) == 0)
+            continue; /* a pattern that gave up costs no line */
+        to = sink_room(l->sink, sl_req_loop(r), LINE_MAX_BYTES);
         sink_wrote(l->sink, sl_req_loop(r), format_line(l->format, r, to));
     }
     return SL_NEXT;
@@ -234,7 +244,7 @@ static const struct sl_directive directives[] = {
     SL_LINES("LogFormat", struct log_conf, formats, format_parse, SL_IN_GLOBAL,
              "NAME FORMAT|json MEMBER=VALUE ...", "Names a format of log lines"),
     SL_LINES("AccessLog", struct log_conf, logs, access_log_parse, SL_IN_ANY,
-             "FILE|stdout|stderr|syslog [FORMAT] [buffer=] [flush=]",
+             "FILE|stdout|stderr|syslog [FORMAT] [buffer=] [flush=] [if=CONDITION]",
              "Where a line for every request goes"),
     SL_DIRECTIVES_END,
 };

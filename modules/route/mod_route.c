@@ -11,7 +11,7 @@ DESCRIPTION
     One host wins: an exact name, else the longest *.suffix, else *, else the request is
     answered with 421. Without any VirtualHost everything outside sections serves every
     host; with some, it serves hosts nobody claims if it has a Location, ProxyPass, Return
-    or Redirect of its own.
+    or Redirect of its own, outside every If.
 
     One location wins: an exact path, else the first LocationMatch in file order that
     matches, else the longest prefix. A prefix ends where a segment does: /api matches /api
@@ -20,8 +20,25 @@ DESCRIPTION
     for %2F, dot segments removed, slashes merged. What the backend is asked for are the
     client's own bytes, unless a directive here changes them.
 
+    Ifs are asked once the location is known: those outside sections first, then those of the
+    host, then those of the location, each in file order. What holds is laid over the location
+    by the rules all sections have (values replace, lists add up), so that the If asked last
+    wins. Inside an If stands what may stand in a location, other Ifs included, but no
+    location. At most 32 Ifs apply in one place.
+
     Redirect and RedirectMatch hold before Return and ProxyPass; of those two the one that
-    stands further inside.
+    stands in an If, else further inside.
+
+    A condition compares %{variables} with texts in single quotes or bare words: == != < <= >
+    >=, =~ and !~ (a pattern), in {GET, HEAD}, in {10.0.0.0/8}, starts_with, ends_with,
+    contains; && and || and ! and parentheses join comparisons. Numbers, times (500ms, 10s)
+    and true and false stand without quotes. A value that is absent is the empty text ''. A
+    text that is compared with a number and is none equals nothing and is neither less nor
+    more. Header, RequestHeader, Rewrite and AccessLog take a condition of their own: if=.
+
+    What =~ captured is $1 to $9 in the value of a Header or RequestHeader line and in the text
+    of Return, where the line's own condition or else an If around it has groups; $0 is the
+    match and $$ a dollar sign there.
 DIRECTIVES
   VirtualHost
     A host: its names, *.suffixes or *.
@@ -29,6 +46,9 @@ DIRECTIVES
     A path and what lies below it; with = before the path, that path alone.
   LocationMatch
     Paths that match a pattern.
+  If
+    A condition, in double quotes, on what is known when the request is; the directives inside
+    hold for requests of which it is true.
   ProxyPass
     Sends requests to a server: [http://]HOST:PORT, unix:/PATH or balancer://POOL. A path
     behind it replaces the prefix of the location.
@@ -50,7 +70,8 @@ DIRECTIVES
     Takes a prefix off the path before it goes to the server.
   Rewrite
     Replaces the path by a pattern: RE TO, with $1 for captured groups. The query is kept.
-    Several lines apply in order, each to what the one before left.
+    Several lines apply in order, each to what the one before left. With if= a line applies
+    where its condition holds.
   Redirect
     STATUS PATH TO: sends the client elsewhere when it asks for exactly that path.
   RedirectMatch
@@ -66,6 +87,9 @@ EXAMPLE
         <LocationMatch "\.(png|jpg)$">
             ProxyPass balancer://images
         </LocationMatch>
+        <If "%{method} == POST && %{req:X-Beta} == '1'">
+            ProxyPass balancer://beta
+        </If>
         Redirect 301 /old-page /new-page
     </VirtualHost>
 */
@@ -129,6 +153,7 @@ static enum sl_verdict
 route_location(struct sl_req *r, const void *conf)
 {
     const struct route_site *site = route_site(map, sl_req_scope(r)), *inner;
+    struct sl_scope *scope;
     int rc;
 
     (void)conf;
@@ -139,8 +164,11 @@ route_location(struct sl_req *r, const void *conf)
         sl_note(r, "location: %s", sl_scope_place(inner->scope));
         site = inner;
     }
-    if (site->scope != sl_req_scope(r))
-        sl_req_enter(r, site->scope);
+    scope = site->scope;
+    if (site->has_ifs && (scope = sl_scope_overlay(scope, r)) == NULL)
+        return SL_FAIL;
+    if (scope != sl_req_scope(r))
+        sl_req_enter(r, scope);
     return SL_NEXT;
 }
 
@@ -156,7 +184,7 @@ route_answer(struct sl_req *r, const void *confp)
         v = route_redirect(r, conf);
     if (v != SL_NEXT)
         return v;
-    if (conf->answer != NULL && (conf->pass == NULL || conf->answer->depth >= conf->pass->depth))
+    if (conf->answer != NULL && (conf->pass == NULL || conf->answer->rank >= conf->pass->rank))
         return route_return(r, conf->answer);
     if (conf->pass == NULL)
         return SL_NEXT;
@@ -189,12 +217,18 @@ serves_something(const struct sl_scope *scope)
 static int
 route_check(struct sl_worker *w)
 {
+    const struct sl_scope *scope;
+    unsigned i;
+
     map = sl_worker_module_data(w, &sl_module_record);
     map->global.scope = sl_worker_global(w);
     map->global.kind = ROUTE_GLOBAL;
     map->global.path = SL_SPAN("/");
     map->serves_unknown = route_site_has_inside(&map->global) ||
                           serves_something(map->global.scope);
+    for (i = 0; (scope = sl_worker_scope(w, i)) != NULL; i++)
+        if (sl_scope_kind(scope) != SL_SCOPE_IF)
+            route_site(map, scope)->has_ifs = sl_scope_has_ifs(scope);
     return 0;
 }
 
@@ -228,8 +262,8 @@ static const struct sl_directive directives[] = {
              SL_IN_ANY, "on|off|FROM TO", "Location fields mapped back"),
     SL_PARSED("StripPrefix", struct route_conf, strip, route_parse_strip, SL_IN_ANY, "PATH",
               "Takes a prefix off the path"),
-    SL_LINES("Rewrite", struct route_conf, rewrites, route_parse_rewrite, SL_IN_ANY, "RE TO",
-             "Replaces the path by a pattern"),
+    SL_LINES("Rewrite", struct route_conf, rewrites, route_parse_rewrite, SL_IN_ANY,
+             "RE TO [if=CONDITION]", "Replaces the path by a pattern"),
     SL_LINES("Redirect", struct route_conf, redirects, route_parse_redirect, SL_IN_ANY,
              "STATUS PATH TO", "Sends the client elsewhere"),
     SL_LINES("RedirectMatch", struct route_conf, redirect_matches, route_parse_redirect_match,
@@ -258,6 +292,12 @@ static const struct sl_section sections[] = {
      .open = route_open_location_match,
      .args = "RE",
      .help = "Paths that match a pattern"},
+    {.name = "If",
+     .kind = SL_SECTION_IF,
+     .where = SL_IN_ANY,
+     .open = route_open_if,
+     .args = "CONDITION",
+     .help = "What else holds for requests of the place it stands in"},
     SL_SECTIONS_END,
 };
 

@@ -100,12 +100,11 @@ route_parse_return(struct sl_cmd *cmd, void **item)
     if ((a->status == 204 || a->status == 304) && text != NULL)
         return sl_cmd_error(cmd, "%d has no text (RFC 9110, 6.4.1)", a->status);
     if (text != NULL) {
-        a->text = sl_expr_compile(sl_cmd_pool(cmd), apr_pstrdup(sl_cmd_pool(cmd), text),
-                                  SL_PHASE_ROUTED, &err);
+        a->text = sl_cmd_expr(cmd, text, SL_PHASE_ROUTED, NULL, &err);
         if (a->text == NULL)
             return err;
     }
-    a->depth = route_depth(sl_cmd_scope(cmd));
+    a->rank = route_rank(sl_cmd_scope(cmd));
     *item = a;
     return NULL;
 }

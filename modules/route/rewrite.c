@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 
 struct rewrite {
+    struct sl_cond *condition; /* if=; NULL: none */
     struct route_pattern *pattern;
     struct route_template *to;
     struct route_template *query; /* behind the '?' of TO; NULL: TO has none */
@@ -42,17 +43,23 @@ rewrite_parse_to(struct sl_cmd *cmd, struct rewrite *w, const char *to)
     return route_template_make(cmd, mark + 1, w->pattern, ROUTE_IN_PATH, &w->query);
 }
 
+static const struct sl_option rewrite_options[] = {
+    {"if", SL_SLOT_COND_ROUTED, offsetof(struct rewrite, condition), NULL, NULL,
+     "the condition under which it is done"},
+    {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
+};
+
 const char *
 route_parse_rewrite(struct sl_cmd *cmd, void **item)
 {
     apr_pool_t *pool = sl_cmd_pool(cmd);
     struct rewrite *w = apr_pcalloc(pool, sizeof *w);
-    const char *err, *condition = sl_cmd_arg(cmd, 2);
+    const char *err;
 
-    if (condition != NULL && strncmp(condition, "if=", 3) == 0)
-        return "conditions (if=) come with a later version";
-    if (sl_cmd_argc(cmd) != 2)
+    if (sl_cmd_argc(cmd) < 2)
         return "expected a pattern and what to put in the path's place";
+    if ((err = sl_cmd_options(cmd, 2, rewrite_options, w)) != NULL)
+        return err;
     err = route_pattern_make(cmd, apr_pstrdup(pool, sl_cmd_arg(cmd, 0)), &w->pattern);
     if (err == NULL)
         err = rewrite_parse_to(cmd, w, apr_pstrdup(pool, sl_cmd_arg(cmd, 1)));
@@ -66,7 +73,7 @@ pass_place(struct sl_cmd *cmd, struct route_pass *pass)
     struct sl_scope *scope = sl_cmd_scope(cmd);
     const struct route_site *site = route_site(sl_cmd_module_data(cmd), scope);
 
-    pass->depth = route_depth(scope);
+    pass->rank = route_rank(scope);
     if (pass->target->path.n > 0 && site->kind == ROUTE_PATTERN) {
         sl_cmd_cure(cmd, "take the path away and use Rewrite");
         return "a path replaces the location's prefix, and a LocationMatch has none";
@@ -142,8 +149,10 @@ work_rewrite(struct sl_req *r, struct work *w, const apr_array_header_t *rules)
 
     for (i = 0; i < rules->nelts; i++) {
         const struct rewrite *rule = APR_ARRAY_IDX(rules, i, struct rewrite *);
-        int found = route_pattern_match(rule->pattern, sl_req_pool(r), w->path, &m);
+        int found = rule->condition != NULL ? sl_cond_holds(rule->condition, r) : 1;
 
+        if (found > 0)
+            found = route_pattern_match(rule->pattern, sl_req_pool(r), w->path, &m);
         if (found < 0)
             return -1;
         if (!found)

@@ -1,6 +1,6 @@
 /* What the parts of mod_route share.
  *
- *   sections.c        <VirtualHost>, <Location>, <LocationMatch>: makes sites
+ *   sections.c        <VirtualHost>, <Location>, <LocationMatch>: makes sites; <If>
  *   hosts.c           name -> site, by hash
  *   tree.c            path -> site, by a radix tree of prefixes
  *   pattern.c         PCRE2 patterns and the $1 of their replacements
@@ -132,20 +132,23 @@ struct route_site {
     struct route_pattern *pattern;
     struct route_tree inside;     /* locations in this one, by path */
     apr_array_header_t *patterns; /* of struct route_site *, in file order; NULL: none */
+    int has_ifs;
 };
 
 /* The module's data: one a generation. */
 struct route_map {
     struct route_hosts hosts;
     struct route_site global;
+    unsigned n_ifs;     /* in file order */
     int serves_unknown; /* hosts without a VirtualHost are the global scope's */
 };
 
 const char *route_open_host(struct sl_cmd *cmd, struct sl_scope *scope);
 const char *route_open_location(struct sl_cmd *cmd, struct sl_scope *scope);
 const char *route_open_location_match(struct sl_cmd *cmd, struct sl_scope *scope);
+const char *route_open_if(struct sl_cmd *cmd, struct sl_scope *scope);
 
-/* The site of a scope. */
+/* The site of a scope; of an If: that of the scope around it. */
 struct route_site *route_site(struct route_map *map, const struct sl_scope *scope);
 static inline int
 route_site_has_inside(const struct route_site *site)
@@ -155,18 +158,18 @@ route_site_has_inside(const struct route_site *site)
 
 /* ---- directives ---- */
 
-/* ProxyPass and Return are both the last word on who answers: of the two, the one that
- * stands further inside holds. */
+/* ProxyPass and Return are both the last word on who answers: of the two, the one of the
+ * higher rank holds, which stands further inside, or in an If. */
 struct route_pass {
     const struct sl_target *target;
-    unsigned depth;
+    unsigned rank;
     int is_exact;          /* stands in <Location = PATH> */
     struct sl_span prefix; /* of the location it stands in, without a trailing slash */
 };
 
 struct route_return {
     int status;
-    unsigned depth;
+    unsigned rank;
     int is_location; /* the text is where to go */
     struct sl_expr *text; /* NULL: none */
 };
@@ -188,7 +191,7 @@ route_n(const apr_array_header_t *lines)
     return lines != NULL ? lines->nelts : 0;
 }
 
-unsigned route_depth(const struct sl_scope *scope);
+unsigned route_rank(const struct sl_scope *scope);
 
 /* Parse functions, one a directive. */
 sl_parse_f route_parse_pass, route_parse_strip, route_parse_rewrite;

@@ -1,5 +1,6 @@
 /* <VirtualHost>, <Location>, <LocationMatch>: each opens a site, put where the look-ups of
- * its enclosing site find it.  What could never win is an error here, with both places. */
+ * its enclosing site find it.  What could never win is an error here, with both places.
+ * <If> opens none: it says what else holds in the site around it. */
 #include "route.h"
 
 #include <apr_lib.h>
@@ -8,17 +9,21 @@
 struct route_site *
 route_site(struct route_map *map, const struct sl_scope *scope)
 {
+    while (sl_scope_kind(scope) == SL_SCOPE_IF)
+        scope = sl_scope_parent(scope);
     return sl_scope_kind(scope) == SL_SCOPE_GLOBAL ? &map->global : sl_scope_owned(scope);
 }
 
+/* Ifs hold over every location: further inside over further out, then later over earlier. */
 unsigned
-route_depth(const struct sl_scope *scope)
+route_rank(const struct sl_scope *scope)
 {
-    unsigned n = 0;
+    const unsigned *order = sl_scope_kind(scope) == SL_SCOPE_IF ? sl_scope_owned(scope) : NULL;
+    unsigned depth = 0;
 
     while ((scope = sl_scope_parent(scope)) != NULL)
-        n++;
-    return n;
+        depth++;
+    return order != NULL ? depth << 24 | *order : depth;
 }
 
 static struct route_site *
@@ -98,6 +103,16 @@ route_open_host(struct sl_cmd *cmd, struct sl_scope *scope)
 
 /* ---- locations ---- */
 
+/* Which location a request has is known before its Ifs are asked. */
+static const char *
+not_in_if(struct sl_cmd *cmd, const struct sl_scope *scope)
+{
+    if (sl_scope_kind(sl_scope_parent(scope)) != SL_SCOPE_IF)
+        return NULL;
+    sl_cmd_cure(cmd, "put the <If> inside the location");
+    return "may not stand in <If>, which is asked when the location is known";
+}
+
 const char *
 route_open_location(struct sl_cmd *cmd, struct sl_scope *scope)
 {
@@ -106,6 +121,8 @@ route_open_location(struct sl_cmd *cmd, struct sl_scope *scope)
     const struct route_site *other;
     const char *path = sl_cmd_arg(cmd, argc - 1), *err;
 
+    if ((err = not_in_if(cmd, scope)) != NULL)
+        return err;
     if (argc != 1 && !is_exact)
         return "expected a path, or \"=\" and a path";
     if (path[0] == '=')
@@ -131,6 +148,8 @@ route_open_location_match(struct sl_cmd *cmd, struct sl_scope *scope)
     const char *err, *text = apr_pstrdup(sl_cmd_pool(cmd), sl_cmd_arg(cmd, 0));
     int i;
 
+    if ((err = not_in_if(cmd, scope)) != NULL)
+        return err;
     if (sl_cmd_argc(cmd) != 1)
         return "expected one pattern, in double quotes where it has spaces";
     for (i = 0; i < route_n(around->patterns); i++) {
@@ -146,4 +165,25 @@ route_open_location_match(struct sl_cmd *cmd, struct sl_scope *scope)
         around->patterns = apr_array_make(sl_cmd_pool(cmd), 4, sizeof(struct route_site *));
     APR_ARRAY_PUSH(around->patterns, struct route_site *) = site;
     return NULL;
+}
+
+/* ---- conditions ---- */
+
+const char *
+route_open_if(struct sl_cmd *cmd, struct sl_scope *scope)
+{
+    struct route_map *map = sl_cmd_module_data(cmd);
+    unsigned *order = apr_palloc(sl_cmd_pool(cmd), sizeof *order);
+    struct sl_cond *cond = NULL;
+    const char *err;
+
+    *order = ++map->n_ifs;
+    sl_scope_own(scope, order);
+    if (sl_cmd_argc(cmd) != 1) {
+        sl_cmd_cure(cmd, "write <If \"%%{method} == POST\">");
+        return "expected one condition, in double quotes where it has spaces";
+    }
+    err = sl_cmd_cond(cmd, sl_cmd_arg(cmd, 0), SL_PHASE_REQUEST, &cond);
+    sl_scope_set_condition(scope, cond);
+    return err;
 }

@@ -1,4 +1,5 @@
 /* What a parse function may ask of its line, and k=v options. */
+#include "config/cond.h"
 #include "config/load.h"
 
 #include <apr_strings.h>
@@ -67,6 +68,52 @@ sl_cmd_cure(struct sl_cmd *cmd, const char *fmt, ...)
     va_end(args);
 }
 
+/* ---- values and conditions ---- */
+
+const char *
+sl_cmd_cond(struct sl_cmd *cmd, const char *text, enum sl_phase phase, struct sl_cond **cond)
+{
+    struct cond_error e = {NULL, NULL};
+
+    *cond = cond_compile(cmd->c->pool, text, phase, &e);
+    if (e.cure != NULL)
+        sl_cmd_cure(cmd, "%s", e.cure);
+    return e.text;
+}
+
+const char *
+cmd_slot(struct sl_cmd *cmd, enum sl_slot type, const char *const *words, const char *text,
+         void *slot)
+{
+    enum sl_phase phase;
+
+    return slot_is_cond(type, &phase) ? sl_cmd_cond(cmd, text, phase, slot)
+                                      : slot_parse(cmd->c->pool, type, words, text, slot);
+}
+
+/* The condition whose groups a value of this line may use; NULL: none has any. */
+static struct sl_cond *
+captures_of(const struct sl_cmd *cmd, struct sl_cond *own)
+{
+    const struct sl_scope *s = cmd->scope;
+
+    if (own != NULL && own->n_groups > 0)
+        return own;
+    for (; s != NULL && s->kind == SL_SCOPE_IF; s = s->parent)
+        if (s->condition != NULL && s->condition->n_groups > 0)
+            return s->condition;
+    return NULL;
+}
+
+struct sl_expr *
+sl_cmd_expr(struct sl_cmd *cmd, const char *text, enum sl_phase phase, struct sl_cond *cond,
+            const char **err)
+{
+    return expr_compile(cmd->c->pool, text, phase, captures_of(cmd, cond), err);
+}
+
+/* ---- options ---- */
+
 static const struct sl_option *
 option_find(const struct sl_option *o, const char *word, size_t n)
 {
@@ -104,8 +151,12 @@ option_set(struct sl_cmd *cmd, const struct sl_option *o, const char *value, voi
         *(int *)slot = 1;
         return NULL;
     }
-    err = slot_parse(cmd->c->pool, o->type, o->words, value, slot);
-    return err != NULL ? sl_cmd_error(cmd, "%s: %s, found \"%s\"", o->key, err, value) : NULL;
+    err = cmd_slot(cmd, o->type, o->words, value, slot);
+    if (err == NULL)
+        return NULL;
+    return strstr(err, "found") != NULL
+               ? sl_cmd_error(cmd, "%s: %s", o->key, err)
+               : sl_cmd_error(cmd, "%s: %s, found \"%s\"", o->key, err, value);
 }
 
 const char *

@@ -92,19 +92,29 @@ hooks_in_order(const struct config *c, const struct sl_scope *scope, enum sl_hoo
     return settle_after(calls, *n);
 }
 
-static void
-compile_scope(struct config *c, struct sl_scope *s)
+void
+compile_scope(const struct config *c, apr_pool_t *pool, struct sl_scope *s)
 {
     struct hook_call calls[CALLS_MAX];
     unsigned point, n;
 
     for (point = SL_HOOK_PRE_CONNECTION; point < SL_HOOK_COUNT; point++) {
-        if (hooks_in_order(c, s, (enum sl_hook_point)point, calls, &n) != 0 && s->parent == NULL)
+        hooks_in_order(c, s, (enum sl_hook_point)point, calls, &n);
+        s->lists[point].n = n;
+        s->lists[point].at = n > 0 ? apr_pmemdup(pool, calls, n * sizeof *calls) : NULL;
+    }
+}
+
+static void
+find_circles(struct config *c)
+{
+    struct hook_call calls[CALLS_MAX];
+    unsigned point, n;
+
+    for (point = SL_HOOK_PRE_CONNECTION; point < SL_HOOK_COUNT; point++)
+        if (hooks_in_order(c, config_global(c), (enum sl_hook_point)point, calls, &n) != 0)
             config_error(c, NULL, NULL, "the hooks at %s wait for each other in a circle",
                          hook_point_name((enum sl_hook_point)point));
-        s->lists[point].n = n;
-        s->lists[point].at = n > 0 ? apr_pmemdup(c->pool, calls, n * sizeof *calls) : NULL;
-    }
 }
 
 void
@@ -112,8 +122,9 @@ config_compile(struct config *c)
 {
     int i;
 
+    find_circles(c);
     for (i = 0; i < c->scopes->nelts; i++)
-        compile_scope(c, APR_ARRAY_IDX(c->scopes, i, struct sl_scope *));
+        compile_scope(c, c->pool, APR_ARRAY_IDX(c->scopes, i, struct sl_scope *));
 }
 
 static int

@@ -6,6 +6,7 @@
  *   slots.c    one parser a type
  *   merge.c    inner, else outer, else default; lists add up           -> merged confs
  *   compile.c  per scope and hook point, who runs, in order            -> hook lists
+ *   overlay.c  the Ifs that hold for a request, laid over its scope    -> scopes made on demand
  *
  * All errors of a run are collected and reported together. */
 #ifndef CONFIG_CONFIG_H

@@ -1,7 +1,8 @@
 /* Values: text with %{variables}, compiled to a list of parts.
  *
  * "%{name}" and "%{name:argument}" are variables, "%%" is a percent sign, any other percent
- * sign stays what it is. */
+ * sign stays what it is.  So it is with "$1" and "$$" where a condition captures. */
+#include "config/cond.h"
 #include "http/request.h"
 #include "http/variables.h"
 
@@ -11,6 +12,8 @@ struct part {
     struct sl_span literal; /* variable NULL */
     const struct sl_variable *variable;
     struct sl_span arg;
+    const struct sl_cond *captures; /* else: group of it */
+    int group;
 };
 
 struct sl_expr {
@@ -65,52 +68,95 @@ push_literal(apr_array_header_t *parts, const char *at, size_t n)
 
     if (n == 0)
         return;
-    if (last != NULL && last->variable == NULL && last->literal.at + last->literal.n == at)
+    if (last != NULL && last->variable == NULL && last->captures == NULL &&
+        last->literal.at + last->literal.n == at)
         last->literal.n += n;
     else
-        APR_ARRAY_PUSH(parts, struct part) = (struct part){{at, n}, NULL, {NULL, 0}};
+        APR_ARRAY_PUSH(parts, struct part) = (struct part){.literal = {at, n}};
+}
+
+/* From a percent sign on: returns what stands behind it; NULL with *err. */
+static const char *
+take_percent(apr_pool_t *pool, apr_array_header_t *parts, const char *p, enum sl_phase phase,
+             const char **err)
+{
+    struct part part = {.variable = NULL};
+    const char *close;
+
+    if (p[1] != '{') {
+        push_literal(parts, p, 1);
+        return p + (p[1] == '%' ? 2 : 1);
+    }
+    if ((close = strchr(p, '}')) == NULL) {
+        *err = "expected \"}\" behind \"%{\"";
+        return NULL;
+    }
+    *err = compile_variable(pool, (struct sl_span){p + 2, (size_t)(close - p - 2)}, phase, &part);
+    if (*err != NULL)
+        return NULL;
+    APR_ARRAY_PUSH(parts, struct part) = part;
+    return close + 1;
+}
+
+/* The same from a dollar sign on. */
+static const char *
+take_dollar(apr_pool_t *pool, apr_array_header_t *parts, const char *p, struct sl_cond *captures,
+            const char **err)
+{
+    int group = p[1] - '0';
+
+    if (group < 0 || group > 9) {
+        push_literal(parts, p, 1);
+        return p + (p[1] == '$' ? 2 : 1);
+    }
+    if ((unsigned)group > captures->n_groups) {
+        *err = apr_psprintf(pool, "expected $0 to $%u, the groups of the condition's pattern, found $%d",
+                            captures->n_groups, group);
+        return NULL;
+    }
+    captures->keeps_captures = 1;
+    APR_ARRAY_PUSH(parts, struct part) = (struct part){.captures = captures, .group = group};
+    return p + 2;
 }
 
 struct sl_expr *
-sl_expr_compile(apr_pool_t *pool, const char *text, enum sl_phase phase, const char **err)
+expr_compile(apr_pool_t *pool, const char *text, enum sl_phase phase, struct sl_cond *captures,
+             const char **err)
 {
     struct sl_expr *e = apr_pcalloc(pool, sizeof *e);
     apr_array_header_t *parts = apr_array_make(pool, 4, sizeof(struct part));
-    const char *p, *close;
+    const char *p;
 
     e->source = p = apr_pstrdup(pool, text);
     *err = NULL;
     while (*p != '\0') {
-        size_t plain = strcspn(p, "%");
+        size_t plain = strcspn(p, captures != NULL ? "%$" : "%");
 
         push_literal(parts, p, plain);
         p += plain;
-        if (p[0] == '%' && p[1] == '{') {
-            struct part part = {{NULL, 0}, NULL, {NULL, 0}};
-
-            if ((close = strchr(p, '}')) == NULL) {
-                *err = "expected \"}\" behind \"%{\"";
-                return NULL;
-            }
-            *err = compile_variable(pool, (struct sl_span){p + 2, (size_t)(close - p - 2)}, phase,
-                                    &part);
-            if (*err != NULL)
-                return NULL;
-            APR_ARRAY_PUSH(parts, struct part) = part;
-            p = close + 1;
-        } else if (*p == '%') {
-            push_literal(parts, p, 1);
-            p += p[1] == '%' ? 2 : 1;
-        }
+        if (*p == '%')
+            p = take_percent(pool, parts, p, phase, err);
+        else if (*p == '$')
+            p = take_dollar(pool, parts, p, captures, err);
+        if (p == NULL)
+            return NULL;
     }
     e->n = (unsigned)parts->nelts;
     e->at = (struct part *)(void *)parts->elts;
     return e;
 }
 
+struct sl_expr *
+sl_expr_compile(apr_pool_t *pool, const char *text, enum sl_phase phase, const char **err)
+{
+    return expr_compile(pool, text, phase, NULL, err);
+}
+
 static struct sl_span
 part_text(const struct part *part, struct sl_req *r)
 {
+    if (part->captures != NULL)
+        return cond_capture(part->captures, r, part->group);
     if (part->variable == NULL)
         return part->literal;
     return part->variable->get != NULL ? part->variable->get(r, part->arg)
@@ -142,7 +188,7 @@ sl_expr_source(const struct sl_expr *e)
 int
 sl_expr_is_constant(const struct sl_expr *e)
 {
-    return e->n == 0 || (e->n == 1 && e->at[0].variable == NULL);
+    return e->n == 0 || (e->n == 1 && e->at[0].variable == NULL && e->at[0].captures == NULL);
 }
 
 int

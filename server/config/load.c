@@ -454,5 +454,6 @@ config_load(apr_pool_t *pool, const struct config_source *source)
     unclosed_sections(&ld);
     config_merge(c);
     config_compile(c);
+    config_overlays(c);
     return c;
 }

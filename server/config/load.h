@@ -35,6 +35,9 @@ struct option_sink {
     void *conf;
     struct mark *marks; /* one an option */
 };
+/* slot_parse() for a word of a line: a condition's error brings its cure. */
+const char *cmd_slot(struct sl_cmd *cmd, enum sl_slot type, const char *const *words,
+                     const char *text, void *slot);
 const char *cmd_options(struct sl_cmd *cmd, int from, const struct option_sink *sink);
 
 void config_add_error(struct config *c, const char *place, const char *text, const char *line,
@@ -80,6 +83,8 @@ hook_row(const struct loaded_module *m, unsigned i)
 /* slots.c */
 size_t slot_size(enum sl_slot type);
 int slot_is_list(enum sl_slot type);
+/* Whether it is a condition, and for which phase. */
+int slot_is_cond(enum sl_slot type, enum sl_phase *phase);
 /* Parses one word; words: of an enum.  NULL or a phrase. */
 const char *slot_parse(apr_pool_t *pool, enum sl_slot type, const char *const *words,
                        const char *text, void *slot);
@@ -97,10 +102,18 @@ unsigned slots_first(const struct loaded_module *m, const struct sl_directive *r
 const char *networks_add(apr_pool_t *pool, struct sl_networks **nets, const char *text);
 struct sl_networks *networks_join(apr_pool_t *pool, const struct sl_networks *a,
                                   const struct sl_networks *b);
+/* 16 bytes, IPv4 as mapped IPv6. */
+void networks_bytes(const struct sl_sockaddr *addr, uint8_t bytes[16]);
 
-/* merge.c, compile.c */
+/* merge.c, compile.c, overlay.c */
 void config_merge(struct config *c);
 void config_compile(struct config *c);
+void config_overlays(struct config *c);
+/* What a scope says to a module over what is merged so far: a new conf in the pool. */
+void *merge_over(apr_pool_t *pool, const struct loaded_module *m, const struct raw_conf *raw,
+                 const void *outer);
+/* The hook lists of a merged scope. */
+void compile_scope(const struct config *c, apr_pool_t *pool, struct sl_scope *s);
 /* Who runs at a point, in order; scope NULL: every module.  calls has room for 256.  -1: a
  * circle. */
 int hooks_in_order(const struct config *c, const struct sl_scope *scope, enum sl_hook_point point,

@@ -46,17 +46,17 @@ merge_row(apr_pool_t *pool, const struct sl_directive *row, const struct mark *m
                slot_size(row->type));
 }
 
-static void *
-merge_scope(struct config *c, const struct loaded_module *m, const struct raw_conf *raw,
-            const void *outer)
+void *
+merge_over(apr_pool_t *pool, const struct loaded_module *m, const struct raw_conf *raw,
+           const void *outer)
 {
     const struct sl_directive *row;
-    void *merged = apr_pmemdup(c->pool, outer, m->module->conf_size + 1);
+    void *merged = apr_pmemdup(pool, outer, m->module->conf_size + 1);
     unsigned i, first = 0;
 
     for (i = 0; (row = directive_row(m, m->module->directives, i)) != NULL; i++) {
         first = slots_first(m, m->module->directives, row);
-        merge_row(c->pool, row, &raw->marks[first], raw->own, merged);
+        merge_row(pool, row, &raw->marks[first], raw->own, merged);
     }
     return merged;
 }
@@ -84,7 +84,7 @@ merge_module(struct config *c, const struct loaded_module *m)
 
         raw->is_active = always || raw->marks != NULL ||
                          (s->parent != NULL && scope_raw(s->parent, m)->is_active);
-        s->conf[m->index] = raw->marks != NULL ? merge_scope(c, m, raw, outer) : outer;
+        s->conf[m->index] = raw->marks != NULL ? merge_over(c->pool, m, raw, outer) : outer;
     }
 }
 

@@ -98,6 +98,15 @@ network_has(const struct network *net, const uint8_t bytes[16])
     return rest == 0 || ((net->bytes[whole] ^ bytes[whole]) >> (8 - rest)) == 0;
 }
 
+void
+networks_bytes(const struct sl_sockaddr *addr, uint8_t bytes[16])
+{
+    if (addr->u.sa.sa_family == AF_INET)
+        network_map4(&addr->u.in.sin_addr, bytes);
+    else
+        memcpy(bytes, &addr->u.in6.sin6_addr, 16);
+}
+
 int
 sl_networks_has(const struct sl_networks *nets, const struct sl_sockaddr *addr)
 {
@@ -106,10 +115,7 @@ sl_networks_has(const struct sl_networks *nets, const struct sl_sockaddr *addr)
 
     if (nets == NULL || addr->len == 0)
         return 0;
-    if (addr->u.sa.sa_family == AF_INET)
-        network_map4(&addr->u.in.sin_addr, bytes);
-    else
-        memcpy(bytes, &addr->u.in6.sin6_addr, 16);
+    networks_bytes(addr, bytes);
     for (i = 0; i < nets->n; i++)
         if (network_has(&nets->at[i], bytes))
             return 1;

@@ -30,6 +30,8 @@ struct hook_list {
     unsigned n;
 };
 
+struct overlays;
+
 struct sl_scope {
     enum sl_scope_kind kind;
     unsigned index; /* in config.scopes */
@@ -40,6 +42,8 @@ struct sl_scope {
     const struct core_conf *core; /* the core's merged conf: conf[0] */
     void **conf;                  /* merged, by module index */
     void *raw;                    /* config/: what was written here, with places */
+    struct sl_cond *condition;    /* of an If; NULL: it has none that compiles */
+    struct overlays *overlays;    /* the Ifs that apply here; NULL: none */
     struct hook_list lists[SL_HOOK_COUNT]; /* from SL_HOOK_PRE_CONNECTION on */
 };
 

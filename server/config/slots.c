@@ -27,6 +27,10 @@ slot_size(enum sl_slot type)
     case SL_SLOT_EXPR:
     case SL_SLOT_LINES:
     case SL_SLOT_PARSED:
+    case SL_SLOT_COND_REQUEST:
+    case SL_SLOT_COND_ROUTED:
+    case SL_SLOT_COND_RESPONSE:
+    case SL_SLOT_COND_LOG:
         return sizeof(void *);
     case SL_SLOT_OPTIONS:
         return 0;
@@ -38,6 +42,27 @@ int
 slot_is_list(enum sl_slot type)
 {
     return type == SL_SLOT_LIST || type == SL_SLOT_NETS || type == SL_SLOT_LINES;
+}
+
+int
+slot_is_cond(enum sl_slot type, enum sl_phase *phase)
+{
+    switch (type) {
+    case SL_SLOT_COND_REQUEST:
+        *phase = SL_PHASE_REQUEST;
+        return 1;
+    case SL_SLOT_COND_ROUTED:
+        *phase = SL_PHASE_ROUTED;
+        return 1;
+    case SL_SLOT_COND_RESPONSE:
+        *phase = SL_PHASE_RESPONSE;
+        return 1;
+    case SL_SLOT_COND_LOG:
+        *phase = SL_PHASE_LOG;
+        return 1;
+    default: /* every other type */
+        return 0;
+    }
 }
 
 struct unit {
@@ -160,6 +185,17 @@ parse_expr(apr_pool_t *pool, const char *text, struct sl_expr **slot)
     return *slot != NULL ? NULL : err;
 }
 
+static const char *
+parse_cond(apr_pool_t *pool, enum sl_slot type, const char *text, struct sl_cond **slot)
+{
+    enum sl_phase phase = SL_PHASE_LOG;
+    const char *err = NULL;
+
+    slot_is_cond(type, &phase);
+    *slot = sl_cond_compile(pool, text, phase, &err);
+    return err;
+}
+
 const char *
 slot_parse(apr_pool_t *pool, enum sl_slot type, const char *const *words, const char *text,
            void *slot)
@@ -192,6 +228,11 @@ slot_parse(apr_pool_t *pool, enum sl_slot type, const char *const *words, const 
         return networks_add(pool, slot, text);
     case SL_SLOT_EXPR:
         return parse_expr(pool, text, slot);
+    case SL_SLOT_COND_REQUEST:
+    case SL_SLOT_COND_ROUTED:
+    case SL_SLOT_COND_RESPONSE:
+    case SL_SLOT_COND_LOG:
+        return parse_cond(pool, type, text, slot);
     case SL_SLOT_OPTIONS:
     case SL_SLOT_LINES:
     case SL_SLOT_PARSED:
@@ -360,7 +401,7 @@ set_scalar(struct sl_cmd *cmd, void *slot, struct mark *mark)
     }
     if ((err = set_once(cmd, mark)) != NULL)
         return err;
-    err = slot_parse(cmd->c->pool, cmd->row->type, cmd->row->words, sl_cmd_arg(cmd, 0), slot);
+    err = cmd_slot(cmd, cmd->row->type, cmd->row->words, sl_cmd_arg(cmd, 0), slot);
     if (err == NULL && cmd->row->parse != NULL)
         err = cmd->row->parse(cmd, slot);
     return found(cmd, err);
@@ -394,6 +435,10 @@ slots_set(struct sl_cmd *cmd, const struct sl_directive *rows, void *own, struct
     case SL_SLOT_TOKEN:
     case SL_SLOT_ENUM:
     case SL_SLOT_EXPR:
+    case SL_SLOT_COND_REQUEST:
+    case SL_SLOT_COND_ROUTED:
+    case SL_SLOT_COND_RESPONSE:
+    case SL_SLOT_COND_LOG:
         return set_scalar(cmd, slot, mark);
     }
     return NULL;

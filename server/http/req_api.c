@@ -16,6 +16,8 @@ sl_req_protocol_data(struct sl_req *r)
 void
 sl_req_enter(struct sl_req *r, struct sl_scope *scope)
 {
+    if (r->scope->core->trusted != scope->core->trusted)
+        r->client_text = (struct sl_span){NULL, 0}; /* whom to believe is another question now */
     r->scope = scope;
 }
 

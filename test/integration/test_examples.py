@@ -78,6 +78,16 @@ def test_haproxy(example):
     assert body(s.get("/static/x")).split()[0] == "251"
 
 
+def test_conditions(example):
+    s = example("conditions.conf")
+    assert body(s.get("/x", host="example.com")) == "101 /x"
+    assert body(s.get("/x", {"Cookie": "a=b; beta=1"}, host="example.com")) == "102 /x"
+    r = s.get("/x", {"X-Beta": "1"}, host="example.com")
+    assert body(r) == "102 /x" and r.get("X-Version") == "beta"
+    assert s.get("/x", method="POST", body=b"x", host="example.com").status == 200
+    assert body(s.get("/users/ann/x", host="example.com")) == "101 /users/ann/x"
+
+
 def test_access_log(example, tmp_path):
     s = example("access-log.conf")
     assert body(s.get("/x")) == "101 /x"

@@ -13,6 +13,7 @@ struct probe_conf {
     const char *wait;   /* access: offload, timer, twice, never */
     const char *filter; /* response: upper, pass, wait, grow, fail */
     const char *say;    /* handler */
+    struct sl_cond *when; /* handler: says it only then */
     int fail, block, notoken;
 };
 
@@ -94,6 +95,8 @@ probe_say(struct sl_req *r, const void *confp)
 {
     const struct probe_conf *conf = confp;
 
+    if (conf->when != NULL && sl_cond_holds(conf->when, r) != 1)
+        return SL_NEXT;
     return conf->say != NULL ? sl_respond(r, 200, "text/plain", sl_span(conf->say)) : SL_NEXT;
 }
 
@@ -218,6 +221,7 @@ static const struct sl_directive directives[] = {
     SL_STRING("ProbeWait", struct probe_conf, wait, NULL, SL_IN_ANY, "Suspends"),
     SL_STRING("ProbeFilter", struct probe_conf, filter, NULL, SL_IN_ANY, "Filters bodies"),
     SL_STRING("ProbeSay", struct probe_conf, say, NULL, SL_IN_ANY, "Answers"),
+    SL_COND("ProbeWhen", struct probe_conf, when, ROUTED, SL_IN_ANY, "Answers only then"),
     SL_FLAG("ProbeFail", struct probe_conf, fail, "off", SL_IN_ANY, "Fails"),
     SL_FLAG("ProbeBlock", struct probe_conf, block, "off", SL_IN_ANY, "Blocks"),
     SL_FLAG("ProbeNoToken", struct probe_conf, notoken, "off", SL_IN_ANY, "Waits without a token"),
