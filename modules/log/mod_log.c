@@ -32,6 +32,8 @@ EXAMPLE
 
 #include <apr_strings.h>
 
+#include <errno.h>
+
 struct log_data {
     apr_array_header_t *sinks;   /* of struct sink * */
     apr_array_header_t *formats; /* of struct named_format */
@@ -44,7 +46,7 @@ struct named_format {
 };
 
 struct access_log {
-    struct sink *sink;
+    struct sink *sink; /* NULL: "off" */
     struct format *format; /* NULL until check_config: LogFormat may stand below */
     const char *name, *place;
 };
@@ -83,10 +85,17 @@ format_parse(struct sl_cmd *cmd, void **item)
 {
     const char *name = sl_cmd_arg(cmd, 0), *text, *err = NULL;
     struct format *f;
-    int n = sl_cmd_argc(cmd) - 2, i;
+    int n = sl_cmd_argc(cmd) - 2, bad = 0, i;
 
     if (n < 0)
-        return "expected NAME and a format";
+        return "expected a name and a format";
+    if (strpbrk(name, "%{ ") != NULL) {
+        sl_cmd_cure(cmd, "write \"LogFormat %s ...\": the name stands first",
+                    n == 0 && strpbrk(sl_cmd_arg(cmd, 1), "% ") == NULL ? sl_cmd_arg(cmd, 1)
+                                                                       : "NAME");
+        sl_cmd_arg(cmd, 0);
+        return "expected a name of letters and digits";
+    }
     if (format_named(sl_cmd_pool(cmd), data_of(cmd), name) != NULL) {
         sl_cmd_arg(cmd, 0);
         return sl_cmd_error(cmd, "expected a new name, found \"%s\", which is a format already",
@@ -98,7 +107,11 @@ format_parse(struct sl_cmd *cmd, void **item)
 
         for (i = 0; i < n; i++)
             pairs[i] = apr_pstrdup(sl_cmd_pool(cmd), sl_cmd_arg(cmd, 2 + i));
-        f = format_json(sl_cmd_pool(cmd), pairs, n, &err);
+        if (n == 0)
+            return "expected MEMBER=VALUE behind json, found nothing";
+        f = format_json(sl_cmd_pool(cmd), pairs, n, &bad, &err);
+        if (f == NULL)
+            sl_cmd_arg(cmd, 2 + bad); /* the member at fault */
     } else if (n > 0)
         return "expected one format; write it in quotes";
     else
@@ -120,7 +133,7 @@ sink_of(struct sl_cmd *cmd, const char *where, int64_t buffer, int64_t flush_ms)
     for (i = 0; i < d->sinks->nelts; i++)
         if (strcmp(sink_where(APR_ARRAY_IDX(d->sinks, i, struct sink *)), where) == 0)
             return APR_ARRAY_IDX(d->sinks, i, struct sink *);
-    s = sink_make(sl_cmd_pool(cmd), where, buffer, flush_ms);
+    s = sink_make(sl_cmd_pool(cmd), where, sl_cmd_place(cmd), buffer, flush_ms);
     APR_ARRAY_PUSH(d->sinks, struct sink *) = s;
     return s;
 }
@@ -152,9 +165,17 @@ access_log_parse(struct sl_cmd *cmd, void **item)
     int next = 1;
 
     if (where == NULL)
-        return "expected a file, stdout, stderr or syslog";
+        return "expected a file, stdout, stderr, syslog or off";
+    if (strcasecmp(where, "off") == 0) {
+        *item = l; /* without a sink */
+        return sl_cmd_argc(cmd) == 1 ? NULL : "expected nothing behind off";
+    }
+    if (strcasecmp(where, "none") == 0) {
+        sl_cmd_cure(cmd, "write \"AccessLog off\", or ./none for a file of that name");
+        return "expected a file, stdout, stderr, syslog or off";
+    }
     if (*where == '|')
-        return "expected a file, stdout, stderr or syslog; pipes are not in this version";
+        return "expected a file, stdout, stderr, syslog or off; pipes are not in this version";
     word = sl_cmd_arg(cmd, 1);
     if (word != NULL && !is_option(word)) {
         next = 2;
@@ -177,9 +198,11 @@ static enum sl_verdict
 log_request(struct sl_req *r, const void *confp)
 {
     const struct log_conf *conf = confp;
-    int i;
+    int i, n = conf->logs != NULL ? conf->logs->nelts : 0;
 
-    for (i = 0; conf->logs != NULL && i < conf->logs->nelts; i++) {
+    for (i = n; i > 0 && APR_ARRAY_IDX(conf->logs, i - 1, struct access_log *)->sink != NULL; i--)
+        ; /* what stands before an "off" is none of this scope's */
+    for (; i < n; i++) {
         const struct access_log *l = APR_ARRAY_IDX(conf->logs, i, struct access_log *);
         char *to = sink_room(l->sink, sl_req_loop(r), LINE_MAX_BYTES);
 
@@ -204,6 +227,13 @@ log_check(struct sl_worker *w)
                                    "combined, json or one of LogFormat) or a text with %%, found "
                                    "\"%s\"", l->name);
     }
+    for (i = 0; d->sinks != NULL && i < d->sinks->nelts; i++) {
+        const struct sink *s = APR_ARRAY_IDX(d->sinks, i, struct sink *);
+
+        if (sink_check(s) != 0)
+            sl_worker_config_error(w, sink_place(s), "AccessLog %s: %s", sink_where(s),
+                                   strerror(errno));
+    }
     return 0;
 }
 
@@ -213,9 +243,13 @@ log_open_all(struct sl_worker *w)
     const struct log_data *d = sl_worker_module_data(w, &sl_module_record);
     int i;
 
-    for (i = 0; d->sinks != NULL && i < d->sinks->nelts; i++)
-        if (sink_open(APR_ARRAY_IDX(d->sinks, i, struct sink *), sl_worker_threads(w)) != 0)
-            return -1;
+    for (i = 0; d->sinks != NULL && i < d->sinks->nelts; i++) {
+        struct sink *s = APR_ARRAY_IDX(d->sinks, i, struct sink *);
+
+        if (sink_open(s, sl_worker_threads(w)) != 0)
+            sl_worker_config_error(w, sink_place(s), "AccessLog %s: %s", sink_where(s),
+                                   strerror(errno));
+    }
     return 0;
 }
 
@@ -234,7 +268,7 @@ static const struct sl_directive directives[] = {
     SL_LINES("LogFormat", struct log_conf, formats, format_parse, SL_IN_GLOBAL,
              "NAME FORMAT|json MEMBER=VALUE ...", "Names a format of log lines"),
     SL_LINES("AccessLog", struct log_conf, logs, access_log_parse, SL_IN_ANY,
-             "FILE|stdout|stderr|syslog [FORMAT] [buffer=] [flush=]",
+             "FILE|stdout|stderr|syslog|off [FORMAT] [buffer=64k] [flush=1s]",
              "Where a line for every request goes"),
     SL_DIRECTIVES_END,
 };

@@ -1,0 +1,250 @@
+"""What the operator types, and what is said in return: start, stop, restart, refusals, -t."""
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+from conftest import MODULES, PROGRAM, free_port
+from origin import reply
+
+CONF = "LoadModule route\nLoadModule log\nProxyPass http://{origin}\n"
+ROOT = "User root\n" if os.geteuid() == 0 else ""
+
+
+def run(*words, **k):
+    return subprocess.run([PROGRAM, "--module-dir", MODULES, *words], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=60, **k)
+
+
+def place(conf, text):
+    """file:line of the first line that begins so."""
+    lines = conf.read_text().splitlines()
+    return f"{conf}:{next(i for i, l in enumerate(lines, 1) if l.startswith(text))}: "
+
+
+class Daemon:
+    def __init__(self, folder, origin, threads):
+        self.dir, self.port, self.conf = folder, free_port(), folder / "c"
+        self.head = f"{ROOT}Threads {threads}\nErrorLog {folder}/log\n"
+        self.outside = f"PidFile {folder}/pid\nControlSocket {folder}/control\n"
+        self.body = CONF.format(origin=origin)
+        self.write()
+
+    def write(self, more="", port=None, outside=None):
+        self.conf.write_text(self.head + (self.outside if outside is None else outside)
+                             + f"Listen 127.0.0.1:{port or self.port}\n" + self.body + more)
+
+    def k(self, *words):
+        return run("-f", str(self.conf), "-k", *words)
+
+    def ctl(self):
+        return run("-f", str(self.conf), "ctl", "generations")
+
+    def pid(self):
+        return int((self.dir / "pid").read_text())
+
+    def status(self):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as c:
+            c.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            return c.recv(1000)[9:12]
+
+
+@pytest.fixture
+def daemon(tmp_path, origin, threads):
+    d = Daemon(tmp_path, origin, threads)
+    r = d.k("start")
+    assert r.returncode == 0, r.stdout
+    first = d.pid()
+    yield d
+    d.write()
+    d.k("stop", "--timeout", "20s")
+    try:
+        os.kill(first, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+# ---- a second start ----
+
+@pytest.mark.parametrize("other_port", [False, True])
+def test_a_second_start_meets_the_first(daemon, other_port):
+    pid, port = daemon.pid(), free_port()
+    daemon.write(port=port if other_port else None)
+    r = daemon.k("start")
+    assert r.returncode == 1 and f"a server is running already, process {pid}" in r.stdout, r.stdout
+    assert "-k reload" in r.stdout and place(daemon.conf, "ControlSocket") in r.stdout
+    assert daemon.pid() == pid and daemon.ctl().returncode == 0 and daemon.status() == b"200"
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port)).close()
+
+
+def test_a_second_start_meets_the_pid_file(daemon):
+    pid = daemon.pid()
+    daemon.write(port=free_port(), outside=f"PidFile {daemon.dir}/pid\n"
+                 f"ControlSocket {daemon.dir}/other\n")
+    r = daemon.k("start")
+    assert r.returncode == 1 and f"PidFile {daemon.dir}/pid: a server is running already, process {pid}" \
+        in r.stdout
+    assert not (daemon.dir / "other").exists() and daemon.pid() == pid
+
+
+def test_what_a_dead_server_left_is_no_obstacle(daemon):
+    os.kill(daemon.pid(), signal.SIGKILL)
+    deadline = time.time() + 10
+    while daemon.k("start").returncode != 0:
+        assert time.time() < deadline
+        time.sleep(0.1)
+    assert daemon.status() == b"200" and daemon.k("stop").returncode == 0
+
+
+# ---- stop, restart ----
+
+def test_a_stop_returns_when_the_server_has_stopped(daemon):
+    for _ in range(3):
+        pid = daemon.pid()
+        r = daemon.k("stop")
+        assert r.returncode == 0 and "stopped" in r.stdout
+        assert not (daemon.dir / "pid").exists() and not (daemon.dir / "control").exists()
+        r = daemon.k("start")
+        assert r.returncode == 0 and daemon.pid() != pid, r.stdout
+    assert daemon.k("stop").returncode == 0
+    assert daemon.k("stop").returncode == 3
+
+
+def test_a_stop_waits_no_longer_than_it_is_told(daemon, origin):
+    go = threading.Event()
+    origin.on("/slow", lambda c, r: (go.wait(20), c.send(reply(200, b"whole")))[1])
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as c:
+        c.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.2)
+        began = time.time()
+        r = daemon.k("stop", "--timeout", "300ms")
+        assert r.returncode == 1 and "within 300 ms" in r.stdout and time.time() - began < 3
+        assert daemon.k("reload").returncode == 1
+        go.set()
+        assert b"whole" in c.recv(1000)
+    deadline = time.time() + 10
+    while (daemon.dir / "pid").exists():
+        assert time.time() < deadline
+        time.sleep(0.05)
+
+
+def test_a_restart(daemon):
+    first = daemon.pid()
+    r = daemon.k("restart")
+    assert r.returncode == 0 and "stopped" in r.stdout, r.stdout
+    second = daemon.pid()
+    assert second != first and daemon.status() == b"200"
+    daemon.write("Bogus 1\n")
+    r = daemon.k("restart")
+    assert r.returncode == 1 and "Bogus" in r.stdout and daemon.pid() == second
+    daemon.write()
+    assert daemon.k("stop").returncode == 0
+    r = daemon.k("restart")
+    assert r.returncode == 0 and "no server answers" in r.stdout and daemon.status() == b"200"
+
+
+# ---- a place that cannot be had ----
+
+@pytest.mark.parametrize("row", ["ControlSocket", "PidFile"])
+def test_a_reload_keeps_its_places_or_is_refused(daemon, row):
+    places = {"ControlSocket": f"{daemon.dir}/control", "PidFile": f"{daemon.dir}/pid"}
+    where = lambda: "".join(f"{k} {v}\n" for k, v in places.items())
+    pid, old = daemon.pid(), places[row]
+    # the folder is there when the file is checked, and nothing can be made in it
+    places[row] = "/proc/self/no"
+    daemon.write(outside=where())
+    send = daemon.dir / "send"
+    send.write_text(f"ControlSocket {daemon.dir}/control\n")
+    r = run("-f", str(send), "-k", "reload")
+    assert r.returncode == 1 and "nothing was changed" in r.stdout, r.stdout
+    assert place(daemon.conf, row) + f"{row} /proc/self/no: " in r.stdout
+    assert os.path.exists(old) and daemon.pid() == pid
+    places[row] = f"{daemon.dir}/moved"
+    daemon.write(outside=where())
+    r = run("-f", str(send), "-k", "reload")
+    assert r.returncode == 0 and os.path.exists(f"{daemon.dir}/moved") and not os.path.exists(old)
+    assert daemon.ctl().returncode == 0
+    daemon.write()
+    assert run("-f", str(daemon.conf), "-k", "reload").returncode == (3 if row == "ControlSocket" else 0)
+    daemon.write(outside=where())
+    assert daemon.k("stop").returncode == 0
+
+
+def test_an_unconfirmed_reload_takes_its_places_back(daemon):
+    before = daemon.outside
+    daemon.write(outside=before.replace("/control", "/moved"))
+    first = daemon.dir / "first"
+    first.write_text(before)
+    assert run("-f", str(first), "-k", "reload", "--confirm", "500ms").returncode == 0
+    assert (daemon.dir / "moved").exists() and not (daemon.dir / "control").exists()
+    deadline = time.time() + 10
+    while not (daemon.dir / "control").exists():
+        assert time.time() < deadline
+        time.sleep(0.05)
+    assert not (daemon.dir / "moved").exists()
+    assert run("-f", str(first), "ctl", "generations").returncode == 0
+
+
+@pytest.mark.parametrize("line", ["ControlSocket /proc/self/no", "PidFile /proc/self/no"])
+def test_a_start_without_its_places_is_an_error(tmp_path, origin, line):
+    conf = tmp_path / "c"
+    conf.write_text(f"{ROOT}{line}\nListen 127.0.0.1:{free_port()}\n" + CONF.format(origin=origin))
+    r = run("-f", str(conf), "-X")
+    assert r.returncode == 1 and place(conf, line) + line in r.stdout, r.stdout
+
+
+@pytest.mark.parametrize("line", ["AccessLog {dir}", "AccessLog {dir}/taken", "ErrorLog {dir}/taken",
+                                  "AccessLog {dir}/gone/x", "AccessLog /proc/self/no"])
+def test_a_log_that_cannot_be_opened_is_told_to_who_reloads(daemon, line):
+    (daemon.dir / "taken").mkdir()
+    line = line.format(dir=daemon.dir)
+    if line.startswith("ErrorLog"):
+        daemon.head = daemon.head.replace(f"ErrorLog {daemon.dir}/log\n", "")
+    daemon.write(line + "\n")
+    r = daemon.k("reload")
+    assert r.returncode == 1 and "nothing was changed" in r.stdout
+    assert place(daemon.conf, line) + line.split()[0] in r.stdout and "failed at" not in r.stdout, r.stdout
+    assert daemon.status() == b"200"
+
+
+# ---- -t ----
+
+def checked(folder, text, env=None):
+    conf = folder / "t.conf"
+    conf.write_text(text)
+    before = sorted(os.listdir(folder))
+    r = run("-f", str(conf), "-t", cwd=folder, env=env)
+    assert sorted(os.listdir(folder)) == before
+    return r.returncode, r.stdout.replace(f"{folder}/", "")
+
+
+@pytest.mark.parametrize("text, wanted", [
+    ("", ["no Listen line"]),
+    ("Listen 80\nUser nosuchuser\n", ["t.conf:2: User: expected a user of this system", '2 | User nosuchuser',
+                                      "|      ^~~~~~~~~~"]),
+    ("Listen 80\nGroup nosuchgroup\n", ["t.conf:2: Group: expected a group", "nosuchgroup"]),
+    ("Listen 80\nErrorLog /nosuch/folder/x\n", ["t.conf:2: ErrorLog /nosuch/folder/x: /nosuch/folder: No such"]),
+    ("Listen 80\nPidFile /nosuch/folder/x\n", ["t.conf:2: PidFile"]),
+    ("Listen 80\nControlSocket /nosuch/folder/x\n", ["t.conf:2: ControlSocket"]),
+    ("LoadModule log\nListen 80\nAccessLog /nosuch/folder/x\n", ["t.conf:3: AccessLog /nosuch/folder/x: No such"]),
+    ("Listen 80\nListen 80\n", ["t.conf:2: Listen 80: is said already at t.conf:1"]),
+    ("Listen 80\nProtocols h9\n", ['t.conf:2: Protocols: no loaded module speaks "h9"', "^~"]),
+    ("LoadModule log\nListen 80\nAccessLog x nosuch\n", ["t.conf:3: AccessLog", "|             ^~~~~~"]),
+    ("LoadModule route\nLoadModule balancer\nListen 80\nProxyPass balancer://p\n",
+     ["t.conf:4: balancer://p", "|           ^~~~~~~~~~~~"]),
+])
+def test_the_test_finds_what_a_start_would(tmp_path, text, wanted):
+    rc, out = checked(tmp_path, text)
+    assert rc == 1
+    for w in wanted:
+        assert w in out, out
+
+
+def test_the_test_opens_and_creates_nothing(tmp_path):
+    rc, out = checked(tmp_path, "LoadModule log\nListen 80\nErrorLog e.log\nPidFile pid\nControlSocket c\n"
+                     "AccessLog a.log\nAccessLog off\n")
+    assert rc == 0 and out == "configuration OK\n"
