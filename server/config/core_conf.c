@@ -152,7 +152,10 @@ listen_word(struct sl_cmd *cmd, struct listen_conf *l, const char *word)
     l->transport = sl_provider_find("transport", word);
     if (l->transport != NULL)
         return NULL;
-    sl_cmd_cure(cmd, "write \"LoadModule %s\" if a module of that name brings it", word);
+    if (strcmp(word, "ssl") == 0 || strcmp(word, "https") == 0)
+        sl_cmd_cure(cmd, "it is called tls, and needs a module that brings it");
+    else
+        sl_cmd_cure(cmd, "write \"LoadModule %s\" if a module of that name brings it", word);
     return sl_cmd_error(cmd, "expected backlog=N or a transport, found \"%s\", which no loaded "
                         "module brings", word);
 }

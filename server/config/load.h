@@ -115,6 +115,8 @@ const char *core_place(const struct config *c, const struct sl_scope *scope, con
 /* names.c: the name nearest to what was typed, NULL when none is near. */
 const char *nearest_directive(const struct config *c, const char *typed);
 const char *stock_module_of(const char *directive);
+/* What a name of another server's language is here; NULL: it is none that is known. */
+const char *foreign_name(const char *name);
 
 static inline struct loaded_module *
 config_module(const struct config *c, int i)

@@ -179,6 +179,17 @@ take_line(struct reader *rd, const char *name, struct conf_line *line)
         APR_ARRAY_PUSH(rd->lines, struct conf_line *) = line;
 }
 
+/* The habits of another language show in the line's name, too. */
+static const char *
+cure_of(apr_pool_t *pool, const char *err, const char *line)
+{
+    const char *cure = lex_cure(err), *here;
+
+    line += strspn(line, " \t");
+    here = foreign_name(apr_pstrmemdup(pool, line, strcspn(line, " \t;{")));
+    return cure != NULL && here != NULL ? apr_pstrcat(pool, cure, "; here: ", here, NULL) : cure;
+}
+
 static void
 read_text(struct reader *rd, const char *name, const char *text, size_t n)
 {
@@ -196,10 +207,13 @@ read_text(struct reader *rd, const char *name, const char *text, size_t n)
         if (line != NULL) {
             line->place = place;
             take_line(rd, name, line);
-        } else if (err != NULL)
-            config_add_error(rd->c, place, err,
-                             apr_pstrmemdup(rd->c->pool, text + begin,
-                                            strcspn(text + begin, "\r\n")), column, 1, NULL);
+        } else if (err != NULL) {
+            const char *shown = apr_pstrmemdup(rd->c->pool, text + begin,
+                                               strcspn(text + begin, "\r\n"));
+
+            config_add_error(rd->c, place, err, shown, column, 1,
+                             cure_of(rd->c->pool, err, shown));
+        }
     }
 }
 

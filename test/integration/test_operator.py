@@ -248,3 +248,115 @@ def test_the_test_opens_and_creates_nothing(tmp_path):
     rc, out = checked(tmp_path, "LoadModule log\nListen 80\nErrorLog e.log\nPidFile pid\nControlSocket c\n"
                      "AccessLog a.log\nAccessLog off\n")
     assert rc == 0 and out == "configuration OK\n"
+
+
+# ---- the command line ----
+
+@pytest.mark.parametrize("words, wanted", [
+    (["-k", "foo"], ["-k foo: expected start, reload, confirm, reopen, stop or restart"]),
+    (["-k", "status"], ["-k status: expected start"]),
+    (["ctl"], ["ctl: expected generations or close"]),
+    (["ctl", "foo"], ["ctl foo: expected generations or close"]),
+    (["reload"], ['expected an option, found "reload"', "usage: "]),
+    (["-s", "reload"], ["invalid option", "here: -k reload", "usage: "]),
+    (["-T"], ["here: -t"]),
+    (["-c", "x"], ["here: -f FILE"]),
+])
+def test_a_wrong_command_line(words, wanted):
+    r = run(*words)
+    assert r.returncode == 2 and len(r.stdout.splitlines()) < 9
+    for w in wanted:
+        assert w in r.stdout, r.stdout
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path):
+    assert "No such file" in run("-t", "-f", "/nonexistent").stdout
+    assert "no regular file" in run("-t", "-f", str(tmp_path)).stdout
+
+
+# ---- habits from elsewhere ----
+
+ROUTE = "LoadModule route\nListen 80\n"
+
+
+@pytest.mark.parametrize("line", [
+    "ProxyPass http://127.0.0.1:80/;", "Return 200 ok;", "Redirect 301 /a /b;", "Rewrite ^/a /b;",
+    "StripPrefix /v1;", "User nobody;", "ErrorLog e.log;", "Define X y;", "Listen 81 ;", 'Return 200 "a";',
+])
+def test_lines_end_without_semicolons(tmp_path, line):
+    rc, out = checked(tmp_path, ROUTE + line + "\n")
+    assert rc == 1 and 't.conf:3: found ";" at the end of a line' in out and "lines end without" in out
+    assert f"     3 | {line}\n       | {' ' * (len(line) - 1)}^\n" in out and "1 error" in out, out
+
+
+@pytest.mark.parametrize("line, here", [
+    ("server {", "<VirtualHost"), ("upstream x {", "<Balancer NAME>"), ("location /x {", "<Location PATH>"),
+    ("}", "sections are"), ("{", "sections are"), ("http{", "nothing: what is outside"),
+])
+def test_braces_are_no_sections(tmp_path, line, here):
+    rc, out = checked(tmp_path, ROUTE + line + "\n")
+    assert rc == 1 and "t.conf:3: found a brace" in out and here in out and "</NAME>" in out, out
+
+
+def test_semicolons_and_braces_in_values(tmp_path):
+    rc, out = checked(tmp_path, "LoadModule headers\n" + ROUTE + 'Header set A "1; b;"\nHeader set B %{host}\n'
+                      'Return 200 "{}"\n# a;\n<LocationMatch ^/a{2}>\nReturn 200 "{"\n</LocationMatch>\n')
+    assert rc == 0, out
+
+
+@pytest.mark.parametrize("line, wanted", [
+    ("ServerName a", "here: <VirtualHost NAME"), ("CustomLog a b", "here: AccessLog FILE"),
+    ("ProxyPassReverse / http://a/", "ProxyRedirect"), ("RewriteRule ^/a /b", "here: Rewrite RE TO"),
+    ("BalancerMember http://a", "here: Server HOST:PORT in <Balancer NAME>"),
+    ("ProxyPreserveHost on", "ProxyHost preserve"), ("<IfModule x>\n</IfModule>", "here: nothing"),
+    ("<Proxy balancer://a>\n</Proxy>", "<Balancer NAME>"), ("KeepAliveTimeout 5", "Timeout keepalive=75s"),
+    ("proxy_pass http://a", "here: ProxyPass"), ("proxy_set_header a b", "here: RequestHeader set"),
+    ("access_log off", "AccessLog off"), ("client_max_body_size 1m", "here: LimitBody"),
+    ("balance roundrobin", "here: Method"), ("bind :80", "here: Listen"),
+    ("Listen 81 ssl", "it is called tls"),
+    ("Redirect /a /b", "the status stands first: 302 /a /b"),
+    ("Redirect permanent /a /b", "the status is a number: 301"),
+    ("ProxyPass / http://a", '<Location "/">, ProxyPass http://a'),
+    ("Timeout 30", "write NAME=VALUE, for example Timeout header=10s"),
+    ("ProxyTimeout 60", "for example ProxyTimeout connect=5s"),
+    ("Return", "Return: expected STATUS [TEXT], found nothing"),
+    ("ProxyPass", "ProxyPass: expected TARGET, found nothing"),
+    ("LogLevel", "LogLevel: expected error|warn|notice|info|debug|trace, found nothing"),
+    ("Return 200 a b c", "found 4 words"),
+    ("LoadModule mod_log", 'write "LoadModule log"'),
+    ("LoadModule ssl_module modules/mod_ssl.so", "balancer, "),
+    ("LoadModule log\nAccessLog", "AccessLog: expected FILE"),
+    ("LoadModule log\nAccessLog none", 'write "AccessLog off"'),
+    ('LoadModule log\nLogFormat "%h %l" common2', 'write "LogFormat common2 ...": the name stands first'),
+    ("LoadModule log\nLogFormat z json", "expected MEMBER=VALUE behind json, found nothing"),
+    ("LoadModule log\nLogFormat z json a=%b", 'found "%b": the letters are for text formats'),
+    ("LoadModule log\nLogFormat z json a=%{User-Agent}i", "expected %{req:User-Agent}"),
+    ("LoadModule log\nLogFormat z json a=%{nosuch} bb=1", "|                  ^~~~~~~~~~~"),
+    ("Return 200 %{nosuch}", '"sluice -L" lists the variables'),
+    ("Return 200 %{user_agent}", "did you mean %{req:User-Agent}?"),
+    ("Return 301 http://a%{request_uri}", "did you mean %{uri}?"),
+])
+def test_what_is_meant_is_named(tmp_path, line, wanted):
+    rc, out = checked(tmp_path, ROUTE + line + "\n")
+    assert rc == 1 and wanted in out, out
+
+
+def test_variables_are_listed(tmp_path):
+    conf = tmp_path / "c"
+    conf.write_text("Listen 80\n")
+    out = run("-L", "-f", str(conf)).stdout
+    assert "  %{req:NAME}\n      a field of the request. Type: string. Known when the request is.\n" in out
+    assert "  %{bytes_sent}\n" in out and "Known when the request is over." in out
+
+
+def test_access_log_off(sluice, origin, tmp_path):
+    s = sluice(f"LoadModule route\nLoadModule log\nAccessLog {tmp_path}/all flush=50ms\n"
+               f"<Location /off>\nAccessLog off\n</Location>\n"
+               f"<Location /own>\nAccessLog off\nAccessLog {tmp_path}/own flush=50ms\n</Location>\n"
+               f"ProxyPass http://{origin}\n")
+    for path in ("/a", "/off", "/own"):
+        assert s.get(path).status == 200
+    s.stop()
+    all_, own = (tmp_path / "all").read_text(), (tmp_path / "own").read_text()
+    assert "/a " in all_ and "/o" not in all_ and own.count("\n") == 1 and "/own" in own
+    assert not (tmp_path / "off").exists()
