@@ -6,25 +6,34 @@ NAME
     mod_log - writes a line for every request
 DESCRIPTION
     Lines are buffered by each thread and written whole, when the buffer is full or after a
-    second. AccessLog lines of enclosing scopes add up; a line "AccessLog -" forgets those
-    of the scopes around it.
+    second. AccessLog lines of enclosing scopes add up; a line "AccessLog off" (or -) forgets
+    those of the scopes around it.
 
     Formats: common, combined and json are built in. A format of your own is text with the
     letters of httpd (%h %t %r %s %b %D %T %U %q %m %H %v and %{Name}i, %{Name}o) and with
-    %{variables}; what clients sent is escaped, so that no line can be forged. Formats
+    %{variables}, which sluice-core(8) lists; what clients sent is escaped, so that no line can be forged. Formats
     that begin with the word json write one object a line, always valid: numbers are
-    numbers and what is absent is null.
+    numbers and what is absent is null. Their values have %{variables} and no letters:
+    %{req:User-Agent} is what text formats write as %{User-Agent}i, %{resp:NAME} what they
+    write as %{NAME}o. The members of the format json are time=%{time},
+    request_id=%{request_id}, client=%{remote_addr}, method=%{method}, host=%{host},
+    uri=%{uri}, protocol=%{protocol}, status=%{status}, bytes=%{bytes_sent},
+    request_time=%{request_time}, upstream=%{upstream_addr}, upstream_time=%{upstream_time},
+    cause=%{cause}, referer=%{req:Referer} and user_agent=%{req:User-Agent}.
 DIRECTIVES
   LogFormat
     Names a format: LogFormat NAME "TEXT", or LogFormat NAME json MEMBER=VALUE ...
   AccessLog
     Where lines go (a file, stdout, stderr, syslog) and in which format: the name of one, or
     its text; combined when left out. buffer= is the size of a thread's buffer, 0 to write
-    at once; flush= how long a line may wait in it.
+    at once; flush= how long a line may wait in it. off: nowhere, from here inwards. Files
+    are made by the user who starts the server, with the mode 0640.
 EXAMPLE
     LogFormat brief "%h %>s %{request_time} %U"
     AccessLog /var/log/sluice/access.log combined
     AccessLog /var/log/sluice/access.json json buffer=256k
+    LogFormat short json at=%{time} who=%{remote_addr} agent=%{req:User-Agent}
+    AccessLog /var/log/sluice/short.json short
 */
 
 #include "format.h"
@@ -269,7 +278,7 @@ static const struct sl_directive directives[] = {
              "NAME FORMAT|json MEMBER=VALUE ...", "Names a format of log lines"),
     SL_LINES("AccessLog", struct log_conf, logs, access_log_parse, SL_IN_ANY,
              "FILE|stdout|stderr|syslog|off [FORMAT] [buffer=64k] [flush=1s]",
-             "Where a line for every request goes"),
+             "Where a line for every request goes; by default off"),
     SL_DIRECTIVES_END,
 };
 static const struct sl_hook hooks[] = {

@@ -308,7 +308,7 @@ const struct sl_variable core_variables[] = {
     ROW(resp, 1, RESPONSE, STRING, 30, "a field of the response"),
     ROW(cookie, 1, REQUEST, STRING, 40, "one cookie of the request"),
     ROW(method, 0, REQUEST, STRING, 1, "the method"),
-    ROW(scheme, 0, CONNECTION, STRING, 2, "http or https"),
+    ROW(scheme, 0, CONNECTION, STRING, 2, "the scheme, http or https"),
     ROW(protocol, 0, REQUEST, STRING, 1, "HTTP/1.1 and the like"),
     ROW(status, 0, RESPONSE, NUMBER, 40, "the status of the answer"),
     ROW(bytes_sent, 0, LOG, NUMBER, 40, "bytes of the answer's body"),

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from conftest import MODULES, PROGRAM, free_port
+from conftest import BUILD, MODULES, PROGRAM, free_port
 from origin import reply
 
 CONF = "LoadModule route\nLoadModule log\nProxyPass http://{origin}\n"
@@ -360,3 +360,32 @@ def test_access_log_off(sluice, origin, tmp_path):
     all_, own = (tmp_path / "all").read_text(), (tmp_path / "own").read_text()
     assert "/a " in all_ and "/o" not in all_ and own.count("\n") == 1 and "/own" in own
     assert not (tmp_path / "off").exists()
+
+
+# ---- the manual ----
+
+def manual(name):
+    with open(os.path.join(BUILD, name)) as f:
+        return f.read().replace("\\-", "-")
+
+
+def test_the_manual_has_syntax_default_and_place():
+    core, route, pool = manual("sluice-core.8"), manual("mod_route.8"), manual("mod_balancer.8")
+    assert "Syntax: LimitHead SIZE\n.br\nDefault: 32k\n.br\nWhere: outside all sections, <VirtualHost>, <Location>" in core
+    assert "Default: www-data, else nobody" in core and "\nkeepalive=75s  between two requests" in core
+    assert "Syntax: <VirtualHost NAME ...>" in route and "Default: preserve" in route
+    assert "Syntax: Retry on=LIST [max=N]\n.br\nDefault: on=connect,error max=2\n.br\nWhere: <Balancer>" in pool
+    for page in (core, route, pool, manual("mod_log.8"), manual("mod_headers.8")):
+        entries = page.count("\n.TP\n.B ") - page.count("\n.TP\n.B %{")
+        assert page.count("\nSyntax: ") == page.count("\nWhere: ") == entries > 1
+
+
+def test_the_manual_has_what_the_list_has(tmp_path):
+    conf = tmp_path / "c"
+    conf.write_text("Listen 80\n")
+    core = manual("sluice-core.8")
+    for line in run("-L", "-f", str(conf)).stdout.splitlines():
+        if line.startswith("  %{"):
+            assert f".B {line.strip()}\n" in core
+        elif line.startswith("  ") and line[2] != " ":
+            assert f"Syntax: {line.strip()}\n" in core
