@@ -13,9 +13,9 @@
 enum message_kind {
     /* worker, while it starts */
     MSG_LISTEN,   /* open this; text is the address as written */
-    MSG_CONTROL,  /* text is ControlSocket: place it, MSG_PLACED answers */
-    MSG_SETTINGS, /* number is StopTimeout in ms, port GenerationsMax, text PidFile, answered like
-                     MSG_CONTROL */
+    MSG_SETTINGS, /* number is StopTimeout in ms, port GenerationsMax, text PidFile: make it,
+                     MSG_PLACED answers */
+    MSG_CONTROL,  /* text is ControlSocket, answered in the same way */
     MSG_LOG,      /* text is ErrorLog, where the master writes, too */
     MSG_FILE,     /* text is a file kept open for writing, number its name between both sides;
                      the master answers a rotation with the same number and a descriptor */

@@ -329,8 +329,12 @@ command_send(const struct options *o, const char *command, apr_pool_t *pool)
         n += snprintf(text + n, sizeof text - (size_t)n, " confirm=%lld", (long long)confirm);
     if (timeout > 0 && is_reload) /* the server's own patience: it refuses, and says so */
         snprintf(text + n, sizeof text - (size_t)n, " timeout=%lld", (long long)timeout);
-    return control_command(core->control_socket != NULL ? core->control_socket : CONTROL_DEFAULT,
-                           text, is_reload ? 0 : timeout);
+    n = control_command(core->control_socket != NULL ? core->control_socket : CONTROL_DEFAULT,
+                        text, is_reload ? 0 : timeout);
+    if (n == CONTROL_NOBODY && core->control_socket == NULL && o->source.file != NULL)
+        fprintf(stderr, "cure: write \"ControlSocket FILE\" in %s; without it only a daemon "
+                "started by root has one\n", o->source.file);
+    return n;
 }
 
 /* In a process of its own, for a master loads no module: the configuration is good, and the server

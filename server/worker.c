@@ -219,7 +219,8 @@ connections_allowed(const struct config *c)
 static int
 place_ask(struct sl_worker *w, struct message *m, const char *row)
 {
-    const char *path = m->n_text > 0 ? apr_pstrdup(w->pool, m->text) : "";
+    const char *place = core_place(w->config, config_global(w->config), row), *cure = NULL;
+    const char *path = apr_pstrdup(w->pool, m->text);
     int fd = -1;
 
     if (channel_send(w->channel, m, -1) != 0 || channel_receive(w->channel, m, &fd) != 1 ||
@@ -227,15 +228,17 @@ place_ask(struct sl_worker *w, struct message *m, const char *row)
         return -1;
     if (m->n_text == 0)
         return 0;
-    config_error(w->config, core_place(w->config, config_global(w->config), row),
-                 strstr(m->text, "running already") != NULL
-                     ? "\"sluice -k reload\" takes over what was changed" : NULL,
-                 "%s %s: %s", row, path, m->text);
+    if (strstr(m->text, "running already") != NULL)
+        cure = "\"sluice -k reload\" takes over what was changed";
+    else if (place == NULL)
+        cure = apr_psprintf(w->pool, "name another one: \"%s FILE\"", row);
+    config_error(w->config, place, cure, "%s %s: %s", row, path, m->text);
     return -1;
 }
 
 /* Where the operator reaches this server, before a port is asked for: another server that runs
- * with this configuration is named.  0 or -1. */
+ * with this configuration is named.  The pid file comes first, for of two that start at the same
+ * time only one gets its lock.  0 or -1. */
 static int
 worker_place(struct sl_worker *w)
 {
@@ -249,13 +252,13 @@ worker_place(struct sl_worker *w)
         pid_file = pid_file != NULL ? pid_file : PID_FILE_DEFAULT;
         control = control != NULL ? control : CONTROL_DEFAULT;
     }
-    message_make(&m, MSG_CONTROL, control);
-    if (place_ask(w, &m, "ControlSocket") != 0)
-        return -1;
     message_make(&m, MSG_SETTINGS, pid_file);
     m.number = stop_timeout_ms(w);
     m.port = (int32_t)core->generations_max;
-    return place_ask(w, &m, "PidFile");
+    if (place_ask(w, &m, "PidFile") != 0)
+        return -1;
+    message_make(&m, MSG_CONTROL, control);
+    return place_ask(w, &m, "ControlSocket");
 }
 
 /* Whatever else the master has to know before it says yes.  0 or -1. */

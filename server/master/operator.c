@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- the pid file and the control socket: made first, then taken into use ---- */
@@ -38,6 +39,16 @@ running_already(pid_t pid, char *why, size_t n)
     snprintf(why, n, "a server is running already, process %d", (int)pid);
 }
 
+/* Whether the file is still the one of that name: a server that ends takes it away. */
+static int
+is_named(int fd, const char *path)
+{
+    struct stat a, b;
+
+    return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_ino == b.st_ino &&
+           a.st_dev == b.st_dev;
+}
+
 /* The lock is the process's, and gone with it: what a dead server left is written over. */
 static int
 pid_file_make(const char *path, char *why, size_t n)
@@ -49,9 +60,11 @@ pid_file_make(const char *path, char *why, size_t n)
         snprintf(why, n, "%s", strerror(errno));
         return -1;
     }
-    if (fcntl(fd, F_SETLK, &lock) != 0 && fcntl(fd, F_GETLK, &lock) == 0 &&
-        lock.l_type != F_UNLCK) {
-        running_already(lock.l_pid, why, n);
+    if (fcntl(fd, F_SETLK, &lock) != 0 || !is_named(fd, path)) {
+        if (fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
+            running_already(lock.l_pid, why, n);
+        else
+            snprintf(why, n, "a server was just ending: try again");
         close(fd);
         return -1;
     }

@@ -75,20 +75,37 @@ def test_a_second_start_meets_the_first(daemon, other_port):
     daemon.write(port=port if other_port else None)
     r = daemon.k("start")
     assert r.returncode == 1 and f"a server is running already, process {pid}" in r.stdout, r.stdout
-    assert "-k reload" in r.stdout and place(daemon.conf, "ControlSocket") in r.stdout
+    assert "-k reload" in r.stdout and place(daemon.conf, "PidFile") in r.stdout
     assert daemon.pid() == pid and daemon.ctl().returncode == 0 and daemon.status() == b"200"
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port)).close()
 
 
-def test_a_second_start_meets_the_pid_file(daemon):
+@pytest.mark.parametrize("row, mine", [("PidFile", "pid"), ("ControlSocket", "control")])
+def test_one_of_both_places_is_enough(daemon, row, mine):
     pid = daemon.pid()
-    daemon.write(port=free_port(), outside=f"PidFile {daemon.dir}/pid\n"
-                 f"ControlSocket {daemon.dir}/other\n")
+    daemon.write(port=free_port(), outside="".join(
+        f"{r} {daemon.dir}/{name if r == row else 'other'}\n"
+        for r, name in (("PidFile", "pid"), ("ControlSocket", "control"))))
     r = daemon.k("start")
-    assert r.returncode == 1 and f"PidFile {daemon.dir}/pid: a server is running already, process {pid}" \
-        in r.stdout
+    assert r.returncode == 1 and place(daemon.conf, row) in r.stdout
+    assert f"{row} {daemon.dir}/{mine}: a server is running already, process {pid}" in r.stdout
     assert not (daemon.dir / "other").exists() and daemon.pid() == pid
+    daemon.write()
+    assert daemon.ctl().returncode == 0
+
+
+def test_of_many_starts_at_once_one_serves(tmp_path, origin, threads):
+    d = Daemon(tmp_path, origin, threads)
+    args = [PROGRAM, "--module-dir", MODULES, "-f", str(d.conf), "-k", "start"]
+    all_ = [subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(8)]
+    said = [p.communicate(timeout=60)[0].decode() for p in all_]
+    try:
+        assert sorted(p.returncode for p in all_) == [0] + [1] * 7, said
+        assert sum("running already" in x for x in said) == 7, said
+        assert d.status() == b"200" and d.ctl().returncode == 0
+    finally:
+        assert d.k("stop").returncode == 0
 
 
 def test_what_a_dead_server_left_is_no_obstacle(daemon):
@@ -267,6 +284,14 @@ def test_a_wrong_command_line(words, wanted):
     assert r.returncode == 2 and len(r.stdout.splitlines()) < 9
     for w in wanted:
         assert w in r.stdout, r.stdout
+
+
+def test_a_server_without_a_control_socket_gets_a_cure(tmp_path):
+    conf = tmp_path / "c"
+    conf.write_text("Listen 80\n")
+    if not os.path.exists("/run/sluice.sock"):
+        r = run("-f", str(conf), "-k", "reload")
+        assert r.returncode == 3 and f'write "ControlSocket FILE" in {conf}' in r.stdout
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path):
