@@ -308,9 +308,11 @@ reopen(struct master *ma, int client)
         n_failed += generation_reopen(g);
     if (ma->serving != NULL)
         operator_log_open(ma->serving);
-    sl_log(SL_NOTICE, "SL0215", "files were opened again");
+    if (n_failed == 0)
+        sl_log(SL_NOTICE, "SL0215", "files were opened again");
     control_print(client, n_failed == 0 ? "files were opened again\n"
-                                        : "%d files cannot be opened again: see the error log\n",
+                  : n_failed == 1 ? "a file cannot be opened again: see the error log\n"
+                                  : "%d files cannot be opened again: see the error log\n",
                   n_failed);
     control_exit(&client, n_failed == 0 ? 0 : 1);
 }

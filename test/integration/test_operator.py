@@ -228,6 +228,20 @@ def test_a_log_that_cannot_be_opened_is_told_to_who_reloads(daemon, line):
     assert daemon.status() == b"200"
 
 
+def test_a_rotation_that_fails_says_so(daemon):
+    folder = daemon.dir / "logs"
+    folder.mkdir()
+    daemon.write(f"AccessLog {folder}/a\n")
+    assert daemon.k("reload").returncode == 0 and daemon.k("reopen").returncode == 0
+    os.unlink(folder / "a")
+    folder.rmdir()
+    n = (daemon.dir / "log").read_text().count("SL0215")
+    r = daemon.k("reopen")
+    assert r.returncode == 1 and r.stdout == "a file cannot be opened again: see the error log\n"
+    log = (daemon.dir / "log").read_text()
+    assert f"SL0241 {folder}/a cannot be opened again" in log and log.count("SL0215") == n
+
+
 # ---- -t ----
 
 def checked(folder, text, env=None):
