@@ -6,15 +6,16 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CHANNEL_VERSION 3
+#define CHANNEL_VERSION 4
 #define CHANNEL_TEXT 1024
 #define FILES_MAX 1024 /* the numbers of MSG_FILE are below */
 
 enum message_kind {
     /* worker, while it starts */
     MSG_LISTEN,   /* open this; text is the address as written */
-    MSG_SETTINGS, /* number is StopTimeout in ms, port GenerationsMax, text PidFile */
-    MSG_CONTROL,  /* text is ControlSocket */
+    MSG_SETTINGS, /* number is StopTimeout in ms, port GenerationsMax, text PidFile: make it,
+                     MSG_PLACED answers */
+    MSG_CONTROL,  /* text is ControlSocket, answered in the same way */
     MSG_LOG,      /* text is ErrorLog, where the master writes, too */
     MSG_FILE,     /* text is a file kept open for writing, number its name between both sides;
                      the master answers a rotation with the same number and a descriptor */
@@ -26,6 +27,7 @@ enum message_kind {
     MSG_QUIET, /* after MSG_DRAIN or MSG_STANDBY: it accepts no more */
     /* master */
     MSG_LISTENER, /* the descriptor, or text why there is none */
+    MSG_PLACED,   /* text is why it cannot be placed; none: it is */
     MSG_FRESH,    /* read the configuration from its files: there is no snapshot */
     MSG_DRAIN,    /* take nothing new, finish, exit; number is how long, ms, -1 for as long as
                      it takes; descriptor: idle connections go there, MSG_CONN each */

@@ -214,14 +214,37 @@ connections_allowed(const struct config *c)
     return r.rlim_cur > 4 * FDS_SPARE ? ((long)r.rlim_cur - FDS_SPARE) / 2 : FDS_SPARE;
 }
 
-/* Whatever the master has to know before it says yes.  0 or -1. */
+/* Sends m, which asks for a path; the answer is an error where the row of that name stands.
+ * 0 or -1. */
 static int
-worker_announce(struct sl_worker *w)
+place_ask(struct sl_worker *w, struct message *m, const char *row)
+{
+    const char *place = core_place(w->config, config_global(w->config), row), *cure = NULL;
+    const char *path = apr_pstrdup(w->pool, m->text);
+    int fd = -1;
+
+    if (channel_send(w->channel, m, -1) != 0 || channel_receive(w->channel, m, &fd) != 1 ||
+        m->kind != MSG_PLACED)
+        return -1;
+    if (m->n_text == 0)
+        return 0;
+    if (strstr(m->text, "running already") != NULL)
+        cure = "\"sluice -k reload\" takes over what was changed";
+    else if (place == NULL)
+        cure = apr_psprintf(w->pool, "name another one: \"%s FILE\"", row);
+    config_error(w->config, place, cure, "%s %s: %s", row, path, m->text);
+    return -1;
+}
+
+/* Where the operator reaches this server, before a port is asked for: another server that runs
+ * with this configuration is named.  The pid file comes first, for of two that start at the same
+ * time only one gets its lock.  0 or -1. */
+static int
+worker_place(struct sl_worker *w)
 {
     const struct core_conf *core = config_global(w->config)->core;
     const char *pid_file = core->pid_file, *control = core->control_socket;
     struct message m;
-    int snapshot;
 
     if (w->channel < 0)
         return 0;
@@ -232,9 +255,22 @@ worker_announce(struct sl_worker *w)
     message_make(&m, MSG_SETTINGS, pid_file);
     m.number = stop_timeout_ms(w);
     m.port = (int32_t)core->generations_max;
-    if (channel_send(w->channel, &m, -1) != 0 ||
-        channel_say(w->channel, MSG_CONTROL, control, -1) != 0 ||
-        channel_say(w->channel, MSG_LOG, core->error_log, -1) != 0 ||
+    if (place_ask(w, &m, "PidFile") != 0)
+        return -1;
+    message_make(&m, MSG_CONTROL, control);
+    return place_ask(w, &m, "ControlSocket");
+}
+
+/* Whatever else the master has to know before it says yes.  0 or -1. */
+static int
+worker_announce(struct sl_worker *w)
+{
+    const struct core_conf *core = config_global(w->config)->core;
+    int snapshot;
+
+    if (w->channel < 0)
+        return 0;
+    if (channel_say(w->channel, MSG_LOG, core->error_log, -1) != 0 ||
         files_announce(w->channel) != 0 || (snapshot = snapshot_write(w->config->lines)) < 0)
         return -1;
     channel_say(w->channel, MSG_SNAPSHOT, NULL, snapshot);
@@ -259,17 +295,26 @@ worker_refuse(const struct sl_worker *w)
         close(fd);
 }
 
+int
+worker_check(struct sl_worker *w)
+{
+    if (config_run_worker_hooks(w->config, SL_HOOK_CHECK_CONFIG, w) != 0)
+        return -1;
+    core_check(w->config);
+    return w->config->errors->nelts > 0 ? -1 : 0;
+}
+
 static int
 worker_set_up(struct sl_worker *w)
 {
     const struct core_conf *core = config_global(w->config)->core;
     int error;
 
-    if (config_run_worker_hooks(w->config, SL_HOOK_CHECK_CONFIG, w) != 0 ||
-        w->config->errors->nelts > 0 || worker_listeners_open(w) != 0)
+    if (worker_check(w) != 0 || worker_place(w) != 0 || worker_listeners_open(w) != 0)
         return -1;
     if ((error = log_open(core->error_log, (enum sl_level)core->log_level)) != 0) {
-        config_error(w->config, NULL, NULL, "ErrorLog %s: %s", core->error_log, strerror(error));
+        config_error(w->config, core_place(w->config, config_global(w->config), "ErrorLog"), NULL,
+                     "ErrorLog %s: %s", core->error_log, strerror(error));
         return -1;
     }
     if (log_descriptor() > STDERR_FILENO)
@@ -277,7 +322,8 @@ worker_set_up(struct sl_worker *w)
     descriptors_raise();
     w->max_conns = connections_allowed(w->config);
     if (config_run_worker_hooks(w->config, SL_HOOK_POST_CONFIG, w) != 0 ||
-        config_run_worker_hooks(w->config, SL_HOOK_OPEN_LOGS, w) != 0 || worker_announce(w) != 0)
+        config_run_worker_hooks(w->config, SL_HOOK_OPEN_LOGS, w) != 0 ||
+        w->config->errors->nelts > 0 || worker_announce(w) != 0)
         return -1;
     return privileges_drop(core->user, core->group);
 }
@@ -349,10 +395,7 @@ worker_read(apr_pool_t *pool, const struct config_source *source)
 struct sl_worker *
 worker_for_test(apr_pool_t *pool, const struct config_source *source)
 {
-    struct sl_worker *w = worker_read(pool, source);
-
-    config_run_worker_hooks(w->config, SL_HOOK_CHECK_CONFIG, w);
-    return w;
+    return worker_read(pool, source);
 }
 
 /* The master's first word: what to read. */

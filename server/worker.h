@@ -75,8 +75,10 @@ void conn_thread_exit(struct sl_loop *loop);
 /* Once, before the configuration is read: the built-in protocol. */
 void serving_register(void);
 
-/* Reads and checks, opening and creating nothing: for -t and the lists. */
+/* Reads, opening and creating nothing: for -t and the lists. */
 struct sl_worker *worker_for_test(apr_pool_t *pool, const struct config_source *source);
+/* What can be checked without opening or creating anything: 0, or -1 with errors. */
+int worker_check(struct sl_worker *w);
 /* Runs as worker: channel leads to the master; -1: no master (-XX), listeners are opened
  * here.  The exit status. */
 int worker_main(const struct config_source *source, int channel, int is_daemon);

@@ -66,7 +66,8 @@ struct sl_directive {
     unsigned where;
     size_t offset;
     const char *init; /* default, in the language's own words; NULL: zero or empty */
-    const char *help; /* one sentence without full stop: sluice -L prints it */
+    const char *help; /* one sentence without full stop: sluice -L prints it; "; by default ..." at
+                       * its end says what no init can, to the manual, too */
     const char *args; /* how the arguments are written, for -L, the manual and errors */
     sl_parse_f *parse;
     const struct sl_option *options;

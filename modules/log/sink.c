@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -23,7 +25,7 @@ struct out {
 };
 
 struct sink {
-    const char *where;
+    const char *where, *place;
     int fd;
     int is_syslog;
     size_t size;
@@ -33,11 +35,13 @@ struct sink {
 };
 
 struct sink *
-sink_make(apr_pool_t *pool, const char *where, int64_t buffer, int64_t flush_ms)
+sink_make(apr_pool_t *pool, const char *where, const char *place, int64_t buffer,
+          int64_t flush_ms)
 {
     struct sink *s = apr_pcalloc(pool, sizeof *s);
 
     s->where = where;
+    s->place = place;
     s->fd = -1;
     s->size = (size_t)buffer;
     s->flush_ms = flush_ms;
@@ -48,6 +52,33 @@ const char *
 sink_where(const struct sink *s)
 {
     return s->where;
+}
+
+const char *
+sink_place(const struct sink *s)
+{
+    return s->place;
+}
+
+int
+sink_check(const struct sink *s)
+{
+    const char *slash = strrchr(s->where, '/');
+    char folder[PATH_MAX];
+    struct stat st;
+
+    if (slash == NULL || slash == s->where)
+        return 0;
+    if ((size_t)(slash - s->where) >= sizeof folder) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(folder, s->where, (size_t)(slash - s->where));
+    folder[slash - s->where] = '\0';
+    if (stat(folder, &st) != 0)
+        return -1;
+    errno = S_ISDIR(st.st_mode) ? EISDIR : ENOTDIR;
+    return S_ISDIR(st.st_mode) && (stat(s->where, &st) != 0 || !S_ISDIR(st.st_mode)) ? 0 : -1;
 }
 
 static int
@@ -66,10 +97,8 @@ sink_open(struct sink *s, unsigned n_threads)
     unsigned i;
 
     s->is_syslog = strcmp(s->where, "syslog") == 0;
-    if (!s->is_syslog && (s->fd = sink_open_file(s->where)) < 0) {
-        sl_log(SL_ERROR, "LOG0001", "AccessLog %s: %s", s->where, strerror(errno));
+    if (!s->is_syslog && (s->fd = sink_open_file(s->where)) < 0)
         return -1;
-    }
     s->outs = calloc(n_threads, sizeof *s->outs);
     for (i = 0; s->outs != NULL && i < n_threads; i++) {
         s->outs[i].sink = s;
@@ -81,7 +110,7 @@ sink_open(struct sink *s, unsigned n_threads)
     }
     if (s->n_outs == n_threads)
         return 0;
-    sl_log(SL_ERROR, "LOG0005", "AccessLog %s: %s", s->where, strerror(ENOMEM));
+    errno = ENOMEM;
     return -1;
 }
 

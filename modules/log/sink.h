@@ -8,9 +8,14 @@
 struct sink;
 
 /* One per distinct place. */
-struct sink *sink_make(apr_pool_t *pool, const char *where, int64_t buffer, int64_t flush_ms);
+struct sink *sink_make(apr_pool_t *pool, const char *where, const char *place, int64_t buffer,
+                       int64_t flush_ms);
 const char *sink_where(const struct sink *s);
-/* 0, or -1 with a message in the error log. */
+/* Of the line that named it first. */
+const char *sink_place(const struct sink *s);
+/* Opens nothing: 0, or -1 with errno when its folder is not there. */
+int sink_check(const struct sink *s);
+/* 0, or -1 with errno. */
 int sink_open(struct sink *s, unsigned n_threads);
 /* A thread's buffer, room for at least n bytes; what is written there counts after
  * sink_wrote(). */

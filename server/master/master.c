@@ -17,6 +17,7 @@
 #include "runtime/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -126,9 +127,11 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
         g->stop_ms = m->number;
         g->generations_max = m->port;
         memcpy(g->pid_file, m->text, sizeof g->pid_file);
+        operator_prepare(ma, g, OUTSIDE_PID_FILE, g->pid_file);
         break;
     case MSG_CONTROL:
         memcpy(g->control, m->text, sizeof g->control);
+        operator_prepare(ma, g, OUTSIDE_CONTROL, g->control);
         break;
     case MSG_LOG:
         memcpy(g->error_log, m->text, sizeof g->error_log);
@@ -153,6 +156,7 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
             reload_end(ma);
         break;
     case MSG_LISTENER:
+    case MSG_PLACED:
     case MSG_FRESH:
     case MSG_DRAIN:
     case MSG_STANDBY:
@@ -281,6 +285,19 @@ stop(struct master *ma, int is_patient)
     ma->is_stopping = 1;
 }
 
+/* Takes client over: it is answered when the server has stopped. */
+static void
+stop_for(struct master *ma, int client)
+{
+    control_print(client, "stopping\n");
+    if (ma->n_stoppers < STOPPERS_MAX) {
+        fcntl(client, F_SETFL, O_NONBLOCK); /* the end waits for nobody */
+        ma->stoppers[ma->n_stoppers++] = client;
+    } else
+        control_exit(&client, 1);
+    stop(ma, 0);
+}
+
 static void
 reopen(struct master *ma, int client)
 {
@@ -291,9 +308,11 @@ reopen(struct master *ma, int client)
         n_failed += generation_reopen(g);
     if (ma->serving != NULL)
         operator_log_open(ma->serving);
-    sl_log(SL_NOTICE, "SL0215", "files were opened again");
+    if (n_failed == 0)
+        sl_log(SL_NOTICE, "SL0215", "files were opened again");
     control_print(client, n_failed == 0 ? "files were opened again\n"
-                                        : "%d files cannot be opened again: see the error log\n",
+                  : n_failed == 1 ? "a file cannot be opened again: see the error log\n"
+                                  : "%d files cannot be opened again: see the error log\n",
                   n_failed);
     control_exit(&client, n_failed == 0 ? 0 : 1);
 }
@@ -319,7 +338,7 @@ static void
 control_event(struct master *ma)
 {
     char command[256];
-    int client = control_accept(ma->control, command, sizeof command);
+    int client = control_accept(ma->placed[OUTSIDE_CONTROL].fd, command, sizeof command);
 
     if (client < 0 || command[0] == '\0')
         return;
@@ -335,9 +354,7 @@ control_event(struct master *ma)
     } else if (strncmp(command, "close ", 6) == 0)
         close_generation(ma, client, (unsigned)control_number(command, "id", 0));
     else if (strcmp(command, "stop") == 0) {
-        control_print(client, "stopping\n");
-        control_exit(&client, 0);
-        stop(ma, 0);
+        stop_for(ma, client);
     } else {
         control_print(client, "this server does not know \"%s\"\n", command);
         control_exit(&client, 2);
@@ -444,7 +461,8 @@ times_run(struct master *ma)
 static void
 turn(struct master *ma)
 {
-    struct pollfd fds[POLLED_MAX] = {{ma->signals, POLLIN, 0}, {ma->control, POLLIN, 0}};
+    struct pollfd fds[POLLED_MAX] = {{ma->signals, POLLIN, 0},
+                                       {ma->placed[OUTSIDE_CONTROL].fd, POLLIN, 0}};
     struct generation *polled[POLLED_MAX], *g;
     nfds_t n = 2, i;
 
@@ -457,7 +475,7 @@ turn(struct master *ma)
     for (i = 2; i < n; i++)
         if (fds[i].revents != 0)
             channel_event(ma, polled[i]);
-    if (fds[1].revents != 0 && fds[1].fd == ma->control)
+    if (fds[1].revents != 0 && fds[1].fd == ma->placed[OUTSIDE_CONTROL].fd)
         control_event(ma);
     if (fds[0].revents != 0)
         signal_event(ma);
@@ -480,7 +498,8 @@ program_find(struct master *ma)
 int
 master_main(char **worker_argv, int n_argv, int is_daemon)
 {
-    static struct master ma = {.control = -1, .starter = -1, .reload.client = -1};
+    static struct master ma = {.placed = {{.fd = -1}, {.fd = -1}}, .next = {{.fd = -1}, {.fd = -1}},
+                               .starter = -1, .reload.client = -1};
     struct generation *g;
     int rc;
 

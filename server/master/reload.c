@@ -41,6 +41,7 @@ reload_refuse(struct master *ma, const char *why)
         ma->reload.g->state = GENERATION_DRAINING;
         ma->reload.g->kill_at = monotonic_ms() + 2000;
         listeners_release(&ma->listeners, ma->reload.g);
+        operator_forget(ma);
     }
     ma->reload.g = NULL;
     notify_systemd("READY=1");

@@ -16,6 +16,16 @@ struct reload {
     struct generation *before; /* g is accepted; this one still has to stop accepting */
 };
 
+/* What the operator finds in the file system.  The descriptor of a pid file holds its lock, that
+ * of the control socket listens. */
+enum outside_kind { OUTSIDE_CONTROL, OUTSIDE_PID_FILE };
+struct outside {
+    int fd; /* -1: there is none */
+    char path[CHANNEL_TEXT];
+};
+
+#define STOPPERS_MAX 16
+
 struct master {
     char **argv; /* main()'s, for the workers */
     int n_argv;
@@ -28,8 +38,9 @@ struct master {
     struct listeners listeners;
     struct reload reload;
     int signals;
-    int control; /* listens at control_path; -1: nowhere */
-    char control_path[CHANNEL_TEXT], pid_file[CHANNEL_TEXT]; /* as placed; "": they are not */
+    struct outside placed[2]; /* by outside_kind: those in use */
+    struct outside next[2];   /* those of the generation that starts, until it is accepted */
+    int stoppers[STOPPERS_MAX], n_stoppers; /* clients that wait for the end */
     int starter; /* leads to the process that waits for the daemon; -1: none */
     int is_stopping;
     int status; /* the exit status */
@@ -70,14 +81,21 @@ void reload_times(struct master *ma, int64_t now);
  * this is the process that was started, has waited for what becomes of the master and has its
  * exit status. */
 int operator_split(struct master *ma);
-/* The error log, the pid file and the control socket as g has them; what fails is logged and
- * stays as it was or is not there. */
+/* g, which starts, wants this path: made beside the one in use and answered with MSG_PLACED, which
+ * says why when it cannot be. */
+void operator_prepare(struct master *ma, const struct generation *g, enum outside_kind kind,
+                      const char *path);
+/* What was prepared goes: its generation is refused. */
+void operator_forget(struct master *ma);
+/* The error log, and the pid file and the control socket as they were prepared for g, in the place
+ * of those before; what fails is logged and stays as it was. */
 void operator_apply(struct master *ma, const struct generation *g);
 /* Again, after a rotation. */
 void operator_log_open(const struct generation *g);
 /* Clients are served: who started a daemon may go, and its streams go with it. */
 void operator_ready(struct master *ma);
-/* Nothing is left behind; who still waits for the daemon learns that it failed. */
+/* Nothing is left behind; who still waits for the daemon learns that it failed, who asked for a
+ * stop that it has come. */
 void operator_end(struct master *ma);
 
 #endif
