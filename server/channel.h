@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CHANNEL_VERSION 3
+#define CHANNEL_VERSION 4
 #define CHANNEL_TEXT 1024
 #define FILES_MAX 1024 /* the numbers of MSG_FILE are below */
 
@@ -20,13 +20,17 @@ enum message_kind {
                      the master answers a rotation with the same number and a descriptor */
     MSG_SNAPSHOT, /* descriptor: the configuration as read; the master gives it back to the
                      process that replaces a crashed one */
+    MSG_ZONE,     /* lend me the zone text: port its layout, number the bytes of its shared part,
+                     backlog the pages of a slot, 0: none */
     MSG_REFUSED,  /* descriptor: what is wrong, as text; the worker exits */
     MSG_READY,    /* it serves */
     /* worker, later */
     MSG_QUIET, /* after MSG_DRAIN or MSG_STANDBY: it accepts no more */
     /* master */
     MSG_LISTENER, /* the descriptor, or text why there is none */
-    MSG_FRESH,    /* read the configuration from its files: there is no snapshot */
+    MSG_FRESH,    /* read the configuration from its files: there is no snapshot; here, as in
+                     MSG_SNAPSHOT from the master, number is the process's place in zones */
+    MSG_ZONE_LENT, /* the descriptor and, as number, whether it is fresh, or text why not */
     MSG_DRAIN,    /* take nothing new, finish, exit; number is how long, ms, -1 for as long as
                      it takes; descriptor: idle connections go there, MSG_CONN each */
     MSG_STANDBY,  /* accept nothing, be ready to go on */

@@ -45,7 +45,7 @@ print_help(FILE *to)
 {
     fprintf(to,
             "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S]\n"
-            "       sluice [-f FILE] ctl generations | close id=N\n"
+            "       sluice [-f FILE] ctl generations | close id=N | zones | counters\n"
             "       sluice --listen [ADDR:]PORT --proxy TARGET\n\n"
             "  -f FILE            the configuration (%s/sluice/sluice.conf)\n"
             "  -k start           run as a daemon (also without any option); returns when clients\n"
@@ -56,6 +56,8 @@ print_help(FILE *to)
             "  -k reopen          open log files again, after a rotation\n"
             "  -k stop            finish what is under way and end\n"
             "  ctl generations    list who serves and who drains; ctl close id=N ends one\n"
+            "  ctl zones          list the memory that generations share\n"
+            "  ctl counters       print what was counted, in all generations since the start\n"
             "  -X                 run in the foreground: a master and its worker\n"
             "  -XX                run as one process, for debuggers\n"
             "  -t                 test the configuration and leave\n"

@@ -36,10 +36,18 @@
 struct generation *
 generations_add(struct master *ma)
 {
-    struct generation *g = generation_new(ma->program, ma->last_id + 1);
+    int place = zones_place_take(&ma->zones);
+    struct generation *g;
 
-    if (g == NULL)
+    if (place < 0) {
+        errno = EUSERS;
         return NULL;
+    }
+    g = generation_new(ma->program, ma->last_id + 1, (unsigned)place);
+    if (g == NULL) {
+        zones_place_give(&ma->zones, (unsigned)place);
+        return NULL;
+    }
     ma->last_id++;
     g->next = ma->generations;
     ma->generations = g;
@@ -60,6 +68,7 @@ generations_remove(struct master *ma, struct generation *g)
         ma->standby = NULL;
         ma->confirm_at = 0;
     }
+    zones_release(&ma->zones, g);
     generation_free(&g, &ma->listeners);
 }
 
@@ -91,6 +100,7 @@ static void
 worker_ready(struct master *ma, struct generation *g)
 {
     g->is_ready = 1;
+    zones_filled(&ma->zones, g);
     if (g == ma->reload.g)
         reload_accept(ma, g);
     else if (ma->serving == NULL)
@@ -142,6 +152,9 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
             return;
         }
         break;
+    case MSG_ZONE:
+        zones_answer(&ma->zones, g, m);
+        break;
     case MSG_REFUSED:
         worker_refused(ma, g, fd);
         break;
@@ -154,6 +167,7 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
         break;
     case MSG_LISTENER:
     case MSG_FRESH:
+    case MSG_ZONE_LENT:
     case MSG_DRAIN:
     case MSG_STANDBY:
     case MSG_RESUME:
@@ -207,6 +221,7 @@ process_ended(struct master *ma, struct generation *g, int status)
     char how[32], why[96];
 
     generation_close_channel(g);
+    zones_process_ended(&ma->zones, g);
     g->pid = 0;
     ending(status, how, sizeof how);
     if (g == ma->reload.g) {
@@ -331,6 +346,12 @@ control_event(struct master *ma)
         reopen(ma, client);
     else if (strcmp(command, "generations") == 0) {
         generations_print(ma, client);
+        control_exit(&client, 0);
+    } else if (strcmp(command, "zones") == 0) {
+        zones_print(ma, client);
+        control_exit(&client, 0);
+    } else if (strcmp(command, "counters") == 0) {
+        counters_print(ma, client);
         control_exit(&client, 0);
     } else if (strncmp(command, "close ", 6) == 0)
         close_generation(ma, client, (unsigned)control_number(command, "id", 0));
