@@ -257,7 +257,7 @@ worker_threads_make(struct sl_worker *w)
             return -1;
         }
         w->loops[i]->worker = w;
-        w->loops[i]->counters = counters_row(i);
+        counters_attach(w->loops[i]);
         conn_thread_init(w->loops[i]);
         w->threads[i].w = w;
         w->threads[i].loop = w->loops[i];

@@ -44,7 +44,7 @@ leastconn_ready(struct sl_pool *pool, void *data)
 }
 
 /* is_alone: no other generation has anything in flight. */
-static int64_t
+static inline int64_t
 load_of(const struct leastconn *lc, const struct sl_pool *pool, unsigned i, int is_alone)
 {
     unsigned n = atomic_load_explicit(lc->loads[i].n_active, memory_order_relaxed);
@@ -52,41 +52,63 @@ load_of(const struct leastconn *lc, const struct sl_pool *pool, unsigned i, int 
     return is_alone ? n : n + sl_server_active_elsewhere(pool->servers[i]);
 }
 
-/* Finds the least busy and how many are equal to it, then the one of these whose turn it
- * is.  n_a / weight_a is compared with n_b / weight_b.  Counts may change between the two
- * looks; then the first found is as good. */
+/* Negative: n in flight at a are less for its weight than n_b at b.  n / w_a against
+ * n_b / w_b. */
+static inline int64_t
+load_compare(int64_t n, const struct load *a, int64_t n_b, const struct load *b)
+{
+    return a->weight == b->weight ? n - n_b : n * b->weight - n_b * a->weight;
+}
+
+/* The least busy: the first and the last of them, and how many. */
+struct least {
+    unsigned first, last, n;
+    int64_t n_active; /* of the first */
+};
+
+static inline struct least
+least_find(const struct sl_choice *choice, const struct sl_pool *pool, const struct leastconn *lc,
+           int is_alone)
+{
+    struct least l = {0, 0, 0, 0};
+    unsigned i;
+
+    for (i = 0; i < pool->n_servers; i++) {
+        int64_t n = load_of(lc, pool, i, is_alone);
+        int64_t order = l.n == 0 ? -1 : load_compare(n, &lc->loads[i], l.n_active,
+                                                     &lc->loads[l.first]);
+
+        if (order > 0 || !sl_choice_has(choice, pool->servers[i]))
+            continue;
+        if (order < 0)
+            l = (struct least){i, i, 0, n};
+        l.last = i;
+        l.n++;
+    }
+    return l;
+}
+
+/* The one of the least busy whose turn it is; found without a second look when they stand side
+ * by side.  Counts may change between the looks; then the first is as good. */
 static struct sl_server *
 leastconn_pick(const struct sl_choice *choice, struct sl_pool *pool, void *data)
 {
     struct leastconn *lc = data;
-    struct sl_server *best = NULL;
-    int64_t n_best = 0, w_best = 1, n, order;
-    unsigned i, turn, n_equal = 0;
     int is_alone = sl_places_others() == 0;
+    struct least l = least_find(choice, pool, lc, is_alone);
+    unsigned i, turn;
 
-    for (i = 0; i < pool->n_servers; i++) {
-        n = load_of(lc, pool, i, is_alone);
-        order = best != NULL ? n * w_best - n_best * lc->loads[i].weight : -1;
-        if (order > 0 || !sl_choice_has(choice, pool->servers[i]))
-            continue;
-        if (order < 0) {
-            best = pool->servers[i];
-            n_best = n;
-            w_best = lc->loads[i].weight;
-            n_equal = 0;
-        }
-        n_equal++;
-    }
-    if (n_equal < 2)
-        return best;
-    turn = atomic_fetch_add_explicit(&lc->turn, 1, memory_order_relaxed) % n_equal;
-    for (i = 0; i < pool->n_servers; i++) {
-        n = load_of(lc, pool, i, is_alone);
-        if (n * w_best - n_best * lc->loads[i].weight <= 0 &&
+    if (l.n < 2)
+        return l.n == 1 ? pool->servers[l.first] : NULL;
+    turn = atomic_fetch_add_explicit(&lc->turn, 1, memory_order_relaxed) % l.n;
+    if (l.last - l.first + 1 == l.n)
+        return pool->servers[l.first + turn];
+    for (i = l.first; i <= l.last; i++)
+        if (load_compare(load_of(lc, pool, i, is_alone), &lc->loads[i], l.n_active,
+                         &lc->loads[l.first]) <= 0 &&
             sl_choice_has(choice, pool->servers[i]) && turn-- == 0)
             return pool->servers[i];
-    }
-    return best;
+    return pool->servers[l.first];
 }
 
 const struct sl_balance_method leastconn_method = {

@@ -60,6 +60,7 @@ struct sl_loop {
     struct buf_list { struct sl_buf *free; unsigned n; } bufs[2]; /* small, large */
     struct slab conns, exchanges, pieces; /* net/conn.c sets their sizes */
     _Atomic(int64_t) *counters; /* this thread's row; runtime/counter.h */
+    _Atomic(int64_t) *n_requests; /* the cell in it that every request touches */
     struct sl_worker *worker;
     struct request_slots *tokens; /* http/suspend.c */
     struct sl_field *parsed;      /* a head being parsed: FIELDS_MAX of them */

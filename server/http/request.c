@@ -293,7 +293,7 @@ sl_req_finish(struct sl_req **rp)
     *rp = NULL;
     SL_ASSERT(r->magic == REQ_MAGIC && r->exchange == NULL);
     req_token_drop(r);
-    sl_count(loop, COUNT_REQUESTS, 1);
+    counter_step(loop->n_requests);
     req_run_log(r);
     filters_drop(r);
     if (r->head_buf != NULL)

@@ -176,10 +176,13 @@ counters_open(unsigned n)
     return counters_share() == 0 ? 0 : counters_own();
 }
 
-_Atomic(int64_t) *
-counters_row(unsigned thread)
+void
+counters_attach(struct sl_loop *loop)
 {
-    return own != NULL ? own[rows[thread]] : zone->cells[rows[thread]];
+    unsigned row = rows[loop->index];
+
+    loop->counters = own != NULL ? own[row] : zone->cells[row];
+    loop->n_requests = &loop->counters[counters[COUNT_REQUESTS].column];
 }
 
 void

@@ -37,8 +37,15 @@ int64_t counters_column_sum(const struct counters_zone *z, unsigned column);
  * Where the zone has no room, counts are the process's own, and the log says so.  0, or -1: no
  * memory. */
 int counters_open(unsigned n_threads);
-/* The row of a thread. */
-_Atomic(int64_t) *counters_row(unsigned thread);
+/* Gives a loop its row. */
+void counters_attach(struct sl_loop *loop);
+/* One more, in a cell of this thread. */
+static inline void
+counter_step(_Atomic(int64_t) *cell)
+{
+    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
 /* Loops count no more. */
 void counters_close(void);
 

@@ -73,7 +73,7 @@ mail_between_threads(void **state)
     assert_int_equal(counters_open(THREADS), 0);
     for (i = 0; i < THREADS; i++) {
         assert_int_equal(loop_open(&loops[i], i), 0);
-        loops[i]->counters = counters_row(i);
+        counters_attach(loops[i]);
     }
     for (i = 0; i < THREADS; i++)
         pthread_create(&servers[i], NULL, serve, loops[i]);

@@ -240,7 +240,7 @@ count(int n)
     int hits = sl_counter("hits", ""), i;
 
     CHILD_CHECK(hits == 0 && counters_open(1) == 0 && zone != NULL);
-    loop.counters = counters_row(0);
+    counters_attach(&loop);
     for (i = 0; i < n; i++)
         sl_count(&loop, hits, 1);
 }
@@ -367,7 +367,7 @@ writes(void *arg)
     struct sl_loop loop = {.index = (unsigned)(uintptr_t)arg};
     int i;
 
-    loop.counters = counters_row(loop.index);
+    counters_attach(&loop);
     for (i = 0; i < ROUNDS; i++) {
         atomic_fetch_add_explicit(a.pub.n_active, 1, memory_order_relaxed);
         sl_count(&loop, 0, 1);
