@@ -21,6 +21,8 @@ enum message_kind {
                      the master answers a rotation with the same number and a descriptor */
     MSG_SNAPSHOT, /* descriptor: the configuration as read; the master gives it back to the
                      process that replaces a crashed one */
+    MSG_ZONE,     /* lend me the zone text: port its layout, number the bytes of its shared part,
+                     backlog the pages of a slot, 0: none */
     MSG_REFUSED,  /* descriptor: what is wrong, as text; the worker exits */
     MSG_READY,    /* it serves */
     /* worker, later */
@@ -28,7 +30,9 @@ enum message_kind {
     /* master */
     MSG_LISTENER, /* the descriptor, or text why there is none */
     MSG_PLACED,   /* text is why it cannot be placed; none: it is */
-    MSG_FRESH,    /* read the configuration from its files: there is no snapshot */
+    MSG_FRESH,    /* read the configuration from its files: there is no snapshot; here, as in
+                     MSG_SNAPSHOT from the master, number is the process's place in zones */
+    MSG_ZONE_LENT, /* the descriptor and, as number, whether it is fresh, or text why not */
     MSG_DRAIN,    /* take nothing new, finish, exit; number is how long, ms, -1 for as long as
                      it takes; descriptor: idle connections go there, MSG_CONN each */
     MSG_STANDBY,  /* accept nothing, be ready to go on */

@@ -45,7 +45,7 @@ struct options {
 
 #define USAGE                                                                                \
     "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S]\n"                  \
-    "       sluice [-f FILE] ctl generations | close id=N\n"                                 \
+    "       sluice [-f FILE] ctl generations | close id=N | zones | counters\n"                                 \
     "       sluice --listen [ADDR:]PORT --proxy TARGET\n"
 
 static void
@@ -64,6 +64,8 @@ print_help(void)
            "                     stopped, or after --timeout TIME with status 1\n"
            "  -k restart         test the configuration, stop, start\n"
            "  ctl generations    list who serves and who drains; ctl close id=N ends one\n"
+           "  ctl zones          list the memory that generations share\n"
+           "  ctl counters       print what was counted, in all generations since the start\n"
            "  -X                 run in the foreground: a master and its worker\n"
            "  -XX                run as one process, for debuggers\n"
            "  -t                 test the configuration and leave\n"
@@ -114,7 +116,7 @@ static const struct option long_options[] = {
 
 static const char *const commands[] = {"start", "reload",  "confirm", "reopen",
                                        "stop",  "restart", NULL};
-static const char *const ctl_words[] = {"generations", "close", NULL};
+static const char *const ctl_words[] = {"generations", "close", "zones", "counters", NULL};
 
 /* Whether word is one of them; else says what is expected behind name. */
 static int

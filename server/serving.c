@@ -2,6 +2,7 @@
  * its connections are drained and closed.  The threads themselves are in worker_threads.c. */
 #include "http/http1.h"
 #include "http/request.h"
+#include "runtime/counter.h"
 #include "upstream/exchange.h"
 
 #include "sluice/provider.h"
@@ -11,6 +12,7 @@
 void
 serving_register(void)
 {
+    counters_register();
     sl_provider_register("protocol", http1_protocol.name, &http1_protocol);
 }
 

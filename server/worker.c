@@ -15,15 +15,16 @@
 #include "net/handover.h"
 #include "net/listener.h"
 #include "privileges.h"
+#include "runtime/counter.h"
 #include "runtime/crash.h"
 #include "runtime/files.h"
 #include "runtime/log.h"
 #include "runtime/panic.h"
 #include "runtime/streams.h"
-#include "runtime/zone.h"
 #include "upstream/pool.h"
 #include "worker_listeners.h"
 #include "worker_threads.h"
+#include "worker_zones.h"
 
 #include <apr_strings.h>
 
@@ -321,7 +322,8 @@ worker_set_up(struct sl_worker *w)
         files_keep_error_log(core->error_log, log_descriptor());
     descriptors_raise();
     w->max_conns = connections_allowed(w->config);
-    if (config_run_worker_hooks(w->config, SL_HOOK_POST_CONFIG, w) != 0 ||
+    if (worker_zones_open(w) != 0 ||
+        config_run_worker_hooks(w->config, SL_HOOK_POST_CONFIG, w) != 0 ||
         config_run_worker_hooks(w->config, SL_HOOK_OPEN_LOGS, w) != 0 ||
         w->config->errors->nelts > 0 || worker_announce(w) != 0)
         return -1;
@@ -343,6 +345,7 @@ worker_start(struct sl_worker *w)
         return -1;
     for (i = 0; i < w->n_listeners; i++)
         listener_defer(&w->listeners[i]);
+    zones_shut();
     if (w->channel < 0)
         sl_log(SL_NOTICE, "SL0201", "ready, %u thread%s", w->n_threads,
                w->n_threads == 1 ? "" : "s");
@@ -369,6 +372,7 @@ worker_end(struct sl_worker *w)
     config_run_worker_hooks(w->config, SL_HOOK_WORKER_EXIT, w);
     offload_close();
     worker_threads_free(w);
+    counters_close();
     zones_close();
     log_close();
 }
@@ -398,9 +402,9 @@ worker_for_test(apr_pool_t *pool, const struct config_source *source)
     return worker_read(pool, source);
 }
 
-/* The master's first word: what to read. */
+/* The master's first word: what to read, and our place in zones. */
 static int
-source_told(struct config_source *source, int channel)
+source_told(struct config_source *source, int channel, unsigned *place)
 {
     struct message m;
     int fd;
@@ -409,6 +413,7 @@ source_told(struct config_source *source, int channel)
         return -1;
     if (m.kind == MSG_SNAPSHOT)
         source->snapshot = fd;
+    *place = (unsigned)m.number % SL_PLACES;
     return m.kind == MSG_SNAPSHOT || m.kind == MSG_FRESH ? 0 : -1;
 }
 
@@ -418,17 +423,19 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
     struct config_source source = *from;
     struct sl_worker *w;
     apr_pool_t *pool;
+    unsigned place = 0;
     int rc = 1;
 
     signals_block();
     crash_watch();
     if (channel >= 0)
         fcntl(channel, F_SETFD, FD_CLOEXEC);
-    if (channel >= 0 && source_told(&source, channel) != 0)
+    if (channel >= 0 && source_told(&source, channel, &place) != 0)
         return 1;
     apr_pool_create_ex(&pool, NULL, pool_exhausted, NULL);
     w = worker_read(pool, &source);
     w->channel = channel;
+    w->place = place;
     w->is_daemon = is_daemon;
     if (worker_set_up(w) == 0 && worker_start(w) == 0) {
         if (is_daemon)

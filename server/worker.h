@@ -56,6 +56,7 @@ struct sl_worker {
     long max_conns;      /* 0: no limit */
     struct serving_thread *threads; /* worker_threads.c: one for each loop */
     int channel;         /* to the master; -1: none */
+    unsigned place;      /* in zones, as the master said */
     int is_standby;      /* thread 0: accepts nothing, may be called back */
     int is_daemon;       /* nobody reads stderr once it is ready */
 };
@@ -72,7 +73,7 @@ void conn_close_all(struct sl_loop *loop);
 void conn_thread_init(struct sl_loop *loop);
 /* After the loop ran: closes what is left and frees what conn_thread_init() made. */
 void conn_thread_exit(struct sl_loop *loop);
-/* Once, before the configuration is read: the built-in protocol. */
+/* Once, before the configuration is read: the built-in protocol, the core's counters. */
 void serving_register(void);
 
 /* Reads, opening and creating nothing: for -t and the lists. */

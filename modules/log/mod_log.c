@@ -279,8 +279,15 @@ log_close_all(struct sl_worker *w)
     int i;
 
     for (i = 0; d->sinks != NULL && i < d->sinks->nelts; i++)
-        sink_close(APR_ARRAY_IDX(d->sinks, i, struct sink *));
+        sink_close(APR_ARRAY_IDX(d->sinks, i, struct sink *), w);
     return 0;
+}
+
+static int
+log_init(const struct sl_module *self)
+{
+    (void)self;
+    return sinks_init();
 }
 
 static const struct sl_directive directives[] = {
@@ -304,4 +311,5 @@ SL_MODULE(log) = {
     .data_size = sizeof(struct log_data),
     .directives = directives,
     .hooks = hooks,
+    .init = log_init,
 };

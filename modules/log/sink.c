@@ -20,7 +20,6 @@ struct out {
     char *buf;
     size_t n;
     int64_t complained_ms;
-    unsigned long n_lost;
     char pad[64];
 };
 
@@ -33,6 +32,15 @@ struct sink {
     unsigned n_outs;
     struct out *outs;
 };
+
+static int lost; /* a counter */
+
+int
+sinks_init(void)
+{
+    lost = sl_counter("access_log_lines_lost", "lines of access logs that could not be written");
+    return lost < 0 ? -1 : 0;
+}
 
 struct sink *
 sink_make(apr_pool_t *pool, const char *where, const char *place, int64_t buffer,
@@ -125,8 +133,32 @@ out_syslog(struct out *o)
     }
 }
 
+static int64_t
+n_lines(const char *at, size_t n)
+{
+    const char *end = at + n;
+    int64_t lines = 0;
+
+    while ((at = memchr(at, '\n', (size_t)(end - at))) != NULL && ++at <= end)
+        lines++;
+    return lines;
+}
+
 static void
-out_flush(struct out *o, int64_t now_ms)
+out_failed(struct out *o, struct sl_loop *loop, size_t done)
+{
+    int error = errno;
+
+    sl_count(loop, lost, n_lines(o->buf + done, o->n - done));
+    if (sl_loop_now(loop) - o->complained_ms <= COMPLAIN_MS)
+        return;
+    o->complained_ms = sl_loop_now(loop);
+    sl_log(SL_ERROR, "LOG0002", "AccessLog %s: %s; %lld lines of access logs have been lost so far",
+           o->sink->where, strerror(error), (long long)sl_counter_sum(lost));
+}
+
+static void
+out_flush(struct out *o, struct sl_loop *loop)
 {
     size_t done = 0;
 
@@ -138,12 +170,7 @@ out_flush(struct out *o, int64_t now_ms)
         if (k < 0 && errno == EINTR)
             continue;
         if (k < 0) {
-            o->n_lost++;
-            if (now_ms - o->complained_ms > COMPLAIN_MS) {
-                o->complained_ms = now_ms;
-                sl_log(SL_ERROR, "LOG0002", "AccessLog %s: %s; %lu buffers of lines are lost",
-                       o->sink->where, strerror(errno), o->n_lost);
-            }
+            out_failed(o, loop, done);
             break;
         }
         done += (size_t)k;
@@ -154,7 +181,7 @@ out_flush(struct out *o, int64_t now_ms)
 static void
 out_late(struct sl_loop *loop, struct sl_timer *timer)
 {
-    out_flush((struct out *)(void *)timer, sl_loop_now(loop));
+    out_flush((struct out *)(void *)timer, loop);
 }
 
 char *
@@ -163,7 +190,7 @@ sink_room(struct sink *s, struct sl_loop *loop, size_t n)
     struct out *o = &s->outs[sl_loop_index(loop)];
 
     if (o->n + n > s->size + LINE_ROOM)
-        out_flush(o, sl_loop_now(loop));
+        out_flush(o, loop);
     return o->buf + o->n;
 }
 
@@ -175,7 +202,7 @@ sink_wrote(struct sink *s, struct sl_loop *loop, char *end)
 
     o->n = (size_t)(end - o->buf);
     if (o->n >= s->size)
-        out_flush(o, sl_loop_now(loop));
+        out_flush(o, loop);
     else if (was_empty) {
         o->timer.fn = out_late;
         sl_timer_set(loop, &o->timer, sl_loop_now(loop) + s->flush_ms);
@@ -183,13 +210,13 @@ sink_wrote(struct sink *s, struct sl_loop *loop, char *end)
 }
 
 void
-sink_close(struct sink *s)
+sink_close(struct sink *s, struct sl_worker *w)
 {
     unsigned i;
 
     for (i = 0; i < s->n_outs; i++) {
         sl_timer_unlink(&s->outs[i].timer);
-        out_flush(&s->outs[i], 0);
+        out_flush(&s->outs[i], sl_worker_loop(w, i));
         free(s->outs[i].buf);
     }
     free(s->outs);

@@ -7,6 +7,8 @@
 
 struct sink;
 
+/* Registers the counter of lines that were lost.  0 or -1. */
+int sinks_init(void);
 /* One per distinct place. */
 struct sink *sink_make(apr_pool_t *pool, const char *where, const char *place, int64_t buffer,
                        int64_t flush_ms);
@@ -22,6 +24,6 @@ int sink_open(struct sink *s, unsigned n_threads);
 char *sink_room(struct sink *s, struct sl_loop *loop, size_t n);
 void sink_wrote(struct sink *s, struct sl_loop *loop, char *end);
 /* All threads' buffers; when no thread writes any more. */
-void sink_close(struct sink *s);
+void sink_close(struct sink *s, struct sl_worker *w);
 
 #endif

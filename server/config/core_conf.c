@@ -6,6 +6,7 @@
 #include "http/head.h"
 #include "runtime/address.h"
 #include "runtime/log.h"
+#include "sluice/zone.h"
 
 #include <apr_strings.h>
 
@@ -85,7 +86,7 @@ DIRECTIVES
   DrainIdle
     How long an idle connection that cannot be handed over is kept when the server drains.
   GenerationsMax
-    How many generations of the configuration may be alive at once, 2 to 100.
+    How many generations of the configuration may be alive at once, 2 to 64.
   Timeout
     How long a client may take: for a whole request head, between two reads of a body,
     between two writes of an answer, and between two requests.  minrate is the least speed
@@ -271,8 +272,8 @@ static const char *
 generations_check(struct sl_cmd *cmd, void **slot)
 {
     (void)cmd;
-    return *(int64_t *)(void *)slot >= 2 && *(int64_t *)(void *)slot <= 100
-               ? NULL : "expected a number from 2 to 100";
+    return *(int64_t *)(void *)slot >= 2 && *(int64_t *)(void *)slot <= SL_PLACES
+               ? NULL : "expected a number from 2 to 64";
 }
 
 #define G SL_IN_GLOBAL
@@ -324,7 +325,7 @@ static const struct sl_directive directives[] = {
     SL_DURATION("DrainIdle", struct core_conf, drain_idle, "10s", G,
                 "How long idle connections are kept when draining"),
     {"GenerationsMax", SL_SLOT_NUMBER, G, offsetof(struct core_conf, generations_max), "16",
-     "How many generations may be alive at once, 2 to 100", "N", generations_check, NULL, NULL},
+     "How many generations may be alive at once, 2 to 64", "N", generations_check, NULL, NULL},
     SL_OPTIONS("Timeout", timeout_options, GH, "[header=] [body=] [send=] [keepalive=] [minrate=]",
                "How long a client may take"),
     SL_NUMBER("KeepaliveRequests", struct core_conf, keepalive_requests, "unlimited", GH,

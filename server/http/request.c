@@ -1,6 +1,7 @@
 /* The life of a request: made, run through its phases, settled, freed. */
 #include "http/request.h"
 
+#include "runtime/counter.h"
 #include "upstream/exchange.h"
 
 #include <ctype.h>
@@ -292,6 +293,7 @@ sl_req_finish(struct sl_req **rp)
     *rp = NULL;
     SL_ASSERT(r->magic == REQ_MAGIC && r->exchange == NULL);
     req_token_drop(r);
+    counter_step(loop->n_requests);
     req_run_log(r);
     filters_drop(r);
     if (r->head_buf != NULL)

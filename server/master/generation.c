@@ -25,13 +25,14 @@ generation_state_name(enum generation_state state)
 }
 
 struct generation *
-generation_new(const char *program, unsigned id)
+generation_new(const char *program, unsigned id, unsigned place)
 {
     struct generation *g = calloc(1, sizeof *g);
 
     if (g == NULL)
         return NULL;
     g->id = id;
+    g->place = place;
     g->channel = g->snapshot = -1;
     g->generations_max = 16;
     g->program = open(program, O_RDONLY | O_CLOEXEC);
@@ -113,7 +114,7 @@ generation_start(struct generation *g, char **argv, int n_argv)
         generation_close_channel(g);
         return -1;
     }
-    if (channel_say(g->channel, g->snapshot >= 0 ? MSG_SNAPSHOT : MSG_FRESH, NULL, g->snapshot) != 0)
+    if (generation_say(g, g->snapshot >= 0 ? MSG_SNAPSHOT : MSG_FRESH, g->place, g->snapshot) != 0)
         kill(g->pid, SIGKILL); /* it heard nothing: its end tells the rest */
     return 0;
 }

@@ -32,6 +32,7 @@ struct listeners {
 struct generation {
     struct generation *next;
     unsigned id;
+    unsigned place; /* in zones; the same for each of its processes */
     enum generation_state state;
     pid_t pid;     /* 0: it crashed and starts again */
     int channel;   /* -1: none */
@@ -52,7 +53,7 @@ struct generation {
 const char *generation_state_name(enum generation_state state);
 
 /* Opens the program anew, so that what was installed since is what runs.  NULL with errno. */
-struct generation *generation_new(const char *program, unsigned id);
+struct generation *generation_new(const char *program, unsigned id, unsigned place);
 /* Its process is gone: gives everything back, clears the memory. */
 void generation_free(struct generation **g, struct listeners *ls);
 /* Starts the process: from the snapshot if there is one, else from the files.  0 or -1. */

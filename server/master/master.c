@@ -37,10 +37,18 @@
 struct generation *
 generations_add(struct master *ma)
 {
-    struct generation *g = generation_new(ma->program, ma->last_id + 1);
+    int place = zones_place_take(&ma->zones);
+    struct generation *g;
 
-    if (g == NULL)
+    if (place < 0) {
+        errno = EUSERS;
         return NULL;
+    }
+    g = generation_new(ma->program, ma->last_id + 1, (unsigned)place);
+    if (g == NULL) {
+        zones_place_give(&ma->zones, (unsigned)place);
+        return NULL;
+    }
     ma->last_id++;
     g->next = ma->generations;
     ma->generations = g;
@@ -61,6 +69,7 @@ generations_remove(struct master *ma, struct generation *g)
         ma->standby = NULL;
         ma->confirm_at = 0;
     }
+    zones_release(&ma->zones, g);
     generation_free(&g, &ma->listeners);
 }
 
@@ -92,6 +101,7 @@ static void
 worker_ready(struct master *ma, struct generation *g)
 {
     g->is_ready = 1;
+    zones_filled(&ma->zones, g);
     if (g == ma->reload.g)
         reload_accept(ma, g);
     else if (ma->serving == NULL)
@@ -145,6 +155,9 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
             return;
         }
         break;
+    case MSG_ZONE:
+        zones_answer(&ma->zones, g, m);
+        break;
     case MSG_REFUSED:
         worker_refused(ma, g, fd);
         break;
@@ -158,6 +171,7 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
     case MSG_LISTENER:
     case MSG_PLACED:
     case MSG_FRESH:
+    case MSG_ZONE_LENT:
     case MSG_DRAIN:
     case MSG_STANDBY:
     case MSG_RESUME:
@@ -211,6 +225,7 @@ process_ended(struct master *ma, struct generation *g, int status)
     char how[32], why[96];
 
     generation_close_channel(g);
+    zones_process_ended(&ma->zones, g);
     g->pid = 0;
     ending(status, how, sizeof how);
     if (g == ma->reload.g) {
@@ -350,6 +365,12 @@ control_event(struct master *ma)
         reopen(ma, client);
     else if (strcmp(command, "generations") == 0) {
         generations_print(ma, client);
+        control_exit(&client, 0);
+    } else if (strcmp(command, "zones") == 0) {
+        zones_print(ma, client);
+        control_exit(&client, 0);
+    } else if (strcmp(command, "counters") == 0) {
+        counters_print(ma, client);
         control_exit(&client, 0);
     } else if (strncmp(command, "close ", 6) == 0)
         close_generation(ma, client, (unsigned)control_number(command, "id", 0));

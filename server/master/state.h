@@ -4,6 +4,7 @@
 #define MASTER_STATE_H
 
 #include "master/generation.h"
+#include "master/zones.h"
 
 #include <limits.h>
 
@@ -36,6 +37,7 @@ struct master {
     int64_t confirm_at;             /* ms; 0: nothing is to be confirmed */
     unsigned last_id;
     struct listeners listeners;
+    struct zones zones;
     struct reload reload;
     int signals;
     struct outside placed[2]; /* by outside_kind: those in use */

@@ -20,7 +20,7 @@ ex_server_done(struct sl_exchange *ex, const struct sl_cause *cause)
     if (a->server == NULL)
         return;
     hooks_run_attempt(ex->scope, SL_HOOK_UPSTREAM_DONE, a);
-    atomic_fetch_sub_explicit(&a->server->pub.n_active, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(a->server->pub.n_active, 1, memory_order_relaxed);
     if (ex->pool->owner != NULL && ex->pool->owner->done != NULL)
         ex->pool->owner->done(a, &a->server->pub, cause);
     if (ex->r != NULL)
@@ -313,7 +313,7 @@ ex_pick(struct sl_exchange *ex)
             return 0;
         a->server = (struct upstream_server *)s;
     }
-    atomic_fetch_add_explicit(&a->server->pub.n_active, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(a->server->pub.n_active, 1, memory_order_relaxed);
     ex->r->server = &a->server->pub;
     return 1;
 }

@@ -286,8 +286,8 @@ def test_the_test_opens_and_creates_nothing(tmp_path):
 @pytest.mark.parametrize("words, wanted", [
     (["-k", "foo"], ["-k foo: expected start, reload, confirm, reopen, stop or restart"]),
     (["-k", "status"], ["-k status: expected start"]),
-    (["ctl"], ["ctl: expected generations or close"]),
-    (["ctl", "foo"], ["ctl foo: expected generations or close"]),
+    (["ctl"], ["ctl: expected generations, close, zones or counters"]),
+    (["ctl", "foo"], ["ctl foo: expected generations, close, zones or counters"]),
     (["reload"], ['expected an option, found "reload"', "usage: "]),
     (["-s", "reload"], ["invalid option", "here: -k reload", "usage: "]),
     (["-T"], ["here: -t"]),
