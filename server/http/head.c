@@ -241,7 +241,7 @@ eat_field(const char **at, const char *end, struct sl_field *field)
 
     field->name = (struct sl_span){name, (size_t)(colon - name)};
     field->value = (struct sl_span){value, (size_t)(last - value)};
-    field->id = (uint8_t)sl_field_id(field->name);
+    field->id = (uint8_t)field_id_received(field->name);
     field->flags = value == colon + 2 && colon[1] == ' ' && last > value && last + 2 == *at
                        ? FIELD_CANONICAL
                        : 0;
@@ -254,6 +254,19 @@ struct section {
     uint64_t ids, doubled; /* names that came once at least, and more than once */
 };
 
+static void
+mark_folded(struct section *section, struct sl_field *fields)
+{
+    unsigned i;
+
+    section->ids |= field_bit(SL_F_OTHER);
+    for (i = 0; i < section->n; i++)
+        if (fields[i].id == FIELD_ID_FOLDED) {
+            fields[i].id = SL_F_OTHER;
+            fields[i].flags |= FIELD_FOLDED;
+        }
+}
+
 static inline enum step
 eat_fields(const char **at, const char *end, unsigned room, struct section *section,
            struct sl_field *fields)
@@ -264,8 +277,11 @@ eat_fields(const char **at, const char *end, unsigned room, struct section *sect
     for (;;) {
         if (*at == end)
             return STEP_MORE;
-        if (**at == '\r')
+        if (**at == '\r') {
+            if (section->ids >> FIELD_ID_FOLDED)
+                mark_folded(section, fields);
             return eat_crlf(at, end);
+        }
         if (section->n == room)
             return STEP_FIELDS;
         if ((s = eat_field(at, end, &fields[section->n])) != STEP_OK)

@@ -15,7 +15,15 @@ enum parse { PARSE_OK, PARSE_MORE, PARSE_BAD };
 enum {
     FIELD_CANONICAL = 1, /* stands in its buffer as "Name: value\r\n": may leave as it is */
     FIELD_DROPPED = 2,   /* not sent on (hop by hop, replaced) */
+    FIELD_FOLDED = 4,    /* CGI makes of "X_Real_IP" what it makes of "X-Real-IP" */
 };
+
+/* Among the ids of a section: some field is FIELD_FOLDED. */
+#define FIELD_ID_FOLDED 63
+
+/* sl_field_id() for names as they come in: FIELD_ID_FOLDED where '_' for '-' would make them
+ * say who is asking or where the body ends. */
+unsigned field_id_received(struct sl_span name);
 
 /* The bytes of a canonical line, CRLF included. */
 static inline struct sl_span
