@@ -89,6 +89,8 @@ int connection_persists(int version, const struct sl_field *fields, unsigned n, 
 /* Marks hop-by-hop fields FIELD_DROPPED: the fixed ones and those Connection names
  * (RFC 9110, 7.6.1).  Content-Length is never dropped by being named. */
 void fields_drop_hop_by_hop(struct sl_field *fields, unsigned n, uint64_t ids);
+/* The same for the trailers of a message whose Connection said `options`. */
+void fields_drop_named(struct sl_field *fields, unsigned n, struct sl_span options);
 
 /* Host (RFC 9112, 3.2; RFC 3986, 3.2.2): a reg-name, IPv4 or [IPv6] and an optional port,
  * no userinfo.  1 when valid; host without port in *name. */
