@@ -2,8 +2,8 @@
  *
  * Nothing here allocates, keeps state or does I/O.  A head is parsed when it may be
  * complete; MORE means that more bytes are needed, and parsing begins anew with them.
- * Anything ambiguous is BAD: bare CR or LF, obs-fold, white space before the colon, bytes
- * that may not stand in a field, a missing version. */
+ * Anything ambiguous is BAD: bare CR or LF, obs-fold, bytes that may not stand in a field, a
+ * missing version; white space before the colon, which is taken out of responses alone. */
 #ifndef HTTP_HEAD_H
 #define HTTP_HEAD_H
 

@@ -1,10 +1,12 @@
 """What RFC 9112 and RFC 9110 ask of a gateway: the rows of docs/conformance.md that no other
 test shows.  A table is walked with one server, so that a row costs a request."""
+import os
+import re
 import socket
 import time
 
 import pytest
-from conftest import free_port
+from conftest import TOP, free_port
 from origin import early, reply
 
 CONF = "LoadModule route\nProxyPass http://{origin}\n"
@@ -561,3 +563,15 @@ def test_every_answer_has_a_date(proxy, origin):
     origin.on("/d", reply(200, b"x", [("Date", "Sun, 06 Nov 1994 08:49:37 GMT")]))
     assert proxy.get("/d").get("Date") == "Sun, 06 Nov 1994 08:49:37 GMT"
     assert b"\r\nDate: " in proxy.raw(b"GET / HTTP/1.1\r\n\r\n")
+
+
+def test_each_row_names_a_test_there_is():
+    with open(os.path.join(TOP, "docs", "conformance.md")) as f:
+        named = set(re.findall(r"`([a-z_]+)::(\w+)`", f.read()))
+    assert len(named) > 60
+    for file, name in named - {("bad_input", "name")}:
+        with open(os.path.join(TOP, "test", "integration", f"test_{file}.py")) as f:
+            assert f"def test_{name}(" in f.read(), f"{file}::{name}"
+    with open(__file__) as f:
+        mine = re.findall(r"^def test_(\w+)\(", f.read(), re.M)
+    assert {n for n in mine if ("conformance", n) not in named} == {"each_row_names_a_test_there_is"}
