@@ -146,7 +146,7 @@ sl_field_id(struct sl_span name)
 {
     uint8_t id = candidate(name);
 
-    return id != SL_F_OTHER && is_name(names[id], name) ? (enum sl_field_id)id : SL_F_OTHER;
+    return id != SL_F_OTHER && is_name(names[id], name) ? id : SL_F_OTHER;
 }
 
 _Static_assert(SL_F_COUNT <= FIELD_ID_FOLDED, "a bit of its own");
@@ -174,5 +174,7 @@ field_id_received(struct sl_span name)
 
     if (id == SL_F_OTHER || is_name(names[id], name))
         return id;
-    return (FOLDING_IDS >> id & 1) && is_folded(names[id], name) ? FIELD_ID_FOLDED : SL_F_OTHER;
+    if ((FOLDING_IDS >> id & 1) && is_folded(names[id], name))
+        return FIELD_ID_FOLDED;
+    return SL_F_OTHER;
 }

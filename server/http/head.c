@@ -256,7 +256,8 @@ eat_field(const char **at, const char *end, enum kind kind, struct sl_field *fie
     field->name = (struct sl_span){name, (size_t)(name_end - name)};
     field->value = (struct sl_span){value, (size_t)(last - value)};
     field->id = (uint8_t)field_id_received(field->name);
-    field->flags = value == name_end + 2 && name_end[1] == ' ' && last > value && last + 2 == *at
+    field->flags = value == name_end + 2 && name_end[1] == ' ' && last > value &&
+                           last + 2 == *at
                        ? FIELD_CANONICAL
                        : 0;
     return STEP_OK;
@@ -411,8 +412,9 @@ head_parse_trailers(const char *buf, size_t n, const struct head_limits *limits,
     const struct sl_cause *why;
     struct section section = {0, 0, 0};
     const char *at = buf;
-    enum step s = eat_fields(&at, buf + n, IN_REQUEST, limits->n_fields, &section, fields);
+    enum step s;
 
+    s = eat_fields(&at, buf + n, IN_REQUEST, limits->n_fields, &section, fields);
     *size = (size_t)(at - buf);
     *n_fields = section.n;
     return conclude(check_size(s, *size, n, limits->head), request_causes, &why);

@@ -481,7 +481,8 @@ exchange_trailers(struct sl_exchange *ex, struct sl_fields *fields)
     }
     ex->body_ended = 1;
     exchange_drop_held(ex);
-    fields_drop_named(fields->at, fields->n, sl_fields_joined(&ex->r->head, "Connection"));
+    fields_drop_named(fields->at, fields->n,
+                      sl_fields_joined(&ex->r->head, "Connection"));
     ex_sent(ex, ex->a.conn->upstream_protocol->trailers(&ex->a, fields));
 }
 
