@@ -54,6 +54,17 @@ h1_refuse(struct sl_conn *c, const struct sl_cause *why)
     req_refuse(r, why);
 }
 
+/* RFC 9110, 10.1.1: one expectation is known, and HTTP/1.0 has none. */
+static int
+h1_may_expect(struct sl_req *r)
+{
+    if (r->version == 10) {
+        fields_unset_id(&r->head, SL_F_EXPECT);
+        return 1;
+    }
+    return sl_span_eqi(sl_fields_get_id(&r->head, SL_F_EXPECT), SL_SPAN("100-continue"));
+}
+
 static void
 h1_start(struct sl_conn *c, const struct request_head *head, const struct sl_field *fields)
 {
@@ -77,9 +88,8 @@ h1_start(struct sl_conn *c, const struct request_head *head, const struct sl_fie
         h1_refuse(c, why);
         return;
     }
-    if (fields_may_have(&r->head, SL_F_EXPECT) &&
-        !sl_span_eqi(sl_fields_get_id(&r->head, SL_F_EXPECT), SL_SPAN("100-continue"))) {
-        h1_refuse(c, &sl_cause_expectation); /* RFC 9110, 10.1.1 */
+    if (fields_may_have(&r->head, SL_F_EXPECT) && !h1_may_expect(r)) {
+        h1_refuse(c, &sl_cause_expectation);
         return;
     }
     sl_req_start(r, framing == FRAMING_CHUNKED ? -1 : (int64_t)left);
