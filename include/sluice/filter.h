@@ -30,5 +30,8 @@ struct sl_req *sl_filter_req(const struct sl_filter *f);
 enum sl_verdict sl_filter_write(struct sl_filter *f, const char *at, size_t n, unsigned flags);
 enum sl_verdict sl_filter_pass(struct sl_filter *f, apr_bucket_brigade *bb);
 void sl_filter_resume(struct sl_filter *f);
+/* For a filter that makes much of little, after a write: whether the receiver is full.  Then
+ * it returns SL_WAIT, remembers how far it came, and is resumed when there is room. */
+int sl_filter_waits_for_room(struct sl_filter *f);
 
 #endif
