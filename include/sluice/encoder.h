@@ -39,6 +39,7 @@ struct sl_coder {
     int (*reset)(void *state, int64_t length);
     enum sl_coded (*run)(void *state, struct sl_coder_io *io, enum sl_coder_op op);
     void (*close)(void *state);
+    size_t (*size)(int level); /* bytes a state takes at most */
 };
 
 /* What is configured for an encoder in a scope: a module binds its rows to it. */

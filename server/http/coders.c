@@ -1,5 +1,5 @@
 /* States of coders are large (some 100 KiB to 2 MiB) and dear to make: a thread keeps those it
- * used, the last on top, and opens no more than CODERS_OPEN however many clients are slow. */
+ * used, the last on top, and has no more than CODERS_BYTES of them in use, however many clients are slow. */
 #include "http/coders.h"
 
 #include <stdlib.h>
@@ -11,7 +11,8 @@ struct idle_coder {
 };
 
 struct coders {
-    unsigned n_open, n_idle;
+    size_t n_bytes; /* in use */
+    unsigned n_idle;
     struct idle_coder idle[CODERS_IDLE]; /* the one used last at the end */
 };
 
@@ -25,9 +26,9 @@ coders_of(struct sl_loop *loop)
 }
 
 int
-coders_have_room(const struct sl_loop *loop)
+coders_have_room(const struct sl_loop *loop, const struct sl_coder *coder, int level)
 {
-    return loop->coders == NULL || loop->coders->n_open < CODERS_OPEN;
+    return loop->coders == NULL || loop->coders->n_bytes + coder->size(level) <= CODERS_BYTES;
 }
 
 static void
@@ -79,8 +80,8 @@ coding_begin(struct sl_loop *loop, apr_pool_t *pool, const struct sl_coder *code
     c->loop = loop;
     c->level = level;
     c->length = length;
-    c->is_counted = 1;
-    coders_of(loop)->n_open++;
+    c->counted = coder->size(level);
+    coders_of(loop)->n_bytes += c->counted;
     apr_pool_cleanup_register(pool, c, coding_cleanup, apr_pool_cleanup_null);
     return c;
 }
@@ -106,8 +107,8 @@ coding_end(struct coding *c)
     if (c->state != NULL)
         idle_give(c->loop->coders, c->coder, c->level, c->state);
     c->state = NULL;
-    c->loop->coders->n_open -= (unsigned)c->is_counted;
-    c->is_counted = 0;
+    c->loop->coders->n_bytes -= c->counted;
+    c->counted = 0;
 }
 
 void

@@ -204,7 +204,8 @@ decode_or_leave(struct sl_req *r, struct sl_span accept)
     if (e == NULL)
         return coding.n > 0;
     vary_set(r);
-    if (r->status == 206 || sl_encoding_quality(accept, coding) > 0 || !coders_have_room(r->loop))
+    if (r->status == 206 || sl_encoding_quality(accept, coding) > 0 ||
+        !coders_have_room(r->loop, e->decode, 0))
         return 1;
     sl_note(r, "decoded from %s, which the client does not accept", e->coding);
     fields_of_other_bytes(r);
@@ -260,14 +261,19 @@ choose(struct sl_span accept, const struct sl_encoder *const *from, unsigned n)
 static void
 encode(struct sl_req *r, const struct sl_encoder *e)
 {
+    int level = (int)e->conf(r->scope)->level;
     int64_t length = r->length;
 
+    if (!coders_have_room(r->loop, e->encode, level)) {
+        sl_note(r, "not encoded: the thread has no room for more states");
+        return;
+    }
     sl_note(r, "encoded with %s", e->coding);
     fields_of_other_bytes(r);
     sl_fields_set(&r->response, "Content-Encoding", sl_span(e->coding));
     r->length = -1;
     if (answer_has_body(r))
-        encode_filter_add(r, e->encode, (int)e->conf(r->scope)->level, length);
+        encode_filter_add(r, e->encode, level, length);
 }
 
 static void
@@ -280,7 +286,7 @@ encode_or_leave(struct sl_req *r, struct sl_span accept)
         return;
     vary_set(r);
     if (r->status == 206 || sl_fields_has_id(&r->head, SL_F_RANGE) ||
-        cache_control_has(&r->head, SL_SPAN("no-transform")) || !coders_have_room(r->loop))
+        cache_control_has(&r->head, SL_SPAN("no-transform")))
         return;
     chosen = choose(accept, found, n);
     if (chosen != NULL)
