@@ -11,7 +11,9 @@
 
 #include <apr_buckets.h>
 
-enum { SL_FILTER_FLUSH = 1, SL_FILTER_END = 2 };
+/* FLUSH: the source has no more for now.  MORE, to be read as FLUSH by those who do not care:
+ * its buffer was full, so more is likely to follow at once. */
+enum { SL_FILTER_FLUSH = 1, SL_FILTER_END = 2, SL_FILTER_MORE = 5 };
 
 struct sl_filter_type {
     const char *name;

@@ -5,7 +5,7 @@
 
 #define QUALITY_NONE 0u
 #define QUALITY_MOST 1000u
-#define QUALITY_LITTLE 1u
+#define QUALITY_LITTLE 1u /* of identity, unless the field says otherwise */
 
 /* RFC 9110, 12.4.2: "0" or "1", with up to three digits behind a point.  -1: it is neither. */
 static int

@@ -19,7 +19,9 @@ encode_op(const struct coding *c, size_t n, unsigned flags)
 {
     if (flags & SL_FILTER_END)
         return SL_CODER_END;
-    return c->length < 0 || n < PIECE_BYTES ? SL_CODER_FLUSH : SL_CODER_GO;
+    if (c->length < 0)
+        return SL_CODER_FLUSH;
+    return n < PIECE_BYTES && flags != SL_FILTER_MORE ? SL_CODER_FLUSH : SL_CODER_GO;
 }
 
 /* The last output of a piece: nothing is written where nothing has to leave. */

@@ -6,6 +6,7 @@
 #include "http/request.h"
 
 #include "sluice/filter.h"
+#include "net/buf.h"
 #include "upstream/exchange.h"
 
 #include <apr_buckets.h>
@@ -171,11 +172,18 @@ filter_feed_brigade(struct sl_filter *f, struct sl_data data, int ends)
     return v;
 }
 
-/* Every push is flushed: a source pushes what it has when it has no more for now. */
+/* A read that filled its buffer left more to be read at once. */
+static int
+filled_its_buffer(struct sl_data data)
+{
+    return data.buf != NULL && data.at + data.n == data.buf->bytes + data.buf->size;
+}
+
+/* A push is flushed: a source pushes what it has when it has no more for now. */
 static enum sl_verdict
 filter_run(struct sl_filter *f, struct sl_data data, int ends)
 {
-    unsigned flags = ends ? SL_FILTER_END : SL_FILTER_FLUSH;
+    unsigned flags = ends ? SL_FILTER_END : filled_its_buffer(data) ? SL_FILTER_MORE : SL_FILTER_FLUSH;
     enum sl_verdict v;
 
     f->wants_room = 0;
