@@ -1,5 +1,6 @@
 /* The serving layers put together: what is built in, what a thread's loop holds for them, how
  * its connections are drained and closed.  The threads themselves are in worker_threads.c. */
+#include "http/coders.h"
 #include "http/http1.h"
 #include "http/request.h"
 #include "runtime/counter.h"
@@ -54,6 +55,7 @@ void
 conn_thread_exit(struct sl_loop *loop)
 {
     conn_close_all(loop);
+    coders_close(loop);
     req_tokens_close(loop);
     free(loop->parsed);
     if (loop->buckets != NULL)

@@ -65,6 +65,7 @@ struct sl_loop {
     struct request_slots *tokens; /* http/suspend.c */
     struct sl_field *parsed;      /* a head being parsed: FIELDS_MAX of them */
     struct apr_bucket_alloc_t *buckets; /* http/filter.c; NULL: none yet */
+    struct coders *coders;        /* http/coders.c; NULL: none yet */
     struct sl_conn *clients;      /* net/conn.c: every client connection */
     struct sl_conn *upstreams;    /* and every connection to a server */
     char http_date[32];
