@@ -131,7 +131,7 @@ master_says(struct sl_worker *w, const struct message *m, int fd)
         return;
     case MSG_FILE:
         files_replace((unsigned)m->number, fd);
-        break;
+        return;
     default: /* nothing else is said to a worker that serves */
         break;
     }
