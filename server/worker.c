@@ -16,6 +16,7 @@
 #include "net/listener.h"
 #include "privileges.h"
 #include "runtime/crash.h"
+#include "runtime/file.h"
 #include "runtime/files.h"
 #include "runtime/log.h"
 #include "runtime/panic.h"
@@ -132,6 +133,9 @@ master_says(struct sl_worker *w, const struct message *m, int fd)
     case MSG_FILE:
         files_replace((unsigned)m->number, fd);
         return;
+    case MSG_CHANGED:
+        watched_changed((unsigned)m->number, fd);
+        return;
     default: /* nothing else is said to a worker that serves */
         break;
     }
@@ -223,6 +227,8 @@ worker_announce(struct sl_worker *w)
     struct message m;
     int snapshot;
 
+    if (watched_announce(w->channel) != 0)
+        return -1;
     if (w->channel < 0)
         return 0;
     if (w->is_daemon && geteuid() == 0) {
@@ -312,6 +318,7 @@ worker_run(struct sl_worker *w)
     control.fd = w->channel >= 0 ? w->channel : signals_open();
     if (control.fd >= 0)
         loop_watch_listener(w->loops[0], &control);
+    watched_run(w->loops[0]);
     worker_threads_run(w);
     if (w->channel < 0 && control.fd >= 0)
         close(control.fd);
@@ -323,6 +330,7 @@ worker_end(struct sl_worker *w)
     config_run_worker_hooks(w->config, SL_HOOK_WORKER_EXIT, w);
     offload_close();
     worker_threads_free(w);
+    watched_close();
     zones_close();
     log_close();
 }

@@ -33,6 +33,7 @@ generation_new(const char *program, unsigned id)
         return NULL;
     g->id = id;
     g->channel = g->snapshot = -1;
+    g->version = CHANNEL_VERSION;
     g->generations_max = 16;
     g->program = open(program, O_RDONLY | O_CLOEXEC);
     if (g->program >= 0)
@@ -92,6 +93,13 @@ worker_exec(const struct generation *g, char **worker_argv, int n_argv, int chan
 }
 
 int
+generation_send(const struct generation *g, struct message *m, int fd)
+{
+    m->version = g->version;
+    return g->channel >= 0 ? channel_send(g->channel, m, fd) : -1;
+}
+
+int
 generation_start(struct generation *g, char **argv, int n_argv)
 {
     struct timeval patience = {1, 0}; /* a worker that does not read holds nobody up */
@@ -113,7 +121,7 @@ generation_start(struct generation *g, char **argv, int n_argv)
         generation_close_channel(g);
         return -1;
     }
-    if (channel_say(g->channel, g->snapshot >= 0 ? MSG_SNAPSHOT : MSG_FRESH, NULL, g->snapshot) != 0)
+    if (generation_say(g, g->snapshot >= 0 ? MSG_SNAPSHOT : MSG_FRESH, 0, g->snapshot) != 0)
         kill(g->pid, SIGKILL); /* it heard nothing: its end tells the rest */
     return 0;
 }
@@ -125,7 +133,7 @@ generation_say(const struct generation *g, enum message_kind kind, int64_t numbe
 
     message_make(&m, kind, NULL);
     m.number = number;
-    return g->channel >= 0 ? channel_send(g->channel, &m, fd) : -1;
+    return generation_send(g, &m, fd);
 }
 
 void

@@ -35,6 +35,7 @@ struct generation {
     enum generation_state state;
     pid_t pid;     /* 0: it crashed and starts again */
     int channel;   /* -1: none */
+    unsigned version; /* of the channel, as its program speaks it */
     int program;   /* the binary it was started from */
     int snapshot;  /* -1: none yet */
     int is_ready;  /* of this process */
@@ -58,6 +59,8 @@ void generation_free(struct generation **g, struct listeners *ls);
 /* Starts the process: from the snapshot if there is one, else from the files.  0 or -1. */
 int generation_start(struct generation *g, char **argv, int n_argv);
 void generation_close_channel(struct generation *g);
+/* All that is said to a worker goes by this: m in the version its program speaks.  0 or -1. */
+int generation_send(const struct generation *g, struct message *m, int fd);
 int generation_say(const struct generation *g, enum message_kind kind, int64_t number, int fd);
 /* Idle connections of `from` go to `to` (NULL: nowhere); it exits within ms, -1: in its own
  * time. */

@@ -11,6 +11,7 @@
 #include "master/master.h"
 
 #include "master/control.h"
+#include "master/files.h"
 #include "master/notify.h"
 #include "master/state.h"
 #include "runtime/clock.h"
@@ -91,6 +92,7 @@ static void
 worker_ready(struct master *ma, struct generation *g)
 {
     g->is_ready = 1;
+    files_ready(&ma->files, g);
     if (g == ma->reload.g)
         reload_accept(ma, g);
     else if (ma->serving == NULL)
@@ -114,10 +116,24 @@ worker_refused(struct master *ma, const struct generation *g, int fd)
         reload_refuse(ma, text);
 }
 
+/* Whoever has dropped its privileges gets no more by way of the master. */
+static int
+is_too_late(const struct generation *g, const struct message *m)
+{
+    return g->is_ready && m->kind != MSG_QUIET;
+}
+
 /* Takes fd over. */
 static void
 worker_message(struct master *ma, struct generation *g, const struct message *m, int fd)
 {
+    if (is_too_late(g, m)) {
+        sl_log(SL_ERROR, "SL0255", "worker %d asks for something after its start: refused",
+               (int)g->pid);
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
     switch ((enum message_kind)m->kind) {
     case MSG_LISTEN:
         listeners_answer(&ma->listeners, g, m);
@@ -142,6 +158,9 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
             return;
         }
         break;
+    case MSG_WATCH:
+        files_add(&ma->files, g, m);
+        break;
     case MSG_REFUSED:
         worker_refused(ma, g, fd);
         break;
@@ -159,6 +178,7 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
     case MSG_RESUME:
     case MSG_TAKE:
     case MSG_STOP:
+    case MSG_CHANGED:
     case MSG_CONN: /* no worker says these to the master */
         break;
     }
@@ -207,6 +227,7 @@ process_ended(struct master *ma, struct generation *g, int status)
     char how[32], why[96];
 
     generation_close_channel(g);
+    files_release(&ma->files, g);
     g->pid = 0;
     ending(status, how, sizeof how);
     if (g == ma->reload.g) {
@@ -287,6 +308,7 @@ reopen(struct master *ma, int client)
     struct generation *g;
     int n_failed = 0;
 
+    watch_look_now(&ma->files);
     for (g = ma->generations; g != NULL; g = g->next)
         n_failed += generation_reopen(g);
     if (ma->serving != NULL)
@@ -408,6 +430,7 @@ wait_ms(const struct master *ma)
         sooner(&at, g->kill_at);
     }
     sooner(&at, ma->confirm_at);
+    sooner(&at, watch_next(&ma->files));
     if (ma->reload.g != NULL || ma->reload.before != NULL)
         sooner(&at, ma->reload.deadline);
     if (at == 0)
@@ -436,6 +459,7 @@ times_run(struct master *ma)
 
     for (g = ma->generations; g != NULL; g = g->next)
         generation_times(ma, g, now);
+    watch_run(&ma->files, now);
     reload_times(ma, now);
 }
 
@@ -444,9 +468,10 @@ times_run(struct master *ma)
 static void
 turn(struct master *ma)
 {
-    struct pollfd fds[POLLED_MAX] = {{ma->signals, POLLIN, 0}, {ma->control, POLLIN, 0}};
+    struct pollfd fds[POLLED_MAX] = {{ma->signals, POLLIN, 0}, {ma->control, POLLIN, 0},
+                                     {ma->files.fd, POLLIN, 0}};
     struct generation *polled[POLLED_MAX], *g;
-    nfds_t n = 2, i;
+    nfds_t n = 3, i;
 
     for (g = ma->generations; g != NULL && n < POLLED_MAX; g = g->next)
         if (g->channel >= 0) {
@@ -454,11 +479,13 @@ turn(struct master *ma)
             fds[n++] = (struct pollfd){g->channel, POLLIN, 0};
         }
     poll(fds, n, wait_ms(ma));
-    for (i = 2; i < n; i++)
+    for (i = 3; i < n; i++)
         if (fds[i].revents != 0)
             channel_event(ma, polled[i]);
     if (fds[1].revents != 0 && fds[1].fd == ma->control)
         control_event(ma);
+    if (fds[2].revents != 0)
+        watch_events(&ma->files, monotonic_ms());
     if (fds[0].revents != 0)
         signal_event(ma);
     times_run(ma);
@@ -488,6 +515,7 @@ master_main(char **worker_argv, int n_argv, int is_daemon)
     ma.n_argv = n_argv;
     if (is_daemon && (rc = operator_split(&ma)) >= 0)
         return rc;
+    files_open(&ma.files);
     ma.signals = signals_open();
     if (ma.signals < 0 || program_find(&ma) != 0 || (g = generations_add(&ma)) == NULL ||
         generation_start(g, ma.argv, ma.n_argv) != 0) {

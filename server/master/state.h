@@ -4,6 +4,7 @@
 #define MASTER_STATE_H
 
 #include "master/generation.h"
+#include "runtime/watch.h"
 
 #include <limits.h>
 
@@ -26,6 +27,7 @@ struct master {
     int64_t confirm_at;             /* ms; 0: nothing is to be confirmed */
     unsigned last_id;
     struct listeners listeners;
+    struct watch files; /* read again by workers: files.h */
     struct reload reload;
     int signals;
     int control; /* listens at control_path; -1: nowhere */
