@@ -246,13 +246,17 @@ add_time(apr_pool_t *pool, char *to, size_t n, const char *name, const char *tex
     return 0;
 }
 
-/* Where the server listens stands in the configuration, even in one with errors. */
+/* Where the server listens stands in the configuration, even in one with errors, and with modules
+ * that are half installed. */
 static int
 command_send(const struct options *o, apr_pool_t *pool)
 {
-    const struct core_conf *core = config_global(config_load(pool, &o->source))->core;
+    struct config_source source = o->source;
+    const struct core_conf *core;
     char text[512];
 
+    source.core_only = 1;
+    core = config_global(config_load(pool, &source))->core;
     snprintf(text, sizeof text, "%s", o->command);
     if (add_time(pool, text, sizeof text, "confirm", o->confirm) != 0 ||
         add_time(pool, text, sizeof text, "timeout", o->timeout) != 0)
