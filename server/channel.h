@@ -41,6 +41,8 @@ enum message_kind {
     MSG_WATCH,   /* text is a file read again when it changes, port its name between both sides,
                     number the stamp of what the worker has */
     MSG_CHANGED, /* number is that name, the descriptor leads to the present contents */
+    MSG_MODULE,  /* descriptor: a module as it was loaded, text its file; the master gives it back,
+                    before MSG_SNAPSHOT, to the process that replaces a crashed one */
 };
 
 struct message {

@@ -18,6 +18,7 @@
 #include "runtime/crash.h"
 #include "runtime/file.h"
 #include "runtime/files.h"
+#include "runtime/loader.h"
 #include "runtime/log.h"
 #include "runtime/panic.h"
 #include "runtime/streams.h"
@@ -241,7 +242,8 @@ worker_announce(struct sl_worker *w)
     if (channel_send(w->channel, &m, -1) != 0 ||
         channel_say(w->channel, MSG_CONTROL, control, -1) != 0 ||
         channel_say(w->channel, MSG_LOG, core->error_log, -1) != 0 ||
-        files_announce(w->channel) != 0 || (snapshot = snapshot_write(w->config->lines)) < 0)
+        files_announce(w->channel) != 0 || loader_announce(w->config, w->channel) != 0 ||
+        (snapshot = snapshot_write(w->config->lines)) < 0)
         return -1;
     channel_say(w->channel, MSG_SNAPSHOT, NULL, snapshot);
     close(snapshot);
@@ -363,15 +365,18 @@ worker_for_test(apr_pool_t *pool, const struct config_source *source)
     return w;
 }
 
-/* The master's first word: what to read. */
+/* The master's first words: modules it has kept, and at last what to read. */
 static int
 source_told(struct config_source *source, int channel)
 {
     struct message m;
     int fd;
 
-    if (channel_receive(channel, &m, &fd) != 1)
-        return -1;
+    do {
+        if (channel_receive(channel, &m, &fd) != 1 ||
+            (m.kind == MSG_MODULE && loader_give(m.text, fd) != 0))
+            return -1;
+    } while (m.kind == MSG_MODULE);
     if (m.kind == MSG_SNAPSHOT)
         source->snapshot = fd;
     return m.kind == MSG_SNAPSHOT || m.kind == MSG_FRESH ? 0 : -1;

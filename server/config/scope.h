@@ -11,6 +11,7 @@ struct loaded_module {
     const struct sl_abi *abi;
     const char *name;
     const char *file;
+    int fd; /* leads to the file it was loaded from; -1: the core, or the master has it already */
     unsigned index;
 };
 

@@ -51,6 +51,7 @@ generation_free(struct generation **gp, struct listeners *ls)
     *gp = NULL;
     generation_close_channel(g);
     listeners_release(ls, g);
+    modules_release(g);
     close(g->program);
     if (g->snapshot >= 0)
         close(g->snapshot);
@@ -121,7 +122,8 @@ generation_start(struct generation *g, char **argv, int n_argv)
         generation_close_channel(g);
         return -1;
     }
-    if (generation_say(g, g->snapshot >= 0 ? MSG_SNAPSHOT : MSG_FRESH, 0, g->snapshot) != 0)
+    if (modules_give(g) != 0 ||
+        generation_say(g, g->snapshot >= 0 ? MSG_SNAPSHOT : MSG_FRESH, 0, g->snapshot) != 0)
         kill(g->pid, SIGKILL); /* it heard nothing: its end tells the rest */
     return 0;
 }
@@ -154,6 +156,7 @@ generation_drain(struct generation *from, const struct generation *to, int64_t m
     from->start_at = 0;
     from->kill_at = ms < 0 ? 0 : monotonic_ms() + ms + STOP_GRACE_MS;
     listeners_release(ls, from);
+    modules_release(from);
 }
 
 /* ---- files ---- */

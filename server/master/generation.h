@@ -48,6 +48,7 @@ struct generation {
     char pid_file[CHANNEL_TEXT], control[CHANNEL_TEXT], error_log[CHANNEL_TEXT];
     unsigned char uses[LISTENERS_MAX]; /* by index */
     char *files[FILES_MAX];            /* kept open for writing, by number */
+    struct kept_module *modules;       /* modules.c; a process that replaces a crashed one has them */
 };
 
 const char *generation_state_name(enum generation_state state);
@@ -69,6 +70,21 @@ void generation_drain(struct generation *from, const struct generation *to, int6
 /* Every registered file is opened again and sent.  How many could not be. */
 int generation_reopen(const struct generation *g);
 void generation_keep_file(struct generation *g, const struct message *m);
+
+/* A file a module was loaded from, open: whatever is installed at its path later, the next process
+ * of this generation loads this one. */
+struct kept_module {
+    struct kept_module *next;
+    char *file;
+    int fd;
+};
+
+/* MSG_MODULE; takes fd over.  0, or -1 without memory. */
+int modules_keep(struct generation *g, const char *file, int fd);
+/* To a process that starts: all of them.  0 or -1. */
+int modules_give(const struct generation *g);
+/* None is needed any more: g drains, and is not restarted. */
+void modules_release(struct generation *g);
 
 /* Answers MSG_LISTEN. */
 void listeners_answer(struct listeners *ls, struct generation *g, const struct message *asked);

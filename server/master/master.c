@@ -158,6 +158,9 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
             return;
         }
         break;
+    case MSG_MODULE:
+        modules_keep(g, m->text, fd);
+        return;
     case MSG_WATCH:
         files_add(&ma->files, g, m);
         break;

@@ -260,3 +260,76 @@ def test_without_a_master(sluice, folder):
     assert s.logged("SL0250 .*No such file") and s.get("/").body.split()[0] == b"three"
     put(path, "four")
     assert within(1, lambda: s.get("/").body.split()[0] == b"four")
+
+
+# ---- modules that are damaged on disk ----
+
+@pytest.fixture
+def installed(operate, folder):
+    """installed(configuration) -> a server with a program and modules of its own to replace."""
+    os.chmod(folder, 0o755)
+    program, modules = os.path.join(folder, "sluice"), os.path.join(folder, "modules")
+    shutil.copy(PROGRAM, program)
+    shutil.copytree(MODULES, modules, ignore=lambda d, names: [n for n in names if not n.endswith(".so")])
+
+    def start(text, **k):
+        o = operate(f"ModuleDir {modules}\n{text}", program=program, **k)
+        o.program, o.modules = program, modules
+        return o
+
+    return start
+
+
+def install(path, source):
+    """As packages do: a new file, renamed.  source: bytes, or a file to copy."""
+    if isinstance(source, bytes):
+        with open(path + ".new", "wb") as f:
+            f.write(source)
+    else:
+        shutil.copy(source, path + ".new")
+    os.chmod(path + ".new", 0o755)
+    os.rename(path + ".new", path)
+
+
+def crash(o):
+    """The worker is killed and is replaced; the new one's process."""
+    o.s.expect("SL0202")
+    time.sleep(1.1)  # calm: no back-off
+    n = o.s.log().count("serves again")
+    worker = o.serving()
+    os.kill(worker, signal.SIGKILL)
+    assert within(10, lambda: o.s.log().count("serves again") == n + 1), o.s.log()
+    assert o.serving() != worker
+    return o.serving()
+
+
+def test_a_crash_restarts_the_modules_that_were_accepted(installed, origin):
+    o = installed(CONF.format(origin=origin))
+    route = os.path.join(o.modules, "mod_route.so")
+    for damage in (b"no module", open(route, "rb").read()[:5000], None):
+        if damage is None:
+            os.unlink(route)
+        else:
+            install(route, damage)
+        for _ in range(2):  # the replacement is replaced as well
+            crash(o)
+            assert o.s.get("/x").json()["target"] == "/x"
+    o.s.expect("SL0208")
+    assert "cannot be loaded" in o.refused()
+    install(route, os.path.join(MODULES, "mod_route.so"))
+    o.reload()
+    crash(o)
+    assert o.s.get("/x").status == 200 and o.settled()
+
+
+def test_a_generation_that_drains_keeps_no_modules(installed, origin):
+    o = installed(CONF.format(origin=origin))
+    kept = lambda: sum("mod_route" in os.readlink(f"/proc/{o.s.proc.pid}/fd/{n}")
+                       for n in os.listdir(f"/proc/{o.s.proc.pid}/fd"))
+    assert kept() == 1
+    o.reload()
+    assert kept() == 1
+    o.reload("--confirm", "60s")
+    assert kept() == 2
+    assert o.say("-k", "confirm").returncode == 0 and kept() == 1
+    assert o.settled()
