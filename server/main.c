@@ -26,7 +26,7 @@
 #endif
 
 enum mode { MODE_MASTER, MODE_SINGLE, MODE_WORKER, MODE_TEST, MODE_DIRECTIVES, MODE_MODULES,
-            MODE_SCOPES, MODE_COMMAND };
+            MODE_SCOPES, MODE_COMMAND, MODE_TAKE_OVER, MODE_TAKE_OVER_TEST };
 
 struct options {
     enum mode mode;
@@ -38,6 +38,7 @@ struct options {
     const char *command; /* -k, or ctl: what the running server is told */
     const char *confirm, *timeout;
     int worker_fd; /* the channel, for the process the master starts */
+    int state_fd;  /* the state, for the next master and its test */
 };
 
 static void
@@ -53,6 +54,8 @@ print_help(FILE *to)
             "  -k reload          take the configuration, the modules and the program as they are\n"
             "                     now, or change nothing and say why; --confirm TIME: go back unless\n"
             "                     -k confirm comes in time; --timeout TIME: to start (60s)\n"
+            "  -k upgrade         replace the master, too, by the program as it is now, then reload;\n"
+            "                     takes --confirm and --timeout\n"
             "  -k reopen          open log files again, after a rotation\n"
             "  -k stop            finish what is under way and end\n"
             "  ctl generations    list who serves and who drains; ctl close id=N ends one\n"
@@ -101,6 +104,7 @@ static const struct option long_options[] = {
     {"proxy", required_argument, NULL, 'p'},  {"module-dir", required_argument, NULL, 'm'},
     {"confirm", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 'T'},
     {"worker", required_argument, NULL, 'w'}, {"version", no_argument, NULL, 'v'},
+    {"take-over", required_argument, NULL, 'O'}, {"take-over-test", required_argument, NULL, 'Q'},
     {NULL, 0, NULL, 0},
 };
 
@@ -176,6 +180,11 @@ parse_options(int argc, char **argv, struct options *o)
             o->mode = MODE_WORKER;
             o->worker_fd = atoi(optarg);
             break;
+        case 'O':
+        case 'Q':
+            o->mode = c == 'O' ? MODE_TAKE_OVER : MODE_TAKE_OVER_TEST;
+            o->state_fd = atoi(optarg);
+            break;
         default: /* getopt has said what is wrong */
             print_help(stderr);
             return 2;
@@ -216,6 +225,8 @@ look_at_config(const struct options *o, apr_pool_t *pool)
     case MODE_SINGLE:
     case MODE_WORKER:
     case MODE_COMMAND:
+    case MODE_TAKE_OVER:
+    case MODE_TAKE_OVER_TEST:
         break;
     }
     config_print_errors(w->config, stderr);
@@ -290,6 +301,12 @@ main(int argc, char **argv)
         break;
     case MODE_WORKER:
         rc = worker_main(&o.source, o.worker_fd, is_daemon(&o));
+        break;
+    case MODE_TAKE_OVER: /* the option and its number are the last words */
+        rc = master_take_over(argv, argc - 2, o.state_fd);
+        break;
+    case MODE_TAKE_OVER_TEST:
+        rc = upgrade_test(o.state_fd);
         break;
     case MODE_COMMAND:
         rc = command_send(&o, pool);

@@ -199,6 +199,8 @@ signals_block(void)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGQUIT);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -394,8 +396,10 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
     crash_watch();
     if (channel >= 0)
         fcntl(channel, F_SETFD, FD_CLOEXEC);
-    if (channel >= 0 && source_told(&source, channel) != 0)
+    if (channel >= 0 && source_told(&source, channel) != 0) {
+        channel_say(channel, MSG_REFUSED, NULL, -1); /* a master out of reach sees by its version */
         return 1;
+    }
     apr_pool_create_ex(&pool, NULL, pool_exhausted, NULL);
     w = worker_read(pool, &source);
     w->channel = channel;

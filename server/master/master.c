@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -195,10 +196,13 @@ channel_event(struct master *ma, struct generation *g)
     struct message m;
     int fd, rc = channel_receive(g->channel, &m, &fd);
 
-    if (rc == 1)
+    if (rc == 1) {
         worker_message(ma, g, &m, fd);
-    else
-        generation_close_channel(g);
+        return;
+    }
+    if (rc < 0 && errno == EPROTO && g == ma->reload.g)
+        reload_refuse(ma, "the program installed now needs a master of its own version: -k upgrade");
+    generation_close_channel(g);
 }
 
 /* ---- what becomes of them ---- */
@@ -275,8 +279,10 @@ children_reap(struct master *ma)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         for (g = ma->generations; g != NULL && g->pid != pid; g = g->next)
             ;
-        if (g == NULL)
+        if (g == NULL) {
+            upgrade_ended(ma, pid, status);
             continue;
+        }
         while (has_words(g)) /* its last ones */
             channel_event(ma, g);
         process_ended(ma, g, status);
@@ -350,6 +356,8 @@ control_event(struct master *ma)
         return;
     if (strncmp(command, "reload", 6) == 0)
         reload_begin(ma, client, command);
+    else if (strncmp(command, "upgrade", 7) == 0)
+        upgrade_begin(ma, client, command);
     else if (strcmp(command, "confirm") == 0)
         reload_confirm(ma, client);
     else if (strcmp(command, "reopen") == 0)
@@ -390,6 +398,9 @@ signal_event(struct master *ma)
     case SIGUSR1:
         reopen(ma, -1);
         return;
+    case SIGUSR2:
+        upgrade_begin(ma, -1, "");
+        return;
     case SIGCHLD:
         children_reap(ma);
         return;
@@ -401,7 +412,8 @@ signal_event(struct master *ma)
 static int
 signals_open(void)
 {
-    static const int taken[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGCHLD};
+    static const int taken[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2,
+                                SIGCHLD};
     sigset_t set;
     size_t i;
 
@@ -433,6 +445,7 @@ wait_ms(const struct master *ma)
         sooner(&at, g->kill_at);
     }
     sooner(&at, ma->confirm_at);
+    sooner(&at, ma->upgrade.deadline);
     sooner(&at, watch_next(&ma->files));
     if (ma->reload.g != NULL || ma->reload.before != NULL)
         sooner(&at, ma->reload.deadline);
@@ -464,6 +477,7 @@ times_run(struct master *ma)
         generation_times(ma, g, now);
     watch_run(&ma->files, now);
     reload_times(ma, now);
+    upgrade_times(ma, now);
 }
 
 /* ---- the turn ---- */
@@ -507,28 +521,68 @@ program_find(struct master *ma)
     return 0;
 }
 
+static int
+master_run(struct master *ma)
+{
+    while (ma->generations != NULL)
+        turn(ma);
+    operator_end(ma);
+    if (ma->is_stopping && ma->status == 0)
+        sl_log(SL_NOTICE, "SL0207", "stopped");
+    return ma->status;
+}
+
+static struct master the_master = {.control = -1, .starter = -1, .reload.client = -1,
+                                   .upgrade = {.client = -1, .program = -1, .answer = -1}};
+
 int
 master_main(char **worker_argv, int n_argv, int is_daemon)
 {
-    static struct master ma = {.control = -1, .starter = -1, .reload.client = -1};
+    struct master *ma = &the_master;
     struct generation *g;
     int rc;
 
-    ma.argv = worker_argv;
-    ma.n_argv = n_argv;
-    if (is_daemon && (rc = operator_split(&ma)) >= 0)
+    ma->argv = worker_argv;
+    ma->n_argv = n_argv;
+    if (is_daemon && (rc = operator_split(ma)) >= 0)
         return rc;
-    files_open(&ma.files);
-    ma.signals = signals_open();
-    if (ma.signals < 0 || program_find(&ma) != 0 || (g = generations_add(&ma)) == NULL ||
-        generation_start(g, ma.argv, ma.n_argv) != 0) {
+    files_open(&ma->files);
+    ma->signals = signals_open();
+    if (ma->signals < 0 || program_find(ma) != 0 || (g = generations_add(ma)) == NULL ||
+        generation_start(g, ma->argv, ma->n_argv) != 0) {
         fprintf(stderr, "sluice: cannot start: %s\n", strerror(errno));
         return 1;
     }
-    while (ma.generations != NULL)
-        turn(&ma);
-    operator_end(&ma);
-    if (ma.is_stopping && ma.status == 0)
-        sl_log(SL_NOTICE, "SL0207", "stopped");
-    return ma.status;
+    return master_run(ma);
+}
+
+int
+master_take_over(char **worker_argv, int n_argv, int fd)
+{
+    struct master *ma = &the_master;
+    const struct generation *g;
+    const char *err;
+
+    prctl(PR_SET_NAME, "sluice"); /* it was executed as the number of a descriptor */
+    ma->argv = worker_argv;
+    ma->n_argv = n_argv;
+    files_open(&ma->files);
+    ma->signals = signals_open();
+    err = state_read(ma, fd, 0);
+    close(fd);
+    if (err != NULL || ma->signals < 0) {
+        fprintf(stderr, "sluice: cannot take over: %s\n", err != NULL ? err : strerror(errno));
+        return 1;
+    }
+    operator_log_open(ma->serving);
+    sl_log(SL_NOTICE, "SL0263", "the master was replaced; workers go on");
+    for (g = ma->generations; g != NULL; g = g->next)
+        if (g->is_ready)
+            files_ready(&ma->files, g);
+    children_reap(ma); /* who ended meanwhile */
+    control_print(ma->upgrade.client, "the master is the program that is installed now\n");
+    ma->reload.is_upgrade = 1;
+    reload_begin(ma, ma->upgrade.client, ma->upgrade.command);
+    ma->upgrade.client = -1;
+    return master_run(ma);
 }

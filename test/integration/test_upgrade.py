@@ -333,3 +333,283 @@ def test_a_generation_that_drains_keeps_no_modules(installed, origin):
     assert kept() == 2
     assert o.say("-k", "confirm").returncode == 0 and kept() == 1
     assert o.settled()
+
+
+# ---- the program and the master ----
+
+def inode(path):
+    return os.stat(path).st_ino
+
+
+def runs(pid, path):
+    """Whether the process executes the file that lies at path now."""
+    return inode(f"/proc/{pid}/exe") == inode(path)
+
+
+def maps(pid, path):
+    with open(f"/proc/{pid}/maps") as f:
+        return any(l.split()[4] == str(inode(path)) for l in f if len(l.split()) > 5)
+
+
+class Load:
+    """Clients with kept connections that ask again and again, and never repeat a request."""
+
+    def __init__(self, s, n=6):
+        self.n, self.errors, self.is_over = 0, [], False
+        self.threads = [threading.Thread(target=self._run, args=(s.client(timeout=30), i)) for i in range(n)]
+        for t in self.threads:
+            t.start()
+
+    def _run(self, client, i):
+        try:
+            k = 0
+            while not self.is_over:
+                k += 1
+                r = client.request("POST", f"/{i}/{k}", body=b"x" * (k % 50))
+                assert r.status == 200 and r.json()["target"] == f"/{i}/{k}"
+                self.n += 1
+        except Exception as e:
+            self.errors.append(repr(e))
+        client.close()
+
+    def end(self):
+        enough = self.n + 50  # requests after the last event
+        within(20, lambda: self.errors or self.n >= enough)
+        self.is_over = True
+        for t in self.threads:
+            t.join(40)
+        assert not self.errors and self.n >= enough, (self.n, self.errors)
+
+
+def upgrade(o, *words):
+    r = o.say("-k", "upgrade", *words)
+    assert r.returncode == 0, r.stdout + r.stderr
+    return r.stdout
+
+
+def test_an_upgrade_under_load(installed, origin):
+    o = installed("GenerationsMax 60\n" + CONF.format(origin=origin))
+    master, port = o.s.proc.pid, o.s.port
+    load = Load(o.s)
+    install(o.program, PROGRAM)  # the binary
+    worker = o.serving()
+    assert not runs(master, o.program) and not runs(worker, o.program)
+    said = upgrade(o)
+    assert "the master is the program" in said and "the program is another one" in said
+    assert runs(master, o.program) and runs(o.serving(), o.program) and o.serving() != worker
+    route = os.path.join(o.modules, "mod_route.so")
+    for _ in range(3):  # one module
+        install(route, os.path.join(MODULES, "mod_route.so"))
+        assert not maps(o.serving(), route)
+        upgrade(o)
+        assert maps(o.serving(), route)
+    for _ in range(5):  # the master, again and again
+        install(o.program, PROGRAM)
+        upgrade(o)
+        assert runs(master, o.program) and runs(o.serving(), o.program)
+        o.reload()
+    load.end()
+    assert o.settled() and o.s.proc.poll() is None
+    with open(f"/proc/{master}/comm") as f:
+        assert f.read() == "sluice\n"
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_upgrades_under_heavy_load_leak_nothing(installed, origin):
+    origin.on("/x", reply(200, b"x" * 100))
+    o = installed(CONF.format(origin=origin))
+    descriptors = lambda: len(os.listdir(f"/proc/{o.s.proc.pid}/fd"))
+    upgrade(o)
+    assert o.settled()
+    before = descriptors()
+    load = subprocess.Popen(["wrk", "-t1", "-c20", "-d6s", f"http://127.0.0.1:{o.s.port}/x"],
+                            stdout=subprocess.PIPE, text=True)
+    for _ in range(8):
+        install(o.program, PROGRAM)
+        upgrade(o)
+        assert o.settled(1, 20)
+    out = load.communicate(timeout=30)[0]
+    assert "requests in" in out and "Socket errors" not in out and "Non-2xx" not in out, out
+    assert o.settled() and descriptors() == before
+
+
+HANGS = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
+TALKS = "#include <stdio.h>\nint main(void) { while (puts(\"takes over\") > 0); return 0; }\n"
+
+
+def compiled(folder, text):
+    source, program = os.path.join(folder, "x.c"), os.path.join(folder, "x")
+    with open(source, "w") as f:
+        f.write(text)
+    subprocess.run([os.environ.get("CC", "cc"), "-o", program, source], check=True)
+    return program
+
+
+@pytest.mark.parametrize("what, says", [
+    ("script", "it is a script"),
+    ("text", "cannot be executed"),
+    ("half", "ended by signal|cannot be executed|ended by exit"),
+    ("false", "ended by exit 1"),
+    ("true", "ended by exit 0"),
+    ("hangs", "did not answer in time"),
+    ("talks", "asked to take over, it ended"),
+    ("other state", "another format"),
+    ("missing", "No such file"),
+])
+def test_a_broken_program_changes_nothing(installed, origin, folder, what, says):
+    o = installed(CONF.format(origin=origin))
+    o.s.expect("SL0261")
+    program = open(PROGRAM, "rb").read()
+    master, worker = o.s.proc.pid, o.serving()
+    running = inode(f"/proc/{master}/exe")
+    load = Load(o.s, 2)
+    if what == "missing":
+        os.unlink(o.program)
+    else:
+        install(o.program, {"script": b"#!/bin/sh\nexit 1\n", "text": b"this is no program\n" * 100,
+                            "half": program[:65536], "false": "/bin/false",
+                            "true": "/bin/true",
+                            "other state": program.replace(b"sluice-state 1", b"sluice-state 0"),
+                            }.get(what) or compiled(folder, HANGS if what == "hangs" else TALKS))
+    r = o.say("-k", "upgrade", "--timeout", "1s" if what == "hangs" else "20s")
+    assert r.returncode == 1 and "nothing was changed" in r.stdout and re.search(says, r.stdout), r.stdout
+    assert inode(f"/proc/{master}/exe") == running and o.generations() == {
+        max(o.generations()): ("serving", worker)}
+    load.end()
+    install(o.program, PROGRAM)
+    upgrade(o)
+    assert runs(master, o.program) and o.serving() != worker and o.settled()
+
+
+def test_sigusr2_upgrades(installed, origin):
+    o = installed(CONF.format(origin=origin))
+    worker = o.serving()
+    install(o.program, PROGRAM)
+    o.s.proc.send_signal(signal.SIGUSR2)
+    assert within(10, lambda: runs(o.s.proc.pid, o.program))
+    assert within(20, lambda: o.serving() != worker) and o.s.get("/").status == 200
+
+
+def test_what_the_next_generation_refuses(installed, origin):
+    """The master is replaced, the generation that serves stays, and is restarted as it was."""
+    o = installed(CONF.format(origin=origin))
+    o.s.expect("SL0208")
+    worker, before = o.serving(), o.program + ".before"
+    os.link(o.program, before)
+    install(o.program, PROGRAM)
+    route = os.path.join(o.modules, "mod_route.so")
+    install(route, b"half")
+    r = o.say("-k", "upgrade")
+    assert r.returncode == 1 and "cannot be loaded" in r.stdout, r.stdout
+    assert "the master is the new program, the workers are not" in r.stdout
+    assert runs(o.s.proc.pid, o.program) and o.serving() == worker and runs(worker, before)
+    assert "nothing was changed" in o.refused()
+    assert runs(crash(o), before) and o.s.get("/").status == 200
+    install(route, os.path.join(MODULES, "mod_route.so"))
+    o.reload()
+    assert runs(o.serving(), o.program) and o.settled()
+
+
+def test_confirm_and_return_after_an_upgrade(installed, origin):
+    o = installed(CONF.format(origin=origin))
+    o.s.expect("SL0204", "SL0212", "SL0262")
+    install(o.program, PROGRAM)
+    worker = o.serving()
+    assert "returns in" in upgrade(o, "--confirm", "2s")
+    assert o.serving() != worker
+    for command in ("upgrade", "reload"):
+        r = o.say("-k", command)
+        assert r.returncode == 1 and "waits for -k confirm" in r.stdout
+    assert o.s.logged("was not confirmed") and o.serving() == worker and o.settled()
+    upgrade(o, "--confirm", "60s")
+    assert o.say("-k", "confirm").returncode == 0 and o.serving() != worker and o.settled()
+    o.reload("--confirm", "60s")
+    assert o.say("-k", "confirm").returncode == 0 and o.settled()
+    assert o.s.get("/").status == 200
+
+
+def test_who_drains_goes_on_draining(installed, origin):
+    go = threading.Event()
+    origin.on("/slow", lambda c, r: (go.wait(30), c.send(reply(200, b"whole")))[1])
+    origin.on("/never", lambda c, r: time.sleep(40))
+    o = installed("StopTimeout 200ms\n" + CONF.format(origin=origin))
+    slow = o.s.client(timeout=30).send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.2)
+    o.reload()
+    never = o.s.client(timeout=30).send(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.2)
+    first, second = sorted(o.generations())
+    pids = {i: o.generations()[i][1] for i in (first, second)}
+    upgrade(o)
+    now = o.generations()
+    assert [now[first], now[second]] == [("draining", pids[first]), ("draining", pids[second])]
+    assert o.say("ctl", "close", f"id={second}").returncode == 0 and never.closed(5)
+    go.set()
+    assert slow.response().body == b"whole"
+    assert slow.request("GET", "/next").json()["target"] == "/next"  # handed to the newest
+    slow.close()
+    assert o.settled()
+
+
+def test_listeners_and_log_files_after_an_upgrade(installed, origin, folder):
+    log, port = os.path.join(folder, "access.log"), free_port()
+    base = f"LoadModule log\nAccessLog {log} common flush=10ms\n" + CONF.format(origin=origin)
+    o = installed(base + f"Listen 127.0.0.1:{port}\n")
+    connects = lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0
+    o.write("Bogus\n" + base)  # keeps the generation from being replaced
+    o.s.expect("SL0208")
+    assert o.say("-k", "upgrade").returncode == 1 and connects()
+    o.s.get("/before")
+    assert within(3, lambda: "/before" in open(log).read())
+    os.rename(log, log + ".1")
+    assert o.say("-k", "reopen").returncode == 0
+    time.sleep(0.2)
+    o.s.get("/after")
+    assert within(3, lambda: os.path.exists(log) and "/after" in open(log).read())
+    o.write(base)
+    o.reload()
+    assert within(5, lambda: not connects()) and o.settled()
+
+
+def test_watched_files_after_an_upgrade(installed, folder):
+    v = Served(installed, folder)
+    old = v.o.serving()
+    v.o.write(f"Bogus\n")
+    v.o.s.expect("SL0208")
+    assert v.o.say("-k", "upgrade").returncode == 1 and v.o.serving() == old
+    put(v.path, "two")
+    assert v.becomes("two", 1) and v.changes() == 1
+    v.o.write(f"ModuleDir {v.o.modules}\nLoadModule files\nServeFile {v.path}\n")
+    upgrade(v.o)
+    assert v.words()[0] == "two" and v.changes() == 0
+    put(v.path, "three")
+    assert v.becomes("three", 1)
+    crash(v.o)
+    put(v.path, "four")
+    assert v.becomes("four", 1)
+
+
+def test_the_daemon_is_upgraded(origin, tmp_path):
+    port, program, conf = free_port(), str(tmp_path / "sluice"), tmp_path / "c"
+    shutil.copy(PROGRAM, program)
+    user = "User root\n" if IS_ROOT else ""
+    conf.write_text(f"{user}Threads 1\nPidFile {tmp_path}/pid\nControlSocket {tmp_path}/control\n"
+                    f"ErrorLog {tmp_path}/log\nListen 127.0.0.1:{port}\n" + CONF.format(origin=origin))
+    run = lambda *w: subprocess.run([program, "-f", str(conf), "--module-dir", MODULES, *w],
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+    assert run("-k", "start").returncode == 0
+    try:
+        pid = int((tmp_path / "pid").read_text())
+        install(program, PROGRAM)
+        for _ in range(2):
+            r = run("-k", "upgrade")
+            assert r.returncode == 0 and runs(pid, program), r.stdout
+        assert int((tmp_path / "pid").read_text()) == pid
+        with socket.create_connection(("127.0.0.1", port)) as c:
+            c.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert c.recv(100).startswith(b"HTTP/1.1 200")
+    finally:
+        assert run("-k", "stop").returncode == 0
+    assert within(10, lambda: not (tmp_path / "pid").exists() and not (tmp_path / "control").exists())
+    log = (tmp_path / "log").read_text()
+    assert "SL0260" in log and "SL0263" in log and "stopped" in log and " error " not in log
