@@ -1,18 +1,19 @@
 """What outlives what: files that change under an unprivileged worker, modules that are damaged on
 disk, a program and a master that are replaced while clients are served."""
+import ctypes
 import os
 import re
 import shutil
 import signal
 import socket
-import stat
+import struct
 import subprocess
 import tempfile
 import threading
 import time
 
 import pytest
-from conftest import MODULES, PROGRAM, free_port
+from conftest import MODULES, PROGRAM, TOP, free_port
 from origin import reply
 from test_reload import Operator
 
@@ -248,6 +249,38 @@ def test_no_file_no_start(operate, folder):
     assert v.o.s.logged("FILES0001 .*No such file")
 
 
+def stolen(pid):
+    """The worker's end of its channel, as somebody has it who has taken the worker over."""
+    with open(f"/proc/{pid}/cmdline") as f:
+        words = f.read().split("\0")
+    process = os.pidfd_open(pid)
+    fd = ctypes.CDLL(None).syscall(438, process, int(words[words.index("--worker") + 1]), 0)
+    os.close(process)
+    if fd < 0:
+        pytest.skip("descriptors of other processes cannot be had")
+    return socket.socket(fileno=fd)
+
+
+def test_a_worker_that_serves_gets_no_more(operate, folder):
+    v = Served(operate, folder)
+    v.o.s.expect("SL0255")
+    secret = os.path.join(folder, "secret")
+    put(secret, "secret")
+    version = int(re.search(r"CHANNEL_VERSION (\d+)", open(f"{TOP}/server/channel.h").read()).group(1))
+    kinds = re.findall(r"^    (MSG_[A-Z]+),", open(f"{TOP}/server/channel.h").read(), re.M)
+    with stolen(v.o.serving()) as channel:
+        for kind in ("MSG_WATCH", "MSG_FILE", "MSG_LISTEN"):
+            text = secret.encode()
+            channel.send(struct.pack("=IIqiiiI1024s", version, kinds.index(kind), 7, 7, 0, 0,
+                                     len(text), text).ljust(1056, b"\0"))
+    assert within(5, lambda: v.o.s.log().count("SL0255") == 3)
+    held = [os.readlink(f"/proc/{v.o.s.proc.pid}/fd/{n}") for n in os.listdir(f"/proc/{v.o.s.proc.pid}/fd")]
+    assert not any("secret" in h for h in held)
+    put(secret, "other")
+    assert v.o.say("-k", "reopen").returncode == 0 and open(secret).read() == "other"
+    assert v.words()[0] == "one" and v.changes() == 0
+
+
 def test_without_a_master(sluice, folder):
     path = os.path.join(folder, "served")
     put(path, "one")
@@ -437,11 +470,11 @@ HANGS = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
 TALKS = "#include <stdio.h>\nint main(void) { while (puts(\"takes over\") > 0); return 0; }\n"
 
 
-def compiled(folder, text):
+def compiled(folder, text, *more):
     source, program = os.path.join(folder, "x.c"), os.path.join(folder, "x")
     with open(source, "w") as f:
         f.write(text)
-    subprocess.run([os.environ.get("CC", "cc"), "-o", program, source], check=True)
+    subprocess.run([os.environ.get("CC", "cc"), "-D_GNU_SOURCE", "-o", program, source, *more], check=True)
     return program
 
 
@@ -479,6 +512,31 @@ def test_a_broken_program_changes_nothing(installed, origin, folder, what, says)
     install(o.program, PROGRAM)
     upgrade(o)
     assert runs(master, o.program) and o.serving() != worker and o.settled()
+
+
+LATER = """
+#include "channel.h"
+#include <stdlib.h>
+int main(int argc, char **argv) {
+    struct message m;
+    int channel = atoi(argv[argc - 1]), fd;
+    do
+        if (channel_receive(channel, &m, &fd) != 1) return 2;
+    while (m.kind != MSG_FRESH);
+    message_make(&m, MSG_REFUSED, 0);
+    m.version = CHANNEL_VERSION + 1;
+    return channel_send(channel, &m, -1) != 0;
+}
+"""
+
+
+def test_a_worker_of_a_later_channel_asks_for_an_upgrade(installed, origin, folder):
+    o = installed(CONF.format(origin=origin))
+    o.s.expect("SL0208")
+    worker = o.serving()
+    install(o.program, compiled(folder, LATER, f"-I{TOP}/server", f"{TOP}/server/channel.c"))
+    assert "needs a master of its own version: -k upgrade" in o.refused()
+    assert o.settled() and o.serving() == worker
 
 
 def test_sigusr2_upgrades(installed, origin):
