@@ -230,7 +230,7 @@ worker_announce(struct sl_worker *w)
     struct message m;
     int snapshot;
 
-    if (watched_announce(w->channel) != 0)
+    if (watched_announce(w->channel) != 0 || loader_announce(w->config, w->channel) != 0)
         return -1;
     if (w->channel < 0)
         return 0;
@@ -244,8 +244,7 @@ worker_announce(struct sl_worker *w)
     if (channel_send(w->channel, &m, -1) != 0 ||
         channel_say(w->channel, MSG_CONTROL, control, -1) != 0 ||
         channel_say(w->channel, MSG_LOG, core->error_log, -1) != 0 ||
-        files_announce(w->channel) != 0 || loader_announce(w->config, w->channel) != 0 ||
-        (snapshot = snapshot_write(w->config->lines)) < 0)
+        files_announce(w->channel) != 0 || (snapshot = snapshot_write(w->config->lines)) < 0)
         return -1;
     channel_say(w->channel, MSG_SNAPSHOT, NULL, snapshot);
     close(snapshot);

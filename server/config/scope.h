@@ -11,7 +11,7 @@ struct loaded_module {
     const struct sl_abi *abi;
     const char *name;
     const char *file;
-    int fd; /* leads to the file it was loaded from; -1: the core, or the master has it already */
+    int fd; /* leads to the file it was loaded from, until the master has it; -1: nowhere */
     unsigned index;
 };
 

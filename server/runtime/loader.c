@@ -121,7 +121,8 @@ loader_give(const char *file, int fd)
     return 0;
 }
 
-/* The descriptors stay open: dlopen() takes a name it has seen for the file it had then. */
+/* All descriptors stay open while modules are loaded: dlopen() takes a name it has seen for the
+ * file it had then. */
 static void *
 open_given(const char *file)
 {
@@ -163,18 +164,36 @@ open_file(const char *file, int *fd)
     return dso;
 }
 
+static void
+given_close(void)
+{
+    while (given != NULL) {
+        struct given *g = given;
+
+        given = g->next;
+        close(g->fd);
+        free(g->file);
+        free(g);
+    }
+}
+
 int
 loader_announce(const struct config *c, int channel)
 {
-    int i;
+    int i, rc = 0;
 
     for (i = 0; i < c->modules->nelts; i++) {
-        const struct loaded_module *m = APR_ARRAY_IDX(c->modules, i, struct loaded_module *);
+        struct loaded_module *m = APR_ARRAY_IDX(c->modules, i, struct loaded_module *);
 
-        if (m->fd >= 0 && channel_say(channel, MSG_MODULE, m->file, m->fd) != 0)
-            return -1;
+        if (m->fd < 0)
+            continue;
+        if (channel >= 0 && channel_say(channel, MSG_MODULE, m->file, m->fd) != 0)
+            rc = -1;
+        close(m->fd);
+        m->fd = -1;
     }
-    return 0;
+    given_close();
+    return rc;
 }
 
 /* ---- loading ---- */
