@@ -7,9 +7,11 @@
 #include <sys/types.h>
 
 #define CHANNEL_VERSION 4
+#define CHANNEL_OLDEST 4 /* of workers that a master of this version gets on with */
 #define CHANNEL_TEXT 1024
 #define FILES_MAX 1024 /* the numbers of MSG_FILE are below */
 
+/* Workers outlive an upgrade of the master: kinds keep their numbers, new ones come last. */
 enum message_kind {
     /* worker, while it starts */
     MSG_LISTEN,   /* open this; text is the address as written */
@@ -41,6 +43,12 @@ enum message_kind {
     MSG_STOP,     /* close all and exit */
     /* worker to worker */
     MSG_CONN, /* descriptor: an idle connection; family, port and text of its listener */
+    /* files that are read again: worker, while it starts, and the master */
+    MSG_WATCH,   /* text is a file read again when it changes, port its name between both sides,
+                    number the stamp of what the worker has */
+    MSG_CHANGED, /* number is that name, the descriptor leads to the present contents */
+    MSG_MODULE,  /* descriptor: a module as it was loaded, text its file; the master gives it back,
+                    before MSG_SNAPSHOT, to the process that replaces a crashed one */
 };
 
 struct message {
@@ -55,7 +63,7 @@ struct message {
 /* fd -1: none goes along.  0 or -1 with errno. */
 int channel_send(int channel, const struct message *m, int fd);
 /* 1: a message, *fd its descriptor or -1, the caller's; 0: the other side is gone; -1: errno,
- * EPROTO when it is malformed or of another version. */
+ * EPROTO when it is malformed or of a version out of reach. */
 int channel_receive(int channel, struct message *m, int *fd);
 void message_make(struct message *m, enum message_kind kind, const char *text);
 /* A message without numbers. */

@@ -29,7 +29,7 @@
 #endif
 
 enum mode { MODE_MASTER, MODE_SINGLE, MODE_WORKER, MODE_TEST, MODE_DIRECTIVES, MODE_MODULES,
-            MODE_SCOPES, MODE_COMMAND, MODE_RESTART };
+            MODE_SCOPES, MODE_COMMAND, MODE_RESTART, MODE_TAKE_OVER, MODE_TAKE_OVER_TEST };
 
 struct options {
     enum mode mode;
@@ -41,6 +41,7 @@ struct options {
     const char *command; /* -k, or ctl: what the running server is told */
     const char *confirm, *timeout;
     int worker_fd; /* the channel, for the process the master starts */
+    int state_fd;  /* the state, for the next master and its test */
 };
 
 #define USAGE                                                                                \
@@ -59,6 +60,8 @@ print_help(void)
            "                     now, or change nothing and say why; --confirm TIME: go back unless\n"
            "                     -k confirm comes in time; --timeout TIME: to start (60s)\n"
            "  -k confirm         stay with what was reloaded\n"
+           "  -k upgrade         replace the master, too, by the program as it is now, then reload;\n"
+           "                     takes --confirm and --timeout\n"
            "  -k reopen          open log files again, after a rotation\n"
            "  -k stop            finish what is under way and end; returns when the server has\n"
            "                     stopped, or after --timeout TIME with status 1\n"
@@ -111,11 +114,12 @@ static const struct option long_options[] = {
     {"proxy", required_argument, NULL, 'p'},  {"module-dir", required_argument, NULL, 'm'},
     {"confirm", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 'T'},
     {"worker", required_argument, NULL, 'w'}, {"version", no_argument, NULL, 'v'},
+    {"take-over", required_argument, NULL, 'O'}, {"take-over-test", required_argument, NULL, 'Q'},
     {NULL, 0, NULL, 0},
 };
 
-static const char *const commands[] = {"start", "reload",  "confirm", "reopen",
-                                       "stop",  "restart", NULL};
+static const char *const commands[] = {"start",  "reload", "confirm", "upgrade",
+                                       "reopen", "stop",   "restart", NULL};
 static const char *const ctl_words[] = {"generations", "close", "zones", "counters", NULL};
 
 /* Whether word is one of them; else says what is expected behind name. */
@@ -248,6 +252,11 @@ parse_options(int argc, char **argv, struct options *o)
             o->mode = MODE_WORKER;
             o->worker_fd = atoi(optarg);
             break;
+        case 'O':
+        case 'Q':
+            o->mode = c == 'O' ? MODE_TAKE_OVER : MODE_TAKE_OVER_TEST;
+            o->state_fd = atoi(optarg);
+            break;
         default: /* getopt has said what is wrong */
             option_hint(optopt);
             return 2;
@@ -285,6 +294,8 @@ look_at_config(const struct options *o, apr_pool_t *pool)
     case MODE_WORKER:
     case MODE_COMMAND:
     case MODE_RESTART:
+    case MODE_TAKE_OVER:
+    case MODE_TAKE_OVER_TEST:
         break;
     }
     config_print_errors(w->config, stderr);
@@ -314,16 +325,20 @@ time_option(apr_pool_t *pool, const char *name, const char *text)
     return -1;
 }
 
-/* Where the server listens stands in the configuration, even in one with errors. */
+/* Where the server listens stands in the configuration, even in one with errors, and with modules
+ * that are half installed. */
 static int
 command_send(const struct options *o, const char *command, apr_pool_t *pool)
 {
-    const struct core_conf *core = config_global(config_load(pool, &o->source))->core;
+    struct config_source source = o->source;
+    const struct core_conf *core;
     int64_t confirm = time_option(pool, "confirm", o->confirm);
     int64_t timeout = time_option(pool, "timeout", o->timeout);
-    int is_reload = strcmp(command, "reload") == 0, n;
+    int is_reload = strcmp(command, "reload") == 0 || strcmp(command, "upgrade") == 0, n;
     char text[512];
 
+    source.core_only = 1;
+    core = config_global(config_load(pool, &source))->core;
     if (confirm < 0 || timeout < 0)
         return 2;
     n = snprintf(text, sizeof text, "%s", command);
@@ -385,6 +400,12 @@ main(int argc, char **argv)
         break;
     case MODE_WORKER:
         rc = worker_main(&o.source, o.worker_fd, is_daemon(&o));
+        break;
+    case MODE_TAKE_OVER: /* the option and its number are the last words */
+        rc = master_take_over(argv, argc - 2, o.state_fd);
+        break;
+    case MODE_TAKE_OVER_TEST:
+        rc = upgrade_test(o.state_fd);
         break;
     case MODE_COMMAND:
         rc = command_send(&o, o.command, pool);

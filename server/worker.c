@@ -17,7 +17,9 @@
 #include "privileges.h"
 #include "runtime/counter.h"
 #include "runtime/crash.h"
+#include "runtime/file.h"
 #include "runtime/files.h"
+#include "runtime/loader.h"
 #include "runtime/log.h"
 #include "runtime/panic.h"
 #include "runtime/streams.h"
@@ -132,7 +134,10 @@ master_says(struct sl_worker *w, const struct message *m, int fd)
         return;
     case MSG_FILE:
         files_replace((unsigned)m->number, fd);
-        break;
+        return;
+    case MSG_CHANGED:
+        watched_changed((unsigned)m->number, fd);
+        return;
     default: /* nothing else is said to a worker that serves */
         break;
     }
@@ -195,6 +200,8 @@ signals_block(void)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGQUIT);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -269,6 +276,8 @@ worker_announce(struct sl_worker *w)
     const struct core_conf *core = config_global(w->config)->core;
     int snapshot;
 
+    if (watched_announce(w->channel) != 0 || loader_announce(w->config, w->channel) != 0)
+        return -1;
     if (w->channel < 0)
         return 0;
     if (channel_say(w->channel, MSG_LOG, core->error_log, -1) != 0 ||
@@ -361,6 +370,7 @@ worker_run(struct sl_worker *w)
     control.fd = w->channel >= 0 ? w->channel : signals_open();
     if (control.fd >= 0)
         loop_watch_listener(w->loops[0], &control);
+    watched_run(w->loops[0]);
     worker_threads_run(w);
     if (w->channel < 0 && control.fd >= 0)
         close(control.fd);
@@ -373,6 +383,7 @@ worker_end(struct sl_worker *w)
     offload_close();
     worker_threads_free(w);
     counters_close();
+    watched_close();
     zones_close();
     log_close();
 }
@@ -402,15 +413,19 @@ worker_for_test(apr_pool_t *pool, const struct config_source *source)
     return worker_read(pool, source);
 }
 
-/* The master's first word: what to read, and our place in zones. */
+/* The master's first words: modules it has kept, and at last what to read and our place in
+ * zones. */
 static int
 source_told(struct config_source *source, int channel, unsigned *place)
 {
     struct message m;
     int fd;
 
-    if (channel_receive(channel, &m, &fd) != 1)
-        return -1;
+    do {
+        if (channel_receive(channel, &m, &fd) != 1 ||
+            (m.kind == MSG_MODULE && loader_give(m.text, fd) != 0))
+            return -1;
+    } while (m.kind == MSG_MODULE);
     if (m.kind == MSG_SNAPSHOT)
         source->snapshot = fd;
     *place = (unsigned)m.number % SL_PLACES;
@@ -430,8 +445,10 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
     crash_watch();
     if (channel >= 0)
         fcntl(channel, F_SETFD, FD_CLOEXEC);
-    if (channel >= 0 && source_told(&source, channel, &place) != 0)
+    if (channel >= 0 && source_told(&source, channel, &place) != 0) {
+        channel_say(channel, MSG_REFUSED, NULL, -1); /* a master out of reach sees by its version */
         return 1;
+    }
     apr_pool_create_ex(&pool, NULL, pool_exhausted, NULL);
     w = worker_read(pool, &source);
     w->channel = channel;

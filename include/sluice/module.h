@@ -12,6 +12,7 @@
 #include "sluice/encoder.h"
 #include "sluice/expr.h"
 #include "sluice/fields.h"
+#include "sluice/file.h"
 #include "sluice/filter.h"
 #include "sluice/log.h"
 #include "sluice/loop.h"

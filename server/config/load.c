@@ -506,7 +506,8 @@ config_load(apr_pool_t *pool, const struct config_source *source)
     c->module_dir = source->module_dir != NULL ? source->module_dir : loader_default_dir();
     module_add_core(c);
     c->lines = lines = source_lines(c, source);
-    load_modules(&ld, lines);
+    if (!source->core_only)
+        load_modules(&ld, lines);
     module_data_make(c);
     global_make(&ld);
     for (i = 0; i < lines->nelts; i++)

@@ -11,6 +11,7 @@
 #include "master/master.h"
 
 #include "master/control.h"
+#include "master/files.h"
 #include "master/notify.h"
 #include "master/state.h"
 #include "runtime/clock.h"
@@ -22,6 +23,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -102,6 +104,7 @@ worker_ready(struct master *ma, struct generation *g)
 {
     g->is_ready = 1;
     zones_filled(&ma->zones, g);
+    files_ready(&ma->files, g);
     if (g == ma->reload.g)
         reload_accept(ma, g);
     else if (ma->serving == NULL)
@@ -125,10 +128,24 @@ worker_refused(struct master *ma, const struct generation *g, int fd)
         reload_refuse(ma, text);
 }
 
+/* Whoever has dropped its privileges gets no more by way of the master. */
+static int
+is_too_late(const struct generation *g, const struct message *m)
+{
+    return g->is_ready && m->kind != MSG_QUIET;
+}
+
 /* Takes fd over. */
 static void
 worker_message(struct master *ma, struct generation *g, const struct message *m, int fd)
 {
+    if (is_too_late(g, m)) {
+        sl_log(SL_ERROR, "SL0255", "worker %d asks for something after its start: refused",
+               (int)g->pid);
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
     switch ((enum message_kind)m->kind) {
     case MSG_LISTEN:
         listeners_answer(&ma->listeners, g, m);
@@ -158,6 +175,12 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
     case MSG_ZONE:
         zones_answer(&ma->zones, g, m);
         break;
+    case MSG_MODULE:
+        modules_keep(g, m->text, fd);
+        return;
+    case MSG_WATCH:
+        files_add(&ma->files, g, m);
+        break;
     case MSG_REFUSED:
         worker_refused(ma, g, fd);
         break;
@@ -177,6 +200,7 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
     case MSG_RESUME:
     case MSG_TAKE:
     case MSG_STOP:
+    case MSG_CHANGED:
     case MSG_CONN: /* no worker says these to the master */
         break;
     }
@@ -190,10 +214,13 @@ channel_event(struct master *ma, struct generation *g)
     struct message m;
     int fd, rc = channel_receive(g->channel, &m, &fd);
 
-    if (rc == 1)
+    if (rc == 1) {
         worker_message(ma, g, &m, fd);
-    else
-        generation_close_channel(g);
+        return;
+    }
+    if (rc < 0 && errno == EPROTO && g == ma->reload.g)
+        reload_refuse(ma, "the program installed now needs a master of its own version: -k upgrade");
+    generation_close_channel(g);
 }
 
 /* ---- what becomes of them ---- */
@@ -226,6 +253,7 @@ process_ended(struct master *ma, struct generation *g, int status)
 
     generation_close_channel(g);
     zones_process_ended(&ma->zones, g);
+    files_release(&ma->files, g);
     g->pid = 0;
     ending(status, how, sizeof how);
     if (g == ma->reload.g) {
@@ -270,8 +298,10 @@ children_reap(struct master *ma)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         for (g = ma->generations; g != NULL && g->pid != pid; g = g->next)
             ;
-        if (g == NULL)
+        if (g == NULL) {
+            upgrade_ended(ma, pid, status);
             continue;
+        }
         while (has_words(g)) /* its last ones */
             channel_event(ma, g);
         process_ended(ma, g, status);
@@ -319,6 +349,7 @@ reopen(struct master *ma, int client)
     struct generation *g;
     int n_failed = 0;
 
+    watch_look_now(&ma->files);
     for (g = ma->generations; g != NULL; g = g->next)
         n_failed += generation_reopen(g);
     if (ma->serving != NULL)
@@ -359,6 +390,8 @@ control_event(struct master *ma)
         return;
     if (strncmp(command, "reload", 6) == 0)
         reload_begin(ma, client, command);
+    else if (strncmp(command, "upgrade", 7) == 0)
+        upgrade_begin(ma, client, command);
     else if (strcmp(command, "confirm") == 0)
         reload_confirm(ma, client);
     else if (strcmp(command, "reopen") == 0)
@@ -403,6 +436,9 @@ signal_event(struct master *ma)
     case SIGUSR1:
         reopen(ma, -1);
         return;
+    case SIGUSR2:
+        upgrade_begin(ma, -1, "");
+        return;
     case SIGCHLD:
         children_reap(ma);
         return;
@@ -414,7 +450,8 @@ signal_event(struct master *ma)
 static int
 signals_open(void)
 {
-    static const int taken[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGCHLD};
+    static const int taken[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2,
+                                SIGCHLD};
     sigset_t set;
     size_t i;
 
@@ -446,6 +483,8 @@ wait_ms(const struct master *ma)
         sooner(&at, g->kill_at);
     }
     sooner(&at, ma->confirm_at);
+    sooner(&at, ma->upgrade.deadline);
+    sooner(&at, watch_next(&ma->files));
     if (ma->reload.g != NULL || ma->reload.before != NULL)
         sooner(&at, ma->reload.deadline);
     if (at == 0)
@@ -474,7 +513,9 @@ times_run(struct master *ma)
 
     for (g = ma->generations; g != NULL; g = g->next)
         generation_times(ma, g, now);
+    watch_run(&ma->files, now);
     reload_times(ma, now);
+    upgrade_times(ma, now);
 }
 
 /* ---- the turn ---- */
@@ -483,9 +524,10 @@ static void
 turn(struct master *ma)
 {
     struct pollfd fds[POLLED_MAX] = {{ma->signals, POLLIN, 0},
-                                       {ma->placed[OUTSIDE_CONTROL].fd, POLLIN, 0}};
+                                     {ma->placed[OUTSIDE_CONTROL].fd, POLLIN, 0},
+                                     {ma->files.fd, POLLIN, 0}};
     struct generation *polled[POLLED_MAX], *g;
-    nfds_t n = 2, i;
+    nfds_t n = 3, i;
 
     for (g = ma->generations; g != NULL && n < POLLED_MAX; g = g->next)
         if (g->channel >= 0) {
@@ -493,11 +535,13 @@ turn(struct master *ma)
             fds[n++] = (struct pollfd){g->channel, POLLIN, 0};
         }
     poll(fds, n, wait_ms(ma));
-    for (i = 2; i < n; i++)
+    for (i = 3; i < n; i++)
         if (fds[i].revents != 0)
             channel_event(ma, polled[i]);
     if (fds[1].revents != 0 && fds[1].fd == ma->placed[OUTSIDE_CONTROL].fd)
         control_event(ma);
+    if (fds[2].revents != 0)
+        watch_events(&ma->files, monotonic_ms());
     if (fds[0].revents != 0)
         signal_event(ma);
     times_run(ma);
@@ -516,28 +560,70 @@ program_find(struct master *ma)
     return 0;
 }
 
+static int
+master_run(struct master *ma)
+{
+    while (ma->generations != NULL)
+        turn(ma);
+    operator_end(ma);
+    if (ma->is_stopping && ma->status == 0)
+        sl_log(SL_NOTICE, "SL0207", "stopped");
+    return ma->status;
+}
+
+static struct master the_master = {.placed = {{.fd = -1}, {.fd = -1}},
+                                   .next = {{.fd = -1}, {.fd = -1}},
+                                   .starter = -1, .reload.client = -1,
+                                   .upgrade = {.client = -1, .program = -1, .answer = -1}};
+
 int
 master_main(char **worker_argv, int n_argv, int is_daemon)
 {
-    static struct master ma = {.placed = {{.fd = -1}, {.fd = -1}}, .next = {{.fd = -1}, {.fd = -1}},
-                               .starter = -1, .reload.client = -1};
+    struct master *ma = &the_master;
     struct generation *g;
     int rc;
 
-    ma.argv = worker_argv;
-    ma.n_argv = n_argv;
-    if (is_daemon && (rc = operator_split(&ma)) >= 0)
+    ma->argv = worker_argv;
+    ma->n_argv = n_argv;
+    if (is_daemon && (rc = operator_split(ma)) >= 0)
         return rc;
-    ma.signals = signals_open();
-    if (ma.signals < 0 || program_find(&ma) != 0 || (g = generations_add(&ma)) == NULL ||
-        generation_start(g, ma.argv, ma.n_argv) != 0) {
+    files_open(&ma->files);
+    ma->signals = signals_open();
+    if (ma->signals < 0 || program_find(ma) != 0 || (g = generations_add(ma)) == NULL ||
+        generation_start(g, ma->argv, ma->n_argv) != 0) {
         fprintf(stderr, "sluice: cannot start: %s\n", strerror(errno));
         return 1;
     }
-    while (ma.generations != NULL)
-        turn(&ma);
-    operator_end(&ma);
-    if (ma.is_stopping && ma.status == 0)
-        sl_log(SL_NOTICE, "SL0207", "stopped");
-    return ma.status;
+    return master_run(ma);
+}
+
+int
+master_take_over(char **worker_argv, int n_argv, int fd)
+{
+    struct master *ma = &the_master;
+    const struct generation *g;
+    const char *err;
+
+    prctl(PR_SET_NAME, "sluice"); /* it was executed as the number of a descriptor */
+    ma->argv = worker_argv;
+    ma->n_argv = n_argv;
+    files_open(&ma->files);
+    ma->signals = signals_open();
+    err = state_read(ma, fd, 0);
+    close(fd);
+    if (err != NULL || ma->signals < 0) {
+        fprintf(stderr, "sluice: cannot take over: %s\n", err != NULL ? err : strerror(errno));
+        return 1;
+    }
+    operator_log_open(ma->serving);
+    sl_log(SL_NOTICE, "SL0263", "the master was replaced; workers go on");
+    for (g = ma->generations; g != NULL; g = g->next)
+        if (g->is_ready)
+            files_ready(&ma->files, g);
+    children_reap(ma); /* who ended meanwhile */
+    control_print(ma->upgrade.client, "the master is the program that is installed now\n");
+    ma->reload.is_upgrade = 1;
+    reload_begin(ma, ma->upgrade.client, ma->upgrade.command);
+    ma->upgrade.client = -1;
+    return master_run(ma);
 }

@@ -108,10 +108,12 @@ operator_prepare(struct master *ma, const struct generation *g, enum outside_kin
                  const char *path)
 {
     char why[256] = "";
+    struct message m;
 
     if (g == ma->reload.g || ma->serving == NULL)
         outside_make(ma, kind, path, why, sizeof why);
-    channel_say(g->channel, MSG_PLACED, why, -1);
+    message_make(&m, MSG_PLACED, why);
+    generation_send(g, &m, -1);
 }
 
 void

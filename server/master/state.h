@@ -5,6 +5,7 @@
 
 #include "master/generation.h"
 #include "master/zones.h"
+#include "runtime/watch.h"
 
 #include <limits.h>
 
@@ -15,6 +16,7 @@ struct reload {
     int64_t deadline;          /* ms */
     int64_t confirm_ms;        /* 0: accepted at once */
     struct generation *before; /* g is accepted; this one still has to stop accepting */
+    int is_upgrade;            /* the master was replaced before */
 };
 
 /* What the operator finds in the file system.  The descriptor of a pid file holds its lock, that
@@ -26,6 +28,17 @@ struct outside {
 };
 
 #define STOPPERS_MAX 16
+/* The one upgrade that is under way: until the program was tested. */
+struct upgrade {
+    pid_t pid;        /* of the test; 0: there is none */
+    int client;       /* who waits for its end; -1: nobody */
+    int program;      /* what is tested, and executed then; -1: none */
+    int answer;       /* the memfd it writes to; -1: none */
+    int64_t deadline; /* ms; 0: none */
+    char command[256];
+};
+
+struct records_out;
 
 struct master {
     char **argv; /* main()'s, for the workers */
@@ -38,7 +51,9 @@ struct master {
     unsigned last_id;
     struct listeners listeners;
     struct zones zones;
+    struct watch files; /* read again by workers: files.h */
     struct reload reload;
+    struct upgrade upgrade;
     int signals;
     struct outside placed[2]; /* by outside_kind: those in use */
     struct outside next[2];   /* those of the generation that starts, until it is accepted */
@@ -58,6 +73,8 @@ void generations_print(const struct master *ma, int client);
 
 /* ---- reload.c ---- */
 
+/* Why no reload can begin now; NULL: nothing is against it. */
+const char *reload_obstacle(const struct master *ma);
 /* "reload [confirm=MS] [timeout=MS]".  Takes client over (-1: nobody waits), answers it now or
  * when the reload ends. */
 void reload_begin(struct master *ma, int client, const char *command);
@@ -76,6 +93,20 @@ void reload_confirm(struct master *ma, int client);
 void reload_redirect(struct master *ma);
 /* Whatever of it is due by now: refused, ended or taken back. */
 void reload_times(struct master *ma, int64_t now);
+
+/* ---- upgrade.c, and state.c: all of this for the master that comes next ---- */
+
+/* "upgrade [confirm=MS] [timeout=MS]".  Takes client over (-1: nobody waits), answers it when it is
+ * refused; else the next master answers it, with the reload that follows. */
+void upgrade_begin(struct master *ma, int client, const char *command);
+/* A process that is no worker has ended: the test, perhaps.  May not return. */
+void upgrade_ended(struct master *ma, pid_t pid, int status);
+void upgrade_times(struct master *ma, int64_t now);
+/* 0, or -1 with errno. */
+int state_write(const struct master *ma, struct records_out *out);
+/* Into a master that is empty but for its watch of files.  is_test: the descriptors are not there.
+ * NULL, or what is wrong. */
+const char *state_read(struct master *ma, int fd, int is_test);
 
 /* ---- operator.c ---- */
 

@@ -87,15 +87,15 @@ zone_before(const struct zones *zs, const char *name)
     return z;
 }
 
+/* Takes fd over, when it succeeds. */
 static struct kept_zone *
-zone_add(struct zones *zs, const struct zone_shape *shape)
+zone_keep(struct zones *zs, const struct zone_shape *shape, int fd)
 {
     struct kept_zone *z = calloc(1, sizeof *z);
 
-    if (z == NULL || (z->fd = zone_memory(shape)) < 0) {
-        free(z);
+    if (z == NULL)
         return NULL;
-    }
+    z->fd = fd;
     snprintf(z->name, sizeof z->name, "%s", shape->name);
     z->shape = *shape;
     z->shape.name = z->name;
@@ -103,6 +103,17 @@ zone_add(struct zones *zs, const struct zone_shape *shape)
     z->next = zs->first;
     zs->first = z;
     zs->n++;
+    return z;
+}
+
+static struct kept_zone *
+zone_add(struct zones *zs, const struct zone_shape *shape)
+{
+    int fd = zone_memory(shape);
+    struct kept_zone *z = fd >= 0 ? zone_keep(zs, shape, fd) : NULL;
+
+    if (z == NULL && fd >= 0)
+        close(fd);
     return z;
 }
 
@@ -128,6 +139,21 @@ processes_map(struct zones *zs, const struct kept_zone *z)
     at = mmap(NULL, zone_size(&z->shape), PROT_READ | PROT_WRITE, MAP_SHARED, z->fd, 0);
     if (at != MAP_FAILED)
         zs->processes = at;
+}
+
+int
+zones_take_over(struct zones *zs, const struct kept_zone *from, int is_test)
+{
+    struct kept_zone *z = zone_name_is_good(from->shape.name)
+                              ? zone_keep(zs, &from->shape, from->fd) : NULL;
+
+    if (z == NULL)
+        return -1;
+    z->is_fresh = from->is_fresh;
+    z->users = from->users;
+    if (!is_test)
+        processes_map(zs, z);
+    return 0;
 }
 
 static struct kept_zone *
@@ -160,7 +186,7 @@ zones_answer(struct zones *zs, const struct generation *g, const struct message 
 
     message_make(&m, MSG_ZONE_LENT, z != NULL ? NULL : why != NULL ? why : strerror(errno));
     m.number = z != NULL && z->is_fresh;
-    channel_send(g->channel, &m, z != NULL ? z->fd : -1);
+    generation_send(g, &m, z != NULL ? z->fd : -1);
 }
 
 void

@@ -32,6 +32,9 @@ struct zones {
  * -1: all are taken. */
 int zones_place_take(struct zones *zs);
 void zones_place_give(struct zones *zs, unsigned place);
+/* One that the master before had: its shape, descriptor and users; in a test there is no
+ * descriptor.  0 or -1. */
+int zones_take_over(struct zones *zs, const struct kept_zone *from, int is_test);
 /* Answers MSG_ZONE. */
 void zones_answer(struct zones *zs, const struct generation *g, const struct message *asked);
 /* g is ready: what it uses is filled. */

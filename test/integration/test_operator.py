@@ -284,7 +284,7 @@ def test_the_test_opens_and_creates_nothing(tmp_path):
 # ---- the command line ----
 
 @pytest.mark.parametrize("words, wanted", [
-    (["-k", "foo"], ["-k foo: expected start, reload, confirm, reopen, stop or restart"]),
+    (["-k", "foo"], ["-k foo: expected start, reload, confirm, upgrade, reopen, stop or restart"]),
     (["-k", "status"], ["-k status: expected start"]),
     (["ctl"], ["ctl: expected generations, close, zones or counters"]),
     (["ctl", "foo"], ["ctl foo: expected generations, close, zones or counters"]),
