@@ -146,7 +146,7 @@ class Client:
 
 
 # A hook's own time; sanitizers make it several times as long.
-HOOK_FATAL_MS = "25" if "asan" in PROGRAM else "5"
+HOOK_FATAL_MS = "25" if "asan" in PROGRAM or "tsan" in PROGRAM else "5"
 
 
 class Sluice:

@@ -35,7 +35,9 @@ changed(int fd, void *ctx)
 {
     SL_ASSERT(ctx == contents);
     SL_ASSERT(sl_loop_index(sl_loop_self()) == 0);
+    pthread_mutex_lock(&lock);
     n_changes++;
+    pthread_mutex_unlock(&lock);
     take(fd);
 }
 
