@@ -146,7 +146,8 @@ class Client:
 
 
 # A hook's own time; sanitizers make it several times as long.
-HOOK_FATAL_MS = "25" if "asan" in PROGRAM or "tsan" in PROGRAM else "5"
+IS_SANITIZED = "asan" in PROGRAM or "tsan" in PROGRAM
+HOOK_FATAL_MS = "25" if IS_SANITIZED else "5"
 
 
 class Sluice:
