@@ -43,9 +43,16 @@ DIRECTIVES
     Where clients are accepted: [ADDR:]PORT or unix:/PATH, then the transport (tls) and
     backlog=N.  A client that stays silent is accepted after a second.
   ErrorLog
-    Where messages go: a file, stderr or syslog.
+    Where messages go: a file, stderr (the default) or syslog. format=json writes one object a
+    line, always valid, with the members time, level, id, pid and message, and for a line about
+    a request also request, client, host, method and path. The master and the report of a
+    crash write so, too.
   LogLevel
-    The least important message that is written: error, warn, notice, info, debug, trace.
+    The least important message that is written: error, warn, notice (the default), info,
+    debug, trace; then MODULE:LEVEL for modules of which more or less is wanted, core for the
+    server itself. The module of a message shows in its number. In a VirtualHost it holds for
+    messages about that host's requests, in place of the whole line outside; until the host of
+    a request is known, what the listener's first host says holds.
   MaxConnections
     How many client connections are held at once; past that no more are accepted until one
     ends.  0: as many as there are descriptors.
@@ -99,8 +106,6 @@ static const struct sl_option timeout_options[] = {
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 static const char *const forwarded_words[] = {"on", "off", "rfc7239", NULL};
-static const char *const level_words[] = {"error", "warn",  "notice", "info",
-                                          "debug", "trace", NULL};
 
 static const char *
 none_parse(struct sl_cmd *cmd, void **item)
@@ -258,10 +263,10 @@ static const struct sl_directive directives[] = {
               "How many threads serve"),
     SL_LINES("Listen", struct core_conf, listen, listen_parse, G,
              "[ADDR:]PORT|unix:/PATH [TRANSPORT] [backlog=N]", "Where clients are accepted"),
-    SL_STRING("ErrorLog", struct core_conf, error_log, "stderr", G,
-              "Where messages go: a file, stderr or syslog"),
-    SL_ENUM("LogLevel", struct core_conf, log_level, "notice", G, level_words,
-            "error|warn|notice|info|debug|trace", "The least important message written"),
+    SL_PARSED("ErrorLog", struct core_conf, error_log, error_log_parse, G,
+              "FILE|stderr|syslog [format=text|json]", "Where messages go, and how"),
+    SL_PARSED("LogLevel", struct core_conf, log_levels, log_level_parse, GH,
+              "LEVEL [MODULE:LEVEL ...]", "The least important message written"),
     SL_NUMBER("MaxConnections", struct core_conf, max_connections, "0", G,
               "How many client connections are held at once"),
     SL_DURATION("StopTimeout", struct core_conf, stop_timeout, "off", G,

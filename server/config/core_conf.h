@@ -18,16 +18,22 @@ struct listen_conf {
     const struct sl_transport *transport; /* NULL: plain */
 };
 
+/* ErrorLog. */
+struct error_log_conf {
+    const char *where; /* "stderr", "syslog" or a file */
+    int format;        /* enum log_format */
+};
+
 struct core_conf {
     apr_array_header_t *unused; /* of rows carried out while the text is read */
     /* G */
     const char *user, *group, *pid_file, *control_socket, *state_dir;
     int64_t threads; /* 0: auto */
     apr_array_header_t *listen; /* of struct listen_conf * */
-    const char *error_log;
-    int log_level; /* enum sl_level */
+    const struct error_log_conf *error_log; /* never NULL once merged */
     int64_t max_connections, stop_timeout, drain_idle, generations_max;
     /* G H */
+    const struct log_levels *log_levels; /* never NULL once merged */
     int64_t header_ms, body_ms, send_ms, keepalive_ms; /* Timeout */
     int64_t min_rate;                                  /* bytes/s, 0: none */
     int64_t keepalive_requests;                        /* -1: unlimited */
@@ -40,5 +46,10 @@ struct core_conf {
 };
 
 extern const struct sl_module core_module;
+
+/* log_conf.c */
+sl_parse_f error_log_parse, log_level_parse;
+/* The defaults that are no words. */
+void core_conf_init(struct core_conf *core);
 
 #endif
