@@ -65,7 +65,7 @@ DIRECTIVES
   Timeout
     How long a client may take: for a whole request head, between two reads of a body,
     between two writes of an answer, and between two requests.  minrate is the least speed
-    of a request body, in bytes a second.
+    of a request body, such as 1k/s, once it was waited for for five seconds.
   KeepaliveRequests
     How many requests a connection may carry.
   Protocols
@@ -84,7 +84,15 @@ DIRECTIVES
     How servers learn who asked: on sets X-Forwarded-For, -Proto, -Host and X-Real-IP,
     rfc7239 sets Forwarded, off sets none.
   ServerHeader
-    The Server field of answers that bring none of their own; off sends none.
+    The Server field of answers that bring none of their own: on says sluice, a text says
+    that, off (the default) sends none.
+  ErrorPage
+    What the client gets in place of the plain page when the server itself fails a request, for
+    a bare Return, and for what ProxyIntercept takes away: statuses between 400 and 599, then a
+    file, which is read at start (256k at most; relative to the file the line stands in; its
+    suffix gives the content type; file: before an absolute path), or a URL that begins with
+    http://, https:// or / and is redirected to (302). Of several lines for a status the last
+    holds. Response hooks see the page as any answer.
 EXAMPLE
     Listen 80
     Listen [::1]:8080
@@ -101,8 +109,8 @@ static const struct sl_option timeout_options[] = {
      "between two writes of an answer"},
     {"keepalive", SL_SLOT_DURATION, offsetof(struct core_conf, keepalive_ms), "75s", NULL,
      "between two requests"},
-    {"minrate", SL_SLOT_SIZE, offsetof(struct core_conf, min_rate), "0", NULL,
-     "the least speed of a request body, bytes a second"},
+    {"minrate", SL_SLOT_RATE, offsetof(struct core_conf, min_rate), "0", NULL,
+     "the least speed of a request body, such as 1k/s"},
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 static const char *const forwarded_words[] = {"on", "off", "rfc7239", NULL};
@@ -233,6 +241,13 @@ fields_check(struct sl_cmd *cmd, void **slot)
 }
 
 static const char *
+keepalive_check(struct sl_cmd *cmd, void **slot)
+{
+    (void)cmd;
+    return *(int64_t *)(void *)slot != 0 ? NULL : "expected a number of 1 or more, or unlimited";
+}
+
+static const char *
 generations_check(struct sl_cmd *cmd, void **slot)
 {
     (void)cmd;
@@ -277,8 +292,9 @@ static const struct sl_directive directives[] = {
      "How many generations may be alive at once, 2 to 100", "N", generations_check, NULL, NULL},
     SL_OPTIONS("Timeout", timeout_options, GH, "[header=] [body=] [send=] [keepalive=] [minrate=]",
                "How long a client may take"),
-    SL_NUMBER("KeepaliveRequests", struct core_conf, keepalive_requests, "unlimited", GH,
-              "How many requests a connection may carry"),
+    {"KeepaliveRequests", SL_SLOT_NUMBER, GH, offsetof(struct core_conf, keepalive_requests),
+     "unlimited", "How many requests a connection may carry", "N|unlimited", keepalive_check, NULL,
+     NULL},
     SL_LIST("Protocols", struct core_conf, protocols, NULL, GH, "Which protocols are spoken"),
     {"LimitLine", SL_SLOT_SIZE, SL_IN_ANY, offsetof(struct core_conf, limit_line), "8k",
      "The longest request line", "SIZE", head_size_check, NULL, NULL},
@@ -294,6 +310,8 @@ static const struct sl_directive directives[] = {
             "on|off|rfc7239", "How servers learn who asked"),
     SL_PARSED("ServerHeader", struct core_conf, server_header, server_header_parse, SL_IN_ANY,
               "on|off|TEXT", "The Server field of answers without one"),
+    SL_LINES("ErrorPage", struct core_conf, error_pages, error_page_parse, SL_IN_ANY,
+             "STATUS ... FILE|URL", "What a failure shows to the client"),
     SL_DIRECTIVES_END,
 };
 
