@@ -18,7 +18,7 @@ enum message_kind {
     MSG_SETTINGS, /* number is StopTimeout in ms, port GenerationsMax, text PidFile: make it,
                      MSG_PLACED answers */
     MSG_CONTROL,  /* text is ControlSocket, answered in the same way */
-    MSG_LOG,      /* text is ErrorLog, where the master writes, too */
+    MSG_LOG,      /* text is ErrorLog, where the master writes, too, number its format */
     MSG_FILE,     /* text is a file kept open for writing, number its name between both sides;
                      the master answers a rotation with the same number and a descriptor */
     MSG_SNAPSHOT, /* descriptor: the configuration as read; the master gives it back to the

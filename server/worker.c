@@ -274,13 +274,16 @@ static int
 worker_announce(struct sl_worker *w)
 {
     const struct core_conf *core = config_global(w->config)->core;
+    struct message log;
     int snapshot;
 
     if (watched_announce(w->channel) != 0 || loader_announce(w->config, w->channel) != 0)
         return -1;
     if (w->channel < 0)
         return 0;
-    if (channel_say(w->channel, MSG_LOG, core->error_log, -1) != 0 ||
+    message_make(&log, MSG_LOG, core->error_log->where);
+    log.number = core->error_log->format;
+    if (channel_send(w->channel, &log, -1) != 0 ||
         files_announce(w->channel) != 0 || (snapshot = snapshot_write(w->config->lines)) < 0)
         return -1;
     channel_say(w->channel, MSG_SNAPSHOT, NULL, snapshot);
@@ -315,20 +318,32 @@ worker_check(struct sl_worker *w)
 }
 
 static int
+worker_log_open(struct sl_worker *w, const struct core_conf *core)
+{
+    const struct error_log_conf *log = core->error_log;
+    int i, error = log_open(log->where, (enum log_format)log->format, core->log_levels);
+
+    if (error != 0) {
+        config_error(w->config, core_place(w->config, config_global(w->config), "ErrorLog"), NULL,
+                     "ErrorLog %s: %s", log->where, strerror(error));
+        return -1;
+    }
+    for (i = 0; i < w->config->scopes->nelts; i++)
+        log_raise(APR_ARRAY_IDX(w->config->scopes, i, struct sl_scope *)->core->log_levels->most);
+    if (log_descriptor() > STDERR_FILENO)
+        files_keep_error_log(log->where, log_descriptor());
+    return 0;
+}
+
+static int
 worker_set_up(struct sl_worker *w)
 {
     const struct core_conf *core = config_global(w->config)->core;
-    int error;
 
     if (worker_check(w) != 0 || worker_place(w) != 0 || worker_listeners_open(w) != 0)
         return -1;
-    if ((error = log_open(core->error_log, (enum sl_level)core->log_level)) != 0) {
-        config_error(w->config, core_place(w->config, config_global(w->config), "ErrorLog"), NULL,
-                     "ErrorLog %s: %s", core->error_log, strerror(error));
+    if (worker_log_open(w, core) != 0)
         return -1;
-    }
-    if (log_descriptor() > STDERR_FILENO)
-        files_keep_error_log(core->error_log, log_descriptor());
     descriptors_raise();
     w->max_conns = connections_allowed(w->config);
     if (worker_zones_open(w) != 0 ||

@@ -40,6 +40,10 @@ int sl_list_next(struct sl_span *list, struct sl_span *member);
 /* ASCII case does not count (RFC 9110, 5.1: field names). */
 int sl_span_eqi(struct sl_span a, struct sl_span b);
 
+/* A JSON string with its quotes, valid whatever the bytes: what is no UTF-8 becomes U+FFFD, and
+ * what does not fit is left out.  At least 16 bytes must be free; returns its end. */
+char *sl_json_string(char *to, char *end, struct sl_span s);
+
 static inline int
 sl_span_eq(struct sl_span a, struct sl_span b)
 {

@@ -27,7 +27,7 @@ enum sl_slot {
                        * has a parse function that checks */
     SL_SLOT_SIZE,     /* int64_t bytes: 4k, 10m, 1g; "unlimited" gives -1 */
     SL_SLOT_DURATION, /* int64_t milliseconds: 500ms, 10s, 5m, 2h, 1d; "off" gives -1 */
-    SL_SLOT_RATE,     /* int64_t, per 1000 seconds: 10r/s, 600r/m; bytes: 1k/s */
+    SL_SLOT_RATE,     /* int64_t, per 1000 seconds: 10r/s, 600r/m; bytes: 1k/s or 1k; 0, off */
     SL_SLOT_STRING,   /* const char * */
     SL_SLOT_TOKEN,    /* const char *, RFC 9110 token */
     SL_SLOT_ENUM,     /* int: index into the row's words */
@@ -152,6 +152,26 @@ void sl_cmd_cure(struct sl_cmd *cmd, const char *fmt, ...) SL_PRINTF(2, 3);
 /* Stores k=v pairs of arguments `from`.. into `conf` by `options` (ended by a NULL key);
  * an unknown key is an error that names the nearest.  NULL or a phrase. */
 const char *sl_cmd_options(struct sl_cmd *cmd, int from, const struct sl_option *options, void *conf);
+
+/* The bytes of a file a line names, NUL-terminated: of at most `max`, relative to the file the
+ * line stands in.  They are kept with the configuration: what was accepted stays, whatever
+ * becomes of the file.  One file a line.  NULL or a phrase. */
+const char *sl_cmd_file(struct sl_cmd *cmd, const char *name, size_t max, struct sl_span *bytes);
+
+/* A set of statuses of failures. */
+enum { SL_STATUS_FIRST = 400, SL_STATUS_LAST = 599 };
+struct sl_statuses {
+    uint64_t bits[4];
+};
+/* Adds the one argument i names.  NULL or a phrase. */
+const char *sl_cmd_status(struct sl_cmd *cmd, int i, struct sl_statuses *set);
+static inline int
+sl_statuses_have(const struct sl_statuses *set, int status)
+{
+    unsigned i = (unsigned)(status - SL_STATUS_FIRST);
+
+    return status >= SL_STATUS_FIRST && status <= SL_STATUS_LAST && (set->bits[i / 64] >> i % 64 & 1);
+}
 
 /* How many letters differ, to find the name that was meant: inserted, deleted or replaced, case
  * does not count.  64 when a name is longer than that. */

@@ -62,7 +62,8 @@ struct sl_cause {
 SL_CAUSES(SL_CAUSE_DECLARE)
 #undef SL_CAUSE_DECLARE
 
-/* Writes one line to the error log if `level` is wanted; `id` is its permanent number. */
+/* Writes one line to the error log if LogLevel wants `level` of the module whose number `id` is:
+ * SL of the core, else the module's name in capitals without underscores, and four digits. */
 void sl_log(enum sl_level level, const char *id, const char *fmt, ...) SL_PRINTF(3, 4);
 
 /* The same with the request's id, client and host in front. */
@@ -75,7 +76,7 @@ void sl_req_log(struct sl_req *r, enum sl_level level, const char *id, const cha
  * close at worker_exit, or -1 with errno. */
 int sl_log_file(const char *path);
 
-/* Whether a line of this level would be written: to spare the work of making one. */
+/* Whether a line of this level may be written: to spare the work of making one. */
 int sl_log_wants(enum sl_level level);
 
 /* Records why a decision fell, for explain and for the error log at debug level.  Costs

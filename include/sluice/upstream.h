@@ -159,6 +159,8 @@ struct sl_proxy_conf {
     int64_t body_hold; /* bytes of a request body kept for a retry */
     int host;          /* enum sl_proxy_host */
     int upgrade;       /* enum sl_proxy_upgrade */
+    /* of struct sl_statuses *: answers that make place for our own pages; NULL: none */
+    apr_array_header_t *intercept;
 };
 
 /* Handler hooks: the response of an exchange, begun after the hook, becomes the answer.

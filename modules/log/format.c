@@ -315,7 +315,7 @@ PART(json_value)
         return put_bytes(to, end, SL_SPAN("null"));
     if (p->is_number && looks_like_number(s))
         return put_bytes(to, end, s);
-    return put_json_string(to, end, s);
+    return sl_json_string(to, end, s);
 }
 
 static int
@@ -370,7 +370,7 @@ format_json(apr_pool_t *pool, char *const *pairs, int n, int *bad, const char **
         if (p.expr == NULL)
             return NULL;
         name = apr_palloc(pool, (size_t)(eq - pairs[i]) * 6 + 16);
-        end = put_json_string(name, name + (size_t)(eq - pairs[i]) * 6 + 16,
+        end = sl_json_string(name, name + (size_t)(eq - pairs[i]) * 6 + 16,
                               (struct sl_span){pairs[i], (size_t)(eq - pairs[i])});
         p.text = (struct sl_span){name, (size_t)(end - name)};
         p.is_number = is_number(p.expr);

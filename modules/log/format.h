@@ -22,7 +22,5 @@ char *format_line(const struct format *f, struct sl_req *r, char *to);
 /* Bytes of a peer as they may stand in a log: escapes quotes, backslashes and controls.
  * `end` is never passed. */
 char *put_escaped(char *to, char *end, struct sl_span s);
-/* A JSON string, valid whatever the bytes: what is no UTF-8 becomes U+FFFD. */
-char *put_json_string(char *to, char *end, struct sl_span s);
 
 #endif

@@ -63,6 +63,17 @@ DIRECTIVES
     Which protocols clients may switch to: websocket, any or off.
   ProxyBodyHold
     How much of a request body is kept, so that it can be sent again to another server.
+  ProxyIntercept
+    Statuses between 400 and 599: an answer of a server with one of them is replaced by the
+    ErrorPage of that status, else the plain page. Of its fields WWW-Authenticate,
+    Proxy-Authenticate, Allow, Retry-After and Content-Range stay, unless the page is a
+    redirect.
+  ProxyCookie
+    Maps what servers write into Set-Cookie: ProxyCookie domain FROM TO replaces a Domain
+    that is FROM, whatever its case and with or without a dot before it; an empty TO ("") takes
+    the attribute away. ProxyCookie path FROM TO replaces the beginning of a Path that is FROM or
+    lies below. Of each kind the first line that fits is applied; nothing else of the cookie is
+    touched.
   ProxyRedirect
     Location fields of responses mapped back to what the client sees: on, off, or FROM TO
     for a prefix of your own.
@@ -195,12 +206,15 @@ route_answer(struct sl_req *r, const void *confp)
 }
 
 static enum sl_verdict
-route_response(struct sl_attempt *a, const void *conf)
+route_response(struct sl_attempt *a, const void *confp)
 {
+    const struct route_conf *conf = confp;
     const struct sl_fields *f = sl_attempt_response(a);
 
     if (sl_fields_has_id(f, SL_F_LOCATION) || sl_fields_has_id(f, SL_F_CONTENT_LOCATION))
         route_map_back(a, conf);
+    if (sl_fields_has_id(f, SL_F_SET_COOKIE) && route_n(conf->cookies) > 0)
+        route_map_cookies(a, conf->cookies);
     return SL_NEXT;
 }
 
@@ -259,6 +273,10 @@ static const struct sl_directive directives[] = {
             upgrade_words, "websocket|any|off", "Which protocols clients may switch to"),
     SL_SIZE("ProxyBodyHold", struct route_conf, proxy.body_hold, "64k", SL_IN_ANY,
             "How much of a request body is kept for another try"),
+    SL_LINES("ProxyIntercept", struct route_conf, proxy.intercept, route_parse_intercept,
+             SL_IN_ANY, "STATUS ...", "Answers of servers replaced by pages of our own"),
+    SL_LINES("ProxyCookie", struct route_conf, cookies, route_parse_cookie, SL_IN_ANY,
+             "domain|path FROM TO", "Domains and paths of cookies mapped back"),
     SL_LINES("ProxyRedirect", struct route_conf, proxy_redirects, route_parse_proxy_redirect,
              SL_IN_ANY, "on|off|FROM TO", "Location fields mapped back; by default on"),
     SL_PARSED("StripPrefix", struct route_conf, strip, route_parse_strip, SL_IN_ANY, "PATH",

@@ -8,6 +8,7 @@
  *   rewrite.c         StripPrefix, Rewrite, and the path of a ProxyPass target
  *   redirect.c        Redirect, RedirectMatch, Return
  *   proxy_redirect.c  Location fields of responses, mapped back
+ *   proxy_answer.c    ProxyIntercept; ProxyCookie: Set-Cookie fields, mapped back
  *
  * All of it is made while the configuration is read, lives as long as that does, and is
  * read-only once requests run. */
@@ -183,6 +184,7 @@ struct route_conf {
     apr_array_header_t *redirects;
     apr_array_header_t *redirect_matches;
     apr_array_header_t *proxy_redirects;
+    apr_array_header_t *cookies; /* ProxyCookie */
 };
 
 static inline int
@@ -196,7 +198,7 @@ unsigned route_rank(const struct sl_scope *scope);
 /* Parse functions, one a directive. */
 sl_parse_f route_parse_pass, route_parse_strip, route_parse_rewrite;
 sl_parse_f route_parse_redirect, route_parse_redirect_match, route_parse_return;
-sl_parse_f route_parse_proxy_redirect;
+sl_parse_f route_parse_proxy_redirect, route_parse_intercept, route_parse_cookie;
 
 /* Sets the upstream path where it differs from the client's own bytes. */
 enum sl_verdict route_map_path(struct sl_req *r, const struct route_conf *conf);
@@ -205,6 +207,8 @@ enum sl_verdict route_redirect(struct sl_req *r, const struct route_conf *conf);
 enum sl_verdict route_return(struct sl_req *r, const struct route_return *answer);
 /* Rewrites Location and Content-Location of the attempt's response. */
 void route_map_back(struct sl_attempt *a, const struct route_conf *conf);
+/* Rewrites Domain and Path in Set-Cookie by the ProxyCookie lines. */
+void route_map_cookies(struct sl_attempt *a, const apr_array_header_t *lines);
 
 #pragma GCC visibility pop
 

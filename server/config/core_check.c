@@ -86,7 +86,8 @@ core_check(struct config *c)
     if (c->errors->nelts == 0) /* else they are likely the reason */
         check_listeners(c);
     check_user(c);
-    check_folder(c, "ErrorLog", core->error_log);
+    if (core->error_log != NULL) /* its line is wrong */
+        check_folder(c, "ErrorLog", core->error_log->where);
     check_folder(c, "PidFile", core->pid_file);
     check_folder(c, "ControlSocket", core->control_socket);
 }

@@ -75,9 +75,15 @@ DIRECTIVES
     backlog=N.  A client that stays silent is accepted after a second.
   ErrorLog
     Where messages go: a file, stderr or syslog. What a daemon writes to stderr once it serves
-    is lost.
+    is lost. format=json writes one object a line, always valid, with the members time, level,
+    id, pid and message, and for a line about a request also request, client, host, method and
+    path. The master and the report of a crash write so, too.
   LogLevel
-    The least important message that is written: error, warn, notice, info, debug, trace.
+    The least important message that is written: error, warn, notice (the default), info,
+    debug, trace; then MODULE:LEVEL for modules of which more or less is wanted, core for the
+    server itself. The module of a message shows in its number. In a VirtualHost it holds for
+    messages about that host's requests, in place of the whole line outside; until the host of
+    a request is known, what the listener's first host says holds.
   MaxConnections
     How many client connections are held at once; past that no more are accepted until one
     ends.  0: as many as there are descriptors.
@@ -90,7 +96,7 @@ DIRECTIVES
   Timeout
     How long a client may take: for a whole request head, between two reads of a body,
     between two writes of an answer, and between two requests.  minrate is the least speed
-    of a request body, in bytes a second.
+    of a request body, such as 1k/s, once it was waited for for five seconds.
   KeepaliveRequests
     How many requests a connection may carry.
   Protocols
@@ -111,6 +117,13 @@ DIRECTIVES
     rfc7239 sets Forwarded, off sets none.
   ServerHeader
     The Server field of answers that bring none of their own; on sends the name sluice, off none.
+  ErrorPage
+    What the client gets in place of the plain page when the server itself fails a request, for
+    a bare Return, and for what ProxyIntercept takes away: statuses between 400 and 599, then a
+    file, which is read at start (256k at most; relative to the file the line stands in; its
+    suffix gives the content type; file: before an absolute path), or a URL that begins with
+    http://, https:// or / and is redirected to (302). Of several lines for a status the last
+    holds. Response hooks see the page as any answer.
 VARIABLES
     Values in which %{variables} may stand say so in their manual page. One that is not known in
     time is an error when the configuration is read. An absent value is empty, in JSON null.
@@ -132,13 +145,11 @@ static const struct sl_option timeout_options[] = {
      "between two writes of an answer"},
     {"keepalive", SL_SLOT_DURATION, offsetof(struct core_conf, keepalive_ms), "75s", NULL,
      "between two requests"},
-    {"minrate", SL_SLOT_SIZE, offsetof(struct core_conf, min_rate), "0", NULL,
-     "the least speed of a request body, bytes a second"},
+    {"minrate", SL_SLOT_RATE, offsetof(struct core_conf, min_rate), "0", NULL,
+     "the least speed of a request body, such as 1k/s"},
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 static const char *const forwarded_words[] = {"on", "off", "rfc7239", NULL};
-static const char *const level_words[] = {"error", "warn",  "notice", "info",
-                                          "debug", "trace", NULL};
 
 static const char *
 none_parse(struct sl_cmd *cmd, void **item)
@@ -269,6 +280,13 @@ fields_check(struct sl_cmd *cmd, void **slot)
 }
 
 static const char *
+keepalive_check(struct sl_cmd *cmd, void **slot)
+{
+    (void)cmd;
+    return *(int64_t *)(void *)slot != 0 ? NULL : "expected a number of 1 or more, or unlimited";
+}
+
+static const char *
 generations_check(struct sl_cmd *cmd, void **slot)
 {
     (void)cmd;
@@ -311,11 +329,10 @@ static const struct sl_directive directives[] = {
               "How many threads serve; by default auto"),
     SL_LINES("Listen", struct core_conf, listen, listen_parse, G,
              "[ADDR:]PORT|unix:/PATH [TRANSPORT] [backlog=N]", "Where clients are accepted"),
-    {"ErrorLog", SL_SLOT_STRING, G, offsetof(struct core_conf, error_log), "stderr",
-     "Where messages go",
-     "FILE|stderr|syslog", NULL, NULL, NULL},
-    SL_ENUM("LogLevel", struct core_conf, log_level, "notice", G, level_words,
-            "error|warn|notice|info|debug|trace", "The least important message written"),
+    SL_PARSED("ErrorLog", struct core_conf, error_log, error_log_parse, G,
+              "FILE|stderr|syslog [format=text|json]", "Where messages go, and how; by default stderr"),
+    SL_PARSED("LogLevel", struct core_conf, log_levels, log_level_parse, GH,
+              "LEVEL [MODULE:LEVEL ...]", "The least important message written; by default notice"),
     SL_NUMBER("MaxConnections", struct core_conf, max_connections, "0", G,
               "How many client connections are held at once; 0: as many as there are descriptors "
               "for"),
@@ -328,8 +345,9 @@ static const struct sl_directive directives[] = {
      "How many generations may be alive at once, 2 to 64", "N", generations_check, NULL, NULL},
     SL_OPTIONS("Timeout", timeout_options, GH, "[header=] [body=] [send=] [keepalive=] [minrate=]",
                "How long a client may take"),
-    SL_NUMBER("KeepaliveRequests", struct core_conf, keepalive_requests, "unlimited", GH,
-              "How many requests a connection may carry"),
+    {"KeepaliveRequests", SL_SLOT_NUMBER, GH, offsetof(struct core_conf, keepalive_requests),
+     "unlimited", "How many requests a connection may carry", "N|unlimited", keepalive_check, NULL,
+     NULL},
     SL_LIST("Protocols", struct core_conf, protocols, NULL, GH,
             "Which protocols are spoken; by default http/1.1"),
     {"LimitLine", SL_SLOT_SIZE, SL_IN_ANY, offsetof(struct core_conf, limit_line), "8k",
@@ -346,6 +364,8 @@ static const struct sl_directive directives[] = {
             "on|off|rfc7239", "How servers learn who asked"),
     SL_PARSED("ServerHeader", struct core_conf, server_header, server_header_parse, SL_IN_ANY,
               "on|off|TEXT", "The Server field of answers without one; by default off"),
+    SL_LINES("ErrorPage", struct core_conf, error_pages, error_page_parse, SL_IN_ANY,
+             "STATUS ... FILE|URL", "What a failure shows to the client"),
     SL_DIRECTIVES_END,
 };
 

@@ -18,18 +18,32 @@ struct listen_conf {
     const struct sl_transport *transport; /* NULL: plain */
 };
 
+/* An ErrorPage line. */
+struct error_page {
+    struct sl_statuses of;
+    struct sl_span location; /* n 0: the page is body */
+    const char *type;
+    struct sl_span body;
+};
+
+/* ErrorLog. */
+struct error_log_conf {
+    const char *where; /* "stderr", "syslog" or a file */
+    int format;        /* enum log_format */
+};
+
 struct core_conf {
     apr_array_header_t *unused; /* of rows carried out while the text is read */
     /* G */
     const char *user, *group, *pid_file, *control_socket, *state_dir;
     int64_t threads; /* 0: auto */
     apr_array_header_t *listen; /* of struct listen_conf * */
-    const char *error_log;
-    int log_level; /* enum sl_level */
+    const struct error_log_conf *error_log; /* never NULL once merged */
     int64_t max_connections, stop_timeout, drain_idle, generations_max;
     /* G H */
+    const struct log_levels *log_levels; /* never NULL once merged */
     int64_t header_ms, body_ms, send_ms, keepalive_ms; /* Timeout */
-    int64_t min_rate;                                  /* bytes/s, 0: none */
+    int64_t min_rate;                                  /* bytes in 1000 s, 0: none */
     int64_t keepalive_requests;                        /* -1: unlimited */
     apr_array_header_t *protocols;                     /* of const char * */
     /* G H L */
@@ -37,8 +51,16 @@ struct core_conf {
     struct sl_networks *trusted;
     int forwarded;
     const char *server_header; /* on, off or a text */
+    apr_array_header_t *error_pages; /* of struct error_page * */
 };
 
 extern const struct sl_module core_module;
+
+/* error_page_conf.c */
+sl_parse_f error_page_parse;
+/* log_conf.c */
+sl_parse_f error_log_parse, log_level_parse;
+/* The defaults that are no words. */
+void core_conf_init(struct core_conf *core);
 
 #endif

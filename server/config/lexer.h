@@ -14,6 +14,7 @@ struct conf_line {
     int n_words;
     const char **words;
     unsigned *columns; /* of each word in text */
+    struct sl_span file; /* what the file it names held when it was read; at NULL: none yet */
 };
 
 /* Takes one logical line (continuations joined) from text[*pos]; *n_lines is how many lines

@@ -69,6 +69,8 @@ defaults(struct config *c, const struct loaded_module *m)
 
     if (err != NULL)
         config_error(c, NULL, NULL, "mod_%s: a default does not parse: %s", m->name, err);
+    if (m->module == &core_module)
+        core_conf_init(conf);
     return conf;
 }
 

@@ -117,12 +117,24 @@ parse_count(const char *text, const struct unit *units, const char *expected, in
     return *slot >= 0 || means_none(text) ? NULL : expected;
 }
 
+/* What can only be bytes needs no "/s": 16k; nothing is 0 or off. */
+static const char *
+with_second(apr_pool_t *pool, const char *text)
+{
+    size_t n = strlen(text);
+
+    if (strcmp(text, "0") == 0 || strcasecmp(text, "off") == 0)
+        return "0/s";
+    return n > 1 && strchr(text, '/') == NULL && strchr("kmgKMG", text[n - 1]) != NULL
+               ? apr_pstrcat(pool, text, "/s", NULL) : text;
+}
+
 /* 10r/s, 600r/m, 1k/s: per 1000 seconds. */
 static const char *
-parse_rate(apr_pool_t *pool, const char *text, int64_t *slot)
+parse_rate(apr_pool_t *pool, const char *word, int64_t *slot)
 {
     static const char expected[] = "expected a rate such as 10r/s, 600r/m or 1k/s";
-    const char *slash = strchr(text, '/');
+    const char *text = with_second(pool, word), *slash = strchr(text, '/');
     char *amount;
     size_t n;
     int64_t value;

@@ -1,4 +1,5 @@
-/* See snapshot.h.  A record is: place, kind, number of words, words, each NUL-terminated. */
+/* See snapshot.h.  A record is: place, kind, number of words, words, and the size of the file the
+ * line names, -1 for none, each NUL-terminated; then the bytes of that file and a NUL. */
 #include "config/snapshot.h"
 
 #include <apr_strings.h>
@@ -26,6 +27,11 @@ line_put(FILE *f, const struct conf_line *line)
     fprintf(f, "%d%c%d%c", (int)line->kind, 0, line->n_words, 0);
     for (i = 0; i < line->n_words; i++)
         put(f, line->words[i]);
+    fprintf(f, "%lld%c", line->file.at != NULL ? (long long)line->file.n : -1, 0);
+    if (line->file.at != NULL) {
+        fwrite(line->file.at, 1, line->file.n, f);
+        putc('\0', f);
+    }
 }
 
 int
@@ -94,6 +100,21 @@ line_shown(apr_pool_t *pool, const struct conf_line *line)
     return line->kind == LINE_DIRECTIVE ? text : apr_pstrcat(pool, text, ">", NULL);
 }
 
+static int
+file_take(struct conf_line *line, const char **at, const char *end)
+{
+    const char *size = take(at, end);
+    long long n = size != NULL ? atoll(size) : end - *at;
+
+    if (n < 0)
+        return 1;
+    if (n >= end - *at)
+        return 0;
+    line->file = (struct sl_span){*at, (size_t)n};
+    *at += n + 1;
+    return 1;
+}
+
 static struct conf_line *
 line_take(apr_pool_t *pool, const char **at, const char *end)
 {
@@ -114,7 +135,7 @@ line_take(apr_pool_t *pool, const char **at, const char *end)
         if ((line->words[i] = take(at, end)) == NULL)
             return NULL;
     line->text = line_shown(pool, line);
-    return line;
+    return file_take(line, at, end) ? line : NULL;
 }
 
 apr_array_header_t *
@@ -149,7 +170,8 @@ struct diff {
 static int
 is_same(const struct conf_line *a, const struct conf_line *b)
 {
-    return strcmp(a->text, b->text) == 0;
+    return strcmp(a->text, b->text) == 0 && (a->file.at == NULL) == (b->file.at == NULL) &&
+           (a->file.at == NULL || sl_span_eq(a->file, b->file));
 }
 
 static unsigned short *

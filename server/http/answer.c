@@ -182,22 +182,52 @@ respond_set(struct sl_req *r, int status, const char *type, struct sl_span body)
     r->status = status;
     r->length = (int64_t)body.n;
     r->respond_body = body;
+    if (status != 204 && status != 304 && sl_span_eq(r->method, SL_SPAN("HEAD"))) {
+        fields_unset_id(&r->response, SL_F_CONTENT_LENGTH); /* RFC 9110, 9.3.2: as for GET */
+        fields_push(&r->response, SL_F_CONTENT_LENGTH, SL_SPAN("Content-Length"),
+                    sl_span(apr_psprintf(r->pool, "%lu", (unsigned long)body.n)));
+    }
     if (type != NULL)
         fields_push(&r->response, SL_F_CONTENT_TYPE, SL_SPAN("Content-Type"), sl_span(type));
 }
 
-/* What a client sees of a failure: the status in words, and the id to ask about. */
+static void
+respond_set_page(struct sl_req *r, int status, const struct error_page *page)
+{
+    if (page->location.n == 0) {
+        respond_set(r, status, page->type, page->body);
+        return;
+    }
+    respond_set(r, 302, NULL, SL_SPAN(""));
+    fields_push(&r->response, SL_F_LOCATION, SL_SPAN("Location"), page->location);
+}
+
+/* The status in words, and the id to ask about. */
+static void
+respond_set_plain(struct sl_req *r, int status, const struct sl_cause *cause)
+{
+    struct sl_span id = sl_req_id(r);
+    const char *text = apr_psprintf(r->pool, "%d %s\nrequest %.*s%s%s\n", status,
+                                    status_reason(status), (int)id.n, id.at,
+                                    cause != NULL ? ", " : "", cause != NULL ? cause->name : "");
+
+    respond_set(r, status, "text/plain", sl_span(text));
+}
+
+/* What a client sees of a failure. */
 static void
 respond_set_error(struct sl_req *r, int status, const struct sl_cause *cause)
 {
-    struct sl_span id = sl_req_id(r);
-    const char *text = apr_psprintf(r->pool, "%d %s\nrequest %.*s, %s\n", status,
-                                    status_reason(status), (int)id.n, id.at, cause->name);
+    const struct error_page *page = error_page_find(r, status);
 
+    r->flags &= ~(unsigned)REQ_SOURCE_ENDED;
     r->response.n = 0;
     r->response.ids = 0;
     r->reason.at = NULL;
-    respond_set(r, status, "text/plain", sl_span(text));
+    if (page != NULL)
+        respond_set_page(r, status, page);
+    else
+        respond_set_plain(r, status, cause);
 }
 
 /* The answer that was set, by way of the response hooks. */
@@ -219,8 +249,13 @@ respond(struct sl_req *r)
 enum sl_verdict
 sl_respond(struct sl_req *r, int status, const char *type, struct sl_span body)
 {
+    const struct error_page *page = type == NULL && body.n == 0 ? error_page_find(r, status) : NULL;
+
     SL_ASSERT((r->flags & (REQ_HEAD_GIVEN | REQ_IN_RESPONSE_HOOK)) == 0);
-    respond_set(r, status, type, body);
+    if (page != NULL)
+        respond_set_page(r, status, page);
+    else
+        respond_set(r, status, type, body);
     respond(r);
     return SL_DONE;
 }
@@ -267,5 +302,32 @@ void
 answer_error(struct sl_req *r, int status, const struct sl_cause *cause)
 {
     respond_set_error(r, status, cause);
+    respond(r);
+}
+
+#define KEPT_MAX 8
+
+/* RFC 9110, 10.2.1, 10.2.3, 11.6.1, 11.7.1 and 14.4: a status is no use without its field. */
+static int
+is_of_status(const struct sl_field *x)
+{
+    return x->id == SL_F_WWW_AUTHENTICATE || x->id == SL_F_PROXY_AUTHENTICATE ||
+           x->id == SL_F_ALLOW || x->id == SL_F_RETRY_AFTER || x->id == SL_F_CONTENT_RANGE;
+}
+
+void
+answer_replaced(struct sl_req *r)
+{
+    struct sl_field kept[KEPT_MAX];
+    const struct sl_field *x;
+    unsigned i, n = 0;
+
+    for (i = 0; (x = sl_fields_at(&r->response, i)) != NULL && n < KEPT_MAX; i++)
+        if (is_of_status(x))
+            kept[n++] = *x;
+    r->flags &= ~(unsigned)REQ_SOURCE_DONE;
+    respond_set_error(r, r->status, NULL);
+    for (i = 0; i < n && r->status != 302; i++)
+        fields_push(&r->response, (enum sl_field_id)kept[i].id, kept[i].name, kept[i].value);
     respond(r);
 }

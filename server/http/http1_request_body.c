@@ -26,7 +26,7 @@ h1_body_is_slow(struct sl_conn *c, struct h1 *h)
         h->waited_ms += c->loop->now_ms - h->waits_since;
     h->waits_since = 0;
     return rate > 0 && h->framing != FRAMING_CLOSE && h->waited_ms > RATE_GRACE_MS &&
-           h->r->body_seen * 1000 / h->waited_ms < rate;
+           h->r->body_seen * 1000 / h->waited_ms < rate / 1000;
 }
 
 enum body_step { BODY_GO_ON, BODY_NEED, BODY_STOP };

@@ -2,6 +2,9 @@
  * notes and data.  Its life is in request.c. */
 #include "http/request.h"
 
+#include "runtime/crash.h"
+#include "runtime/log.h"
+
 #include <apr_strings.h>
 
 #include <stdarg.h>
@@ -192,12 +195,25 @@ sl_req_is_dry(const struct sl_req *r)
 int
 sl_req_is_noting(const struct sl_req *r)
 {
-    return (r->flags & REQ_NOTING) != 0 || sl_log_wants(SL_DEBUG);
+    return (r->flags & REQ_NOTING) != 0 ||
+           (sl_log_wants(SL_DEBUG) && r->scope->core->log_levels->most >= SL_DEBUG);
 }
 
+static void
+req_log(struct sl_req *r, enum sl_level level, const char *id, const char *text)
+{
+    struct log_about about = {.request = sl_req_id(r), .host = r->host, .method = r->method,
+                              .path = r->path};
+
+    about.client = r->conn != NULL ? sl_req_client_text(r) : SL_SPAN("-");
+    log_write(level, id, &about, sl_span(text));
+}
+
+/* A note is the module's whose hook runs. */
 void
 sl_req_note(struct sl_req *r, const char *fmt, ...)
 {
+    const char *module = crash_place.call != NULL ? crash_place.call->module->name : "core";
     struct req_note *note = apr_pcalloc(r->pool, sizeof *note);
     va_list args;
 
@@ -206,27 +222,22 @@ sl_req_note(struct sl_req *r, const char *fmt, ...)
     va_end(args);
     *r->notes_end = note;
     r->notes_end = &note->next;
-    sl_req_log(r, SL_DEBUG, "SL0460", "%s", note->text);
+    if (log_levels_want(r->scope->core->log_levels, SL_DEBUG, module))
+        req_log(r, SL_DEBUG, "SL0460", note->text);
 }
 
 void
 sl_req_log(struct sl_req *r, enum sl_level level, const char *id, const char *fmt, ...)
 {
     char text[1024];
-    struct sl_span client, rid;
     va_list args;
 
-    if (!sl_log_wants(level))
+    if (!sl_log_wants(level) || !log_levels_want_id(r->scope->core->log_levels, level, id))
         return;
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    rid = sl_req_id(r);
-    client = r->conn != NULL ? sl_req_client_text(r) : SL_SPAN("-");
-    sl_log(level, id, "[%.*s] client %.*s host %.*s \"%.*s %.*s\": %s", (int)rid.n, rid.at,
-           (int)client.n, client.at, (int)r->host.n, r->host.n > 0 ? r->host.at : "",
-           (int)(r->method.n < 32 ? r->method.n : 32), r->method.at,
-           (int)(r->path.n < 256 ? r->path.n : 256), r->path.at, text);
+    req_log(r, level, id, text);
 }
 
 struct req_data {

@@ -126,6 +126,12 @@ int answer_has_body(const struct sl_req *r);
 /* The page of a failure, or the bare status. */
 void answer_error(struct sl_req *r, int status, const struct sl_cause *cause);
 const char *status_reason(int status);
+/* In place of a response that was taken but not given: the page of its status, with the fields
+ * of it that a client needs to act on that status. */
+void answer_replaced(struct sl_req *r);
+
+/* error_page.c: NULL: the plain page. */
+const struct error_page *error_page_find(const struct sl_req *r, int status);
 /* After response hooks were suspended. */
 void answer_resume(struct sl_req *r, enum sl_verdict verdict);
 

@@ -47,6 +47,7 @@ struct generation {
     int backoff_ms;
     int generations_max;
     char pid_file[CHANNEL_TEXT], control[CHANNEL_TEXT], error_log[CHANNEL_TEXT];
+    int log_format; /* enum log_format */
     unsigned char uses[LISTENERS_MAX]; /* by index */
     char *files[FILES_MAX];            /* kept open for writing, by number */
     struct kept_module *modules;       /* modules.c; a process that replaces a crashed one has them */

@@ -162,6 +162,7 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
         break;
     case MSG_LOG:
         memcpy(g->error_log, m->text, sizeof g->error_log);
+        g->log_format = (int)m->number;
         break;
     case MSG_FILE:
         generation_keep_file(g, m);

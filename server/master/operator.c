@@ -148,7 +148,7 @@ outside_place(struct master *ma, enum outside_kind kind, const char *path)
 void
 operator_log_open(const struct generation *g)
 {
-    int error = log_open(g->error_log, SL_NOTICE);
+    int error = log_open(g->error_log, (enum log_format)g->log_format, &log_levels_default);
 
     if (error != 0)
         sl_log(SL_ERROR, "SL0244", "ErrorLog %s: %s; messages go where they went", g->error_log,

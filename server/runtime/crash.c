@@ -6,7 +6,6 @@
 
 #include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 /* A sanitizer reports a crash itself, and more of it. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -20,24 +19,30 @@
 #define IS_SANITIZED 0
 #endif
 
-#define CRASH_STACK 16384
+#define CRASH_STACK 32768
 
 _Thread_local struct crash_place crash_place;
 
 /* Only what a signal handler may call; the id of a request is made in its own memory. */
-static void
-say_span(struct sl_span text)
-{
-    int fd = log_descriptor();
+struct report {
+    char text[256];
+    size_t n;
+};
 
-    if (text.n > 0 && write(fd >= 0 ? fd : STDERR_FILENO, text.at, text.n) < 0)
-        return; /* there is nobody left to tell */
+static void
+say_span(struct report *to, struct sl_span text)
+{
+    size_t room = sizeof to->text - to->n, n = text.n < room ? text.n : room;
+
+    memcpy(to->text + to->n, text.at, n);
+    to->n += n;
 }
 
 static void
-say(const char *text)
+say(struct report *to, const char *text)
 {
-    say_span(text != NULL ? sl_span(text) : (struct sl_span){NULL, 0});
+    if (text != NULL)
+        say_span(to, sl_span(text));
 }
 
 static void
@@ -47,22 +52,26 @@ crashed(int number)
                                         [SIGILL] = "SIGILL", [SIGFPE] = "SIGFPE",
                                         [SIGABRT] = "SIGABRT"};
     const struct crash_place *at = &crash_place;
+    struct log_about about = {.request = {NULL, 0}};
+    struct report report = {.n = 0};
 
-    say("error SL0330 the worker crashed by ");
-    say(names[number]);
+    say(&report, "the worker crashed by ");
+    say(&report, names[number]);
     if (at->call == NULL)
-        say(" outside modules");
+        say(&report, " outside modules");
     else {
-        say(" in mod_");
-        say(at->call->module->name);
-        say(" at ");
-        say(hook_point_name(at->call->hook->point));
+        say(&report, " in mod_");
+        say(&report, at->call->module->name);
+        say(&report, " at ");
+        say(&report, hook_point_name(at->call->hook->point));
         if (at->request != NULL) {
-            say(", request ");
-            say_span(sl_req_id(at->request));
+            about.request = sl_req_id(at->request);
+            say(&report, ", request ");
+            say_span(&report, about.request);
         }
     }
-    say("\n");
+    log_write_last(SL_ERROR, "SL0330", about.request.n > 0 ? &about : NULL,
+                   (struct sl_span){report.text, report.n});
     raise(number); /* the handler is gone: the process ends by it */
 }
 

@@ -5,15 +5,14 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 void
 sl_panic(const char *file, int line, const char *func, const char *what)
 {
-    int fd = log_descriptor();
+    char text[512];
 
-    dprintf(fd >= 0 ? fd : STDERR_FILENO, "sluice[%d] panic: %s failed in %s(), %s:%d\n",
-            (int)getpid(), what, func, file, line);
+    snprintf(text, sizeof text, "panic: %s failed in %s(), %s:%d", what, func, file, line);
+    log_write_last(SL_ERROR, "SL0331", NULL, sl_span(text));
     abort();
 }
 

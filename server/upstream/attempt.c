@@ -132,6 +132,8 @@ attempt_head(struct sl_attempt *a, int status, int64_t body)
     case SL_WAIT:
         break;
     }
+    if (ex->conf->intercept != NULL && intercept_wants(ex->conf, status))
+        return intercept(ex, body);
     exchange_goto(ex, EX_RELAY, exchange_idle_ms(ex));
     ex->head_given = 1;
     flow = answer_head(ex->r);

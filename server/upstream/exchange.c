@@ -68,6 +68,7 @@ sl_attempt_end(struct sl_attempt *a, int reusable)
     struct sl_exchange *ex = exchange_of(a);
     struct sl_req *r = ex->r;
     struct sl_conn *c = a->conn;
+    int is_intercepted = ex->state == EX_OVER;
 
     if ((r->flags & (REQ_ENDS_GIVEN | REQ_SOURCE_ENDED)) == 0 &&
         attempt_data(a, (struct sl_data){NULL, 0, NULL}, 1) == SL_FLOW_GONE)
@@ -78,6 +79,21 @@ sl_attempt_end(struct sl_attempt *a, int reusable)
         ex_drop_conn(ex);
     ex_server_done(ex, NULL);
     ex_free(ex);
+    if (is_intercepted)
+        answer_replaced(r);
+    req_settle(r);
+}
+
+/* The rest of an intercepted answer is not worth more of anybody's time. */
+void
+exchange_replace(struct sl_exchange *ex)
+{
+    struct sl_req *r = ex->r;
+
+    ex_drop_conn(ex);
+    ex_server_done(ex, NULL);
+    ex_free(ex);
+    answer_replaced(r);
     req_settle(r);
 }
 
@@ -101,6 +117,10 @@ exchange_fail(struct sl_exchange *ex, const struct sl_cause *cause)
     struct sl_req *r = ex->r;
     char place[256] = "";
 
+    if (ex->state == EX_OVER) {
+        exchange_replace(ex);
+        return;
+    }
     if (ex->a.server != NULL)
         snprintf(place, sizeof place, "pool %s server %s", ex->pool->name,
                  ex->a.server->pub.name);

@@ -4,7 +4,7 @@
  * what hooks, pool owners and protocols see.  It never keeps pointers into the request's
  * memory past the request: what an attempt sends is written out of a view made for it.
  *
- *   pick -> connect -> send -> first -> relay -> over
+ *   pick -> connect -> send -> first -> relay       (over: the rest of an intercepted answer)
  *     ^_________________________|   another attempt: before the first byte of a response
  *
  * The request side asks (body, want, cancel), the protocol of the connection tells (head,
@@ -149,6 +149,13 @@ attempt_lives(struct sl_attempt *a, struct sl_conn *c)
     if (ms >= 0 && ex->state == EX_RELAY)
         sl_timer_set(c->loop, &c->timer, due < ex->deadline_ms ? due : ex->deadline_ms);
 }
+
+/* intercept.c: whether our page takes the place of an answer; and does so.  body as in
+ * attempt_head().  SL_FLOW_ROOM: its body is read, and goes nowhere; exchange_replace() follows,
+ * which may free the exchange, as intercept() may: SL_FLOW_GONE. */
+int intercept_wants(const struct sl_proxy_conf *conf, int status);
+enum sl_flow intercept(struct sl_exchange *ex, int64_t body);
+void exchange_replace(struct sl_exchange *ex);
 
 /* idle.c: connections that wait for their next request, per server and thread. */
 struct sl_conn *idle_take(struct upstream_server *s, struct sl_loop *loop);

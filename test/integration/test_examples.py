@@ -24,7 +24,9 @@ def example(sluice, make_origin, tmp_path):
         for a in found:
             text = text.replace(a, str(backends[a.split(":")[0].rsplit(".", 1)[1]]))
         text = re.sub(r"^Listen .*$", "", text, flags=re.M).replace("/var/log/sluice", str(tmp_path))
-        return sluice(text)
+        s = sluice(re.sub(r"^(ErrorPage .* )(\w+\.html)$", rf"\1file:{FOLDER}/\2", text, flags=re.M))
+        s.backends = backends
+        return s
     return start
 
 
@@ -118,6 +120,21 @@ def test_compression(example):
     assert s.get("/archive/x").body == text
 
 
+def test_error_pages(example):
+    s = example("error-pages.conf")
+    assert body(s.get("/shop/x")).split()[1] == "/x"
+    r = s.get("/nowhere")
+    assert (r.status, r.get("Location")) == (302, "/help/not-found")
+    assert body(s.get("/help/not-found")) == "103 /help/not-found"
+    for name in ("101", "102"):
+        s.backends[name].on("/x", reply(503, b"down"))
+        s.backends[name].on("/c", reply(200, fields=[("Set-Cookie", "a=b; Path=/x; Domain=app.internal")]))
+    r = s.get("/shop/x")
+    with open(os.path.join(FOLDER, "sorry.html"), "rb") as f:
+        assert (r.status, r.body, r.get("Content-Type")) == (503, f.read(), "text/html")
+    assert s.get("/shop/c").get("Set-Cookie") == "a=b; Path=/shop/x; Domain=shop.example.com"
+
+
 def test_every_example_has_a_test():
     here = open(__file__).read()
-    assert all(f'"{n}"' in here for n in os.listdir(FOLDER))
+    assert all(f'"{n}"' in here for n in os.listdir(FOLDER) if n.endswith(".conf"))

@@ -360,7 +360,7 @@ def test_semicolons_and_braces_in_values(tmp_path):
     ("ProxyTimeout 60", "for example ProxyTimeout connect=5s"),
     ("Return", "Return: expected STATUS [TEXT], found nothing"),
     ("ProxyPass", "ProxyPass: expected TARGET, found nothing"),
-    ("LogLevel", "LogLevel: expected error|warn|notice|info|debug|trace, found nothing"),
+    ("LogLevel", "LogLevel: expected LEVEL [MODULE:LEVEL ...], found nothing"),
     ("Return 200 a b c", "found 4 words"),
     ("LoadModule mod_log", 'write "LoadModule log"'),
     ("LoadModule ssl_module modules/mod_ssl.so", "balancer, "),

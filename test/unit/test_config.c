@@ -33,7 +33,7 @@ defaults_and_options(void **state)
     assert_int_equal(core->body_ms, 30000);
     assert_int_equal(core->limit_head, 32768);
     assert_int_equal(core->keepalive_requests, -1);
-    assert_string_equal(core->error_log, "stderr");
+    assert_string_equal(core->error_log->where, "stderr");
 }
 
 static void

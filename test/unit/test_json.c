@@ -1,7 +1,8 @@
 /* What the access log writes of a peer's bytes is always a valid JSON string. */
 #include "unit.h"
 
-#include "../../modules/log/json.c"
+#include "../../modules/log/escape.c"
+#include "runtime/json.c"
 
 /* A strict reader of one JSON string: 1 when text[0..n) is exactly one. */
 static int
@@ -45,9 +46,9 @@ any_bytes(void **state)
         n = (size_t)rand() % sizeof in;
         for (i = 0; i < n; i++)
             in[i] = (char)(rand() % 3 ? rand() : "\"\\\xc3\xa9\xe2\x82\xac"[rand() % 7]);
-        end = put_json_string(out, out + sizeof out, (struct sl_span){in, n});
+        end = sl_json_string(out, out + sizeof out, (struct sl_span){in, n});
         assert_true(is_json_string((unsigned char *)out, (size_t)(end - out)));
-        end = put_json_string(out, out + 20, (struct sl_span){in, n}); /* cut, and still one */
+        end = sl_json_string(out, out + 20, (struct sl_span){in, n}); /* cut, and still one */
         assert_true(is_json_string((unsigned char *)out, (size_t)(end - out)));
     }
 }

@@ -1,29 +1,7 @@
-/* Text that cannot break the format it stands in. */
-#include "format.h"
+/* JSON strings out of any bytes.  Pure: a crash report is written with it, too. */
+#include "sluice/base.h"
 
-static const char hex[] = "0123456789abcdef";
-
-char *
-put_escaped(char *to, char *end, struct sl_span s)
-{
-    size_t i;
-
-    for (i = 0; i < s.n && end - to > 4; i++) {
-        unsigned char c = (unsigned char)s.at[i];
-
-        if (c == '"' || c == '\\') {
-            *to++ = '\\';
-            *to++ = (char)c;
-        } else if (c < 0x20 || c >= 0x7f) {
-            *to++ = '\\';
-            *to++ = 'x';
-            *to++ = hex[c >> 4];
-            *to++ = hex[c & 15];
-        } else
-            *to++ = (char)c;
-    }
-    return to;
-}
+#include <string.h>
 
 /* The length of the UTF-8 sequence at p (RFC 3629, 4), 0 when it is none. */
 static size_t
@@ -44,16 +22,18 @@ utf8_length(const unsigned char *p, size_t n)
 }
 
 static char *
-put_json_control(char *to, unsigned char c)
+put_control(char *to, unsigned char c)
 {
+    static const char digits[] = "0123456789abcdef";
+
     memcpy(to, "\\u00", 4);
-    to[4] = hex[c >> 4];
-    to[5] = hex[c & 15];
+    to[4] = digits[c >> 4];
+    to[5] = digits[c & 15];
     return to + 6;
 }
 
 char *
-put_json_string(char *to, char *end, struct sl_span s)
+sl_json_string(char *to, char *end, struct sl_span s)
 {
     const unsigned char *p = (const unsigned char *)s.at;
     size_t i = 0, k;
@@ -64,7 +44,7 @@ put_json_string(char *to, char *end, struct sl_span s)
             *to++ = '\\';
             *to++ = (char)p[i++];
         } else if (p[i] < 0x20 || p[i] == 0x7f)
-            to = put_json_control(to, p[i++]);
+            to = put_control(to, p[i++]);
         else if (p[i] < 0x80)
             *to++ = (char)p[i++];
         else if ((k = utf8_length(p + i, s.n - i)) > 0) {
