@@ -40,13 +40,15 @@ text_free(struct tls_text *t)
 static int
 text_read(int fd, struct tls_text *t)
 {
-    ssize_t k;
+    ssize_t k = 0;
 
     *t = (struct tls_text){OPENSSL_malloc(FILE_MAX + 1), 0};
     while (t->at != NULL && t->n < FILE_MAX &&
            ((k = read(fd, t->at + t->n, FILE_MAX - t->n)) > 0 || (k < 0 && errno == EINTR)))
         t->n += k > 0 ? (size_t)k : 0;
-    if (t->at == NULL || k < 0) {
+    if (t->n == FILE_MAX)
+        errno = EFBIG;
+    if (t->at == NULL || k != 0) {
         text_free(t);
         return -1;
     }

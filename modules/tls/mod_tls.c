@@ -157,32 +157,26 @@ depth_check(struct sl_cmd *cmd, void **slot)
 
 /* ---- requests ---- */
 
-static int
-asks_the_same(const struct tls_conf *a, const struct tls_conf *b)
-{
-    return a->client_verify == b->client_verify && a->client_depth == b->client_depth &&
-           strcmp(a->client_ca, b->client_ca) == 0 &&
-           (a->client_crl == b->client_crl ||
-            (a->client_crl != NULL && b->client_crl != NULL && strcmp(a->client_crl, b->client_crl) == 0));
-}
-
 /* A host that verifies clients is reached by those who were verified for it, whatever name they
  * shook hands under (RFC 9110, 7.4). */
 static enum sl_verdict
-tls_host_access(struct sl_req *r, const void *confp)
+host_access(struct sl_req *r, const struct tls_conf *conf, const struct tls *t)
 {
-    const struct tls *t = tls_of_req(r);
-    const struct tls_site *wanted = tls_site_of(sl_req_scope(r)), *used;
-
-    (void)confp;
-    if (wanted->conf->client_verify == TLS_VERIFY_OFF || t == NULL)
-        return SL_NEXT;
-    used = tls_site_in_use(t);
-    if (used == wanted || (used->conf->client_verify != TLS_VERIFY_OFF &&
-                           asks_the_same(used->conf, wanted->conf)))
+    if (conf->client_verify == TLS_VERIFY_OFF || tls_asks_the_same(tls_site_in_use(t)->conf, conf))
         return SL_NEXT;
     return sl_req_fail(r, 0, &sl_cause_no_host, "this host verifies clients, and the connection "
                        "was made for another");
+}
+
+static enum sl_verdict
+tls_access(struct sl_req *r, const void *confp)
+{
+    const struct tls_conf *conf = confp;
+    const struct tls *t = tls_of_req(r);
+
+    if (t != NULL)
+        return host_access(r, conf, t);
+    return conf->redirect != NULL ? tls_redirect(r, conf->redirect) : SL_NEXT;
 }
 
 /* ---- the process ---- */
@@ -309,8 +303,7 @@ static const struct sl_hook hooks[] = {
     SL_ON_READY(tls_tickets_ready),
     SL_ON_DRAIN(tls_drain),
     SL_ON_WORKER_EXIT(tls_exit),
-    SL_ON_ACCESS(tls_redirect_access, SL_EARLY, SL_DRY_OK),
-    SL_ON_ACCESS(tls_host_access, SL_EARLY, SL_DRY_OK),
+    SL_ON_ACCESS(tls_access, SL_EARLY, SL_DRY_OK),
     SL_ON_RESPONSE(tls_hsts_response, SL_MIDDLE, SL_DRY_OK),
     SL_HOOKS_END,
 };

@@ -38,14 +38,13 @@ tls_redirect_parse(struct sl_cmd *cmd, void **item)
 
 /* A method that must not change is kept by 308 (RFC 9110, 15.4.9). */
 enum sl_verdict
-tls_redirect_access(struct sl_req *r, const void *confp)
+tls_redirect(struct sl_req *r, const struct tls_redirect *d)
 {
-    const struct tls_redirect *d = ((const struct tls_conf *)confp)->redirect;
     struct sl_span host = sl_req_host(r), path = sl_req_target_path(r), query = sl_req_query(r);
     struct sl_span method = sl_req_method(r);
     char port[16] = "";
 
-    if (d == NULL || !d->is_on || sl_req_is_tls(r))
+    if (!d->is_on || sl_req_is_tls(r))
         return SL_NEXT;
     if (host.n == 0)
         return sl_req_fail(r, 0, &sl_cause_bad_host, "HTTPSRedirect needs a host to send to");

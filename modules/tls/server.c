@@ -30,7 +30,7 @@ struct servers {
     struct servers *next; /* of all */
     struct options o;
     struct sl_pool *pool; /* NULL: the default of those without a line */
-    struct tls_pair *pair;
+    struct tls_pair *pair; /* of cert= and key=; NULL: none */
     X509_STORE *store;
     SSL_CTX *ctx;
     struct identity *identities; /* by server index */
@@ -69,7 +69,7 @@ forget_all(void *unused)
             SSL_SESSION_free(s->sessions[i]);
         SSL_CTX_free(s->ctx);
         X509_STORE_free(s->store);
-        if (s->pair != NULL)
+        if (s->pair != NULL && (s == defaults || defaults == NULL || s->pair != defaults->pair))
             tls_pair_free(s->pair);
     }
     X509_STORE_free(system_store);

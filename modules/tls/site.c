@@ -103,6 +103,40 @@ site_check(struct sl_worker *w, struct tls_site *site)
         sl_worker_config_error(w, site->place, "%s", why);
 }
 
+static int
+is_same_text(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+int
+tls_asks_the_same(const struct tls_conf *a, const struct tls_conf *b)
+{
+    if (a->client_verify != b->client_verify)
+        return 0;
+    return a->client_verify == TLS_VERIFY_OFF ||
+           (a->client_depth == b->client_depth && is_same_text(a->client_ca, b->client_ca) &&
+            is_same_text(a->client_crl, b->client_crl));
+}
+
+/* Hosts that say nothing of their own about certificates are one site. */
+static struct tls_site *
+site_like(const struct tls_conf *conf)
+{
+    int i;
+
+    for (i = 0; i < sites->nelts; i++) {
+        struct tls_site *site = APR_ARRAY_IDX(sites, i, struct tls_site *);
+        const struct tls_conf *other = site->conf;
+
+        if (other->certs == conf->certs && other->profile == conf->profile &&
+            other->protocols == conf->protocols && other->ciphers == conf->ciphers &&
+            other->strict_sni == conf->strict_sni && tls_asks_the_same(other, conf))
+            return site;
+    }
+    return NULL;
+}
+
 static void
 sites_make(struct sl_worker *w)
 {
@@ -116,6 +150,8 @@ sites_make(struct sl_worker *w)
 
         if ((sl_scope_kind(scope) != SL_SCOPE_GLOBAL && sl_scope_kind(scope) != SL_SCOPE_HOST) ||
             conf->site != NULL)
+            continue;
+        if ((conf->site = site_like(conf)) != NULL)
             continue;
         conf->site = apr_pcalloc(sl_worker_pool(w), sizeof *conf->site);
         conf->site->conf = conf;

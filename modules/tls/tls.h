@@ -115,6 +115,8 @@ const char *tls_error(char *to, size_t n);
 int tls_sites_check(struct sl_worker *w);
 /* Makes the contexts; also when a certificate changed.  0 or -1. */
 int tls_sites_build(void);
+/* Whether clients are verified in the same way. */
+int tls_asks_the_same(const struct tls_conf *a, const struct tls_conf *b);
 struct tls_site *tls_site_of(const struct sl_scope *scope);
 /* The context for a name (lower case; n 0: none was sent) on a listener; NULL: the handshake
  * is refused.  The caller's to use at once. */
@@ -172,7 +174,8 @@ void tls_tickets_close(void);
 void tls_tickets_use(SSL_CTX *ctx, const struct tls_tickets *conf);
 
 sl_parse_f tls_redirect_parse, tls_hsts_parse;
-sl_req_f tls_redirect_access, tls_hsts_response;
+sl_req_f tls_hsts_response;
+enum sl_verdict tls_redirect(struct sl_req *r, const struct tls_redirect *d);
 
 extern const struct sl_variable tls_variables[];
 
