@@ -198,7 +198,9 @@ listeners_check(struct sl_worker *w)
 int
 tls_sites_check(struct sl_worker *w)
 {
-    hosts = sl_provider_find("hosts", "route");
+    const char *name = sl_provider_name("hosts", 0);
+
+    hosts = name != NULL ? sl_provider_find("hosts", name) : NULL;
     sites_make(w);
     certs_check(w);
     listeners_check(w);

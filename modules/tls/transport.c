@@ -30,7 +30,7 @@ static const char bad_port[] =
     "Connection: close\r\n\r\n"
     "This port speaks HTTPS; the request came in clear. Use https://.\n";
 
-/* One a thread: what one call gathers. */
+/* One a thread: what one call gathers; empty between calls. */
 struct out {
     char at[OUT_MAX];
     unsigned n;
@@ -480,6 +480,7 @@ tls_writev(struct sl_conn *c, const struct iovec *iov, int n)
     struct cursor from = {iov, n, 0};
     size_t done = t->debt, last = 0;
 
+    SL_ASSERT(o->n == 0);
     if (t->is_broken || (t->debt > 0 && push(t) < 0))
         return SL_IO_ERROR;
     if (t->debt > 0 && t->n_left > 0)
@@ -491,6 +492,7 @@ tls_writev(struct sl_conn *c, const struct iovec *iov, int n)
 
         ERR_clear_error();
         if (SSL_write(t->ssl, part.at, (int)part.n) != (int)part.n) {
+            push(t);
             t->is_broken = 1;
             return SL_IO_ERROR;
         }
