@@ -136,7 +136,8 @@ struct tls {
     uint8_t is_done;   /* the handshake */
     uint8_t is_broken;
     uint8_t is_held;   /* left goes out with the next write */
-    uint8_t is_ended;  /* the socket is to be shut when left is empty */
+    uint8_t is_ended;  /* close_notify was said; the socket is to be shut when left is empty */
+    uint8_t is_shut;   /* it was */
     uint8_t has_seen_end;
     uint8_t first_byte; /* of the peer's */
 };

@@ -106,8 +106,6 @@ push(struct tls *t)
         t->is_broken = 1;
         return -1;
     }
-    if (t->n_left == 0 && t->is_ended)
-        shutdown(sl_conn_fd(t->conn), SHUT_WR);
     return t->n_left > 0;
 }
 
@@ -396,6 +394,8 @@ tls_read(struct sl_conn *c, void *to, size_t n)
 
     if (t->is_broken || (t->n_left > 0 && !t->is_held && push(t) < 0))
         return SL_IO_ERROR;
+    if (t->is_ended && !t->is_shut && t->n_left == 0)
+        t->is_shut = shutdown(sl_conn_fd(c), SHUT_WR) == 0;
     ERR_clear_error();
     k = SSL_read(t->ssl, to, n < INT32_MAX ? (int)n : INT32_MAX);
     if (out_of(t)->n > 0 && push(t) < 0) /* a reply to a change of keys, an alert */
@@ -518,7 +518,8 @@ tls_can_splice(struct sl_conn *c)
 
 /* ---- the end ---- */
 
-/* close_notify, so that the end is told from a cut; then the socket's own end. */
+/* close_notify, so that the end is told from a cut.  The socket's own end follows when the peer is
+ * read from; where it is closed at once that would be a call for nothing. */
 static void
 tls_shutdown(struct sl_conn *c)
 {
@@ -531,10 +532,7 @@ tls_shutdown(struct sl_conn *c)
         SSL_shutdown(t->ssl);
     }
     t->is_ended = 1;
-    if (t->n_left + out_of(t)->n == 0)
-        shutdown(sl_conn_fd(c), SHUT_WR);
-    else
-        push(t);
+    push(t);
 }
 
 /* A session stays good when its connection just ended: to OpenSSL all has been said. */

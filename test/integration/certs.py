@@ -29,7 +29,7 @@ class Cert:
 
 class CA:
     def __init__(self, folder, name="ca"):
-        self.dir, self.n = str(folder), 0
+        self.dir, self.name, self.n = str(folder), name, 0
         self.pem, self.key = f"{folder}/{name}.pem", f"{folder}/{name}.key"
         openssl("req", "-x509", *self.kind("ec"), "-nodes", "-days", "30", "-subj", f"/CN={name}",
                 "-keyout", self.key, "-out", self.pem, "-addext", "keyUsage=critical,keyCertSign,cRLSign")
@@ -42,7 +42,7 @@ class CA:
 
     def make(self, *names, kind="ec", days=30, usage="serverAuth"):
         self.n += 1
-        at = f"{self.dir}/{names[0].replace('*', 'any')}-{self.n}"
+        at = f"{self.dir}/{self.name}-{names[0].replace('*', 'any')}-{self.n}"
         alt = ",".join(("IP:" if n[0].isdigit() else "DNS:") + n for n in names)
         openssl("req", "-x509", *self.kind(kind), "-nodes", "-days", str(days), "-subj",
                 f"/O=test/CN={names[0]}", "-CA", self.pem, "-CAkey", self.key, "-keyout", at + ".key",
