@@ -103,6 +103,16 @@ worker_protocols_check(struct sl_worker *w)
     }
 }
 
+int
+sl_worker_listen(const struct sl_worker *w, unsigned i, struct sl_listen *l)
+{
+    if (i >= w->n_listeners)
+        return 0;
+    *l = (struct sl_listen){w->listeners[i].conf->text, w->listeners[i].conf->place,
+                            w->listeners[i].conf->transport, w->listeners[i].scope};
+    return 1;
+}
+
 /* ---- opened and closed ---- */
 
 static int

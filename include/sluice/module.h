@@ -155,6 +155,13 @@ struct sl_loop *sl_worker_loop(struct sl_worker *w, unsigned i);
 struct sl_scope *sl_worker_global(struct sl_worker *w);
 /* Walks every scope, outer before inner; NULL past the last. */
 struct sl_scope *sl_worker_scope(struct sl_worker *w, unsigned i);
+/* The i-th Listen line; 0 past the last. */
+struct sl_listen {
+    const char *text, *place; /* "443", "sluice.conf:3" */
+    const struct sl_transport *transport; /* NULL: plain */
+    struct sl_scope *scope; /* its default host's, else global */
+};
+int sl_worker_listen(const struct sl_worker *w, unsigned i, struct sl_listen *l);
 /* The module's per-generation data, zeroed, data_size bytes. */
 void *sl_worker_module_data(struct sl_worker *w, const struct sl_module *module);
 /* A configuration error found in check_config, or in open_logs where a file cannot be opened: the

@@ -51,16 +51,33 @@ struct sl_transport {
     int (*pending)(struct sl_conn *c);
     /* Whether the descriptor carries the plain bytes. */
     int (*can_splice)(struct sl_conn *c);
-    /* No more will be written. */
+    /* No more will be written: the peer is to know that this is the end. */
     void (*shutdown)(struct sl_conn *c);
-    /* The connection is about to be closed: free what open() made. */
+    /* The connection is about to be closed: free what open() made.  Without shutdown()
+     * before it the end may be a cut, and the peer must be able to tell. */
     void (*close)(struct sl_conn *c);
     /* The application protocol agreed on (ALPN); NULL: none. */
     const char *(*alpn)(struct sl_conn *c);
+    /* What both sides have to agree on before the protocol begins: called until it is done,
+     * whenever bytes have come or there is room.  1 done, 0 goes on, -1 failed (the transport
+     * has said why).  NULL: nothing. */
+    int (*handshake)(struct sl_conn *c);
+    /* ServerTLS and its like: takes the options of the line for the servers of a pool.  NULL
+     * or a phrase.  NULL: there are none. */
+    const char *(*server_options)(struct sl_cmd *cmd, struct sl_pool *pool);
+    int is_secure; /* requests over it have the scheme https */
 };
 
 int sl_conn_fd(const struct sl_conn *c);
+struct sl_span sl_conn_peer_text(struct sl_conn *c); /* address without port */
+/* Of a client's connection: the default host of its listener, else global; and the protocols
+ * that listener speaks, the preferred one first, NULL past the last. */
+struct sl_scope *sl_conn_scope(const struct sl_conn *c);
+const char *sl_conn_protocol_name(const struct sl_conn *c, unsigned i);
+/* Of a connection to a server: that server. */
+struct sl_server *sl_conn_server(const struct sl_conn *c);
 struct sl_loop *sl_conn_loop(const struct sl_conn *c);
+const struct sl_transport *sl_conn_transport(const struct sl_conn *c); /* NULL: plain */
 void **sl_conn_transport_data(struct sl_conn *c);
 void **sl_conn_protocol_data(struct sl_conn *c);
 /* A pool that ends with the connection; made when first asked for. */
@@ -68,7 +85,8 @@ apr_pool_t *sl_conn_pool(struct sl_conn *c);
 /* The transport's functions, readiness kept: what a protocol reads and writes with. */
 ssize_t sl_conn_read(struct sl_conn *c, void *to, size_t n);
 ssize_t sl_conn_writev(struct sl_conn *c, const struct iovec *iov, int n);
-/* For transports: the socket itself. */
+/* For transports: the socket itself.  AGAIN without a call to the kernel where nothing has come
+ * since the last one. */
 ssize_t sl_conn_raw_read(struct sl_conn *c, void *to, size_t n);
 ssize_t sl_conn_raw_writev(struct sl_conn *c, const struct iovec *iov, int n);
 /* Calls the protocol's ready() with SL_TIMEOUT after ms; -1: never. */
@@ -81,6 +99,12 @@ enum { SL_READABLE = 1, SL_WRITABLE = 2, SL_TIMEOUT = 4, SL_HANGUP = 8 };
 /* What flow-controlled calls say: taken, and there is room; taken, wait for the wake-up
  * call before sending more; the other side is gone. */
 enum sl_flow { SL_FLOW_ROOM, SL_FLOW_FULL, SL_FLOW_GONE };
+
+/* Which host serves a name (lower case): provider group "hosts", for transports that are told
+ * a name before there is a request (SNI).  NULL: none does.  Any thread. */
+struct sl_host_lookup {
+    struct sl_scope *(*find)(struct sl_span name);
+};
 
 /* A protocol towards clients.  Provider group "protocol"; directive Protocols names those
  * a listener speaks, the first that sniff() recognises is used, else the last. */

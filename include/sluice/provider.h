@@ -6,6 +6,7 @@
  *   protocol             struct sl_protocol            h2
  *   upstream_protocol    struct sl_upstream_protocol   h2c
  *   target               struct sl_target_provider     balancer
+ *   hosts                struct sl_host_lookup         route
  *   balance              struct sl_balance_method      leastconn
  *   encoder              struct sl_encoder             gzip
  *   (modules name groups of their own as MODULE/GROUP) */

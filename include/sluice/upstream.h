@@ -66,7 +66,11 @@ struct sl_pool {
     int64_t keepalive_idle_ms;
     const struct sl_upstream_protocol *protocol; /* NULL: HTTP/1.1 */
     const struct sl_transport *transport;        /* NULL: plain */
+    void *transport_data;                        /* the transport's, set while configured */
 };
+
+/* All pools, one after the other; after NULL: the first.  NULL past the last. */
+struct sl_pool *sl_pool_next(const struct sl_pool *after);
 
 /* Configuration time.  Pools live in the conf pool; servers are added before requests run.
  * address: "host:port", "[v6]:port", "unix:/path"; default_port where it has none.  NULL

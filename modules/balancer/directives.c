@@ -273,6 +273,19 @@ retry_parse(struct sl_cmd *cmd, void **item)
     return NULL;
 }
 
+/* The options are the transport's own. */
+static const char *
+server_tls_parse(struct sl_cmd *cmd, void **item)
+{
+    const struct sl_transport *tls = sl_provider_find("transport", "tls");
+
+    *item = section_pool;
+    if (tls != NULL && tls->server_options != NULL)
+        return tls->server_options(cmd, section_pool->pool);
+    sl_cmd_cure(cmd, "LoadModule tls");
+    return "needs the module tls, which is not loaded";
+}
+
 static const char *
 later_parse(struct sl_cmd *cmd, void **item)
 {
@@ -300,8 +313,8 @@ const struct sl_directive balancer_directives[] = {
              "Not in this version"),
     SL_LINES("Sticky", struct balancer_conf, later, later_parse, SL_IN_GLOBAL, "...",
              "Not in this version"),
-    SL_LINES("ServerTLS", struct balancer_conf, later, later_parse, SL_IN_GLOBAL, "...",
-             "Not in this version"),
+    SL_PARSED("ServerTLS", struct balancer_conf, tls, server_tls_parse, SL_IN_GLOBAL,
+              "[verify=] [ca=] [sni=] [cert=] [key=]", "How https:// servers are verified"),
     SL_LINES("SendProxy", struct balancer_conf, later, later_parse, SL_IN_GLOBAL, "...",
              "Not in this version"),
     SL_DIRECTIVES_END,

@@ -52,7 +52,8 @@ DIRECTIVES
   Sticky
     Not in this version: an error.
   ServerTLS
-    Not in this version: an error.
+    How https:// servers of the pool are spoken to: verify=, ca=, sni=, cert= and key=, as
+    ProxyTLS of mod_tls says, which is needed.
   SendProxy
     Not in this version: an error.
 EXAMPLE

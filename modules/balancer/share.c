@@ -55,7 +55,8 @@ share_select(struct sl_attempt *a, struct sl_pool *pool)
 static unsigned
 cause_retry_class(const struct sl_cause *cause)
 {
-    if (cause == &sl_cause_connect_failed || cause == &sl_cause_unresolved)
+    if (cause == &sl_cause_connect_failed || cause == &sl_cause_unresolved ||
+        cause == &sl_cause_handshake_failed)
         return RETRY_CONNECT;
     if (cause == &sl_cause_connect_timeout)
         return RETRY_CONNECT | RETRY_TIMEOUT;

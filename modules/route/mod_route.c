@@ -161,6 +161,15 @@ route_host(struct sl_req *r, const void *conf)
     return SL_NEXT;
 }
 
+/* For transports that are told a name before there is a request. */
+static struct sl_scope *
+route_scope_of(struct sl_span name)
+{
+    const struct route_site *site = map != NULL ? route_hosts_find(&map->hosts, name) : NULL;
+
+    return site != NULL ? site->scope : NULL;
+}
+
 static enum sl_verdict
 route_location(struct sl_req *r, const void *conf)
 {
@@ -329,6 +338,15 @@ static const struct sl_hook hooks[] = {
     SL_HOOKS_END,
 };
 
+static const struct sl_host_lookup host_lookup = {route_scope_of};
+
+static int
+route_init(const struct sl_module *self)
+{
+    (void)self;
+    return sl_provider_register("hosts", "route", &host_lookup);
+}
+
 SL_MODULE(route) = {
     .name = "route",
     .flags = SL_MODULE_ALWAYS,
@@ -337,4 +355,5 @@ SL_MODULE(route) = {
     .directives = directives,
     .sections = sections,
     .hooks = hooks,
+    .init = route_init,
 };

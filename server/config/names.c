@@ -79,7 +79,8 @@ static const struct {
     {"headers", " Header RequestHeader SecurityHeaders CORS CookieFlags "},
     {"log", " LogFormat AccessLog "},
     {"tls", " TLSCertificate TLSProfile TLSProtocols TLSCiphers TLSTickets TLSStapling "
-            "TLSClientCA TLSClientVerify TLSEarlyData TLSPlaceholder TLSKeyLog HTTPSRedirect HSTS "},
+            "TLSClientCA TLSClientCRL TLSClientDepth TLSClientVerify TLSStrictSNI TLSEarlyData "
+            "TLSPlaceholder TLSKeyLog ProxyTLS HTTPSRedirect HSTS "},
     {"cache_disk", " CacheDisk Cache CacheKey CacheValid CacheUseStale CacheBypass CacheNoStore "
                    "CacheIgnore CacheMinUses CacheMaxObject CacheLock CacheSlice CachePurge "},
     {"ratelimit", " RateLimitZone RateLimit ConnLimit BandwidthLimit "},

@@ -240,7 +240,7 @@ h1_complete(struct sl_conn *c)
     h1_drop_used(h);
     if (!h->persists || !body_done || is_tunnel) {
         if (body_done && h->in == NULL && !conn_may_read(c)) {
-            sl_conn_close(&c);
+            conn_end(&c);
             return;
         }
         if (h->in != NULL)
@@ -272,7 +272,7 @@ h1_late(struct sl_conn *c)
         if (h->in != NULL)
             h1_refuse(c, &sl_cause_head_timeout);
         else
-            sl_conn_close(&c);
+            conn_end(&c);
         return;
     case H1_ANSWER:
         if (h->send_due != 0 && c->loop->now_ms >= h->send_due) {

@@ -87,8 +87,7 @@ sl_req_version(const struct sl_req *r)
 int
 sl_req_is_tls(const struct sl_req *r)
 {
-    return r->conn != NULL && r->conn->transport != NULL &&
-           strcmp(r->conn->transport->name, "tls") == 0;
+    return r->conn != NULL && r->conn->transport != NULL && r->conn->transport->is_secure;
 }
 
 int

@@ -92,6 +92,36 @@ sl_conn_loop(const struct sl_conn *c)
     return c->loop;
 }
 
+struct sl_span
+sl_conn_peer_text(struct sl_conn *c)
+{
+    return conn_peer_text(c);
+}
+
+struct sl_scope *
+sl_conn_scope(const struct sl_conn *c)
+{
+    return c->listener->scope;
+}
+
+const char *
+sl_conn_protocol_name(const struct sl_conn *c, unsigned i)
+{
+    return i < c->listener->n_protocols ? c->listener->protocols[i]->name : NULL;
+}
+
+struct sl_server *
+sl_conn_server(const struct sl_conn *c)
+{
+    return &c->server->pub;
+}
+
+const struct sl_transport *
+sl_conn_transport(const struct sl_conn *c)
+{
+    return c->transport;
+}
+
 void **
 sl_conn_transport_data(struct sl_conn *c)
 {
@@ -119,6 +149,8 @@ sl_conn_raw_read(struct sl_conn *c, void *to, size_t n)
 {
     ssize_t k;
 
+    if ((c->io.ready & SL_READABLE) == 0)
+        return SL_IO_AGAIN;
     do
         k = recv(c->io.fd, to, n, 0);
     while (k < 0 && errno == EINTR);
@@ -151,9 +183,7 @@ sl_conn_raw_writev(struct sl_conn *c, const struct iovec *iov, int n)
 ssize_t
 sl_conn_read(struct sl_conn *c, void *to, size_t n)
 {
-    if (c->transport == NULL)
-        return conn_may_read(c) ? sl_conn_raw_read(c, to, n) : SL_IO_AGAIN;
-    return c->transport->read(c, to, n);
+    return c->transport == NULL ? sl_conn_raw_read(c, to, n) : c->transport->read(c, to, n);
 }
 
 ssize_t
@@ -300,6 +330,15 @@ conn_shutdown(struct sl_conn *c)
         shutdown(c->io.fd, SHUT_WR);
 }
 
+/* The end of all that was to be said: a transport tells its peer, so that it is no cut. */
+void
+conn_end(struct sl_conn **cp)
+{
+    if ((*cp)->transport != NULL)
+        (*cp)->transport->shutdown(*cp);
+    sl_conn_close(cp);
+}
+
 int
 conn_peer_state(struct sl_conn *c)
 {
@@ -385,23 +424,6 @@ conn_thread_init(struct sl_loop *loop)
     serving_thread_init(loop);
 }
 
-/* The transport shakes hands by itself: reading does it.  Then the protocol opens. */
-static void
-conn_begin(struct sl_conn *c)
-{
-    struct listener *l = c->listener;
-    const char *alpn = c->transport != NULL && c->transport->alpn != NULL ? c->transport->alpn(c)
-                                                                          : NULL;
-    unsigned i;
-
-    c->protocol = l->protocols[l->n_protocols - 1];
-    for (i = 0; i < l->n_protocols; i++)
-        if (alpn != NULL && strcmp(l->protocols[i]->name, alpn) == 0)
-            c->protocol = l->protocols[i];
-    c->on_ready = c->protocol->ready;
-    c->protocol->open(c, (struct sl_data){NULL, 0, NULL});
-}
-
 /* Several protocols on one listener: the first bytes tell which, and are handed on. */
 static void
 conn_sniff(struct sl_conn *c, unsigned what)
@@ -442,6 +464,45 @@ conn_sniff(struct sl_conn *c, unsigned what)
     sl_buf_drop(&buf);
 }
 
+/* The protocol agreed on, the only one, or the one the first bytes tell. */
+static void
+conn_begin(struct sl_conn *c)
+{
+    struct listener *l = c->listener;
+    const char *alpn = c->transport != NULL && c->transport->alpn != NULL ? c->transport->alpn(c)
+                                                                          : NULL;
+    unsigned i;
+
+    for (i = 0; i < l->n_protocols && c->protocol == NULL; i++)
+        if (l->n_protocols == 1 || (alpn != NULL && strcmp(l->protocols[i]->name, alpn) == 0))
+            c->protocol = l->protocols[i];
+    if (c->protocol == NULL) {
+        c->on_ready = conn_sniff;
+        return;
+    }
+    c->on_ready = c->protocol->ready;
+    c->protocol->open(c, (struct sl_data){NULL, 0, NULL});
+}
+
+/* The transport's turn before the protocol's; what came behind the handshake is read at once. */
+static void
+conn_shakes_hands(struct sl_conn *c, unsigned what)
+{
+    int rc = what & SL_TIMEOUT ? -1 : c->transport->handshake(c);
+
+    if (what & SL_TIMEOUT)
+        sl_log(SL_INFO, "SL0216", "client %.*s: Listen %s %s: no handshake within Timeout header",
+               (int)conn_peer_text(c).n, conn_peer_text(c).at, c->listener->conf->text,
+               c->transport->name);
+    if (rc < 0)
+        sl_conn_close(&c);
+    if (rc <= 0)
+        return;
+    conn_begin(c);
+    if (!c->io.is_dead && conn_may_read(c))
+        c->on_ready(c, SL_READABLE);
+}
+
 void
 conn_accepted(struct sl_loop *loop, struct listener *listener, int fd,
               const struct sl_sockaddr *peer)
@@ -472,8 +533,8 @@ conn_accepted(struct sl_loop *loop, struct listener *listener, int fd,
         sl_conn_close(&c);
         return;
     }
-    if (listener->n_protocols > 1 && listener->conf->transport == NULL)
-        c->on_ready = conn_sniff;
+    if (c->transport != NULL && c->transport->handshake != NULL)
+        c->on_ready = conn_shakes_hands;
     else
         conn_begin(c);
 }

@@ -66,6 +66,8 @@ conn_is_writing(const struct sl_conn *c)
 
 /* No more will be written; the peer sees the end. */
 void conn_shutdown(struct sl_conn *c);
+/* Closes it when all is written, so that the peer can tell from a cut. */
+void conn_end(struct sl_conn **c);
 /* Bytes the transport holds, or the socket may hold: reading is worth a try. */
 static inline int
 conn_may_read(struct sl_conn *c)

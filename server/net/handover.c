@@ -46,11 +46,11 @@ conn_leave(struct sl_conn *c)
     if (leaving == LEAVING_NOT)
         return;
     if (leaving == LEAVING_FOR_GOOD)
-        sl_conn_close(&c);
+        conn_end(&c);
     else if (c->transport == NULL && to >= 0)
         conn_send_away(c, to);
     else if (c->loop->now_ms >= atomic_load(&w->drain_idle_until))
-        sl_conn_close(&c);
+        conn_end(&c);
 }
 
 /* ---- taking ---- */

@@ -20,6 +20,41 @@ exchange_has_address(struct sl_exchange *ex, const struct sl_cause *cause)
     return ++ex->n_unreachable < server_n_addresses(ex->a.server);
 }
 
+/* Open, and its transport is agreed on all there is. */
+static void
+ex_usable(struct sl_conn *c)
+{
+    struct sl_exchange *ex = c->protocol_data;
+
+    sl_count(ex->loop, COUNT_SERVER_CONNECTIONS, 1);
+    c->protocol_data = NULL;
+    c->upstream_protocol = ex->pool->protocol != NULL ? ex->pool->protocol : &http1_upstream;
+    c->on_ready = c->upstream_protocol->ready;
+    c->upstream_protocol->open(c);
+    exchange_send(ex);
+}
+
+static void
+ex_shakes_hands(struct sl_conn *c, unsigned what)
+{
+    struct sl_exchange *ex = c->protocol_data;
+
+    if (what & SL_TIMEOUT) {
+        sl_attempt_late(&ex->a);
+        return;
+    }
+    switch (c->transport->handshake(c)) {
+    case 0:
+        return;
+    case 1:
+        ex_usable(c);
+        return;
+    default:
+        exchange_attempt_failed(ex, &sl_cause_handshake_failed);
+        return;
+    }
+}
+
 static void
 ex_connected(struct sl_conn *c, unsigned what)
 {
@@ -40,12 +75,12 @@ ex_connected(struct sl_conn *c, unsigned what)
         exchange_attempt_failed(ex, &sl_cause_connect_failed);
         return;
     }
-    sl_count(ex->loop, COUNT_SERVER_CONNECTIONS, 1);
-    c->protocol_data = NULL;
-    c->upstream_protocol = ex->pool->protocol != NULL ? ex->pool->protocol : &http1_upstream;
-    c->on_ready = c->upstream_protocol->ready;
-    c->upstream_protocol->open(c);
-    exchange_send(ex);
+    if (c->transport == NULL || c->transport->handshake == NULL) {
+        ex_usable(c);
+        return;
+    }
+    c->on_ready = ex_shakes_hands;
+    ex_shakes_hands(c, what);
 }
 
 /* No fault of the server's: this process has no descriptor, memory or port left. */

@@ -238,6 +238,15 @@ h1c_parse(struct sl_conn *c)
 
 /* ---- the response body ---- */
 
+/* Reads what a transport keeps to itself; 1: the protocol has nothing to read. */
+static int
+h1c_transport_is_quiet(struct sl_conn *c)
+{
+    char byte;
+
+    return sl_conn_read(c, &byte, 1) == SL_IO_AGAIN;
+}
+
 /* A read that filled its buffer, and one through a pipe, do not tell whether more has come. */
 static int
 h1c_is_drained(struct sl_conn *c)
@@ -249,8 +258,9 @@ h1c_is_drained(struct sl_conn *c)
         return 0;
     if (!conn_may_read(c))
         return 1;
-    if (c->transport != NULL || recv(c->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
-        errno != EAGAIN)
+    if (c->transport != NULL)
+        return h1c_transport_is_quiet(c);
+    if (recv(c->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN)
         return 0;
     c->io.ready &= (uint8_t)~SL_READABLE;
     return 1;
@@ -523,7 +533,8 @@ h1c_ready(struct sl_conn *c, unsigned what)
     struct h1c *h = h1c_of(c);
 
     if (h->a == NULL) { /* idle: its time is over, or the server has ended it */
-        if (what & (SL_TIMEOUT | SL_READABLE | SL_HANGUP))
+        if ((what & (SL_TIMEOUT | SL_HANGUP)) ||
+            ((what & SL_READABLE) && (c->transport == NULL || !h1c_transport_is_quiet(c))))
             sl_conn_close(&c);
         return;
     }

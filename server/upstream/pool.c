@@ -20,6 +20,15 @@ pools_first(void)
     return all_pools;
 }
 
+struct sl_pool *
+sl_pool_next(const struct sl_pool *after)
+{
+    const struct upstream_pool *p = (const struct upstream_pool *)(const void *)after;
+    struct upstream_pool *next = p != NULL ? p->next : all_pools;
+
+    return next != NULL ? &next->pool : NULL;
+}
+
 static apr_status_t
 pool_forget(void *data)
 {

@@ -152,12 +152,12 @@ HOOK_FATAL_MS = "25" if IS_SANITIZED else "5"
 
 class Sluice:
     def __init__(self, text, threads, folder, port=None, listen=True, args=("-X",), env=None,
-                 program=PROGRAM):
+                 program=PROGRAM, user="root"):
         self.dir, self.port, self.expected = folder, port or free_port(), []
         self.conf = os.path.join(folder, "test.conf")
         self.log_file = os.path.join(folder, "error.log")
         head = f"Threads {threads}\n" + (f"Listen 127.0.0.1:{self.port}\n" if listen else "")
-        head += "User root\n" if os.geteuid() == 0 else ""
+        head += f"User {user}\n" if os.geteuid() == 0 else ""
         with open(self.conf, "w") as f:
             f.write(head + text)
         self.err = open(os.path.join(folder, "stderr"), "wb")

@@ -4,7 +4,7 @@ import os
 import re
 
 import pytest
-from conftest import MODULES, TOP
+from conftest import MODULES, TOP, Client, free_port
 from origin import reply
 from test_route import names
 
@@ -133,6 +133,71 @@ def test_error_pages(example):
     with open(os.path.join(FOLDER, "sorry.html"), "rb") as f:
         assert (r.status, r.body, r.get("Content-Type")) == (503, f.read(), "text/html")
     assert s.get("/shop/c").get("Set-Cookie") == "a=b; Path=/shop/x; Domain=shop.example.com"
+
+
+def secured(sluice, make_origin, tmp_path, name, certs):
+    """An example with Listen lines of its own: backends, certificates and ports take their places."""
+    from test_tls import SecureOrigin
+    text = open(os.path.join(FOLDER, name)).read()
+    for a in sorted(set(re.findall(r"192\.168\.1\.\d+:8080", text))):
+        text = text.replace(a, str(make_origin()))
+    if "192.168.1.102:8443" in text:
+        back = SecureOrigin(certs["back"])
+        text = text.replace("192.168.1.102:8443", str(back))
+    port = free_port()
+    text = text.replace("Listen 443 ", f"Listen 127.0.0.1:{port} ").replace("/etc/ssl/sluice", str(tmp_path))
+    s = sluice(re.sub(r"^Listen 80$", "", text, flags=re.M))
+    s.tls_port = port
+    return s
+
+
+@pytest.fixture
+def pki(tmp_path):
+    from certs import CA
+    made = {n: CA(tmp_path, n) for n in ("own-ca", "clients-ca")}
+    ca = made["own-ca"]
+    certs = {"example.com": ca.make("example.com", "www.example.com", "api.example.com"),
+             "example.com-rsa": ca.make("example.com", kind="rsa"),
+             "secure": ca.make("secure.example.com")}
+    for name, c in certs.items():
+        os.rename(c.pem, tmp_path / f"{name}.pem")
+        os.rename(c.key, tmp_path / f"{name}.key")
+    made["back"] = ca.make("127.0.0.1")
+    made["ca"] = ca
+    return made
+
+
+def https_get(s, ca, host, path="/", cert=None):
+    import ssl
+    c, ctx = Client(s.tls_port), ssl.create_default_context(cafile=ca.pem)
+    if cert:
+        ctx.load_cert_chain(cert.pem, cert.key)
+    c.sock = ctx.wrap_socket(c.sock, server_hostname=host)
+    try:
+        return c.request("GET", path, host=host)
+    finally:
+        c.close()
+
+
+def test_https(sluice, make_origin, tmp_path, pki):
+    s = secured(sluice, make_origin, tmp_path, "https.conf", pki)
+    r = s.get("/x", host="example.com")
+    assert r.status == 301 and r.get("Location") == "https://example.com/x"
+    assert s.get("/.well-known/acme-challenge/t", host="example.com").json()["target"].endswith("/t")
+    for host in ("example.com", "www.example.com", "secure.example.com"):
+        r = https_get(s, pki["ca"], host, "/y")
+        assert r.json()["target"] == "/y" and r.get("Strict-Transport-Security") == "max-age=15552000"
+        assert r.seen("X-Forwarded-Proto") == "https"
+
+
+def test_mtls(sluice, make_origin, tmp_path, pki):
+    s = secured(sluice, make_origin, tmp_path, "mtls.conf", pki)
+    alice = pki["clients-ca"].make("alice", usage="clientAuth")
+    assert https_get(s, pki["ca"], "example.com").seen("X-Client-Verify") == "none"
+    for host in ("example.com", "api.example.com"):
+        assert https_get(s, pki["ca"], host, cert=alice).seen("X-Client-DN") == "CN=alice,O=test"
+    with pytest.raises(OSError):
+        https_get(s, pki["ca"], "api.example.com")
 
 
 def test_every_example_has_a_test():

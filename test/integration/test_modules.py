@@ -176,6 +176,83 @@ def test_bad_input_over_a_transport(turned):
     assert turned.raw(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
+# ---- a transport with a handshake ----
+
+@pytest.fixture
+def greeting(sluice, origin):
+    port = free_port()
+    s = sluice("LoadModule route\nLoadModule rot13\nLoadModule lines\nProtocols lines http/1.1\n"
+               f"Timeout header=700ms\nListen 127.0.0.1:{port} rot13hello\nProxyPass {origin}\n"
+               "LogLevel info\n")
+    s.hello_port = port
+    return s
+
+
+def greet(s, word, behind=b""):
+    c = Client(s.hello_port)
+    c.send(word + b"\n" + Rot13.turn(behind))
+    line = c.until(b"\n")
+    c.sock, c.buf = Rot13(c.sock), Rot13.turn(c.buf)
+    return line, c
+
+
+def test_a_handshake_comes_first_and_tells_the_protocol(greeting, origin):
+    line, c = greet(greeting, b"http/1.1")
+    assert line == b"welcome" and c.request("GET", "/h").seen("X-Forwarded-Proto") == "https"
+    c.close()
+    line, c = greet(greeting, b"lines", b"GET host.test /l\n")  # in the same packet
+    assert answer(c)[0] == 200 and origin.last.target == "/l"
+    c.close()
+    line, c = greet(greeting, b"other")
+    assert line == b"unknown" and c.closed()
+
+
+def test_a_handshake_byte_for_byte(greeting):
+    c = Client(greeting.hello_port)
+    for b in b"http/1.1\n":
+        c.send(bytes([b]))
+        time.sleep(0.01)
+    assert c.until(b"\n") == b"welcome"
+    c.close()
+
+
+def test_a_handshake_has_its_time(greeting):
+    c = Client(greeting.hello_port)
+    c.send(b"http/")
+    began = time.time()
+    assert c.closed() and 0.5 < time.time() - began < 3
+    assert greeting.logged("SL0216 client 127.0.0.1: Listen .* rot13hello: no handshake")
+
+
+def test_a_handshake_with_a_server(sluice, greeting, origin):
+    front = sluice("LoadModule route\nLoadModule rot13\nProxyTimeout connect=300ms\n"
+                   f"<Location /silent>\nProxyPass rot13hello://{origin}\n</Location>\n"
+                   f"ProxyPass rot13hello://127.0.0.1:{greeting.hello_port}\n").expect("SL0502", "SL0516")
+    c = front.client()
+    for i in range(3):
+        assert c.request("GET", f"/u{i}").json()["target"] == f"/u{i}"
+    assert origin.n_connections == 1
+    c.close()
+    assert front.get("/silent").status == 504  # its server waits for the end of a head
+    origin.close()
+
+
+def test_a_handshake_that_a_server_refuses(sluice, make_origin):
+    import threading
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def refuse():
+        s, _ = listener.accept()
+        s.recv(100)
+        s.sendall(b"unknown\n")
+        s.close()
+    threading.Thread(target=refuse, daemon=True).start()
+    front = sluice("LoadModule route\nLoadModule rot13\n"
+                   f"ProxyPass rot13hello://127.0.0.1:{listener.getsockname()[1]}\n").expect("SL0516")
+    assert front.get("/").status == 502 and front.logged("the handshake with the server failed")
+    listener.close()
+
+
 # ---- a protocol ----
 
 @pytest.fixture

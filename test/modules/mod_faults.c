@@ -213,8 +213,14 @@ ahead_close(struct sl_conn *c)
 }
 
 static const struct sl_transport ahead = {
-    "ahead", ahead_open, ahead_read, ahead_writev, ahead_pending, ahead_can_splice,
-    ahead_shutdown, ahead_close, NULL,
+    .name = "ahead",
+    .open = ahead_open,
+    .read = ahead_read,
+    .writev = ahead_writev,
+    .pending = ahead_pending,
+    .can_splice = ahead_can_splice,
+    .shutdown = ahead_shutdown,
+    .close = ahead_close,
 };
 
 static int

@@ -1,0 +1,185 @@
+/* What the parts of mod_tls share.
+ *
+ *   mod_tls.c    the manual, the rows, the hooks
+ *   cert.c       a certificate and its key: read, checked, replaced when the files change
+ *   site.c       which certificates a host has: one SSL_CTX for each choice, found by name
+ *   context.c    an SSL_CTX with the settings of a host
+ *   transport.c  bytes through OpenSSL: the transport of both sides
+ *   server.c     towards servers: ServerTLS, ProxyTLS, verification, sessions kept
+ *   tickets.c    the keys of session tickets, in a zone
+ *   redirect.c   HTTPSRedirect, HSTS
+ *   variables.c  %{tls_...} */
+#ifndef TLS_TLS_H
+#define TLS_TLS_H
+
+#include "sluice/module.h"
+
+#include <openssl/ssl.h>
+
+#pragma GCC visibility push(hidden)
+
+/* ---- certificates (cert.c) ---- */
+
+/* A chain and its key that fit together; nothing of it changes any more. */
+struct tls_pair {
+    X509 *leaf;
+    STACK_OF(X509) *chain;
+    EVP_PKEY *key;
+    apr_array_header_t *names; /* of const char *, lower case; "*.suffix" too */
+    apr_pool_t *pool;          /* its own */
+};
+
+/* One TLSCertificate line. */
+struct tls_cert {
+    const char *chain_file, *key_file; /* the same where one has both */
+    const char *place;
+    const char *why;        /* it could not be taken: a phrase; NULL: it was */
+    const char *cure;
+    struct tls_pair *pair;  /* thread 0 replaces it; NULL: none */
+    struct tls_text { char *at; size_t n; } chain, key; /* the files as they were read last */
+    struct tls_cert *next;  /* of all */
+};
+
+sl_parse_f tls_cert_parse;
+/* The first of all lines. */
+struct tls_cert *tls_certs(void);
+/* In post_config: asks to be told of changes. */
+int tls_certs_watch(void);
+/* A self-signed pair for a while. */
+struct tls_pair *tls_pair_placeholder(void);
+void tls_pair_free(struct tls_pair *pair);
+/* Days until it expires. */
+int tls_pair_days(const struct tls_pair *pair);
+/* PEM files of certificates and keys: NULL and a phrase. */
+struct tls_pair *tls_pair_read(apr_pool_t *pool, const char *chain, const char *key,
+                               const char **why);
+
+/* ---- settings and hosts ---- */
+
+enum tls_profile { TLS_MODERN, TLS_INTERMEDIATE };
+enum tls_verify { TLS_VERIFY_OFF, TLS_VERIFY_OPTIONAL, TLS_VERIFY_REQUIRE };
+
+struct tls_protocols {
+    int min, max;
+};
+
+struct tls_ciphers {
+    const char *list;   /* up to TLS 1.2; NULL: the profile's */
+    const char *suites; /* TLS 1.3 */
+};
+
+struct tls_tickets {
+    int is_on;
+    int64_t rotate_ms;
+};
+
+struct tls_conf {
+    apr_array_header_t *certs; /* of struct tls_cert * */
+    int profile;               /* enum tls_profile */
+    struct tls_protocols *protocols;
+    struct tls_ciphers *ciphers;
+    struct tls_tickets *tickets; /* NULL: on */
+    const char *client_ca, *client_crl;
+    int client_verify; /* enum tls_verify */
+    int64_t client_depth;
+    int placeholder;
+    int strict_sni;
+    const char *key_log;
+    apr_array_header_t *proxy; /* lines of ProxyTLS */
+    struct tls_redirect *redirect;
+    struct tls_hsts *hsts;
+    struct tls_site *site; /* set when the whole is checked, on hosts and global */
+};
+
+/* A host, or what stands outside all of them. */
+struct tls_site {
+    const struct tls_conf *conf;
+    const char *place;
+    unsigned index;
+    X509_STORE *client_ca; /* NULL: no client is asked */
+    STACK_OF(X509_NAME) *client_names;
+};
+
+/* context.c.  A context for pairs of different key types.  NULL with a message in the log. */
+SSL_CTX *tls_context_make(const struct tls_site *site, struct tls_pair *const *pairs, unsigned n);
+/* The settings of another host than the one the connection began with. */
+void tls_context_enter(SSL *ssl, SSL_CTX *ctx);
+const char *tls_context_check(struct sl_cmd *cmd, const struct tls_ciphers *ciphers);
+/* NULL, or why CA or CRL cannot be used. */
+const char *tls_client_ca_read(apr_pool_t *pool, struct tls_site *site);
+void tls_key_log(const SSL *ssl, const char *line);
+/* Why the last call failed; "" where OpenSSL does not say. */
+const char *tls_error(char *to, size_t n);
+
+/* site.c */
+int tls_sites_check(struct sl_worker *w);
+/* Makes the contexts; also when a certificate changed.  0 or -1. */
+int tls_sites_build(void);
+/* Whether clients are verified in the same way. */
+int tls_asks_the_same(const struct tls_conf *a, const struct tls_conf *b);
+struct tls_site *tls_site_of(const struct sl_scope *scope);
+/* The context for a name (lower case; n 0: none was sent) on a listener; NULL: the handshake
+ * is refused.  The caller's to use at once. */
+SSL_CTX *tls_context_find(const struct sl_scope *listener, struct sl_span name);
+SSL_CTX *tls_context_default(const struct sl_scope *listener);
+
+/* ---- connections (transport.c) ---- */
+
+struct tls {
+    struct sl_conn *conn;
+    SSL *ssl;
+    char *left; /* written by OpenSSL, not yet by the socket */
+    unsigned n_left;
+    unsigned debt;     /* bytes taken from the caller that are told only when left is empty */
+    int64_t wrote_at;  /* ms, of the last write */
+    uint8_t is_server; /* of the two sides, this is the server's */
+    uint8_t is_done;   /* the handshake */
+    uint8_t is_broken;
+    uint8_t is_held;   /* left goes out with the next write */
+    uint8_t is_ended;  /* close_notify was said; the socket is to be shut when left is empty */
+    uint8_t is_shut;   /* it was */
+    uint8_t has_seen_end;
+    uint8_t first_byte; /* of the peer's */
+};
+
+extern const struct sl_transport tls_transport;
+void tls_accept_with(SSL_CTX *ctx); /* the callbacks of clients' connections */
+int tls_threads_make(struct sl_worker *w);
+/* The connection a request came on; NULL: it came in clear. */
+struct tls *tls_of_req(const struct sl_req *r);
+/* The host whose settings hold on a client's connection. */
+static inline const struct tls_site *
+tls_site_in_use(const struct tls *t)
+{
+    return SSL_CTX_get_app_data(SSL_get_SSL_CTX(t->ssl));
+}
+
+/* ---- servers (server.c) ---- */
+
+const char *tls_server_options(struct sl_cmd *cmd, struct sl_pool *pool);
+sl_parse_f tls_proxy_parse;
+int tls_servers_check(struct sl_worker *w);
+void tls_servers_warn(void);
+/* A connection to a server begins: name, verification, session.  0 or -1. */
+int tls_server_begin(struct tls *t);
+SSL_CTX *tls_server_context(const struct sl_conn *c);
+/* The session it offered was no good. */
+void tls_server_failed(const struct tls *t);
+
+/* ---- the rest ---- */
+
+int tls_tickets_open(apr_pool_t *pool, const struct tls_tickets *conf);
+int tls_tickets_ready(struct sl_worker *w);
+int tls_tickets_drain(void);
+void tls_tickets_close(void);
+void tls_tickets_use(SSL_CTX *ctx, const struct tls_tickets *conf);
+
+sl_parse_f tls_redirect_parse, tls_hsts_parse;
+sl_req_f tls_hsts_response;
+enum sl_verdict tls_redirect(struct sl_req *r, const struct tls_redirect *d);
+
+extern const struct sl_variable tls_variables[];
+
+#pragma GCC visibility pop
+
+#endif

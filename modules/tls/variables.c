@@ -1,0 +1,149 @@
+/* What is known of a connection's TLS, as %{variables}; absent where it is none. */
+#include "tls.h"
+
+#include <apr_strings.h>
+
+#include <openssl/x509v3.h>
+
+static const struct sl_span absent = {NULL, 0};
+
+#define GETTER(name)                                                                         \
+    static struct sl_span get_##name(struct sl_req *r, struct sl_span arg)
+
+GETTER(version)
+{
+    const struct tls *t = tls_of_req(r);
+
+    (void)arg;
+    return t != NULL ? sl_span(SSL_get_version(t->ssl)) : absent;
+}
+
+GETTER(cipher)
+{
+    const struct tls *t = tls_of_req(r);
+
+    (void)arg;
+    return t != NULL ? sl_span(SSL_get_cipher_name(t->ssl)) : absent;
+}
+
+GETTER(sni)
+{
+    const struct tls *t = tls_of_req(r);
+    const char *name = t != NULL ? SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name) : NULL;
+
+    (void)arg;
+    return name != NULL ? sl_span(name) : absent;
+}
+
+GETTER(resumed)
+{
+    const struct tls *t = tls_of_req(r);
+
+    (void)arg;
+    return t == NULL ? absent : SSL_session_reused(t->ssl) ? SL_SPAN("1") : SL_SPAN("0");
+}
+
+static X509 *
+client_of(const struct sl_req *r)
+{
+    const struct tls *t = tls_of_req(r);
+
+    return t != NULL ? SSL_get0_peer_certificate(t->ssl) : NULL;
+}
+
+GETTER(client_verify)
+{
+    const struct tls *t = tls_of_req(r);
+
+    (void)arg;
+    if (t == NULL)
+        return absent;
+    return client_of(r) == NULL ? SL_SPAN("none")
+                                : SSL_get_verify_result(t->ssl) == X509_V_OK ? SL_SPAN("ok")
+                                                                             : SL_SPAN("failed");
+}
+
+/* RFC 2253, as one line without bytes that would split a field. */
+static struct sl_span
+name_text(struct sl_req *r, X509_NAME *name)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    struct sl_span s = absent;
+    char *at;
+    long n;
+
+    X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253);
+    n = BIO_get_mem_data(bio, &at);
+    if (n > 0)
+        s = (struct sl_span){apr_pstrmemdup(sl_req_pool(r), at, (size_t)n), (size_t)n};
+    BIO_free(bio);
+    return s;
+}
+
+GETTER(client_dn)
+{
+    X509 *cert = client_of(r);
+
+    (void)arg;
+    return cert != NULL ? name_text(r, X509_get_subject_name(cert)) : absent;
+}
+
+GETTER(client_issuer)
+{
+    X509 *cert = client_of(r);
+
+    (void)arg;
+    return cert != NULL ? name_text(r, X509_get_issuer_name(cert)) : absent;
+}
+
+static struct sl_span
+hex_text(struct sl_req *r, const unsigned char *at, size_t n)
+{
+    static const char digits[] = "0123456789abcdef";
+    char *to = apr_palloc(sl_req_pool(r), 2 * n + 1);
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        to[2 * i] = digits[at[i] >> 4];
+        to[2 * i + 1] = digits[at[i] & 15];
+    }
+    return (struct sl_span){to, 2 * n};
+}
+
+GETTER(client_fingerprint)
+{
+    X509 *cert = client_of(r);
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned n;
+
+    (void)arg;
+    if (cert == NULL || X509_digest(cert, EVP_sha256(), digest, &n) != 1)
+        return absent;
+    return hex_text(r, digest, n);
+}
+
+GETTER(client_serial)
+{
+    X509 *cert = client_of(r);
+    const ASN1_INTEGER *serial = cert != NULL ? X509_get0_serialNumber(cert) : NULL;
+
+    (void)arg;
+    return serial != NULL ? hex_text(r, ASN1_STRING_get0_data(serial),
+                                     (size_t)ASN1_STRING_length(serial)) : absent;
+}
+
+#define ROW(name, cost, help)                                                                \
+    {"tls_" #name, 0, SL_PHASE_CONNECTION, SL_TYPE_STRING, cost, get_##name, help}
+
+const struct sl_variable tls_variables[] = {
+    ROW(version, 20, "TLSv1.3 and the like"),
+    ROW(cipher, 20, "the cipher in use"),
+    ROW(sni, 20, "the name the client asked for"),
+    ROW(resumed, 20, "1 when an earlier session was resumed, else 0"),
+    ROW(client_verify, 30, "ok, failed, or none where the client showed no certificate"),
+    ROW(client_dn, 2000, "whom the client's certificate is for"),
+    ROW(client_issuer, 2000, "who signed the client's certificate"),
+    ROW(client_fingerprint, 2000, "SHA-256 of the client's certificate, hexadecimal"),
+    ROW(client_serial, 100, "the serial number of the client's certificate, hexadecimal"),
+    SL_VARIABLES_END,
+};
