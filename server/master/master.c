@@ -275,8 +275,9 @@ process_ended(struct master *ma, struct generation *g, int status)
         ma->standby = NULL;
         ma->confirm_at = 0;
     }
-    if (g == ma->serving)
-        ma->serving = NULL;
+    if (g->state == GENERATION_DRAINING && g->is_ready && status != 0)
+        sl_log(SL_ERROR, "SL0245", "generation %u ended by %s while it drained: what it still had is "
+               "lost", g->id, how);
     generations_remove(ma, g);
 }
 

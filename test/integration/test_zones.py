@@ -192,6 +192,7 @@ def test_counts_in_flight_end_with_a_killed_worker_that_drains(two):
     assert in_flight(op, {"a": 3, "b": 3})
     kill(op)  # the one that serves: four are left, of the one that drains
     assert in_flight(op, {"a": 2, "b": 2})
+    op.s.expect("SL0245")
     os.kill(next(pid for state, pid in op.generations().values() if state == "draining"), signal.SIGKILL)
     assert op.settled() and in_flight(op, {"a": 0, "b": 0})
 
