@@ -33,6 +33,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -110,7 +111,7 @@ stop_timeout_ms(const struct sl_worker *w)
 {
     int64_t ms = config_global(w->config)->core->stop_timeout;
 
-    return ms >= 0 ? ms : w->is_daemon ? STOP_DAEMON_MS : STOP_FOREGROUND_MS;
+    return ms >= 0 ? ms : w->is_service ? STOP_DAEMON_MS : STOP_FOREGROUND_MS;
 }
 
 /* Takes fd over. */
@@ -256,7 +257,7 @@ worker_place(struct sl_worker *w)
 
     if (w->channel < 0)
         return 0;
-    if (w->is_daemon && geteuid() == 0) {
+    if (w->is_service && geteuid() == 0) {
         pid_file = pid_file != NULL ? pid_file : PID_FILE_DEFAULT;
         control = control != NULL ? control : CONTROL_DEFAULT;
     }
@@ -468,7 +469,7 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
     w = worker_read(pool, &source);
     w->channel = channel;
     w->place = place;
-    w->is_daemon = is_daemon;
+    w->is_service = is_daemon || getenv("NOTIFY_SOCKET") != NULL;
     if (worker_set_up(w) == 0 && worker_start(w) == 0) {
         if (is_daemon)
             streams_close(STDOUT_FILENO); /* nobody reads what a daemon prints */

@@ -58,7 +58,8 @@ struct sl_worker {
     int channel;         /* to the master; -1: none */
     unsigned place;      /* in zones, as the master said */
     int is_standby;      /* thread 0: accepts nothing, may be called back */
-    int is_daemon;       /* nobody reads stderr once it is ready */
+    int is_service;      /* a daemon, or run by systemd: has its pid file and control socket where
+                          * nothing else is said, and more time to stop */
 };
 
 /* net/conn.c.  Takes fd over; `peer` len 0 for a Unix socket. */

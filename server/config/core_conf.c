@@ -88,7 +88,8 @@ DIRECTIVES
     How many client connections are held at once; past that no more are accepted until one
     ends.  0: as many as there are descriptors.
   StopTimeout
-    How long a stopping server waits for what is under way; off: 3 s under -X, else 30 s.
+    How long a stopping server waits for what is under way; off: 30 s for a daemon
+    and under systemd, else 3 s.
   DrainIdle
     How long an idle connection that cannot be handed over is kept when the server drains.
   GenerationsMax
@@ -337,8 +338,8 @@ static const struct sl_directive directives[] = {
               "How many client connections are held at once; 0: as many as there are descriptors "
               "for"),
     SL_DURATION("StopTimeout", struct core_conf, stop_timeout, "off", G,
-                "How long a stopping server waits for what is under way; off: 3s under -X, else "
-                "30s"),
+                "How long a stopping server waits for what is under way; off: 30s for a daemon and "
+                "under systemd, else 3s"),
     SL_DURATION("DrainIdle", struct core_conf, drain_idle, "10s", G,
                 "How long idle connections are kept when draining"),
     {"GenerationsMax", SL_SLOT_NUMBER, G, offsetof(struct core_conf, generations_max), "16",

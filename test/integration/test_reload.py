@@ -412,7 +412,8 @@ def test_systemd_is_told(sluice, origin, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as n:
         n.bind(str(tmp_path / "notify"))
         n.settimeout(5)
-        s = sluice(CONF.format(origin=origin), env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        own = f"ControlSocket {tmp_path}/c\nPidFile {tmp_path}/p\n"  # else those in /run
+        s = sluice(own + CONF.format(origin=origin), env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
         assert n.recv(200).startswith(b"READY=1")
         s.proc.send_signal(signal.SIGHUP)
         assert n.recv(200).startswith(b"RELOADING=1") and n.recv(200).startswith(b"READY=1")
