@@ -57,6 +57,7 @@ tls_client_ca_read(apr_pool_t *pool, struct tls_site *site)
 static void
 context_sessions(SSL_CTX *ctx, const struct tls_site *site)
 {
+    static const struct tls_tickets none = {0};
     const struct tls_conf *conf = site->conf;
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned n = 0;
@@ -69,7 +70,9 @@ context_sessions(SSL_CTX *ctx, const struct tls_site *site)
                NULL);
     SSL_CTX_set_session_id_context(ctx, digest, n < 32 ? n : 32);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    tls_tickets_use(ctx, conf->tickets);
+    /* Nothing is verified anew when a session is resumed: a client whose certificate was revoked
+     * or has expired would stay. */
+    tls_tickets_use(ctx, conf->client_verify == TLS_VERIFY_OFF ? conf->tickets : &none);
 }
 
 static void
@@ -123,8 +126,7 @@ context_settings(SSL_CTX *ctx, const struct tls_site *site)
     SSL_CTX_set_max_proto_version(ctx, max);
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
-    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(ctx, 1);
     SSL_CTX_set1_groups_list(ctx, GROUPS);
     context_ciphers(ctx, conf->ciphers);

@@ -34,7 +34,8 @@ DIRECTIVES
   TLSTickets
     TLSTickets on|off [rotate=TIME]: session tickets, so that clients come back with a
     shorter handshake. Their keys are the same for all threads, outlive reloads and crashes,
-    and are renewed every 8 hours; a ticket is good for two more of these.
+    and are renewed every 8 hours; a ticket is good for two more of these. Where clients show
+    certificates none are given, so that each is verified each time.
   TLSClientVerify
     Whether clients must show a certificate: off, optional (one that is shown must be good)
     or require.

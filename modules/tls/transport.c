@@ -26,7 +26,7 @@
 #define EARLY_AFTER_MS 1000
 
 static const char bad_port[] =
-    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 64\r\n"
+    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 65\r\n"
     "Connection: close\r\n\r\n"
     "This port speaks HTTPS; the request came in clear. Use https://.\n";
 

@@ -105,6 +105,8 @@ worker_ready(struct master *ma, struct generation *g)
     g->is_ready = 1;
     zones_filled(&ma->zones, g);
     files_ready(&ma->files, g);
+    if (ma->is_stopping) /* it has been told to go */
+        return;
     if (g == ma->reload.g)
         reload_accept(ma, g);
     else if (ma->serving == NULL)
@@ -320,6 +322,7 @@ stop(struct master *ma, int is_patient)
     if (!ma->is_stopping && ma->serving != NULL)
         sl_log(SL_NOTICE, "SL0203", "stopping");
     notify_systemd("STOPPING=1");
+    reload_abandon(ma);
     for (g = ma->generations; g != NULL; g = next) {
         next = g->next;
         if (g->pid == 0)

@@ -49,6 +49,15 @@ is_named(int fd, const char *path)
            a.st_dev == b.st_dev;
 }
 
+static int
+is_file_of(const struct outside *o, const char *path)
+{
+    struct stat a, b;
+
+    return o->fd >= 0 && stat(o->path, &a) == 0 && stat(path, &b) == 0 && a.st_ino == b.st_ino &&
+           a.st_dev == b.st_dev;
+}
+
 /* The lock is the process's, and gone with it: what a dead server left is written over. */
 static int
 pid_file_make(const char *path, char *why, size_t n)
@@ -95,6 +104,10 @@ outside_make(struct master *ma, enum outside_kind kind, const char *path, char *
 
     if (path[0] == '\0' || same(&ma->placed[kind], path) || same(next, path))
         return 0;
+    if (is_file_of(&ma->placed[kind], path)) { /* it would lose its lock or its place */
+        snprintf(why, n, "it is the file in use, %s, by another name", ma->placed[kind].path);
+        return -1;
+    }
     outside_remove(next);
     next->fd = kind == OUTSIDE_CONTROL ? control_make(path, why, n) : pid_file_make(path, why, n);
     if (next->fd < 0)

@@ -39,12 +39,14 @@ reload_refuse(struct master *ma, const char *why)
     control_print(ma->reload.client, "%s%s%s\n", why,
                   why[0] != '\0' && why[strlen(why) - 1] != '\n' ? "\n" : "", left);
     control_exit(&ma->reload.client, 1);
-    if (ma->reload.g != NULL) {
+    if (ma->reload.g != NULL && ma->reload.g->pid == 0) /* it could not be started */
+        generations_remove(ma, ma->reload.g);
+    else if (ma->reload.g != NULL) {
         ma->reload.g->state = GENERATION_DRAINING;
         ma->reload.g->kill_at = monotonic_ms() + 2000;
         listeners_release(&ma->listeners, ma->reload.g);
-        operator_forget(ma);
     }
+    operator_forget(ma);
     ma->reload.g = NULL;
     ma->reload.is_upgrade = 0;
     notify_systemd("READY=1");
@@ -188,6 +190,7 @@ static void
 reload_return(struct master *ma)
 {
     struct generation *bad = ma->serving;
+    unsigned id = bad->id;
 
     ma->serving = ma->standby;
     ma->standby = NULL;
@@ -198,7 +201,18 @@ reload_return(struct master *ma)
     reload_redirect(ma);
     operator_apply(ma, ma->serving);
     sl_log(SL_WARN, "SL0212", "generation %u was not confirmed: generation %u serves again",
-           bad->id, ma->serving->id);
+           id, ma->serving->id);
+}
+
+void
+reload_abandon(struct master *ma)
+{
+    if (ma->reload.g != NULL || ma->reload.before != NULL)
+        control_print(ma->reload.client, "the server is stopping\n");
+    control_exit(&ma->reload.client, 1);
+    operator_forget(ma);
+    ma->reload.g = ma->reload.before = ma->standby = NULL;
+    ma->confirm_at = 0;
 }
 
 /* ---- when patience ends ---- */

@@ -91,6 +91,8 @@ void reload_confirm(struct master *ma, int client);
  * for a new process after a crash needs none any more, and is removed; one that starts is told
  * when it is ready. */
 void reload_redirect(struct master *ma);
+/* The server stops: nothing of it, and no return, is waited for any more. */
+void reload_abandon(struct master *ma);
 /* Whatever of it is due by now: refused, ended or taken back. */
 void reload_times(struct master *ma, int64_t now);
 

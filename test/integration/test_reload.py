@@ -419,3 +419,42 @@ def test_systemd_is_told(sluice, origin, tmp_path):
         assert n.recv(200).startswith(b"RELOADING=1") and n.recv(200).startswith(b"READY=1")
         s.stop()
         assert n.recv(200).startswith(b"STOPPING=1")
+
+
+# ---- a stop in the middle of something ----
+
+def test_a_stop_while_a_reload_waits_for_its_confirmation(operate, origin):
+    o = operate(CONF.format(origin=origin) + "StopTimeout 3s\n")
+    held = o.s.client().send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+    time.sleep(0.1)
+    o.reload("--confirm", "1s")
+    stop = subprocess.Popen([PROGRAM, "-f", o.s.conf, "--module-dir", MODULES, "-k", "stop"])
+    time.sleep(1.5)  # past the time to confirm
+    assert o.s.proc.poll() is None
+    held.send(b"12345")
+    assert held.response().status == 200
+    assert stop.wait(10) == 0 and o.s.proc.wait(10) == 0
+    held.close()
+
+
+def test_a_stop_while_a_reload_starts(operate, origin, tmp_path):
+    o = operate(CONF.format(origin=origin))
+    (tmp_path / "hold").touch()
+    o.write(o.text + f"LoadModule faults\nFaultsHold {tmp_path}/hold\n")
+    reload = subprocess.Popen([PROGRAM, "-f", o.s.conf, "--module-dir", MODULES, "-k", "reload"],
+                              stdout=subprocess.PIPE, text=True)
+    time.sleep(0.2)
+    o.s.proc.send_signal(signal.SIGTERM)
+    assert reload.wait(10) == 1 and "stopping" in reload.stdout.read()
+    (tmp_path / "hold").unlink()
+    assert o.s.proc.wait(10) == 0
+    reload.stdout.close()
+
+
+def test_the_pid_file_in_use_by_another_name(operate, origin, tmp_path):
+    os.symlink(tmp_path, tmp_path / "other")
+    o = operate(CONF.format(origin=origin) + f"PidFile {tmp_path}/pid\n")
+    o.s.expect("SL0208")
+    o.write(CONF.format(origin=origin) + f"PidFile {tmp_path}/other/pid\n")
+    assert "by another name" in o.refused()
+    assert (tmp_path / "pid").read_text().strip() == str(o.s.proc.pid)

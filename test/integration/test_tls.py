@@ -880,3 +880,27 @@ def test_a_certificate_changes_without_a_reload(tls, pki, tmp_path):
     assert old.request("GET", "/").status == 200
     c.close()
     old.close()
+
+
+@pytest.mark.parametrize("fragment", ["512", "4096"])
+def test_clients_that_want_small_records_get_whole_answers(tls, fragment):
+    s = tls(f"Return 200 {'q' * 7000}\n", proxy=False)
+    with subprocess.Popen(["openssl", "s_client", "-quiet", "-maxfraglen", fragment, "-connect",
+                           f"127.0.0.1:{s.tls_port}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL) as p:
+        p.stdin.write(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+        p.stdin.flush()
+        assert p.stdout.read().count(b"q") == 7000
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_clients_with_certificates_are_verified_each_time(tls, pki, version):
+    s = tls(f"TLSClientVerify require\nTLSClientCA {pki.ca.pem}\n")
+    ctx = context(pki, cert=pki.client, version=version)
+    c = connect(s, pki, ctx=ctx)
+    assert c.request("GET", "/").status == 200
+    session = c.sock.session
+    c.close()
+    again = connect(s, pki, ctx=ctx, session=session)
+    assert again.request("GET", "/").status == 200 and not again.sock.session_reused
+    again.close()
