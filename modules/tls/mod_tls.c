@@ -174,10 +174,16 @@ tls_access(struct sl_req *r, const void *confp)
 {
     const struct tls_conf *conf = confp;
     const struct tls *t = tls_of_req(r);
+    enum sl_verdict v = SL_NEXT;
 
     if (t != NULL)
         return host_access(r, conf, t);
-    return conf->redirect != NULL ? tls_redirect(r, conf->redirect) : SL_NEXT;
+    if (conf->redirect != NULL)
+        v = tls_redirect(r, conf->redirect);
+    if (v == SL_NEXT && conf->client_verify == TLS_VERIFY_REQUIRE)
+        return sl_req_fail(r, 0, &sl_cause_no_host, "this host verifies clients, and the request "
+                           "came in clear");
+    return v;
 }
 
 /* ---- the process ---- */

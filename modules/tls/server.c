@@ -99,6 +99,8 @@ servers_read(struct sl_cmd *cmd, struct servers *s)
 
     if ((s->o.cert == NULL) != (s->o.key == NULL) && s->o.cert == NULL)
         return "expected cert= with key=";
+    if (s->o.sni != NULL && (*s->o.sni == '\0' || *s->o.sni == '.')) /* any name would do, or many */
+        return sl_cmd_error(cmd, "expected sni=NAME, found \"%s\"", s->o.sni);
     if (s->o.cert != NULL)
         s->pair = tls_pair_read(sl_cmd_pool(cmd), s->o.cert, s->o.key != NULL ? s->o.key : s->o.cert,
                                 &why);
@@ -345,6 +347,7 @@ tls_server_begin(struct tls *t)
     SSL_SESSION *session = *session_of(t);
 
     SSL_set_connect_state(t->ssl);
+    SSL_set_hostflags(t->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     if (!id->is_address && SSL_set_tlsext_host_name(t->ssl, id->name) != 1)
         return -1;
     if (s->o.verify && (id->is_address

@@ -131,7 +131,7 @@ tls_tickets_open(apr_pool_t *pool, const struct tls_tickets *conf)
         return -1;
     if (is_fresh || atomic_load(&zone->number) == 0)
         key_make();
-    return 0;
+    return atomic_load(&zone->number) != 0 ? 0 : -1; /* without a key none may be used */
 }
 
 static void

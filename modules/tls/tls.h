@@ -130,6 +130,7 @@ struct tls {
     SSL *ssl;
     char *left; /* written by OpenSSL, not yet by the socket */
     unsigned n_left;
+    unsigned n_silent; /* bytes read since some were handed out, after the handshake */
     unsigned debt;     /* bytes taken from the caller that are told only when left is empty */
     int64_t wrote_at;  /* ms, of the last write */
     uint8_t is_server; /* of the two sides, this is the server's */

@@ -21,6 +21,7 @@
 #define RECORD_MORE 512u            /* what encryption adds, generously */
 #define OUT_MAX (4 * (RECORD + RECORD_MORE))
 #define LEFT_MAX (256u << 10)       /* of handshakes and replies the peer does not read */
+#define SILENT_MAX (64u << 10)      /* read of a peer that says nothing but TLS's own */
 #define EARLY 4096u                 /* the first record of a long answer: shown at once */
 #define EARLY_FROM (14u << 10)      /* what a fresh connection may send before it must wait */
 #define EARLY_AFTER_MS 1000
@@ -132,6 +133,10 @@ socket_read(BIO *b, char *to, int n)
     BIO_clear_retry_flags(b);
     if (k > 0 && t->first_byte == 0)
         t->first_byte = (uint8_t)*to;
+    if (k > 0 && t->is_done && (t->n_silent += (unsigned)k) > SILENT_MAX)
+        t->is_broken = 1; /* a flood of changes of keys, or the like */
+    if (t->is_broken)
+        return -1;
     if (k == SL_IO_AGAIN)
         BIO_set_retry_read(b);
     t->has_seen_end |= k == SL_IO_EOF;
@@ -162,6 +167,8 @@ tls_make(struct sl_conn *c, SSL_CTX *ctx)
         t->ssl = SSL_new(ctx);
     if (bio == NULL || t == NULL || t->ssl == NULL) {
         BIO_free(bio);
+        if (t != NULL)
+            SSL_free(t->ssl);
         free(t);
         return NULL;
     }
@@ -400,6 +407,8 @@ tls_read(struct sl_conn *c, void *to, size_t n)
     k = SSL_read(t->ssl, to, n < INT32_MAX ? (int)n : INT32_MAX);
     if (out_of(t)->n > 0 && push(t) < 0) /* a reply to a change of keys, an alert */
         return SL_IO_ERROR;
+    if (k > 0)
+        t->n_silent = 0;
     return k > 0 ? k : read_failed(t, k);
 }
 

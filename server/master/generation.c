@@ -172,11 +172,12 @@ generation_keep_file(struct generation *g, const struct message *m)
 }
 
 int
-generation_reopen(const struct generation *g)
+generation_reopen(struct generation *g)
 {
-    int i, n_failed = 0;
+    int i, n_failed = 0, is_heard = 1;
 
-    for (i = 0; i < FILES_MAX; i++) {
+    g->is_reopen_due = !g->is_ready;
+    for (i = 0; i < FILES_MAX && g->is_ready && is_heard; i++) {
         int fd;
 
         if (g->files[i] == NULL)
@@ -188,8 +189,13 @@ generation_reopen(const struct generation *g)
             n_failed++;
             continue;
         }
-        generation_say(g, MSG_FILE, i, fd);
+        is_heard = generation_say(g, MSG_FILE, i, fd) == 0;
         close(fd);
+    }
+    if (!is_heard) { /* it hangs: each more would take its time */
+        sl_log(SL_ERROR, "SL0246", "generation %u does not hear that its files are opened again",
+               g->id);
+        n_failed++;
     }
     return n_failed;
 }

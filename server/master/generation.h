@@ -39,7 +39,8 @@ struct generation {
     unsigned version; /* of the channel, as its program speaks it */
     int program;   /* the binary it was started from */
     int snapshot;  /* -1: none yet */
-    int is_ready;  /* of this process */
+    int is_ready;  /* of this process: before, it is told nothing but what it asks for */
+    int is_reopen_due; /* a rotation came meanwhile */
     int64_t started_at; /* ms, of this process */
     int64_t start_at;   /* ms: when the next process is due; 0: not */
     int64_t kill_at;    /* ms: when patience ends; 0: never */
@@ -70,7 +71,7 @@ int generation_say(const struct generation *g, enum message_kind kind, int64_t n
 void generation_drain(struct generation *from, const struct generation *to, int64_t ms,
                       struct listeners *ls);
 /* Every registered file is opened again and sent.  How many could not be. */
-int generation_reopen(const struct generation *g);
+int generation_reopen(struct generation *g);
 void generation_keep_file(struct generation *g, const struct message *m);
 
 /* A file a module was loaded from, open: whatever is installed at its path later, the next process

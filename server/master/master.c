@@ -28,6 +28,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define STOP_NOW_MS 1000 /* for a worker told to stop at once */
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 5000
 #define CALM_MS 1000 /* a worker that lived this long is replaced at once */
@@ -103,6 +104,8 @@ static void
 worker_ready(struct master *ma, struct generation *g)
 {
     g->is_ready = 1;
+    if (g->is_reopen_due)
+        generation_reopen(g);
     zones_filled(&ma->zones, g);
     files_ready(&ma->files, g);
     if (ma->is_stopping) /* it has been told to go */
@@ -111,8 +114,10 @@ worker_ready(struct master *ma, struct generation *g)
         reload_accept(ma, g);
     else if (ma->serving == NULL)
         first_ready(ma, g);
-    else if (g == ma->serving)
+    else if (g == ma->serving) {
         sl_log(SL_NOTICE, "SL0213", "generation %u serves again, worker %d", g->id, (int)g->pid);
+        reload_redirect(ma);
+    }
     else if (g == ma->standby) /* it crashed, and was replaced while it stands by */
         generation_say(g, MSG_STANDBY, 0, -1);
     else
@@ -327,9 +332,10 @@ stop(struct master *ma, int is_patient)
         next = g->next;
         if (g->pid == 0)
             generations_remove(ma, g);
-        else if (ma->is_stopping)
+        else if (ma->is_stopping) {
             generation_say(g, MSG_STOP, 0, -1);
-        else
+            g->kill_at = monotonic_ms() + STOP_NOW_MS;
+        } else
             generation_drain(g, NULL, is_patient ? -1 : g->stop_ms, &ma->listeners);
     }
     ma->is_stopping = 1;

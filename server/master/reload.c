@@ -39,9 +39,7 @@ reload_refuse(struct master *ma, const char *why)
     control_print(ma->reload.client, "%s%s%s\n", why,
                   why[0] != '\0' && why[strlen(why) - 1] != '\n' ? "\n" : "", left);
     control_exit(&ma->reload.client, 1);
-    if (ma->reload.g != NULL && ma->reload.g->pid == 0) /* it could not be started */
-        generations_remove(ma, ma->reload.g);
-    else if (ma->reload.g != NULL) {
+    if (ma->reload.g != NULL) {
         ma->reload.g->state = GENERATION_DRAINING;
         ma->reload.g->kill_at = monotonic_ms() + 2000;
         listeners_release(&ma->listeners, ma->reload.g);
@@ -69,6 +67,7 @@ reload_begin(struct master *ma, int client, const char *command)
 {
     int max = ma->serving != NULL ? ma->serving->generations_max : 16;
     const char *obstacle = reload_obstacle(ma);
+    struct generation *g;
 
     if (obstacle != NULL) {
         control_print(client, "%s\n", obstacle);
@@ -85,9 +84,12 @@ reload_begin(struct master *ma, int client, const char *command)
     ma->reload.confirm_ms = control_number(command, "confirm", 0);
     ma->reload.deadline = monotonic_ms() + control_number(command, "timeout", RELOAD_MS);
     notify_systemd("RELOADING=1");
-    ma->reload.g = generations_add(ma);
-    if (ma->reload.g == NULL || generation_start(ma->reload.g, ma->argv, ma->n_argv) != 0)
-        reload_refuse(ma, strerror(errno));
+    g = ma->reload.g = generations_add(ma);
+    if (g != NULL && generation_start(g, ma->argv, ma->n_argv) == 0)
+        return;
+    reload_refuse(ma, strerror(errno));
+    if (g != NULL) /* it has no process whose end would be heard of */
+        generations_remove(ma, g);
 }
 
 /* ---- accept, and end when the one before accepts no more ---- */
@@ -122,7 +124,7 @@ reload_redirect(struct master *ma)
         next = g->next;
         if (g->state != GENERATION_DRAINING || g->kill_at != 0)
             continue;
-        if (g->pid > 0 && g->is_ready)
+        if (g->pid > 0 && g->is_ready && ma->serving->is_ready) /* a worker that starts hears nothing */
             generation_drain(g, ma->serving, -1, &ma->listeners);
         else if (g->pid == 0)
             generations_remove(ma, g);
@@ -152,7 +154,8 @@ reload_accept(struct master *ma, struct generation *g)
     operator_apply(ma, g);
     if (ma->reload.confirm_ms > 0) {
         before->state = GENERATION_STANDBY;
-        generation_say(before, MSG_STANDBY, 0, -1);
+        if (before->is_ready) /* else it is told when it is */
+            generation_say(before, MSG_STANDBY, 0, -1);
         ma->standby = before;
         ma->confirm_at = monotonic_ms() + ma->reload.confirm_ms;
         control_print(ma->reload.client, "generation %u returns in %lld s unless -k confirm "
@@ -195,8 +198,14 @@ reload_return(struct master *ma)
     ma->serving = ma->standby;
     ma->standby = NULL;
     ma->confirm_at = 0;
+    if (ma->reload.before != NULL) { /* it never said that it stands by */
+        ma->reload.before = NULL;
+        control_print(ma->reload.client, "nobody confirmed: the generation before serves again\n");
+        control_exit(&ma->reload.client, 1);
+    }
     ma->serving->state = GENERATION_SERVING;
-    generation_say(ma->serving, MSG_RESUME, 0, -1);
+    if (ma->serving->is_ready)
+        generation_say(ma->serving, MSG_RESUME, 0, -1);
     bad->state = GENERATION_DRAINING;
     reload_redirect(ma);
     operator_apply(ma, ma->serving);

@@ -424,15 +424,30 @@ conn_thread_init(struct sl_loop *loop)
     serving_thread_init(loop);
 }
 
+/* 1: *protocol is the one the first bytes tell; 0: the last, none of the others knows them; -1:
+ * too few to tell. */
+static int
+conn_protocol_of(const struct sl_conn *c, const struct sl_buf *buf, const struct sl_protocol **protocol)
+{
+    const struct listener *l = c->listener;
+    unsigned i;
+    int answer = 0;
+
+    for (i = 0; i < l->n_protocols && answer == 0; i++) {
+        *protocol = l->protocols[i];
+        if (l->protocols[i]->sniff != NULL)
+            answer = l->protocols[i]->sniff(buf->bytes, buf->end);
+    }
+    return answer;
+}
+
 /* Several protocols on one listener: the first bytes tell which, and are handed on. */
 static void
 conn_sniff(struct sl_conn *c, unsigned what)
 {
-    struct listener *l = c->listener;
     const struct sl_protocol *protocol = NULL;
     struct sl_buf *buf;
-    unsigned i;
-    int answer = 0;
+    int answer;
     ssize_t k;
 
     if (what & SL_TIMEOUT) {
@@ -442,21 +457,17 @@ conn_sniff(struct sl_conn *c, unsigned what)
     if (c->protocol_data == NULL)
         c->protocol_data = buf_take(c->loop, BUF_SMALL);
     buf = c->protocol_data;
-    k = sl_conn_read(c, buf->bytes + buf->end, buf_room(buf));
-    if (k == SL_IO_AGAIN)
-        return;
-    if (k <= 0) {
-        sl_conn_close(&c);
-        return;
-    }
-    buf->end += (unsigned)k;
-    for (i = 0; i < l->n_protocols && answer == 0; i++) {
-        protocol = l->protocols[i];
-        if (protocol->sniff != NULL)
-            answer = protocol->sniff(buf->bytes, buf->end);
-    }
-    if (answer < 0 && buf_room(buf) > 0)
-        return;
+    do { /* a transport may hold more than it hands out at once */
+        k = sl_conn_read(c, buf->bytes + buf->end, buf_room(buf));
+        if (k == SL_IO_AGAIN)
+            return;
+        if (k <= 0) {
+            sl_conn_close(&c);
+            return;
+        }
+        buf->end += (unsigned)k;
+        answer = conn_protocol_of(c, buf, &protocol);
+    } while (answer < 0 && buf_room(buf) > 0);
     c->protocol_data = NULL;
     c->protocol = protocol;
     c->on_ready = protocol->ready;

@@ -904,3 +904,41 @@ def test_clients_with_certificates_are_verified_each_time(tls, pki, version):
     again = connect(s, pki, ctx=ctx, session=session)
     assert again.request("GET", "/").status == 200 and not again.sock.session_reused
     again.close()
+
+
+def test_a_host_that_verifies_clients_is_not_served_in_clear(tls, pki):
+    s = tls(f"<VirtualHost b.test>\nTLSClientVerify require\nTLSClientCA {pki.ca.pem}\n</VirtualHost>\n"
+            "<VirtualHost a.test>\n</VirtualHost>\n")
+    c = Client(s.port)
+    assert c.request("GET", "/", host="b.test").status == 421
+    c.close()
+
+
+@pytest.mark.parametrize("sni", ["", ".example.com"])
+def test_no_name_stands_for_many_servers(refused, sni):
+    assert f'expected sni=NAME, found "{sni}"' in refused(
+        f'LoadModule route\nLoadModule tls\nProxyTLS sni="{sni}"\nProxyPass https://localhost:1\n')
+
+
+def test_the_first_bytes_may_come_in_several_records(tls, pki):
+    s = tls("LoadModule lines\nProtocols lines http/1.1\n")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    o = context(pki).wrap_bio(incoming, outgoing, server_hostname="a.test")
+    with socket.create_connection(("127.0.0.1", s.tls_port), 5) as c:
+        while True:
+            try:
+                o.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                c.sendall(outgoing.read())
+                incoming.write(c.recv(65536))
+        o.write(b"G")
+        o.write(b"ET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        c.sendall(outgoing.read())  # both records in one piece
+        got = b""
+        while b"200 OK" not in got:
+            incoming.write(c.recv(65536))
+            try:
+                got += o.read(65536)
+            except ssl.SSLWantReadError:
+                pass
