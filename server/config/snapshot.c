@@ -4,6 +4,7 @@
 
 #include <apr_strings.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -11,6 +12,8 @@
 #include <unistd.h>
 
 #define DIFF_CELLS_MAX (4 << 20) /* of the table: more lines than some 2,000 are only counted */
+
+#define SNAPSHOT_SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 static void
 put(FILE *f, const char *text)
@@ -37,7 +40,7 @@ line_put(FILE *f, const struct conf_line *line)
 int
 snapshot_write(const apr_array_header_t *lines)
 {
-    int fd = memfd_create("sluice-configuration", MFD_CLOEXEC), copy = fd < 0 ? -1 : dup(fd), i;
+    int fd = memfd_create("sluice-configuration", MFD_CLOEXEC | MFD_ALLOW_SEALING), copy = fd < 0 ? -1 : dup(fd), i;
     FILE *f = copy < 0 ? NULL : fdopen(copy, "w");
 
     if (f == NULL) {
@@ -49,10 +52,16 @@ snapshot_write(const apr_array_header_t *lines)
     }
     for (i = 0; i < lines->nelts; i++)
         line_put(f, APR_ARRAY_IDX(lines, i, struct conf_line *));
-    if (fclose(f) == 0)
+    if (fclose(f) == 0 && fcntl(fd, F_ADD_SEALS, SNAPSHOT_SEALS) == 0)
         return fd;
     close(fd);
     return -1;
+}
+
+int
+snapshot_is_sealed(int fd)
+{
+    return (fcntl(fd, F_GET_SEALS) & SNAPSHOT_SEALS) == SNAPSHOT_SEALS;
 }
 
 static char *

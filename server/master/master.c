@@ -10,6 +10,7 @@
  * outside in operator.c. */
 #include "master/master.h"
 
+#include "config/snapshot.h"
 #include "master/control.h"
 #include "master/files.h"
 #include "master/notify.h"
@@ -175,7 +176,7 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
         generation_keep_file(g, m);
         break;
     case MSG_SNAPSHOT:
-        if (g->snapshot < 0) {
+        if (g->snapshot < 0 && fd >= 0 && snapshot_is_sealed(fd)) {
             g->snapshot = fd;
             return;
         }
@@ -576,9 +577,9 @@ master_run(struct master *ma)
 {
     while (ma->generations != NULL)
         turn(ma);
-    operator_end(ma);
     if (ma->is_stopping && ma->status == 0)
         sl_log(SL_NOTICE, "SL0207", "stopped");
+    operator_end(ma);
     return ma->status;
 }
 

@@ -28,7 +28,7 @@ notify_systemd(const char *state)
     clock_gettime(CLOCK_MONOTONIC, &t);
     len = snprintf(text, sizeof text, "%s\nMONOTONIC_USEC=%lld", state,
                    (long long)t.tv_sec * 1000000 + t.tv_nsec / 1000);
-    sendto(fd, text, (size_t)len, MSG_NOSIGNAL, (struct sockaddr *)&a,
+    sendto(fd, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&a,
            (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
     close(fd);
 }

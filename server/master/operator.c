@@ -22,23 +22,6 @@ same(const struct outside *o, const char *path)
     return o->fd >= 0 && strcmp(o->path, path) == 0;
 }
 
-static void
-outside_remove(struct outside *o)
-{
-    if (o->fd < 0)
-        return;
-    unlink(o->path);
-    close(o->fd);
-    o->fd = -1;
-    o->path[0] = '\0';
-}
-
-static void
-running_already(pid_t pid, char *why, size_t n)
-{
-    snprintf(why, n, "a server is running already, process %d", (int)pid);
-}
-
 /* Whether the file is still the one of that name: a server that ends takes it away. */
 static int
 is_named(int fd, const char *path)
@@ -50,6 +33,32 @@ is_named(int fd, const char *path)
 }
 
 static int
+is_own(const struct outside *o)
+{
+    struct stat st;
+
+    return fstat(o->fd, &st) == 0 && (S_ISSOCK(st.st_mode) || is_named(o->fd, o->path));
+}
+
+static void
+outside_remove(struct outside *o)
+{
+    if (o->fd < 0)
+        return;
+    if (is_own(o))
+        unlink(o->path);
+    close(o->fd);
+    o->fd = -1;
+    o->path[0] = '\0';
+}
+
+static void
+running_already(pid_t pid, char *why, size_t n)
+{
+    snprintf(why, n, "a server is running already, process %d", (int)pid);
+}
+
+static int
 is_file_of(const struct outside *o, const char *path)
 {
     struct stat a, b;
@@ -58,15 +67,30 @@ is_file_of(const struct outside *o, const char *path)
            a.st_dev == b.st_dev;
 }
 
+/* A regular file that is empty or holds a number, as pid files do. */
+static int
+holds_number(int fd)
+{
+    char text[32];
+    struct stat st;
+    ssize_t n = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? pread(fd, text, sizeof text, 0) : -1;
+
+    while (n > 0 && (text[n - 1] == '\n' || (text[n - 1] >= '0' && text[n - 1] <= '9')))
+        n--;
+    return n == 0;
+}
+
 /* The lock is the process's, and gone with it: what a dead server left is written over. */
 static int
 pid_file_make(const char *path, char *why, size_t n)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
 
-    if (fd < 0) {
-        snprintf(why, n, "%s", strerror(errno));
+    if (fd < 0 || !holds_number(fd)) { /* a link or another's file is not written to */
+        snprintf(why, n, "%s", fd >= 0 ? "it is no pid file" : strerror(errno));
+        if (fd >= 0)
+            close(fd);
         return -1;
     }
     if (fcntl(fd, F_SETLK, &lock) != 0 || !is_named(fd, path)) {

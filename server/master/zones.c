@@ -57,13 +57,13 @@ is_shape(const struct zone_shape *a, const struct zone_shape *b)
 }
 
 static const char *
-shape_refused(const struct zones *zs, const struct generation *g, const struct message *m)
+shape_refused(const struct generation *g, const struct message *m)
 {
     if (g->is_ready)
         return "zones are asked for before the worker is ready";
     if (!zone_name_is_good(m->text) || m->number <= 0 || m->number > ZONE_MAX || m->backlog < 0)
         return "the master cannot read this";
-    return zs->n >= ZONES_MAX ? "there are too many zones" : NULL;
+    return NULL;
 }
 
 static struct kept_zone *
@@ -164,6 +164,9 @@ zone_lend(struct zones *zs, const struct generation *g, const struct zone_shape 
     if (z == NULL) {
         const struct kept_zone *before = zone_before(zs, shape->name);
 
+        errno = ENOSPC; /* too many zones */
+        if (zs->n >= ZONES_MAX)
+            return NULL;
         z = zone_add(zs, shape);
         if (z == NULL)
             return NULL;
@@ -180,7 +183,7 @@ void
 zones_answer(struct zones *zs, const struct generation *g, const struct message *asked)
 {
     struct zone_shape shape = shape_asked(asked);
-    const char *why = shape_refused(zs, g, asked);
+    const char *why = shape_refused(g, asked);
     const struct kept_zone *z = why == NULL ? zone_lend(zs, g, &shape) : NULL;
     struct message m;
 

@@ -181,4 +181,7 @@ def test_too_many_open_files_are_survived(sluice, origin):
     for c in clients[20:]:  # they waited in the backlog, and none is reset
         assert c.response().status in (200, 500)
         c.close()
+    end = time.time() + 5  # descriptors come back with the connections
+    while s.get("/").status != 200 and time.time() < end:
+        time.sleep(0.02)
     assert s.get("/").status == 200 and s.pids()[1] == worker

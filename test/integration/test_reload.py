@@ -180,7 +180,11 @@ def test_an_unconfirmed_reload_goes_back(operate, origin):
     o.reload("--confirm", "1s")
     assert o.s.get("/").body == b"new"
     assert o.say("-k", "reload").returncode == 1  # one at a time
-    assert o.s.logged("was not confirmed") and o.s.get("/").body != b"new"
+    assert o.s.logged("was not confirmed")
+    end = time.time() + 5  # it is told at once, and hears it in its own time
+    while o.s.get("/").body == b"new" and time.time() < end:
+        time.sleep(0.02)
+    assert o.s.get("/").body != b"new"
     assert idle.request("GET", "/").status == 200 and o.settled()
 
 
@@ -336,6 +340,7 @@ def test_what_a_reload_takes_is_given_back(operate):
     def reloads(n):
         for _ in range(n):
             o.reload()
+            assert o.settled()
         with open(f"/proc/{master}/smaps_rollup") as f:
             return sum(int(line.split()[1]) for line in f if line.startswith("Private_Dirty"))
     before = reloads(5)
@@ -458,3 +463,31 @@ def test_the_pid_file_in_use_by_another_name(operate, origin, tmp_path):
     o.write(CONF.format(origin=origin) + f"PidFile {tmp_path}/other/pid\n")
     assert "by another name" in o.refused()
     assert (tmp_path / "pid").read_text().strip() == str(o.s.proc.pid)
+
+
+def test_nobody_changes_what_was_accepted(operate, origin):
+    o = operate(CONF.format(origin=origin))
+    os.kill(o.serving(), signal.SIGKILL)
+    o.s.expect("SL0202")
+    assert o.s.logged("serves again")
+    folder = f"/proc/{o.serving()}/fd"
+    found = [f for f in os.listdir(folder) if "sluice-configuration" in os.readlink(f"{folder}/{f}")]
+    for f in found + []:
+        with pytest.raises(OSError), open(f"{folder}/{f}", "r+b", buffering=0) as memory:
+            memory.write(b"x")
+
+
+def test_a_pid_file_is_no_other_file(tmp_path):
+    (tmp_path / "notes").write_text("dear diary\n")
+    os.symlink(tmp_path / "notes", tmp_path / "link")
+    for name in ("notes", "link"):
+        run = subprocess.run([PROGRAM, "--module-dir", MODULES, "-X", "-f", str(conf(tmp_path, name))],
+                             capture_output=True, text=True, timeout=20)
+        assert run.returncode == 1 and "PidFile" in run.stderr
+    assert (tmp_path / "notes").read_text() == "dear diary\n"
+
+
+def conf(folder, name):
+    path = folder / "conf"
+    path.write_text(f"LoadModule route\nListen 127.0.0.1:{free_port()}\nReturn 200 x\nPidFile {folder}/{name}\n")
+    return path
