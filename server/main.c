@@ -26,7 +26,7 @@
 #endif
 
 enum mode { MODE_MASTER, MODE_SINGLE, MODE_WORKER, MODE_TEST, MODE_DIRECTIVES, MODE_MODULES,
-            MODE_SCOPES, MODE_COMMAND };
+            MODE_SCOPES, MODE_EFFECTIVE, MODE_COMMAND };
 
 struct options {
     enum mode mode;
@@ -44,7 +44,7 @@ static void
 print_help(FILE *to)
 {
     fprintf(to,
-            "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S]\n"
+            "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S | -T]\n"
             "       sluice [-f FILE] ctl generations | close id=N\n"
             "       sluice --listen [ADDR:]PORT --proxy TARGET\n\n"
             "  -f FILE            the configuration (%s/sluice/sluice.conf)\n"
@@ -62,6 +62,7 @@ print_help(FILE *to)
             "  -L                 list every directive of the loaded modules\n"
             "  -M                 list the modules and the order of their hooks\n"
             "  -S                 list listeners, hosts and locations\n"
+            "  -T                 print every value that holds, and the line that says so\n"
             "  -V, -v             versions and paths\n"
             "  --listen, --proxy  serve without a file: sluice --listen :8080 --proxy "
             "http://127.0.0.1:3000\n"
@@ -99,7 +100,7 @@ text_of_options(const struct options *o, apr_pool_t *pool)
 static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},         {"listen", required_argument, NULL, 'l'},
     {"proxy", required_argument, NULL, 'p'},  {"module-dir", required_argument, NULL, 'm'},
-    {"confirm", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 'T'},
+    {"confirm", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 'i'},
     {"worker", required_argument, NULL, 'w'}, {"version", no_argument, NULL, 'v'},
     {NULL, 0, NULL, 0},
 };
@@ -125,7 +126,7 @@ parse_options(int argc, char **argv, struct options *o)
 {
     int c;
 
-    while ((c = getopt_long(argc, argv, "f:XtLMSVvhk:", long_options, NULL)) != -1)
+    while ((c = getopt_long(argc, argv, "f:XtLMSTVvhk:", long_options, NULL)) != -1)
         switch (c) {
         case 'f':
             o->source.file = optarg;
@@ -146,6 +147,9 @@ parse_options(int argc, char **argv, struct options *o)
         case 'S':
             o->mode = MODE_SCOPES;
             break;
+        case 'T':
+            o->mode = MODE_EFFECTIVE;
+            break;
         case 'V':
         case 'v':
             print_version(c == 'V');
@@ -159,7 +163,7 @@ parse_options(int argc, char **argv, struct options *o)
         case 'c':
             o->confirm = optarg;
             break;
-        case 'T':
+        case 'i':
             o->timeout = optarg;
             break;
         case 'l':
@@ -207,6 +211,9 @@ look_at_config(const struct options *o, apr_pool_t *pool)
         break;
     case MODE_SCOPES:
         config_print_scopes(w->config, stdout);
+        break;
+    case MODE_EFFECTIVE:
+        config_print_effective(w->config, stdout);
         break;
     case MODE_TEST:
         if (n_errors == 0)
@@ -294,6 +301,7 @@ main(int argc, char **argv)
     case MODE_DIRECTIVES:
     case MODE_MODULES:
     case MODE_SCOPES:
+    case MODE_EFFECTIVE:
         rc = look_at_config(&o, pool);
         break;
     }

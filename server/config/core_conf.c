@@ -254,8 +254,8 @@ static const struct sl_directive directives[] = {
               "The socket the running server is spoken to by"),
     SL_STRING("StateDir", struct core_conf, state_dir, NULL, G,
               "Where the server keeps what must outlive it"),
-    SL_PARSED("Threads", struct core_conf, threads, threads_parse, G, "auto|N",
-              "How many threads serve"),
+    {"Threads", SL_SLOT_PARSED, G, offsetof(struct core_conf, threads), "auto",
+     "How many threads serve", "auto|N", threads_parse, NULL, NULL},
     SL_LINES("Listen", struct core_conf, listen, listen_parse, G,
              "[ADDR:]PORT|unix:/PATH [TRANSPORT] [backlog=N]", "Where clients are accepted"),
     SL_STRING("ErrorLog", struct core_conf, error_log, "stderr", G,
@@ -287,8 +287,8 @@ static const struct sl_directive directives[] = {
             "Peers whose word about the client is taken"),
     SL_ENUM("ProxyForwarded", struct core_conf, forwarded, "on", SL_IN_ANY, forwarded_words,
             "on|off|rfc7239", "How servers learn who asked"),
-    SL_PARSED("ServerHeader", struct core_conf, server_header, server_header_parse, SL_IN_ANY,
-              "on|off|TEXT", "The Server field of answers without one"),
+    {"ServerHeader", SL_SLOT_PARSED, SL_IN_ANY, offsetof(struct core_conf, server_header), "off",
+     "The Server field of answers without one", "on|off|TEXT", server_header_parse, NULL, NULL},
     SL_DIRECTIVES_END,
 };
 
