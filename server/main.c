@@ -1,5 +1,6 @@
 /* The program: its options, and which of its shapes they ask for. */
 #include "config/load.h"
+#include "explain.h"
 #include "master/control.h"
 #include "master/master.h"
 #include "worker.h"
@@ -26,7 +27,7 @@
 #endif
 
 enum mode { MODE_MASTER, MODE_SINGLE, MODE_WORKER, MODE_TEST, MODE_DIRECTIVES, MODE_MODULES,
-            MODE_SCOPES, MODE_EFFECTIVE, MODE_COMMAND };
+            MODE_SCOPES, MODE_EFFECTIVE, MODE_EXPLAIN, MODE_COMMAND };
 
 struct options {
     enum mode mode;
@@ -37,6 +38,9 @@ struct options {
     int n_x;       /* how often -X was given */
     const char *command; /* -k, or ctl: what the running server is told */
     const char *confirm, *timeout;
+    struct explain_ask ask; /* -E */
+    const char *fields[64]; /* -H */
+    int is_json;
     int worker_fd; /* the channel, for the process the master starts */
 };
 
@@ -46,6 +50,7 @@ print_help(FILE *to)
     fprintf(to,
             "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S | -T]\n"
             "       sluice [-f FILE] ctl generations | close id=N\n"
+            "       sluice [-f FILE] -E 'METHOD URL' [-H 'FIELD: VALUE']... [from=ADDR] [--json]\n"
             "       sluice --listen [ADDR:]PORT --proxy TARGET\n\n"
             "  -f FILE            the configuration (%s/sluice/sluice.conf)\n"
             "  -k start           run as a daemon (also without any option); returns when clients\n"
@@ -63,6 +68,7 @@ print_help(FILE *to)
             "  -M                 list the modules and the order of their hooks\n"
             "  -S                 list listeners, hosts and locations\n"
             "  -T                 print every value that holds, and the line that says so\n"
+            "  -E 'METHOD URL'    explain what would be done with this request, and why\n"
             "  -V, -v             versions and paths\n"
             "  --listen, --proxy  serve without a file: sluice --listen :8080 --proxy "
             "http://127.0.0.1:3000\n"
@@ -101,6 +107,7 @@ static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},         {"listen", required_argument, NULL, 'l'},
     {"proxy", required_argument, NULL, 'p'},  {"module-dir", required_argument, NULL, 'm'},
     {"confirm", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 'i'},
+    {"json", no_argument, NULL, 'j'},
     {"worker", required_argument, NULL, 'w'}, {"version", no_argument, NULL, 'v'},
     {NULL, 0, NULL, 0},
 };
@@ -126,7 +133,7 @@ parse_options(int argc, char **argv, struct options *o)
 {
     int c;
 
-    while ((c = getopt_long(argc, argv, "f:XtLMSTVvhk:", long_options, NULL)) != -1)
+    while ((c = getopt_long(argc, argv, "f:XtLMSTE:H:Vvhk:", long_options, NULL)) != -1)
         switch (c) {
         case 'f':
             o->source.file = optarg;
@@ -149,6 +156,17 @@ parse_options(int argc, char **argv, struct options *o)
             break;
         case 'T':
             o->mode = MODE_EFFECTIVE;
+            break;
+        case 'E':
+            o->mode = MODE_EXPLAIN;
+            o->ask.what = optarg;
+            break;
+        case 'H':
+            if (o->ask.n_fields < sizeof o->fields / sizeof o->fields[0])
+                o->fields[o->ask.n_fields++] = optarg;
+            break;
+        case 'j':
+            o->is_json = 1;
             break;
         case 'V':
         case 'v':
@@ -184,6 +202,8 @@ parse_options(int argc, char **argv, struct options *o)
             print_help(stderr);
             return 2;
         }
+    if (o->mode == MODE_EXPLAIN && optind < argc && strncmp(argv[optind], "from=", 5) == 0)
+        o->ask.from = argv[optind++] + 5;
     if (optind < argc && strcmp(argv[optind], "ctl") == 0)
         optind = take_ctl(argc, argv, o);
     else if (o->command != NULL && o->mode == MODE_MASTER && strcmp(o->command, "start") != 0)
@@ -222,11 +242,34 @@ look_at_config(const struct options *o, apr_pool_t *pool)
     case MODE_MASTER:
     case MODE_SINGLE:
     case MODE_WORKER:
+    case MODE_EXPLAIN:
     case MODE_COMMAND:
         break;
     }
     config_print_errors(w->config, stderr);
     return n_errors == 0 ? 0 : 1;
+}
+
+static int
+explain_request(struct options *o, apr_pool_t *pool)
+{
+    struct sl_worker *w = worker_for_test(pool, &o->source);
+    struct explained *x;
+    const char *err;
+
+    if (config_print_errors(w->config, stderr) > 0)
+        return 1;
+    o->ask.fields = o->fields;
+    if ((x = explain(w, &o->ask, &err)) == NULL) {
+        fprintf(stderr, "sluice: -E: %s\n", err);
+        return 2;
+    }
+    if (o->is_json)
+        explain_print_json(x, stdout);
+    else
+        explain_print_text(x, stdout);
+    explain_end(&x);
+    return 0;
 }
 
 static int
@@ -296,6 +339,9 @@ main(int argc, char **argv)
         break;
     case MODE_COMMAND:
         rc = command_send(&o, pool);
+        break;
+    case MODE_EXPLAIN:
+        rc = explain_request(&o, pool);
         break;
     case MODE_TEST:
     case MODE_DIRECTIVES:

@@ -105,8 +105,9 @@ struct sl_token {
 struct sl_token sl_req_suspend(struct sl_req *r);
 void sl_req_resume(struct sl_token token, enum sl_verdict verdict);
 
-/* Whether this is a dry run: hooks that say SL_DRY_OK are run by explain and must leave no
- * trace but notes and the request's own state. */
+/* Whether this is a dry run (sluice -E, <Test>): hooks that say SL_DRY_OK are run and must
+ * leave no trace but notes and the request's own state.  Offload is refused there, and a hook
+ * that suspends the request is the last one that runs. */
 int sl_req_is_dry(const struct sl_req *r);
 
 /* Per-request memory of a module: zeroed, `size` bytes, the same at every call. */

@@ -60,7 +60,9 @@ leastconn_pick(const struct sl_choice *choice, struct sl_pool *pool, void *data)
     }
     if (n_equal < 2)
         return best;
-    turn = atomic_fetch_add_explicit(&lc->turn, 1, memory_order_relaxed) % n_equal;
+    turn = choice->is_dry ? atomic_load_explicit(&lc->turn, memory_order_relaxed)
+                          : atomic_fetch_add_explicit(&lc->turn, 1, memory_order_relaxed);
+    turn %= n_equal;
     for (i = 0; i < pool->n_servers; i++) {
         s = pool->servers[i];
         if (sl_choice_has(choice, s) && load_compare(s, best, n_best) <= 0 && turn-- == 0)

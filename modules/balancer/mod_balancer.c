@@ -205,6 +205,7 @@ nearest_defined(const char *name)
     return nearest;
 }
 
+/* Also under -t: a dry run asks the methods, too. */
 static int
 balancer_check(struct sl_worker *w)
 {
@@ -217,6 +218,8 @@ balancer_check(struct sl_worker *w)
             if (b->n_server_lines == 0)
                 sl_worker_config_error(w, b->defined_at, "Balancer: expected at least one "
                                        "Server line in the pool \"%s\"", name);
+            if (b->method != NULL && b->method->ready(b->pool, b->method_data) < 0)
+                return -1;
             continue;
         }
         nearest = nearest_defined(name);
@@ -227,21 +230,8 @@ balancer_check(struct sl_worker *w)
     return 0;
 }
 
-static int
-balancer_ready(struct sl_worker *w)
-{
-    struct balancer *b;
-
-    (void)w;
-    for (b = all; b != NULL; b = b->next)
-        if (b->method->ready(b->pool, b->method_data) < 0)
-            return -1;
-    return 0;
-}
-
 static const struct sl_hook hooks[] = {
     SL_ON_CHECK_CONFIG(balancer_check),
-    SL_ON_POST_CONFIG(balancer_ready),
     SL_HOOKS_END,
 };
 

@@ -314,6 +314,18 @@ loop_close(struct sl_loop **loopp)
     free(loop);
 }
 
+int
+loop_refuses(const struct sl_loop *loop, const char *what)
+{
+    if (!loop->is_dry)
+        return 0;
+    sl_log(SL_ERROR, "SL0311", "%s refused: a hook that says SL_DRY_OK asked for it in a dry run",
+           what);
+    if (getenv("SLUICE_HOOK_FATAL") != NULL)
+        sl_panic(__FILE__, __LINE__, what, "a dry run leaves no trace");
+    return 1;
+}
+
 /* ---- what a loop keeps for reuse ---- */
 
 apr_pool_t *

@@ -48,6 +48,7 @@ struct sl_loop {
     int mail_fd; /* eventfd */
     unsigned index;
     int is_stopping;
+    int is_dry; /* of a dry run: what leaves a trace refuses */
     int64_t now_ms;  /* CLOCK_MONOTONIC of this wake */
     int64_t wall_us; /* CLOCK_REALTIME of this wake */
     struct io *queue, **queue_end; /* the ready queue */
@@ -114,6 +115,10 @@ void loop_pool_give(struct sl_loop *loop, apr_pool_t **pool); /* clears it */
 /* A pipe for splicing, empty; 0 or -1 when none may be had.  Give back only empty ones. */
 int loop_pipe_take(struct sl_loop *loop, int fds[2]);
 void loop_pipe_give(struct sl_loop *loop, int fds[2], int is_empty);
+
+/* Whether this is a dry run, in which nothing is done that outlives it: says so in the log, and
+ * ends the process where slow hooks would (runtime/hooks.c). */
+int loop_refuses(const struct sl_loop *loop, const char *what);
 
 /* Offload threads of the process. */
 int offload_open(apr_pool_t *pool, unsigned n_threads);

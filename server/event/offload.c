@@ -48,6 +48,8 @@ offload_work(apr_thread_t *thread, void *data)
 int
 sl_offload(struct sl_loop *loop, struct sl_offload *job)
 {
+    if (loop_refuses(loop, "sl_offload()"))
+        return -1;
     if (threads == NULL || atomic_fetch_add(&n_queued, 1) >= QUEUE_MAX) {
         if (threads != NULL)
             atomic_fetch_sub(&n_queued, 1);

@@ -2,6 +2,8 @@
  * notes and data.  Its life is in request.c. */
 #include "http/request.h"
 
+#include "runtime/crash.h"
+
 #include <apr_strings.h>
 
 #include <stdarg.h>
@@ -19,6 +21,7 @@ sl_req_enter(struct sl_req *r, struct sl_scope *scope)
     if (r->scope->core->trusted != scope->core->trusted)
         r->client_text = (struct sl_span){NULL, 0}; /* whom to believe is another question now */
     r->scope = scope;
+    r->flags |= REQ_ENTERED;
 }
 
 struct sl_scope *
@@ -196,17 +199,28 @@ sl_req_is_noting(const struct sl_req *r)
 }
 
 void
+req_note_add(struct sl_req *r, enum req_note_kind kind, const struct hook_call *by,
+             const char *text)
+{
+    struct req_note *note = apr_palloc(r->pool, sizeof *note);
+
+    *note = (struct req_note){NULL, kind, by, text};
+    *r->notes_end = note;
+    r->notes_end = &note->next;
+}
+
+void
 sl_req_note(struct sl_req *r, const char *fmt, ...)
 {
-    struct req_note *note = apr_pcalloc(r->pool, sizeof *note);
+    const char *text;
     va_list args;
 
     va_start(args, fmt);
-    note->text = apr_pvsprintf(r->pool, fmt, args);
+    text = apr_pvsprintf(r->pool, fmt, args);
     va_end(args);
-    *r->notes_end = note;
-    r->notes_end = &note->next;
-    sl_req_log(r, SL_DEBUG, "SL0460", "%s", note->text);
+    req_note_add(r, NOTE_WHY, crash_place.call, text);
+    if (!sl_req_is_dry(r))
+        sl_req_log(r, SL_DEBUG, "SL0460", "%s", text);
 }
 
 void
@@ -216,11 +230,17 @@ sl_req_log(struct sl_req *r, enum sl_level level, const char *id, const char *fm
     struct sl_span client, rid;
     va_list args;
 
-    if (!sl_log_wants(level))
+    if (!sl_log_wants(level) && !sl_req_is_dry(r))
         return;
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
+    if (sl_req_is_dry(r)) {
+        if (level < SL_DEBUG)
+            req_note_add(r, NOTE_LOGGED, crash_place.call,
+                         apr_psprintf(r->pool, "%s %s", id, text));
+        return;
+    }
     rid = sl_req_id(r);
     client = r->conn != NULL ? sl_req_client_text(r) : SL_SPAN("-");
     sl_log(level, id, "[%.*s] client %.*s host %.*s \"%.*s %.*s\": %s", (int)rid.n, rid.at,
