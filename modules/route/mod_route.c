@@ -101,7 +101,8 @@ static struct route_map *map;
 /* ---- finding ---- */
 
 static const struct route_site *
-site_by_pattern(struct sl_req *r, const struct route_site *in, struct sl_span path, int *rc)
+site_by_pattern(struct sl_req *r, const struct route_site *in, struct sl_span path,
+                struct route_trace *trace, int *rc)
 {
     int i;
 
@@ -112,6 +113,7 @@ site_by_pattern(struct sl_req *r, const struct route_site *in, struct sl_span pa
         *rc = route_pattern_match(site->pattern, sl_req_pool(r), path, &match);
         if (*rc != 0)
             return site;
+        route_trace_tried(trace, site);
     }
     *rc = 0;
     return NULL;
@@ -119,32 +121,60 @@ site_by_pattern(struct sl_req *r, const struct route_site *in, struct sl_span pa
 
 /* The location inside a site that wins, NULL when none does; *rc -1: a pattern gave up. */
 static const struct route_site *
-site_inside(struct sl_req *r, const struct route_site *in, struct sl_span path, int *rc)
+site_inside(struct sl_req *r, const struct route_site *in, int is_dry, int *rc)
 {
-    struct route_tree_found found = route_tree_find(&in->inside, path);
+    struct sl_span path = sl_req_path(r);
+    struct route_trace trace = {NULL};
+    struct route_tree_found found;
     const struct route_site *site;
 
     *rc = 0;
-    if (found.exact != NULL)
-        return found.exact;
-    site = in->patterns != NULL ? site_by_pattern(r, in, path, rc) : NULL;
-    return site != NULL ? site : found.prefix;
+    if (is_dry)
+        route_trace_begin(&trace, r, in);
+    found = route_tree_look(&in->inside, path, is_dry ? route_trace_saw : NULL, &trace);
+    site = found.exact;
+    if (site == NULL && in->patterns != NULL)
+        site = site_by_pattern(r, in, path, &trace, rc);
+    if (site == NULL)
+        site = found.prefix;
+    if (is_dry)
+        route_trace_end(&trace, r, in, site);
+    return site;
+}
+
+static void
+note_host(struct sl_req *r, const struct route_site *site, struct sl_span by)
+{
+    struct sl_span host = sl_req_host(r);
+    const char *place = sl_scope_place(site->scope);
+
+    if (site->kind == ROUTE_GLOBAL)
+        sl_note(r, "no VirtualHost names \"%.*s\": what stands outside serves it", (int)host.n,
+                host.at);
+    else if (by.at[0] == '*')
+        sl_note(r, "%s VirtualHost wins: \"*\" takes the hosts nobody names", place);
+    else
+        sl_note(r, "%s VirtualHost wins: %s \"%s%.*s\"", place,
+                by.at[0] == '.' ? "the longest suffix that fits is" : "it names",
+                by.at[0] == '.' ? "*" : "", (int)by.n, by.at);
 }
 
 static enum sl_verdict
 route_host(struct sl_req *r, const void *conf)
 {
     const struct route_site *site;
+    struct sl_span by;
 
     (void)conf;
     if (map->hosts.n == 0 && map->hosts.n_suffixes == 0 && map->hosts.any == NULL)
         return SL_NEXT;
-    site = route_hosts_find(&map->hosts, sl_req_host(r));
+    site = route_hosts_find(&map->hosts, sl_req_host(r), &by);
     if (site == NULL && map->serves_unknown)
         site = &map->global;
     if (site == NULL)
         return sl_req_fail(r, 0, &sl_cause_no_host, NULL);
-    sl_note(r, "host: %s", sl_scope_place(site->scope) ? sl_scope_place(site->scope) : "global");
+    if (sl_req_is_noting(r))
+        note_host(r, site, by);
     sl_req_enter(r, site->scope);
     return SL_NEXT;
 }
@@ -154,14 +184,15 @@ route_location(struct sl_req *r, const void *conf)
 {
     const struct route_site *site = route_site(map, sl_req_scope(r)), *inner;
     struct sl_scope *scope;
-    int rc;
+    int rc, is_noting = sl_req_is_noting(r), is_dry = is_noting && sl_req_is_dry(r);
 
     (void)conf;
     while (route_site_has_inside(site) &&
-           (inner = site_inside(r, site, sl_req_path(r), &rc)) != NULL) {
+           (inner = site_inside(r, site, is_dry, &rc)) != NULL) {
         if (rc < 0)
             return sl_req_fail(r, 0, &route_cause_pattern, "%s", sl_scope_place(inner->scope));
-        sl_note(r, "location: %s", sl_scope_place(inner->scope));
+        if (is_noting && !is_dry) /* else the look-up has told of all */
+            sl_note(r, "location: %s", sl_scope_place(inner->scope));
         site = inner;
     }
     scope = site->scope;
@@ -188,6 +219,8 @@ route_answer(struct sl_req *r, const void *confp)
         return route_return(r, conf->answer);
     if (conf->pass == NULL)
         return SL_NEXT;
+    sl_note(r, "%s ProxyPass %.*s", conf->pass->place, (int)conf->pass->target->text.n,
+            conf->pass->target->text.at);
     if ((v = route_map_path(r, conf)) != SL_NEXT)
         return v;
     return sl_proxy(r, conf->pass->target, &conf->proxy);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 struct redirect {
+    const char *place;
     int status;
     struct sl_span path; /* Redirect */
     struct sl_span to;
@@ -35,6 +36,7 @@ status_parse(const char *text)
 static const char *
 redirect_parse_status(struct sl_cmd *cmd, struct redirect *d)
 {
+    d->place = sl_cmd_place(cmd);
     if (sl_cmd_argc(cmd) != 3)
         return "expected three words: the status, what is moved, and where to";
     d->status = status_parse(sl_cmd_arg(cmd, 0));
@@ -104,6 +106,7 @@ route_parse_return(struct sl_cmd *cmd, void **item)
         if (a->text == NULL)
             return err;
     }
+    a->place = sl_cmd_place(cmd);
     a->rank = route_rank(sl_cmd_scope(cmd));
     *item = a;
     return NULL;
@@ -148,7 +151,7 @@ redirect_exact(struct sl_req *r, const apr_array_header_t *lines)
 
         if (!sl_span_eq(d->path, path))
             continue;
-        sl_note(r, "Redirect %d %.*s", d->status, (int)path.n, path.at);
+        sl_note(r, "%s Redirect %d %.*s", d->place, d->status, (int)path.n, path.at);
         return send_to(r, d->status, with_query(r, d->to), 1);
     }
     return SL_NEXT;
@@ -171,7 +174,7 @@ redirect_pattern(struct sl_req *r, const apr_array_header_t *lines)
             return sl_req_fail(r, 0, &route_cause_pattern, "RedirectMatch");
         if (!found)
             continue;
-        sl_note(r, "RedirectMatch %d \"%s\"", d->status, route_pattern_text(d->pattern));
+        sl_note(r, "%s RedirectMatch %d \"%s\"", d->place, d->status, route_pattern_text(d->pattern));
         return send_to(r, d->status, with_query(r, route_template_fill(d->template, &m, sl_req_pool(r))),
                        d->may_name_host);
     }
@@ -191,7 +194,7 @@ route_return(struct sl_req *r, const struct route_return *answer)
 {
     struct sl_span text = {"", 0};
 
-    sl_note(r, "Return %d", answer->status);
+    sl_note(r, "%s Return %d", answer->place, answer->status);
     if (answer->text != NULL)
         text = sl_expr_text(answer->text, r);
     if (answer->is_location)
