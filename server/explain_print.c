@@ -94,8 +94,8 @@ text_response(const struct explained *x, FILE *to)
         fprintf(to, "\nno answer: a hook waits for what only a running server can tell\n");
         return;
     }
-    fprintf(to, x->is_assumed ? "\nanswer %d, if the server says %d and no more\n" : "\nanswer %d\n",
-            x->r->status, 200);
+    fprintf(to, "\nanswer %d%s\n", x->r->status,
+            x->is_assumed ? ", if the server says 200 and no more" : "");
     for (i = 0; (f = sl_fields_at(&x->r->response, i)) != NULL; i++)
         fprintf(to, "  %.*s: %.*s\n", (int)f->name.n, f->name.at, (int)f->value.n, f->value.at);
 }
@@ -119,10 +119,13 @@ void
 explain_print_text(const struct explained *x, FILE *to)
 {
     struct sl_req *r = x->r;
-    struct sl_span client = sl_req_client_text(r);
+    struct sl_span peer = conn_peer_text(r->conn), client = sl_req_client_text(r);
 
-    fprintf(to, "%.*s %.*s from %.*s\n\n", (int)r->method.n, r->method.at, (int)x->url.n, x->url.at,
-            (int)client.n, client.at);
+    fprintf(to, "%.*s %.*s from %.*s", (int)r->method.n, r->method.at, (int)x->url.n, x->url.at,
+            (int)peer.n, peer.at);
+    if (!sl_span_eq(peer, client))
+        fprintf(to, ", a trusted proxy of %.*s", (int)client.n, client.at);
+    fprintf(to, "\n\n");
     fprintf(to, "%-9s %s%s%s%s: %s\n", "listener", x->listener->conf->text,
             x->listener->conf->place != NULL ? "  (" : "",
             x->listener->conf->place != NULL ? x->listener->conf->place : "",
@@ -292,6 +295,8 @@ explain_print_json(const struct explained *x, FILE *to)
     fprintf(to, ",\"url\":");
     json_text(to, x->url);
     fprintf(to, ",\"from\":");
+    json_text(to, conn_peer_text(r->conn));
+    fprintf(to, ",\"client\":");
     json_text(to, sl_req_client_text(r));
     fprintf(to, ",\n \"listener\":{");
     json_member(to, "text", x->listener->conf->text);

@@ -220,7 +220,7 @@ static int
 look_at_config(const struct options *o, apr_pool_t *pool)
 {
     struct sl_worker *w = worker_for_test(pool, &o->source);
-    int n_errors = w->config->errors->nelts;
+    int n_errors = w->config->errors->nelts, n_tests = 0;
 
     switch (o->mode) {
     case MODE_DIRECTIVES:
@@ -237,7 +237,12 @@ look_at_config(const struct options *o, apr_pool_t *pool)
         break;
     case MODE_TEST:
         if (n_errors == 0)
+            n_tests = tests_run(w);
+        n_errors = w->config->errors->nelts;
+        if (n_errors == 0)
             printf("configuration OK\n");
+        if (n_errors == 0 && n_tests > 0)
+            printf("%d test%s as expected\n", n_tests, n_tests == 1 ? "" : "s");
         break;
     case MODE_MASTER:
     case MODE_SINGLE:

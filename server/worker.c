@@ -11,6 +11,7 @@
 #include "channel.h"
 #include "config/load.h"
 #include "config/snapshot.h"
+#include "explain.h"
 #include "master/master.h"
 #include "net/handover.h"
 #include "net/listener.h"
@@ -266,7 +267,11 @@ worker_set_up(struct sl_worker *w)
     int error;
 
     if (config_run_worker_hooks(w->config, SL_HOOK_CHECK_CONFIG, w) != 0 ||
-        w->config->errors->nelts > 0 || worker_listeners_open(w) != 0)
+        w->config->errors->nelts > 0)
+        return -1;
+    if (!w->is_accepted)
+        tests_run(w);
+    if (w->config->errors->nelts > 0 || worker_listeners_open(w) != 0)
         return -1;
     if ((error = log_open(core->error_log, (enum sl_level)core->log_level)) != 0) {
         config_error(w->config, NULL, NULL, "ErrorLog %s: %s", core->error_log, strerror(error));
@@ -387,6 +392,7 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
     w = worker_read(pool, &source);
     w->channel = channel;
     w->is_daemon = is_daemon;
+    w->is_accepted = source.snapshot > 0;
     if (worker_set_up(w) == 0 && worker_start(w) == 0) {
         if (is_daemon)
             streams_close(STDOUT_FILENO); /* nobody reads what a daemon prints */

@@ -57,6 +57,7 @@ struct sl_worker {
     struct serving_thread *threads; /* worker_threads.c: one for each loop */
     int channel;         /* to the master; -1: none */
     int is_standby;      /* thread 0: accepts nothing, may be called back */
+    int is_accepted;     /* its configuration has served: its Tests are not asked again */
     int is_daemon;       /* nobody reads stderr once it is ready */
 };
 

@@ -31,6 +31,7 @@ struct config {
     apr_array_header_t *lines;   /* of struct conf_line *, as read */
     apr_array_header_t *scopes;  /* of struct sl_scope *, outer before inner; [0] is global */
     apr_array_header_t *objects; /* of struct object_section, in file order */
+    apr_array_header_t *tests;   /* of struct test_section *, in file order */
     void **module_data;          /* by module index */
     const char *module_dir;
 };

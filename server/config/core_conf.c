@@ -3,6 +3,7 @@
 #include "config/core_conf.h"
 
 #include "config/load.h"
+#include "config/test_section.h"
 #include "http/head.h"
 #include "runtime/address.h"
 #include "runtime/log.h"
@@ -16,7 +17,22 @@
 /*man
 NAME
     core - what sluice knows without any module
+SECTIONS
+  Test
+    <Test "METHOD URL"> says what is expected of a request.  sluice -t tries it, and so do a
+    start and a reload, which are refused when something else comes: no request is sent, the
+    rules are asked as sluice -E asks them.  The section stands outside all others.
 DIRECTIVES
+  Backend
+    In <Test>: the server that is asked, its address or name as written; of a pool, any of its
+    servers.
+  Path
+    In <Test>: the path the server is asked for.  The query counts where one is written.
+  Status
+    In <Test>: the status of an answer that needs no server.
+  Header
+    In <Test>: NAME VALUE, a field of the answer.  Of a server's answer only what is set here
+    is known.
   LoadModule
     Loads a module: LoadModule gzip loads mod_gzip.so from the module folder; a second word
     names another file.
@@ -83,6 +99,10 @@ EXAMPLE
     Listen [::1]:8080
     Timeout header=5s keepalive=30s
     LimitBody 10m
+    <Test "GET http://example.com/old-page">
+        Status 301
+        Header Location /new-page
+    </Test>
 */
 
 static const struct sl_option timeout_options[] = {
@@ -297,4 +317,5 @@ const struct sl_module core_module = {
     .flags = SL_MODULE_ALWAYS,
     .conf_size = sizeof(struct core_conf),
     .directives = directives,
+    .sections = test_sections,
 };

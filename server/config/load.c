@@ -1,5 +1,6 @@
 /* Lines to scopes: modules are loaded first, then every line finds its row. */
 #include "config/load.h"
+#include "config/test_section.h"
 
 #include "runtime/loader.h"
 
@@ -451,6 +452,7 @@ config_load(apr_pool_t *pool, const struct config_source *source)
     c->errors = apr_array_make(pool, 4, sizeof(struct config_error));
     c->modules = apr_array_make(pool, 16, sizeof(struct loaded_module *));
     c->objects = apr_array_make(pool, 4, sizeof(struct object_section));
+    c->tests = apr_array_make(pool, 4, sizeof(struct test_section *));
     c->scopes = apr_array_make(pool, 16, sizeof(struct sl_scope *));
     c->module_dir = source->module_dir != NULL ? source->module_dir : loader_default_dir();
     module_add_core(c);
