@@ -19,7 +19,9 @@ def example(sluice, make_origin, tmp_path):
         for a in found:
             text = text.replace(a, str(backends[a.split(":")[0].rsplit(".", 1)[1]]))
         text = re.sub(r"^Listen .*$", "", text, flags=re.M).replace("/var/log/sluice", str(tmp_path))
-        return sluice(text)
+        s = sluice(text)
+        s.backends = backends
+        return s
     return start
 
 
