@@ -3,7 +3,7 @@
 #include "explain.h"
 
 #include "config/load.h"
-#include "http/head.h"
+#include "http/http1.h"
 #include "runtime/address.h"
 #include "worker_listeners.h"
 
@@ -227,16 +227,11 @@ note_left_out(struct sl_req *r, const struct hook_list *list, const char *why)
 static void
 dry_start(struct sl_req *r, const struct request_head *head)
 {
-    const struct sl_cause *why = NULL;
     enum framing framing = FRAMING_NONE;
-    struct sl_field *parsed = r->loop->parsed;
     uint64_t left = 0;
-    enum parse ok = framing_of_request(head, parsed, &framing, &left, &why);
+    const struct sl_cause *why = http1_take_request(r, head, r->loop->parsed, &framing, &left);
 
-    fields_take(&r->head, r->pool, parsed, head->n_fields, head->ids);
-    r->head_size = (unsigned)head->size;
-    sl_req_set_line(r, head->method, head->target, head->version);
-    if (ok != PARSE_OK)
+    if (why != NULL)
         req_refuse(r, why);
     else
         sl_req_start(r, framing == FRAMING_CHUNKED ? -1 : (int64_t)left);

@@ -155,6 +155,16 @@ def test_what_is_explained(tmp_path, what, wanted):
         assert w in r.stdout, r.stdout
 
 
+@pytest.mark.parametrize("field, wanted", [
+    ("Expect: wonders", "answer 417"), ("Content-Length: x", "answer 400"), ("Host: b.test:99999", "answer 400"),
+    ("Host: x.b.test", "the longest suffix"), ("X-Long: " + "x" * 40000, "answer 431"),
+    ("Transfer-Encoding: chunked", "Transfer-Encoding: chunked\n"),
+    ("Content-Length: 5", "Content-Length: 5\n")])
+def test_heads_are_parsed_as_real_ones(tmp_path, field, wanted):
+    r = run(tmp_path, CONF, "-E", "POST http://a.test/api/x", "-H", field)
+    assert r.returncode == 0 and wanted in r.stdout, r.stdout
+
+
 def test_no_listen_and_no_module_is_needed(tmp_path):
     r = run(tmp_path, "", "-E", "GET http://a/")
     assert "assumed: no Listen line speaks http\n" in r.stdout and "answer 404" in r.stdout
@@ -212,6 +222,7 @@ REQUESTS = {
     "conditions.conf": [(B, "/x", {}), (B, "/x", {"Cookie": "a=b; beta=1"}), (B, "/x", {"X-Beta": "1"}),
                         (B, "/users/ann/x", {"X-Forwarded-For": "1.2.3.4"}),
                         (B, "/x", {"Connection": "X-Hop", "X-Hop": "1"})],
+    "tests.conf": [("example.com", "/v1/users", {}), ("example.com", "/old-page", {})],
     "access-log.conf": [("test", "/x", {})],
 }
 
