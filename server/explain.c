@@ -3,7 +3,7 @@
 #include "explain.h"
 
 #include "config/load.h"
-#include "http/http1.h"
+#include "http/http1_server.h"
 #include "runtime/address.h"
 #include "worker_listeners.h"
 

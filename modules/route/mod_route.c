@@ -142,7 +142,7 @@ site_inside(struct sl_req *r, const struct route_site *in, int is_dry, int *rc)
     return site;
 }
 
-static void
+static void __attribute__((noinline))
 note_host(struct sl_req *r, const struct route_site *site, struct sl_span by)
 {
     struct sl_span host = sl_req_host(r);

@@ -58,11 +58,6 @@ writer_send_alone(const struct writer *w, struct sl_conn *c)
     return writer_send(w, c, (struct sl_data){NULL, 0, NULL}, SL_SPAN(""));
 }
 
-/* http1_server.c: a parsed head becomes the request's; how its body is framed.  NULL, or why it
- * must be refused. */
-const struct sl_cause *http1_take_request(struct sl_req *r, const struct request_head *head,
-                                          const struct sl_field *fields, enum framing *framing,
-                                          uint64_t *length);
 /* http1_client.c: the head of an attempt as a server gets it. */
 void http1_put_request(struct writer *w, struct sl_attempt *a);
 void put_number(struct writer *w, uint64_t n);

@@ -186,18 +186,6 @@ sl_req_id(struct sl_req *r)
     return (struct sl_span){r->id, 16};
 }
 
-int
-sl_req_is_dry(const struct sl_req *r)
-{
-    return (r->flags & REQ_DRY) != 0;
-}
-
-int
-sl_req_is_noting(const struct sl_req *r)
-{
-    return (r->flags & REQ_NOTING) != 0 || sl_log_wants(SL_DEBUG);
-}
-
 void
 req_note_add(struct sl_req *r, enum req_note_kind kind, const struct hook_call *by,
              const char *text)

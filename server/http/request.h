@@ -24,8 +24,8 @@ enum req_flag {
     REQ_SETTLED = 64,      /* the protocol was told that the source is done */
     REQ_FAILED = 128,      /* sl_req_fail() chose the answer */
     REQ_CUT = 256,         /* the answer was cut short */
-    REQ_NOTING = 512,      /* notes are kept */
-    REQ_DRY = 1024,        /* explain */
+    REQ_NOTING = SL_REQ_NOTING, /* notes are kept */
+    REQ_DRY = SL_REQ_DRY,       /* explain */
     REQ_GONE = 2048,       /* the client left */
     REQ_BODY_DONE = 4096,  /* the request body was read to its end */
     REQ_NO_REUSE = 8192,   /* the connection must not be used again */

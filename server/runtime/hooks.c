@@ -158,13 +158,14 @@ enum sl_verdict
 hooks_run_attempt(const struct sl_scope *scope, enum sl_hook_point point, struct sl_attempt *a)
 {
     const struct hook_list *list = &scope->lists[point];
-    struct sl_req *r = exchange_of(a)->r;
     enum sl_verdict v = SL_NEXT;
+    struct sl_req *r;
     uint64_t began;
     unsigned i;
 
     if (list->n == 0)
         return SL_NEXT;
+    r = exchange_of(a)->r;
     began = ticks();
     for (i = 0; i < list->n && v == SL_NEXT; i++) {
         if (r != NULL && hook_is_left_out(&list->at[i], r))
