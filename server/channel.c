@@ -52,7 +52,8 @@ channel_send(int channel, const struct message *m, int fd)
 static int
 message_is_sane(const struct message *m, ssize_t n)
 {
-    return n == (ssize_t)sizeof *m && m->version == CHANNEL_VERSION &&
+    return n == (ssize_t)sizeof *m && m->version >= CHANNEL_OLDEST &&
+           m->version <= CHANNEL_VERSION &&
            m->n_text < sizeof m->text && m->text[m->n_text] == '\0';
 }
 

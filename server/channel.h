@@ -6,27 +6,35 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CHANNEL_VERSION 3
+#define CHANNEL_VERSION 4
+#define CHANNEL_OLDEST 4 /* of workers that a master of this version gets on with */
 #define CHANNEL_TEXT 1024
 #define FILES_MAX 1024 /* the numbers of MSG_FILE are below */
 
+/* Workers outlive an upgrade of the master: kinds keep their numbers, new ones come last. */
 enum message_kind {
     /* worker, while it starts */
     MSG_LISTEN,   /* open this; text is the address as written */
-    MSG_SETTINGS, /* number is StopTimeout in ms, port GenerationsMax, text PidFile */
-    MSG_CONTROL,  /* text is ControlSocket */
+    MSG_SETTINGS, /* number is StopTimeout in ms, port GenerationsMax, text PidFile: make it,
+                     MSG_PLACED answers */
+    MSG_CONTROL,  /* text is ControlSocket, answered in the same way */
     MSG_LOG,      /* text is ErrorLog, where the master writes, too */
     MSG_FILE,     /* text is a file kept open for writing, number its name between both sides;
                      the master answers a rotation with the same number and a descriptor */
     MSG_SNAPSHOT, /* descriptor: the configuration as read; the master gives it back to the
                      process that replaces a crashed one */
+    MSG_ZONE,     /* lend me the zone text: port its layout, number the bytes of its shared part,
+                     backlog the pages of a slot, 0: none */
     MSG_REFUSED,  /* descriptor: what is wrong, as text; the worker exits */
     MSG_READY,    /* it serves */
     /* worker, later */
     MSG_QUIET, /* after MSG_DRAIN or MSG_STANDBY: it accepts no more */
     /* master */
     MSG_LISTENER, /* the descriptor, or text why there is none */
-    MSG_FRESH,    /* read the configuration from its files: there is no snapshot */
+    MSG_PLACED,   /* text is why it cannot be placed; none: it is */
+    MSG_FRESH,    /* read the configuration from its files: there is no snapshot; here, as in
+                     MSG_SNAPSHOT from the master, number is the process's place in zones */
+    MSG_ZONE_LENT, /* the descriptor and, as number, whether it is fresh, or text why not */
     MSG_DRAIN,    /* take nothing new, finish, exit; number is how long, ms, -1 for as long as
                      it takes; descriptor: idle connections go there, MSG_CONN each */
     MSG_STANDBY,  /* accept nothing, be ready to go on */
@@ -35,6 +43,12 @@ enum message_kind {
     MSG_STOP,     /* close all and exit */
     /* worker to worker */
     MSG_CONN, /* descriptor: an idle connection; family, port and text of its listener */
+    /* files that are read again: worker, while it starts, and the master */
+    MSG_WATCH,   /* text is a file read again when it changes, port its name between both sides,
+                    number the stamp of what the worker has */
+    MSG_CHANGED, /* number is that name, the descriptor leads to the present contents */
+    MSG_MODULE,  /* descriptor: a module as it was loaded, text its file; the master gives it back,
+                    before MSG_SNAPSHOT, to the process that replaces a crashed one */
 };
 
 struct message {
@@ -49,7 +63,7 @@ struct message {
 /* fd -1: none goes along.  0 or -1 with errno. */
 int channel_send(int channel, const struct message *m, int fd);
 /* 1: a message, *fd its descriptor or -1, the caller's; 0: the other side is gone; -1: errno,
- * EPROTO when it is malformed or of another version. */
+ * EPROTO when it is malformed or of a version out of reach. */
 int channel_receive(int channel, struct message *m, int *fd);
 void message_make(struct message *m, enum message_kind kind, const char *text);
 /* A message without numbers. */

@@ -5,6 +5,7 @@
 #include "config/load.h"
 #include "http/http1_server.h"
 #include "runtime/address.h"
+#include "runtime/counter.h"
 #include "worker_listeners.h"
 
 #include <apr_strings.h>
@@ -206,6 +207,7 @@ dry_loop(struct sl_worker *w)
     SL_ASSERT(loop_open(&loop, 0) == 0);
     loop->worker = w;
     loop->is_dry = 1;
+    counters_attach_dry(loop, w->pool);
     conn_thread_init(loop);
     return loop;
 }

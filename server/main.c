@@ -15,6 +15,9 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #ifndef SL_SYSCONFDIR
 #define SL_SYSCONFDIR "/usr/local/etc"
@@ -27,7 +30,8 @@
 #endif
 
 enum mode { MODE_MASTER, MODE_SINGLE, MODE_WORKER, MODE_TEST, MODE_DIRECTIVES, MODE_MODULES,
-            MODE_SCOPES, MODE_EFFECTIVE, MODE_EXPLAIN, MODE_COMMAND };
+            MODE_SCOPES, MODE_EFFECTIVE, MODE_EXPLAIN, MODE_COMMAND, MODE_RESTART, MODE_TAKE_OVER,
+            MODE_TAKE_OVER_TEST };
 
 struct options {
     enum mode mode;
@@ -42,39 +46,49 @@ struct options {
     const char *fields[64]; /* -H */
     int is_json;
     int worker_fd; /* the channel, for the process the master starts */
+    int state_fd;  /* the state, for the next master and its test */
 };
 
+#define USAGE                                                                                \
+    "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S | -T]\n"             \
+    "       sluice [-f FILE] ctl generations | close id=N | zones | counters\n"                                 \
+    "       sluice [-f FILE] -E 'METHOD URL' [-H 'FIELD: VALUE']... [from=ADDR] [--json]\n"   \
+    "       sluice --listen [ADDR:]PORT --proxy TARGET\n"
+
 static void
-print_help(FILE *to)
+print_help(void)
 {
-    fprintf(to,
-            "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S | -T]\n"
-            "       sluice [-f FILE] ctl generations | close id=N\n"
-            "       sluice [-f FILE] -E 'METHOD URL' [-H 'FIELD: VALUE']... [from=ADDR] [--json]\n"
-            "       sluice --listen [ADDR:]PORT --proxy TARGET\n\n"
-            "  -f FILE            the configuration (%s/sluice/sluice.conf)\n"
-            "  -k start           run as a daemon (also without any option); returns when clients\n"
-            "                     are served\n"
-            "  -k reload          take the configuration, the modules and the program as they are\n"
-            "                     now, or change nothing and say why; --confirm TIME: go back unless\n"
-            "                     -k confirm comes in time; --timeout TIME: to start (60s)\n"
-            "  -k reopen          open log files again, after a rotation\n"
-            "  -k stop            finish what is under way and end\n"
-            "  ctl generations    list who serves and who drains; ctl close id=N ends one\n"
-            "  -X                 run in the foreground: a master and its worker\n"
-            "  -XX                run as one process, for debuggers\n"
-            "  -t                 test the configuration and leave\n"
-            "  -L                 list every directive of the loaded modules\n"
-            "  -M                 list the modules and the order of their hooks\n"
-            "  -S                 list listeners, hosts and locations\n"
-            "  -T                 print every value that holds, and the line that says so\n"
-            "  -E 'METHOD URL'    explain what would be done with this request, and why\n"
-            "  -V, -v             versions and paths\n"
-            "  --listen, --proxy  serve without a file: sluice --listen :8080 --proxy "
-            "http://127.0.0.1:3000\n"
-            "  --module-dir DIR   where modules are ($SLUICE_MODULES, %s)\n"
-            "  -h, --help         this\n",
-            SL_SYSCONFDIR, SL_LIBDIR);
+    printf(USAGE "\n"
+           "  -f FILE            the configuration (%s/sluice/sluice.conf)\n"
+           "  -k start           run as a daemon (also without any option); returns when clients\n"
+           "                     are served\n"
+           "  -k reload          take the configuration, the modules and the program as they are\n"
+           "                     now, or change nothing and say why; --confirm TIME: go back unless\n"
+           "                     -k confirm comes in time; --timeout TIME: to start (60s)\n"
+           "  -k confirm         stay with what was reloaded\n"
+           "  -k upgrade         replace the master, too, by the program as it is now, then reload;\n"
+           "                     takes --confirm and --timeout\n"
+           "  -k reopen          open log files again, after a rotation\n"
+           "  -k stop            finish what is under way and end; returns when the server has\n"
+           "                     stopped, or after --timeout TIME with status 1\n"
+           "  -k restart         test the configuration, stop, start\n"
+           "  ctl generations    list who serves and who drains; ctl close id=N ends one\n"
+           "  ctl zones          list the memory that generations share\n"
+           "  ctl counters       print what was counted, in all generations since the start\n"
+           "  -X                 run in the foreground: a master and its worker\n"
+           "  -XX                run as one process, for debuggers\n"
+           "  -t                 test the configuration and leave\n"
+           "  -L                 list every directive of the loaded modules, and the variables\n"
+           "  -M                 list the modules and the order of their hooks\n"
+           "  -S                 list listeners, hosts and locations\n"
+           "  -T                 print every value that holds, and the line that says so\n"
+           "  -E 'METHOD URL'    explain what would be done with this request, and why\n"
+           "  -V, -v             versions and paths\n"
+           "  --listen, --proxy  serve without a file: sluice --listen :8080 --proxy "
+           "http://127.0.0.1:3000\n"
+           "  --module-dir DIR   where modules are ($SLUICE_MODULES, %s)\n"
+           "  -h, --help         this\n",
+           SL_SYSCONFDIR, SL_LIBDIR);
 }
 
 static void
@@ -109,8 +123,48 @@ static const struct option long_options[] = {
     {"confirm", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 'i'},
     {"json", no_argument, NULL, 'j'},
     {"worker", required_argument, NULL, 'w'}, {"version", no_argument, NULL, 'v'},
+    {"take-over", required_argument, NULL, 'O'}, {"take-over-test", required_argument, NULL, 'Q'},
     {NULL, 0, NULL, 0},
 };
+
+static const char *const commands[] = {"start",  "reload", "confirm", "upgrade",
+                                       "reopen", "stop",   "restart", NULL};
+static const char *const ctl_words[] = {"generations", "close", "zones", "counters", NULL};
+
+/* Whether word is one of them; else says what is expected behind name. */
+static int
+is_one_of(const char *name, const char *word, const char *const *words)
+{
+    int i;
+
+    for (i = 0; words[i] != NULL; i++)
+        if (word != NULL && strcmp(words[i], word) == 0)
+            return 1;
+    fprintf(stderr, "sluice: %s%s%s: expected ", name, word != NULL ? " " : "",
+            word != NULL ? word : "");
+    for (i = 0; words[i] != NULL; i++)
+        fprintf(stderr, "%s%s", i == 0 ? "" : words[i + 1] == NULL ? " or " : ", ", words[i]);
+    fprintf(stderr, "\n");
+    return 0;
+}
+
+/* What other servers' users type: the option getopt has just refused. */
+static void
+option_hint(int letter)
+{
+    static const struct {
+        char letter;
+        const char *here;
+    } hints[] = {{'s', "-k reload, -k reopen or -k stop"}, {'c', "-f FILE for a file, "
+                 "-t for a test"}, {'q', "-t"}, {'D', "-k start"}, {'g', "Define in the file"},
+                 {'e', "ErrorLog in the file"}, {'l', "-M"}, {'d', "-k start"}};
+    size_t i;
+
+    for (i = 0; i < sizeof hints / sizeof hints[0]; i++)
+        if (hints[i].letter == letter)
+            fprintf(stderr, "here: %s\n", hints[i].here);
+    fprintf(stderr, USAGE "\"sluice --help\" says what they do\n");
+}
 
 /* The words behind "ctl" are the command; returns argc. */
 static int
@@ -122,9 +176,34 @@ take_ctl(int argc, char **argv, struct options *o)
 
     for (i = optind + 1; i < argc && n < sizeof command; i++)
         n += (size_t)snprintf(command + n, sizeof command - n, "%s%s", n > 0 ? " " : "", argv[i]);
-    o->command = n > 0 ? command : "generations";
+    o->command = command;
     o->mode = MODE_COMMAND;
     return argc;
+}
+
+/* -1: they fit together; else the exit status. */
+static int
+options_check(int argc, char **argv, struct options *o)
+{
+    if (o->command != NULL && !is_one_of("-k", o->command, commands))
+        return 2;
+    if (o->mode == MODE_EXPLAIN && optind < argc && strncmp(argv[optind], "from=", 5) == 0)
+        o->ask.from = argv[optind++] + 5;
+    if (optind < argc && strcmp(argv[optind], "ctl") == 0) {
+        if (!is_one_of("ctl", argv[optind + 1], ctl_words))
+            return 2;
+        optind = take_ctl(argc, argv, o);
+    } else if (o->command != NULL && o->mode == MODE_MASTER && strcmp(o->command, "start") != 0)
+        o->mode = strcmp(o->command, "restart") == 0 ? MODE_RESTART : MODE_COMMAND;
+    if (optind < argc) {
+        fprintf(stderr, "sluice: expected an option, found \"%s\"\n", argv[optind]);
+        option_hint(0);
+        return 2;
+    }
+    if ((o->n_listen > 0) == (o->proxy != NULL))
+        return -1;
+    fprintf(stderr, "sluice: --listen and --proxy go together\n");
+    return 2;
 }
 
 /* -1: go on; else the exit status. */
@@ -173,7 +252,7 @@ parse_options(int argc, char **argv, struct options *o)
             print_version(c == 'V');
             return 0;
         case 'h':
-            print_help(stdout);
+            print_help();
             return 0;
         case 'k':
             o->command = optarg;
@@ -198,30 +277,29 @@ parse_options(int argc, char **argv, struct options *o)
             o->mode = MODE_WORKER;
             o->worker_fd = atoi(optarg);
             break;
+        case 'O':
+        case 'Q':
+            o->mode = c == 'O' ? MODE_TAKE_OVER : MODE_TAKE_OVER_TEST;
+            o->state_fd = atoi(optarg);
+            break;
         default: /* getopt has said what is wrong */
-            print_help(stderr);
+            option_hint(optopt);
             return 2;
         }
-    if (o->mode == MODE_EXPLAIN && optind < argc && strncmp(argv[optind], "from=", 5) == 0)
-        o->ask.from = argv[optind++] + 5;
-    if (optind < argc && strcmp(argv[optind], "ctl") == 0)
-        optind = take_ctl(argc, argv, o);
-    else if (o->command != NULL && o->mode == MODE_MASTER && strcmp(o->command, "start") != 0)
-        o->mode = MODE_COMMAND;
-    if (optind < argc || (o->n_listen > 0) != (o->proxy != NULL)) {
-        fprintf(stderr, "sluice: %s\n", optind < argc ? "found an argument that is no option"
-                                                      : "--listen and --proxy go together");
-        return 2;
-    }
-    return -1;
+    return options_check(argc, argv, o);
 }
 
 static int
 look_at_config(const struct options *o, apr_pool_t *pool)
 {
     struct sl_worker *w = worker_for_test(pool, &o->source);
-    int n_errors = w->config->errors->nelts, n_tests = 0;
+    int n_errors, n_tests = 0;
 
+    if (o->mode == MODE_TEST)
+        worker_check(w);
+    else
+        config_run_worker_hooks(w->config, SL_HOOK_CHECK_CONFIG, w);
+    n_errors = w->config->errors->nelts;
     switch (o->mode) {
     case MODE_DIRECTIVES:
         config_print_directives(w->config, stdout);
@@ -249,6 +327,9 @@ look_at_config(const struct options *o, apr_pool_t *pool)
     case MODE_WORKER:
     case MODE_EXPLAIN:
     case MODE_COMMAND:
+    case MODE_RESTART:
+    case MODE_TAKE_OVER:
+    case MODE_TAKE_OVER_TEST:
         break;
     }
     config_print_errors(w->config, stderr);
@@ -262,6 +343,7 @@ explain_request(struct options *o, apr_pool_t *pool)
     struct explained *x;
     const char *err;
 
+    config_run_worker_hooks(w->config, SL_HOOK_CHECK_CONFIG, w);
     if (config_print_errors(w->config, stderr) > 0)
         return 1;
     o->ask.fields = o->fields;
@@ -283,37 +365,71 @@ is_daemon(const struct options *o)
     return o->n_x == 0 && o->proxy == NULL;
 }
 
-/* "90s" as the control socket wants it, behind NAME=; -1: no time. */
-static int
-add_time(apr_pool_t *pool, char *to, size_t n, const char *name, const char *text)
+/* "90s" in milliseconds; 0: no time was given; -1: it is none. */
+static int64_t
+time_option(apr_pool_t *pool, const char *name, const char *text)
 {
-    int64_t ms;
+    int64_t ms = 0;
     const char *err;
 
     if (text == NULL)
         return 0;
     err = slot_parse(pool, SL_SLOT_DURATION, NULL, text, &ms);
-    if (err != NULL || ms <= 0) {
-        fprintf(stderr, "sluice: --%s %s: %s\n", name, text, err != NULL ? err : "expected more than 0");
-        return -1;
-    }
-    snprintf(to + strlen(to), n - strlen(to), " %s=%lld", name, (long long)ms);
-    return 0;
+    if (err == NULL && ms > 0)
+        return ms;
+    fprintf(stderr, "sluice: --%s %s: %s\n", name, text,
+            err != NULL ? err : "expected more than 0");
+    return -1;
 }
 
-/* Where the server listens stands in the configuration, even in one with errors. */
+/* Where the server listens stands in the configuration, even in one with errors, and with modules
+ * that are half installed. */
 static int
-command_send(const struct options *o, apr_pool_t *pool)
+command_send(const struct options *o, const char *command, apr_pool_t *pool)
 {
-    const struct core_conf *core = config_global(config_load(pool, &o->source))->core;
+    struct config_source source = o->source;
+    const struct core_conf *core;
+    int64_t confirm = time_option(pool, "confirm", o->confirm);
+    int64_t timeout = time_option(pool, "timeout", o->timeout);
+    int is_reload = strcmp(command, "reload") == 0 || strcmp(command, "upgrade") == 0, n;
     char text[512];
 
-    snprintf(text, sizeof text, "%s", o->command);
-    if (add_time(pool, text, sizeof text, "confirm", o->confirm) != 0 ||
-        add_time(pool, text, sizeof text, "timeout", o->timeout) != 0)
+    source.core_only = 1;
+    core = config_global(config_load(pool, &source))->core;
+    if (confirm < 0 || timeout < 0)
         return 2;
-    return control_command(core->control_socket != NULL ? core->control_socket : CONTROL_DEFAULT,
-                           text);
+    n = snprintf(text, sizeof text, "%s", command);
+    if (confirm > 0)
+        n += snprintf(text + n, sizeof text - (size_t)n, " confirm=%lld", (long long)confirm);
+    if (timeout > 0 && is_reload) /* the server's own patience: it refuses, and says so */
+        snprintf(text + n, sizeof text - (size_t)n, " timeout=%lld", (long long)timeout);
+    n = control_command(core->control_socket != NULL ? core->control_socket : CONTROL_DEFAULT,
+                        text, is_reload ? 0 : timeout);
+    if (n == CONTROL_NOBODY && core->control_socket == NULL && o->source.file != NULL)
+        fprintf(stderr, "cure: write \"ControlSocket FILE\" in %s; without it only a daemon "
+                "started by root has one\n", o->source.file);
+    return n;
+}
+
+/* In a process of its own, for a master loads no module: the configuration is good, and the server
+ * has stopped or there was none.  0 or the exit status. */
+static int
+restart_prepare(struct options *o, apr_pool_t *pool)
+{
+    int status = 1;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        o->mode = MODE_TEST;
+        status = look_at_config(o, pool);
+        if (status == 0 && (status = command_send(o, "stop", pool)) == CONTROL_NOBODY)
+            status = 0;
+        fflush(stdout);
+        _exit(status);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+        return 1;
+    return WEXITSTATUS(status);
 }
 
 int
@@ -342,8 +458,19 @@ main(int argc, char **argv)
     case MODE_WORKER:
         rc = worker_main(&o.source, o.worker_fd, is_daemon(&o));
         break;
+    case MODE_TAKE_OVER: /* the option and its number are the last words */
+        rc = master_take_over(argv, argc - 2, o.state_fd);
+        break;
+    case MODE_TAKE_OVER_TEST:
+        rc = upgrade_test(o.state_fd);
+        break;
     case MODE_COMMAND:
-        rc = command_send(&o, pool);
+        rc = command_send(&o, o.command, pool);
+        break;
+    case MODE_RESTART:
+        rc = restart_prepare(&o, pool);
+        if (rc == 0)
+            rc = master_main(argv, argc, is_daemon(&o));
         break;
     case MODE_EXPLAIN:
         rc = explain_request(&o, pool);

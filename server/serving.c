@@ -1,7 +1,9 @@
 /* The serving layers put together: what is built in, what a thread's loop holds for them, how
  * its connections are drained and closed.  The threads themselves are in worker_threads.c. */
+#include "http/coders.h"
 #include "http/http1.h"
 #include "http/request.h"
+#include "runtime/counter.h"
 #include "upstream/exchange.h"
 
 #include "sluice/provider.h"
@@ -11,6 +13,7 @@
 void
 serving_register(void)
 {
+    counters_register();
     sl_provider_register("protocol", http1_protocol.name, &http1_protocol);
 }
 
@@ -52,6 +55,7 @@ void
 conn_thread_exit(struct sl_loop *loop)
 {
     conn_close_all(loop);
+    coders_close(loop);
     req_tokens_close(loop);
     free(loop->parsed);
     if (loop->buckets != NULL)

@@ -16,15 +16,18 @@
 #include "net/handover.h"
 #include "net/listener.h"
 #include "privileges.h"
+#include "runtime/counter.h"
 #include "runtime/crash.h"
+#include "runtime/file.h"
 #include "runtime/files.h"
+#include "runtime/loader.h"
 #include "runtime/log.h"
 #include "runtime/panic.h"
 #include "runtime/streams.h"
-#include "runtime/zone.h"
 #include "upstream/pool.h"
 #include "worker_listeners.h"
 #include "worker_threads.h"
+#include "worker_zones.h"
 
 #include <apr_strings.h>
 
@@ -132,7 +135,10 @@ master_says(struct sl_worker *w, const struct message *m, int fd)
         return;
     case MSG_FILE:
         files_replace((unsigned)m->number, fd);
-        break;
+        return;
+    case MSG_CHANGED:
+        watched_changed((unsigned)m->number, fd);
+        return;
     default: /* nothing else is said to a worker that serves */
         break;
     }
@@ -195,6 +201,8 @@ signals_block(void)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGQUIT);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -215,14 +223,37 @@ connections_allowed(const struct config *c)
     return r.rlim_cur > 4 * FDS_SPARE ? ((long)r.rlim_cur - FDS_SPARE) / 2 : FDS_SPARE;
 }
 
-/* Whatever the master has to know before it says yes.  0 or -1. */
+/* Sends m, which asks for a path; the answer is an error where the row of that name stands.
+ * 0 or -1. */
 static int
-worker_announce(struct sl_worker *w)
+place_ask(struct sl_worker *w, struct message *m, const char *row)
+{
+    const char *place = core_place(w->config, config_global(w->config), row), *cure = NULL;
+    const char *path = apr_pstrdup(w->pool, m->text);
+    int fd = -1;
+
+    if (channel_send(w->channel, m, -1) != 0 || channel_receive(w->channel, m, &fd) != 1 ||
+        m->kind != MSG_PLACED)
+        return -1;
+    if (m->n_text == 0)
+        return 0;
+    if (strstr(m->text, "running already") != NULL)
+        cure = "\"sluice -k reload\" takes over what was changed";
+    else if (place == NULL)
+        cure = apr_psprintf(w->pool, "name another one: \"%s FILE\"", row);
+    config_error(w->config, place, cure, "%s %s: %s", row, path, m->text);
+    return -1;
+}
+
+/* Where the operator reaches this server, before a port is asked for: another server that runs
+ * with this configuration is named.  The pid file comes first, for of two that start at the same
+ * time only one gets its lock.  0 or -1. */
+static int
+worker_place(struct sl_worker *w)
 {
     const struct core_conf *core = config_global(w->config)->core;
     const char *pid_file = core->pid_file, *control = core->control_socket;
     struct message m;
-    int snapshot;
 
     if (w->channel < 0)
         return 0;
@@ -233,9 +264,24 @@ worker_announce(struct sl_worker *w)
     message_make(&m, MSG_SETTINGS, pid_file);
     m.number = stop_timeout_ms(w);
     m.port = (int32_t)core->generations_max;
-    if (channel_send(w->channel, &m, -1) != 0 ||
-        channel_say(w->channel, MSG_CONTROL, control, -1) != 0 ||
-        channel_say(w->channel, MSG_LOG, core->error_log, -1) != 0 ||
+    if (place_ask(w, &m, "PidFile") != 0)
+        return -1;
+    message_make(&m, MSG_CONTROL, control);
+    return place_ask(w, &m, "ControlSocket");
+}
+
+/* Whatever else the master has to know before it says yes.  0 or -1. */
+static int
+worker_announce(struct sl_worker *w)
+{
+    const struct core_conf *core = config_global(w->config)->core;
+    int snapshot;
+
+    if (watched_announce(w->channel) != 0 || loader_announce(w->config, w->channel) != 0)
+        return -1;
+    if (w->channel < 0)
+        return 0;
+    if (channel_say(w->channel, MSG_LOG, core->error_log, -1) != 0 ||
         files_announce(w->channel) != 0 || (snapshot = snapshot_write(w->config->lines)) < 0)
         return -1;
     channel_say(w->channel, MSG_SNAPSHOT, NULL, snapshot);
@@ -260,29 +306,45 @@ worker_refuse(const struct sl_worker *w)
         close(fd);
 }
 
+int
+worker_check(struct sl_worker *w)
+{
+    if (config_run_worker_hooks(w->config, SL_HOOK_CHECK_CONFIG, w) != 0)
+        return -1;
+    core_check(w->config);
+    return w->config->errors->nelts > 0 ? -1 : 0;
+}
+
+/* The Tests of a configuration that has served before are not asked again. */
+static int
+worker_try(struct sl_worker *w)
+{
+    if (!w->is_accepted)
+        tests_run(w);
+    return w->config->errors->nelts > 0 ? -1 : 0;
+}
+
 static int
 worker_set_up(struct sl_worker *w)
 {
     const struct core_conf *core = config_global(w->config)->core;
     int error;
 
-    if (config_run_worker_hooks(w->config, SL_HOOK_CHECK_CONFIG, w) != 0 ||
-        w->config->errors->nelts > 0)
-        return -1;
-    if (!w->is_accepted)
-        tests_run(w);
-    if (w->config->errors->nelts > 0 || worker_listeners_open(w) != 0)
+    if (worker_check(w) != 0 || worker_try(w) != 0 || worker_place(w) != 0 || worker_listeners_open(w) != 0)
         return -1;
     if ((error = log_open(core->error_log, (enum sl_level)core->log_level)) != 0) {
-        config_error(w->config, NULL, NULL, "ErrorLog %s: %s", core->error_log, strerror(error));
+        config_error(w->config, core_place(w->config, config_global(w->config), "ErrorLog"), NULL,
+                     "ErrorLog %s: %s", core->error_log, strerror(error));
         return -1;
     }
     if (log_descriptor() > STDERR_FILENO)
         files_keep_error_log(core->error_log, log_descriptor());
     descriptors_raise();
     w->max_conns = connections_allowed(w->config);
-    if (config_run_worker_hooks(w->config, SL_HOOK_POST_CONFIG, w) != 0 ||
-        config_run_worker_hooks(w->config, SL_HOOK_OPEN_LOGS, w) != 0 || worker_announce(w) != 0)
+    if (worker_zones_open(w) != 0 ||
+        config_run_worker_hooks(w->config, SL_HOOK_POST_CONFIG, w) != 0 ||
+        config_run_worker_hooks(w->config, SL_HOOK_OPEN_LOGS, w) != 0 ||
+        w->config->errors->nelts > 0 || worker_announce(w) != 0)
         return -1;
     return privileges_drop(core->user, core->group);
 }
@@ -302,6 +364,7 @@ worker_start(struct sl_worker *w)
         return -1;
     for (i = 0; i < w->n_listeners; i++)
         listener_defer(&w->listeners[i]);
+    zones_shut();
     if (w->channel < 0)
         sl_log(SL_NOTICE, "SL0201", "ready, %u thread%s", w->n_threads,
                w->n_threads == 1 ? "" : "s");
@@ -317,6 +380,7 @@ worker_run(struct sl_worker *w)
     control.fd = w->channel >= 0 ? w->channel : signals_open();
     if (control.fd >= 0)
         loop_watch_listener(w->loops[0], &control);
+    watched_run(w->loops[0]);
     worker_threads_run(w);
     if (w->channel < 0 && control.fd >= 0)
         close(control.fd);
@@ -328,6 +392,8 @@ worker_end(struct sl_worker *w)
     config_run_worker_hooks(w->config, SL_HOOK_WORKER_EXIT, w);
     offload_close();
     worker_threads_free(w);
+    counters_close();
+    watched_close();
     zones_close();
     log_close();
 }
@@ -354,23 +420,25 @@ worker_read(apr_pool_t *pool, const struct config_source *source)
 struct sl_worker *
 worker_for_test(apr_pool_t *pool, const struct config_source *source)
 {
-    struct sl_worker *w = worker_read(pool, source);
-
-    config_run_worker_hooks(w->config, SL_HOOK_CHECK_CONFIG, w);
-    return w;
+    return worker_read(pool, source);
 }
 
-/* The master's first word: what to read. */
+/* The master's first words: modules it has kept, and at last what to read and our place in
+ * zones. */
 static int
-source_told(struct config_source *source, int channel)
+source_told(struct config_source *source, int channel, unsigned *place)
 {
     struct message m;
     int fd;
 
-    if (channel_receive(channel, &m, &fd) != 1)
-        return -1;
+    do {
+        if (channel_receive(channel, &m, &fd) != 1 ||
+            (m.kind == MSG_MODULE && loader_give(m.text, fd) != 0))
+            return -1;
+    } while (m.kind == MSG_MODULE);
     if (m.kind == MSG_SNAPSHOT)
         source->snapshot = fd;
+    *place = (unsigned)m.number % SL_PLACES;
     return m.kind == MSG_SNAPSHOT || m.kind == MSG_FRESH ? 0 : -1;
 }
 
@@ -380,17 +448,21 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
     struct config_source source = *from;
     struct sl_worker *w;
     apr_pool_t *pool;
+    unsigned place = 0;
     int rc = 1;
 
     signals_block();
     crash_watch();
     if (channel >= 0)
         fcntl(channel, F_SETFD, FD_CLOEXEC);
-    if (channel >= 0 && source_told(&source, channel) != 0)
+    if (channel >= 0 && source_told(&source, channel, &place) != 0) {
+        channel_say(channel, MSG_REFUSED, NULL, -1); /* a master out of reach sees by its version */
         return 1;
+    }
     apr_pool_create_ex(&pool, NULL, pool_exhausted, NULL);
     w = worker_read(pool, &source);
     w->channel = channel;
+    w->place = place;
     w->is_daemon = is_daemon;
     w->is_accepted = source.snapshot > 0;
     if (worker_set_up(w) == 0 && worker_start(w) == 0) {

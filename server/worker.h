@@ -56,6 +56,7 @@ struct sl_worker {
     long max_conns;      /* 0: no limit */
     struct serving_thread *threads; /* worker_threads.c: one for each loop */
     int channel;         /* to the master; -1: none */
+    unsigned place;      /* in zones, as the master said */
     int is_standby;      /* thread 0: accepts nothing, may be called back */
     int is_accepted;     /* its configuration has served: its Tests are not asked again */
     int is_daemon;       /* nobody reads stderr once it is ready */
@@ -73,11 +74,13 @@ void conn_close_all(struct sl_loop *loop);
 void conn_thread_init(struct sl_loop *loop);
 /* After the loop ran: closes what is left and frees what conn_thread_init() made. */
 void conn_thread_exit(struct sl_loop *loop);
-/* Once, before the configuration is read: the built-in protocol. */
+/* Once, before the configuration is read: the built-in protocol, the core's counters. */
 void serving_register(void);
 
-/* Reads and checks, opening and creating nothing: for -t and the lists. */
+/* Reads, opening and creating nothing: for -t and the lists. */
 struct sl_worker *worker_for_test(apr_pool_t *pool, const struct config_source *source);
+/* What can be checked without opening or creating anything: 0, or -1 with errors. */
+int worker_check(struct sl_worker *w);
 /* Runs as worker: channel leads to the master; -1: no master (-XX), listeners are opened
  * here.  The exit status. */
 int worker_main(const struct config_source *source, int channel, int is_daemon);

@@ -112,7 +112,7 @@ worker_protocols_check(struct sl_worker *w)
             continue;
         for (k = 0; k < names->nelts; k++)
             if (sl_provider_find("protocol", APR_ARRAY_IDX(names, k, const char *)) == NULL)
-                sl_worker_config_error(w, s->place, "Protocols: no loaded module speaks \"%s\"",
+                sl_worker_config_error(w, core_place(w->config, s, "Protocols"), "Protocols: no loaded module speaks \"%s\"",
                                        APR_ARRAY_IDX(names, k, const char *));
     }
 }
@@ -144,11 +144,6 @@ worker_listeners_open(struct sl_worker *w)
 {
     unsigned i, n_failed = 0;
 
-    if (w->n_listeners == 0) {
-        config_error(w->config, NULL, "write \"Listen 80\"",
-                     "no Listen line: nothing would be served");
-        return -1;
-    }
     for (i = 0; i < w->n_listeners; i++) {
         struct listener *l = &w->listeners[i];
         char text[64], why[CHANNEL_TEXT] = "";

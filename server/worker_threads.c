@@ -8,7 +8,7 @@
 #include "config/load.h"
 #include "net/listener.h"
 #include "runtime/crash.h"
-#include "runtime/zone.h"
+#include "runtime/counter.h"
 #include "upstream/pool.h"
 #include "worker_listeners.h"
 
@@ -257,6 +257,7 @@ worker_threads_make(struct sl_worker *w)
             return -1;
         }
         w->loops[i]->worker = w;
+        counters_attach(w->loops[i]);
         conn_thread_init(w->loops[i]);
         w->threads[i].w = w;
         w->threads[i].loop = w->loops[i];
@@ -265,7 +266,6 @@ worker_threads_make(struct sl_worker *w)
         if (config_run_thread_hooks(w->config, w, w->loops[i]) != 0)
             return -1;
     }
-    counters_watch(w->loops, w->n_threads);
     pools_threads_init(w->pool, w->n_threads);
     return 0;
 }
@@ -314,7 +314,6 @@ worker_threads_free(struct sl_worker *w)
 {
     unsigned i;
 
-    counters_watch(NULL, 0);
     for (i = 0; i < w->n_threads; i++)
         if (w->loops[i] != NULL)
             loop_close(&w->loops[i]);

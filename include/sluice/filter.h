@@ -11,7 +11,9 @@
 
 #include <apr_buckets.h>
 
-enum { SL_FILTER_FLUSH = 1, SL_FILTER_END = 2 };
+/* FLUSH: the source has no more for now.  MORE, to be read as FLUSH by those who do not care:
+ * its buffer was full, so more is likely to follow at once. */
+enum { SL_FILTER_FLUSH = 1, SL_FILTER_END = 2, SL_FILTER_MORE = 5 };
 
 struct sl_filter_type {
     const char *name;
@@ -30,5 +32,8 @@ struct sl_req *sl_filter_req(const struct sl_filter *f);
 enum sl_verdict sl_filter_write(struct sl_filter *f, const char *at, size_t n, unsigned flags);
 enum sl_verdict sl_filter_pass(struct sl_filter *f, apr_bucket_brigade *bb);
 void sl_filter_resume(struct sl_filter *f);
+/* For a filter that makes much of little, after a write: whether the receiver is full.  Then
+ * it returns SL_WAIT, remembers how far it came, and is resumed when there is room. */
+int sl_filter_waits_for_room(struct sl_filter *f);
 
 #endif

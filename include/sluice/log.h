@@ -38,6 +38,7 @@ struct sl_cause {
     X(coding_unknown, "SL0417", 501, "the transfer coding is not supported")                 \
     X(upgrade_refused, "SL0418", 426, "this upgrade is not allowed here")                    \
     X(connect, "SL0419", 501, "CONNECT is for forward proxies")                              \
+    X(misdirected, "SL0420", 421, "an https URI was asked for without TLS")                  \
     X(internal, "SL0450", 500, "an internal limit or resource was exhausted")                \
     X(hook_failed, "SL0451", 500, "a module failed without saying why")                      \
     X(condition_limit, "SL0452", 500, "a pattern of a condition needs too many steps")       \

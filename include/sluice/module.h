@@ -9,8 +9,10 @@
 
 #include "sluice/base.h"
 #include "sluice/conf.h"
+#include "sluice/encoder.h"
 #include "sluice/expr.h"
 #include "sluice/fields.h"
+#include "sluice/file.h"
 #include "sluice/filter.h"
 #include "sluice/log.h"
 #include "sluice/loop.h"
@@ -155,7 +157,8 @@ struct sl_scope *sl_worker_global(struct sl_worker *w);
 struct sl_scope *sl_worker_scope(struct sl_worker *w, unsigned i);
 /* The module's per-generation data, zeroed, data_size bytes. */
 void *sl_worker_module_data(struct sl_worker *w, const struct sl_module *module);
-/* A configuration error found in check_config: place may be NULL. */
+/* A configuration error found in check_config, or in open_logs where a file cannot be opened: the
+ * start ends with it.  place may be NULL. */
 void sl_worker_config_error(struct sl_worker *w, const char *place, const char *fmt, ...)
     SL_PRINTF(3, 4);
 

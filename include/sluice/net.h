@@ -116,7 +116,7 @@ struct sl_protocol {
  * its setters and sl_fields_add(sl_req_head(r)), then started; its hooks run from there. */
 struct sl_req *sl_req_new(struct sl_conn *c, const struct sl_protocol *protocol);
 void **sl_req_protocol_data(struct sl_req *r);
-/* 0, or -1 when the target is malformed: sl_req_start() then answers 400. */
+/* 0, or -1 when the target is malformed or wants TLS: sl_req_start() answers 400 or 421. */
 int sl_req_set_line(struct sl_req *r, struct sl_span method, struct sl_span target, int version);
 /* body: content length, 0 none, -1 unknown. */
 void sl_req_start(struct sl_req *r, int64_t body);

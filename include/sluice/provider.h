@@ -7,6 +7,7 @@
  *   upstream_protocol    struct sl_upstream_protocol   h2c
  *   target               struct sl_target_provider     balancer
  *   balance              struct sl_balance_method      leastconn
+ *   encoder              struct sl_encoder             gzip
  *   (modules name groups of their own as MODULE/GROUP) */
 #ifndef SLUICE_PROVIDER_H
 #define SLUICE_PROVIDER_H

@@ -1,7 +1,8 @@
 /* Servers, pools of servers, and attempts to get a response from one.
  *
  * A pool and its servers belong to a generation; their counts are atomics that every
- * thread may read.  An exchange gets one response for one request; it makes attempts, each
+ * thread may read, shared with other generations (sluice/zone.h): a server is the same one
+ * there by the names of its pool and its own.  An exchange gets one response for one request; it makes attempts, each
  * at one server over one connection. */
 #ifndef SLUICE_UPSTREAM_H
 #define SLUICE_UPSTREAM_H
@@ -17,6 +18,13 @@ enum { SL_SERVER_BACKUP = 1, SL_SERVER_DRAIN = 2 };
 /* Whether this exchange has made an attempt at the server already. */
 int sl_attempt_tried(const struct sl_attempt *a, const struct sl_server *server);
 
+/* How a server fares; of all generations, kept through reloads and crashes. */
+struct sl_server_state {
+    _Atomic(int64_t) rests_until; /* ms, monotonic; passed: may be tried */
+    atomic_uint n_failed;         /* failures in a row */
+    atomic_uint address;          /* the core's: of which address this is said */
+};
+
 /* One backend of a pool.  Its counts alive are exact across threads. */
 struct sl_server {
     const char *name;    /* for logs: the NAME= given, else the address as written */
@@ -25,12 +33,17 @@ struct sl_server {
     unsigned index; /* in its pool */
     unsigned weight;
     unsigned flags;
-    atomic_uint n_active;      /* attempts in flight */
-    atomic_uint n_failed;      /* failures in a row */
-    _Atomic(int64_t) rests_until; /* ms, monotonic; passed: may be tried */
-    atomic_int is_down;        /* by a health check */
-    void *balancer_data;       /* the pool's owner's */
+    atomic_int is_down;    /* by a health check */
+    atomic_uint *n_active; /* attempts in flight of this process; good from post_config on */
+    struct sl_server_state *state; /* good from post_config on */
+    void *balancer_data;   /* the pool's owner's */
 };
+
+/* Attempts in flight at a server, of all processes, or of all but this one.  Any thread, no
+ * lock; while no other generation lives, the second is 0 (see sl_places_others()) and the first
+ * is one load. */
+unsigned sl_server_active(const struct sl_server *s);
+unsigned sl_server_active_elsewhere(const struct sl_server *s);
 
 /* What the owner of a pool decides.  Any thread. */
 struct sl_pool_owner {
@@ -69,7 +82,7 @@ sl_server_may_be_used(const struct sl_server *s, int64_t now_ms)
 {
     return !atomic_load_explicit(&s->is_down, memory_order_relaxed)
            && !(s->flags & SL_SERVER_DRAIN)
-           && atomic_load_explicit(&s->rests_until, memory_order_relaxed) <= now_ms;
+           && atomic_load_explicit(&s->state->rests_until, memory_order_relaxed) <= now_ms;
 }
 
 /* How servers behind a scheme are spoken to. */
@@ -118,8 +131,9 @@ struct sl_balance_method {
     /* At the Method line: argument 0 is the method's name, its own follow.  Without a
      * Method line: at the section's end, argument 0 the pool's name.  NULL or a phrase. */
     const char *(*setup)(struct sl_cmd *cmd, struct sl_pool *pool, void **data);
-    /* All servers are known; before requests run, and when a configuration is only tested: it
-     * opens and creates nothing.  0, or -1 with a message in the log. */
+    /* All servers are known: once when the configuration is checked, for dry runs, where nothing
+     * may be opened or created, and again before requests run.  0, or -1 with a message in the
+     * log. */
     int (*ready)(struct sl_pool *pool, void *data);
     /* A server for which sl_choice_has() holds; NULL: none any more.  With is_dry it is the one
      * whom the next request would get, and nothing changes. */

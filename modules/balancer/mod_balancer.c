@@ -205,7 +205,19 @@ nearest_defined(const char *name)
     return nearest;
 }
 
-/* Also under -t: a dry run asks the methods, too. */
+/* Twice: a dry run asks the methods, too, and its servers are not yet shared with anybody. */
+static int
+balancer_ready(struct sl_worker *w)
+{
+    struct balancer *b;
+
+    (void)w;
+    for (b = all; b != NULL; b = b->next)
+        if (b->method != NULL && b->method->ready(b->pool, b->method_data) < 0)
+            return -1;
+    return 0;
+}
+
 static int
 balancer_check(struct sl_worker *w)
 {
@@ -218,8 +230,6 @@ balancer_check(struct sl_worker *w)
             if (b->n_server_lines == 0)
                 sl_worker_config_error(w, b->defined_at, "Balancer: expected at least one "
                                        "Server line in the pool \"%s\"", name);
-            if (b->method != NULL && b->method->ready(b->pool, b->method_data) < 0)
-                return -1;
             continue;
         }
         nearest = nearest_defined(name);
@@ -227,11 +237,12 @@ balancer_check(struct sl_worker *w)
                                name, name, nearest != NULL ? "; did you mean \"" : "",
                                nearest != NULL ? nearest : "", nearest != NULL ? "\"?" : "");
     }
-    return 0;
+    return balancer_ready(w);
 }
 
 static const struct sl_hook hooks[] = {
     SL_ON_CHECK_CONFIG(balancer_check),
+    SL_ON_POST_CONFIG(balancer_ready),
     SL_HOOKS_END,
 };
 

@@ -6,7 +6,8 @@
  * nothing, so a burst of failures counts once and one late answer does not end the rest.
  *
  * Resting never makes a pool unusable: when nothing better is left, those that rest are
- * used all the same.  No locks; whoever changes rests_until first has decided. */
+ * used all the same.  No locks; whoever changes rests_until first has decided.  All this is the
+ * same in every generation: what one has learnt of a server, the next one knows. */
 
 #include "balancer.h"
 
@@ -98,23 +99,23 @@ n_resting(const struct sl_pool *pool, int64_t now_ms)
     unsigned i, n = 0;
 
     for (i = 0; i < pool->n_servers; i++)
-        n += atomic_load_explicit(&pool->servers[i]->rests_until, memory_order_relaxed) > now_ms;
+        n += atomic_load_explicit(&pool->servers[i]->state->rests_until, memory_order_relaxed) > now_ms;
     return n;
 }
 
 static void
 server_rest(struct sl_server *s, int64_t now_ms, const struct sl_cause *cause)
 {
-    int64_t until = atomic_load_explicit(&s->rests_until, memory_order_relaxed);
-    unsigned n_failed = atomic_load_explicit(&s->n_failed, memory_order_relaxed);
+    int64_t until = atomic_load_explicit(&s->state->rests_until, memory_order_relaxed);
+    unsigned n_failed = atomic_load_explicit(&s->state->n_failed, memory_order_relaxed);
     int64_t ms = rest_ms(n_failed);
     unsigned n;
 
     if (until > now_ms
-        || !atomic_compare_exchange_strong_explicit(&s->rests_until, &until, now_ms + ms,
+        || !atomic_compare_exchange_strong_explicit(&s->state->rests_until, &until, now_ms + ms,
                                                     memory_order_relaxed, memory_order_relaxed))
         return;
-    atomic_fetch_add_explicit(&s->n_failed, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->state->n_failed, 1, memory_order_relaxed);
     n = n_resting(s->pool, now_ms);
     sl_log(SL_WARN, "BALANCER0010", "pool %s: server %s rests for %lld s: %s; %u of %u rest%s",
            s->pool->name, s->name, (long long)(ms / 1000), cause->text, n, s->pool->n_servers,
@@ -125,9 +126,9 @@ server_rest(struct sl_server *s, int64_t now_ms, const struct sl_cause *cause)
 static void
 server_worked(struct sl_server *s, int64_t now_ms)
 {
-    if (atomic_load_explicit(&s->n_failed, memory_order_relaxed) == 0
-        || atomic_load_explicit(&s->rests_until, memory_order_relaxed) > now_ms
-        || atomic_exchange_explicit(&s->n_failed, 0, memory_order_relaxed) == 0)
+    if (atomic_load_explicit(&s->state->n_failed, memory_order_relaxed) == 0
+        || atomic_load_explicit(&s->state->rests_until, memory_order_relaxed) > now_ms
+        || atomic_exchange_explicit(&s->state->n_failed, 0, memory_order_relaxed) == 0)
         return;
     sl_log(SL_NOTICE, "BALANCER0011", "pool %s: server %s is back; %u of %u rest",
            s->pool->name, s->name, n_resting(s->pool, now_ms), s->pool->n_servers);

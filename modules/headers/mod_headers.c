@@ -10,7 +10,7 @@ NAME
 DESCRIPTION
     Sets, adds, removes and edits fields on their way in and out. Lines of enclosing scopes
     add up: a field set for the whole server still holds in a location that sets another.
-    Values may hold %{variables}.
+    Values may hold %{variables}, which sluice-core(8) lists; %h and $host are text.
 
     Actions: set (replaces every line of the name), add (one more line), append (to the
     last line, behind a comma), merge (append unless it is a member already), setifempty,

@@ -330,8 +330,25 @@ is_number(const struct sl_expr *e)
            !sl_expr_part(e, 1, &literal_part, &more, &arg);
 }
 
+/* The letters of text formats would be members' text. */
+static const char *
+json_value_check(apr_pool_t *pool, const char *text)
+{
+    size_t n = strlen(text);
+
+    if (n == 2 && text[0] == '%' && isalpha((unsigned char)text[1]))
+        return apr_psprintf(pool, "expected a value such as %%{bytes_sent}, found \"%s\": the "
+                            "letters are for text formats", text);
+    if (n > 4 && text[0] == '%' && text[1] == '{' && text[n - 2] == '}' &&
+        (text[n - 1] == 'i' || text[n - 1] == 'o') && strchr(text + 1, '%') == NULL)
+        return apr_psprintf(pool, "expected %%{%s:%.*s}, found \"%s\": the letters are for text "
+                            "formats", text[n - 1] == 'i' ? "req" : "resp", (int)(n - 4), text + 2,
+                            text);
+    return NULL;
+}
+
 struct format *
-format_json(apr_pool_t *pool, char *const *pairs, int n, const char **err)
+format_json(apr_pool_t *pool, char *const *pairs, int n, int *bad, const char **err)
 {
     apr_array_header_t *parts = apr_array_make(pool, 8, sizeof(struct part));
     int i;
@@ -342,10 +359,13 @@ format_json(apr_pool_t *pool, char *const *pairs, int n, const char **err)
         char *name, *end;
         struct part p = {.put = json_value};
 
+        *bad = i;
         if (eq == NULL || eq == pairs[i]) {
-            *err = "expected NAME=VALUE";
+            *err = "expected MEMBER=VALUE";
             return NULL;
         }
+        if ((*err = json_value_check(pool, eq + 1)) != NULL)
+            return NULL;
         p.expr = sl_expr_compile(pool, eq + 1, SL_PHASE_LOG, err);
         if (p.expr == NULL)
             return NULL;
@@ -369,6 +389,7 @@ format_builtin(apr_pool_t *pool, const char *name)
         "upstream_time=%{upstream_time}", "cause=%{cause}", "referer=%{req:Referer}",
         "user_agent=%{req:User-Agent}"};
     const char *err;
+    int bad;
 
     if (strcmp(name, "common") == 0)
         return format_text(pool, "%h %l %u %t \"%r\" %>s %b", &err);
@@ -377,7 +398,7 @@ format_builtin(apr_pool_t *pool, const char *name)
                            &err);
     if (strcmp(name, "json") == 0)
         return format_json(pool, (char *const *)(uintptr_t)json, sizeof json / sizeof json[0],
-                           &err);
+                           &bad, &err);
     return NULL;
 }
 

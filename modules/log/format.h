@@ -12,8 +12,9 @@ struct format;
 struct format *format_builtin(apr_pool_t *pool, const char *name);
 /* Text with httpd's %-letters and %{variables}.  NULL and a phrase in *err. */
 struct format *format_text(apr_pool_t *pool, const char *text, const char **err);
-/* A JSON object of name=VALUE pairs. */
-struct format *format_json(apr_pool_t *pool, char *const *pairs, int n, const char **err);
+/* A JSON object of name=VALUE pairs.  NULL, a phrase in *err and which pair in *bad. */
+struct format *format_json(apr_pool_t *pool, char *const *pairs, int n, int *bad,
+                           const char **err);
 
 /* Writes the line with its newline: at most LINE_MAX_BYTES.  Returns its end. */
 char *format_line(const struct format *f, struct sl_req *r, char *to);

@@ -6,14 +6,20 @@ NAME
     mod_log - writes a line for every request
 DESCRIPTION
     Lines are buffered by each thread and written whole, when the buffer is full or after a
-    second. AccessLog lines of enclosing scopes add up; a line "AccessLog -" forgets those
-    of the scopes around it.
+    second. AccessLog lines of enclosing scopes add up; a line "AccessLog off" (or -) forgets
+    those of the scopes around it.
 
     Formats: common, combined and json are built in. A format of your own is text with the
     letters of httpd (%h %t %r %s %b %D %T %U %q %m %H %v and %{Name}i, %{Name}o) and with
-    %{variables}; what clients sent is escaped, so that no line can be forged. Formats
+    %{variables}, which sluice-core(8) lists; what clients sent is escaped, so that no line can be forged. Formats
     that begin with the word json write one object a line, always valid: numbers are
-    numbers and what is absent is null.
+    numbers and what is absent is null. Their values have %{variables} and no letters:
+    %{req:User-Agent} is what text formats write as %{User-Agent}i, %{resp:NAME} what they
+    write as %{NAME}o. The members of the format json are time=%{time},
+    request_id=%{request_id}, client=%{remote_addr}, method=%{method}, host=%{host},
+    uri=%{uri}, protocol=%{protocol}, status=%{status}, bytes=%{bytes_sent},
+    request_time=%{request_time}, upstream=%{upstream_addr}, upstream_time=%{upstream_time},
+    cause=%{cause}, referer=%{req:Referer} and user_agent=%{req:User-Agent}.
 DIRECTIVES
   LogFormat
     Names a format: LogFormat NAME "TEXT", or LogFormat NAME json MEMBER=VALUE ...
@@ -21,18 +27,23 @@ DIRECTIVES
     Where lines go (a file, stdout, stderr, syslog) and in which format: the name of one, or
     its text; combined when left out. buffer= is the size of a thread's buffer, 0 to write
     at once; flush= how long a line may wait in it. With if= a line is written only where the
-    condition holds; it may ask for all that is known when the request is over.
+    condition holds; it may ask for all that is known when the request is over. off: nowhere,
+    from here inwards. Files are made by the user who starts the server, with the mode 0640.
 EXAMPLE
     LogFormat brief "%h %>s %{request_time} %U"
     AccessLog /var/log/sluice/access.log combined
     AccessLog /var/log/sluice/access.json json buffer=256k
     AccessLog /var/log/sluice/slow.log brief if="%{request_time} > 1s || %{status} >= 500"
+    LogFormat short json at=%{time} who=%{remote_addr} agent=%{req:User-Agent}
+    AccessLog /var/log/sluice/short.json short
 */
 
 #include "format.h"
 #include "sink.h"
 
 #include <apr_strings.h>
+
+#include <errno.h>
 
 struct log_data {
     apr_array_header_t *sinks;   /* of struct sink * */
@@ -46,7 +57,7 @@ struct named_format {
 };
 
 struct access_log {
-    struct sink *sink;
+    struct sink *sink; /* NULL: "off" */
     struct format *format; /* NULL until check_config: LogFormat may stand below */
     const char *name, *place;
     struct sl_cond *condition; /* NULL: every request */
@@ -86,10 +97,17 @@ format_parse(struct sl_cmd *cmd, void **item)
 {
     const char *name = sl_cmd_arg(cmd, 0), *text, *err = NULL;
     struct format *f;
-    int n = sl_cmd_argc(cmd) - 2, i;
+    int n = sl_cmd_argc(cmd) - 2, bad = 0, i;
 
     if (n < 0)
-        return "expected NAME and a format";
+        return "expected a name and a format";
+    if (strpbrk(name, "%{ ") != NULL) {
+        sl_cmd_cure(cmd, "write \"LogFormat %s ...\": the name stands first",
+                    n == 0 && strpbrk(sl_cmd_arg(cmd, 1), "% ") == NULL ? sl_cmd_arg(cmd, 1)
+                                                                       : "NAME");
+        sl_cmd_arg(cmd, 0);
+        return "expected a name of letters and digits";
+    }
     if (format_named(sl_cmd_pool(cmd), data_of(cmd), name) != NULL) {
         sl_cmd_arg(cmd, 0);
         return sl_cmd_error(cmd, "expected a new name, found \"%s\", which is a format already",
@@ -101,7 +119,11 @@ format_parse(struct sl_cmd *cmd, void **item)
 
         for (i = 0; i < n; i++)
             pairs[i] = apr_pstrdup(sl_cmd_pool(cmd), sl_cmd_arg(cmd, 2 + i));
-        f = format_json(sl_cmd_pool(cmd), pairs, n, &err);
+        if (n == 0)
+            return "expected MEMBER=VALUE behind json, found nothing";
+        f = format_json(sl_cmd_pool(cmd), pairs, n, &bad, &err);
+        if (f == NULL)
+            sl_cmd_arg(cmd, 2 + bad); /* the member at fault */
     } else if (n > 0)
         return "expected one format; write it in quotes";
     else
@@ -123,7 +145,7 @@ sink_of(struct sl_cmd *cmd, const char *where, int64_t buffer, int64_t flush_ms)
     for (i = 0; i < d->sinks->nelts; i++)
         if (strcmp(sink_where(APR_ARRAY_IDX(d->sinks, i, struct sink *)), where) == 0)
             return APR_ARRAY_IDX(d->sinks, i, struct sink *);
-    s = sink_make(sl_cmd_pool(cmd), where, buffer, flush_ms);
+    s = sink_make(sl_cmd_pool(cmd), where, sl_cmd_place(cmd), buffer, flush_ms);
     APR_ARRAY_PUSH(d->sinks, struct sink *) = s;
     return s;
 }
@@ -158,9 +180,17 @@ access_log_parse(struct sl_cmd *cmd, void **item)
     int next = 1;
 
     if (where == NULL)
-        return "expected a file, stdout, stderr or syslog";
+        return "expected a file, stdout, stderr, syslog or off";
+    if (strcasecmp(where, "off") == 0) {
+        *item = l; /* without a sink */
+        return sl_cmd_argc(cmd) == 1 ? NULL : "expected nothing behind off";
+    }
+    if (strcasecmp(where, "none") == 0) {
+        sl_cmd_cure(cmd, "write \"AccessLog off\", or ./none for a file of that name");
+        return "expected a file, stdout, stderr, syslog or off";
+    }
     if (*where == '|')
-        return "expected a file, stdout, stderr or syslog; pipes are not in this version";
+        return "expected a file, stdout, stderr, syslog or off; pipes are not in this version";
     word = sl_cmd_arg(cmd, 1);
     if (word != NULL && !is_option(word)) {
         next = 2;
@@ -184,9 +214,11 @@ static enum sl_verdict
 log_request(struct sl_req *r, const void *confp)
 {
     const struct log_conf *conf = confp;
-    int i;
+    int i, n = conf->logs != NULL ? conf->logs->nelts : 0;
 
-    for (i = 0; conf->logs != NULL && i < conf->logs->nelts; i++) {
+    for (i = n; i > 0 && APR_ARRAY_IDX(conf->logs, i - 1, struct access_log *)->sink != NULL; i--)
+        ; /* what stands before an "off" is none of this scope's */
+    for (; i < n; i++) {
         const struct access_log *l = APR_ARRAY_IDX(conf->logs, i, struct access_log *);
         char *to;
 
@@ -214,6 +246,13 @@ log_check(struct sl_worker *w)
                                    "combined, json or one of LogFormat) or a text with %%, found "
                                    "\"%s\"", l->name);
     }
+    for (i = 0; d->sinks != NULL && i < d->sinks->nelts; i++) {
+        const struct sink *s = APR_ARRAY_IDX(d->sinks, i, struct sink *);
+
+        if (sink_check(s) != 0)
+            sl_worker_config_error(w, sink_place(s), "AccessLog %s: %s", sink_where(s),
+                                   strerror(errno));
+    }
     return 0;
 }
 
@@ -223,9 +262,13 @@ log_open_all(struct sl_worker *w)
     const struct log_data *d = sl_worker_module_data(w, &sl_module_record);
     int i;
 
-    for (i = 0; d->sinks != NULL && i < d->sinks->nelts; i++)
-        if (sink_open(APR_ARRAY_IDX(d->sinks, i, struct sink *), sl_worker_threads(w)) != 0)
-            return -1;
+    for (i = 0; d->sinks != NULL && i < d->sinks->nelts; i++) {
+        struct sink *s = APR_ARRAY_IDX(d->sinks, i, struct sink *);
+
+        if (sink_open(s, sl_worker_threads(w)) != 0)
+            sl_worker_config_error(w, sink_place(s), "AccessLog %s: %s", sink_where(s),
+                                   strerror(errno));
+    }
     return 0;
 }
 
@@ -236,16 +279,23 @@ log_close_all(struct sl_worker *w)
     int i;
 
     for (i = 0; d->sinks != NULL && i < d->sinks->nelts; i++)
-        sink_close(APR_ARRAY_IDX(d->sinks, i, struct sink *));
+        sink_close(APR_ARRAY_IDX(d->sinks, i, struct sink *), w);
     return 0;
+}
+
+static int
+log_init(const struct sl_module *self)
+{
+    (void)self;
+    return sinks_init();
 }
 
 static const struct sl_directive directives[] = {
     SL_LINES("LogFormat", struct log_conf, formats, format_parse, SL_IN_GLOBAL,
              "NAME FORMAT|json MEMBER=VALUE ...", "Names a format of log lines"),
     SL_LINES("AccessLog", struct log_conf, logs, access_log_parse, SL_IN_ANY,
-             "FILE|stdout|stderr|syslog [FORMAT] [buffer=] [flush=] [if=CONDITION]",
-             "Where a line for every request goes"),
+             "FILE|stdout|stderr|syslog|off [FORMAT] [buffer=64k] [flush=1s] [if=CONDITION]",
+             "Where a line for every request goes; by default off"),
     SL_DIRECTIVES_END,
 };
 static const struct sl_hook hooks[] = {
@@ -261,4 +311,5 @@ SL_MODULE(log) = {
     .data_size = sizeof(struct log_data),
     .directives = directives,
     .hooks = hooks,
+    .init = log_init,
 };

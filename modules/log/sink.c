@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -18,12 +20,11 @@ struct out {
     char *buf;
     size_t n;
     int64_t complained_ms;
-    unsigned long n_lost;
     char pad[64];
 };
 
 struct sink {
-    const char *where;
+    const char *where, *place;
     int fd;
     int is_syslog;
     size_t size;
@@ -32,12 +33,23 @@ struct sink {
     struct out *outs;
 };
 
+static int lost; /* a counter */
+
+int
+sinks_init(void)
+{
+    lost = sl_counter("access_log_lines_lost", "lines of access logs that could not be written");
+    return lost < 0 ? -1 : 0;
+}
+
 struct sink *
-sink_make(apr_pool_t *pool, const char *where, int64_t buffer, int64_t flush_ms)
+sink_make(apr_pool_t *pool, const char *where, const char *place, int64_t buffer,
+          int64_t flush_ms)
 {
     struct sink *s = apr_pcalloc(pool, sizeof *s);
 
     s->where = where;
+    s->place = place;
     s->fd = -1;
     s->size = (size_t)buffer;
     s->flush_ms = flush_ms;
@@ -48,6 +60,33 @@ const char *
 sink_where(const struct sink *s)
 {
     return s->where;
+}
+
+const char *
+sink_place(const struct sink *s)
+{
+    return s->place;
+}
+
+int
+sink_check(const struct sink *s)
+{
+    const char *slash = strrchr(s->where, '/');
+    char folder[PATH_MAX];
+    struct stat st;
+
+    if (slash == NULL || slash == s->where)
+        return 0;
+    if ((size_t)(slash - s->where) >= sizeof folder) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(folder, s->where, (size_t)(slash - s->where));
+    folder[slash - s->where] = '\0';
+    if (stat(folder, &st) != 0)
+        return -1;
+    errno = S_ISDIR(st.st_mode) ? EISDIR : ENOTDIR;
+    return S_ISDIR(st.st_mode) && (stat(s->where, &st) != 0 || !S_ISDIR(st.st_mode)) ? 0 : -1;
 }
 
 static int
@@ -66,10 +105,8 @@ sink_open(struct sink *s, unsigned n_threads)
     unsigned i;
 
     s->is_syslog = strcmp(s->where, "syslog") == 0;
-    if (!s->is_syslog && (s->fd = sink_open_file(s->where)) < 0) {
-        sl_log(SL_ERROR, "LOG0001", "AccessLog %s: %s", s->where, strerror(errno));
+    if (!s->is_syslog && (s->fd = sink_open_file(s->where)) < 0)
         return -1;
-    }
     s->outs = calloc(n_threads, sizeof *s->outs);
     for (i = 0; s->outs != NULL && i < n_threads; i++) {
         s->outs[i].sink = s;
@@ -81,7 +118,7 @@ sink_open(struct sink *s, unsigned n_threads)
     }
     if (s->n_outs == n_threads)
         return 0;
-    sl_log(SL_ERROR, "LOG0005", "AccessLog %s: %s", s->where, strerror(ENOMEM));
+    errno = ENOMEM;
     return -1;
 }
 
@@ -96,8 +133,32 @@ out_syslog(struct out *o)
     }
 }
 
+static int64_t
+n_lines(const char *at, size_t n)
+{
+    const char *end = at + n;
+    int64_t lines = 0;
+
+    while ((at = memchr(at, '\n', (size_t)(end - at))) != NULL && ++at <= end)
+        lines++;
+    return lines;
+}
+
 static void
-out_flush(struct out *o, int64_t now_ms)
+out_failed(struct out *o, struct sl_loop *loop, size_t done)
+{
+    int error = errno;
+
+    sl_count(loop, lost, n_lines(o->buf + done, o->n - done));
+    if (sl_loop_now(loop) - o->complained_ms <= COMPLAIN_MS)
+        return;
+    o->complained_ms = sl_loop_now(loop);
+    sl_log(SL_ERROR, "LOG0002", "AccessLog %s: %s; %lld lines of access logs have been lost so far",
+           o->sink->where, strerror(error), (long long)sl_counter_sum(lost));
+}
+
+static void
+out_flush(struct out *o, struct sl_loop *loop)
 {
     size_t done = 0;
 
@@ -109,12 +170,7 @@ out_flush(struct out *o, int64_t now_ms)
         if (k < 0 && errno == EINTR)
             continue;
         if (k < 0) {
-            o->n_lost++;
-            if (now_ms - o->complained_ms > COMPLAIN_MS) {
-                o->complained_ms = now_ms;
-                sl_log(SL_ERROR, "LOG0002", "AccessLog %s: %s; %lu buffers of lines are lost",
-                       o->sink->where, strerror(errno), o->n_lost);
-            }
+            out_failed(o, loop, done);
             break;
         }
         done += (size_t)k;
@@ -125,7 +181,7 @@ out_flush(struct out *o, int64_t now_ms)
 static void
 out_late(struct sl_loop *loop, struct sl_timer *timer)
 {
-    out_flush((struct out *)(void *)timer, sl_loop_now(loop));
+    out_flush((struct out *)(void *)timer, loop);
 }
 
 char *
@@ -134,7 +190,7 @@ sink_room(struct sink *s, struct sl_loop *loop, size_t n)
     struct out *o = &s->outs[sl_loop_index(loop)];
 
     if (o->n + n > s->size + LINE_ROOM)
-        out_flush(o, sl_loop_now(loop));
+        out_flush(o, loop);
     return o->buf + o->n;
 }
 
@@ -146,7 +202,7 @@ sink_wrote(struct sink *s, struct sl_loop *loop, char *end)
 
     o->n = (size_t)(end - o->buf);
     if (o->n >= s->size)
-        out_flush(o, sl_loop_now(loop));
+        out_flush(o, loop);
     else if (was_empty) {
         o->timer.fn = out_late;
         sl_timer_set(loop, &o->timer, sl_loop_now(loop) + s->flush_ms);
@@ -154,13 +210,13 @@ sink_wrote(struct sink *s, struct sl_loop *loop, char *end)
 }
 
 void
-sink_close(struct sink *s)
+sink_close(struct sink *s, struct sl_worker *w)
 {
     unsigned i;
 
     for (i = 0; i < s->n_outs; i++) {
         sl_timer_unlink(&s->outs[i].timer);
-        out_flush(&s->outs[i], 0);
+        out_flush(&s->outs[i], sl_worker_loop(w, i));
         free(s->outs[i].buf);
     }
     free(s->outs);

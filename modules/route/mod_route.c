@@ -77,8 +77,9 @@ DIRECTIVES
   RedirectMatch
     STATUS RE TO: the same for paths that match a pattern.
   Return
-    STATUS [TEXT]: answers at once. The text may hold %{variables}; for a status between
-    300 and 399 it is where to go.
+    STATUS [TEXT]: answers at once. The text may hold %{variables}, which sluice-core(8)
+    lists; for a status between 300 and 399 it is where to go, as in Return 301
+    https://example.com%{uri}.
 EXAMPLE
     <VirtualHost example.com *.example.com>
         <Location "/api">
@@ -292,7 +293,7 @@ static const struct sl_directive directives[] = {
     SL_SIZE("ProxyBodyHold", struct route_conf, proxy.body_hold, "64k", SL_IN_ANY,
             "How much of a request body is kept for another try"),
     SL_LINES("ProxyRedirect", struct route_conf, proxy_redirects, route_parse_proxy_redirect,
-             SL_IN_ANY, "on|off|FROM TO", "Location fields mapped back"),
+             SL_IN_ANY, "on|off|FROM TO", "Location fields mapped back; by default on"),
     SL_PARSED("StripPrefix", struct route_conf, strip, route_parse_strip, SL_IN_ANY, "PATH",
               "Takes a prefix off the path"),
     SL_LINES("Rewrite", struct route_conf, rewrites, route_parse_rewrite, SL_IN_ANY,

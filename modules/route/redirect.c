@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 
 #include <stdlib.h>
+#include <strings.h>
 
 struct redirect {
     const char *place;
@@ -33,12 +34,36 @@ status_parse(const char *text)
     return atoi(text);
 }
 
+/* httpd's words for a status; 0: it is none of them. */
+static int
+status_of_word(const char *word)
+{
+    static const struct {
+        const char *word;
+        int status;
+    } words[] = {{"permanent", 301}, {"temp", 302}, {"seeother", 303}};
+    size_t i;
+
+    for (i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcasecmp(words[i].word, word) == 0)
+            return words[i].status;
+    return 0;
+}
+
 static const char *
 redirect_parse_status(struct sl_cmd *cmd, struct redirect *d)
 {
+    int argc = sl_cmd_argc(cmd), status = argc > 0 ? status_of_word(sl_cmd_arg(cmd, 0)) : 0;
+
     d->place = sl_cmd_place(cmd);
-    if (sl_cmd_argc(cmd) != 3)
-        return "expected three words: the status, what is moved, and where to";
+    if (status > 0)
+        sl_cmd_cure(cmd, "the status is a number: %d", status);
+    else if (argc == 2)
+        sl_cmd_cure(cmd, "the status stands first: 302 %s %s", sl_cmd_arg(cmd, 0),
+                    sl_cmd_arg(cmd, 1));
+    if (argc != 3)
+        return sl_cmd_error(cmd, "expected three words, the status, what is moved, and where to, "
+                            "found %d", argc);
     d->status = status_parse(sl_cmd_arg(cmd, 0));
     if (!is_redirect_status(d->status))
         return sl_cmd_error(cmd, "expected 301, 302, 303, 307 or 308, found \"%s\"",
@@ -91,7 +116,8 @@ route_parse_return(struct sl_cmd *cmd, void **item)
     int argc = sl_cmd_argc(cmd);
 
     if (argc < 1 || argc > 2)
-        return "expected a status and, in double quotes where it has spaces, a text";
+        return sl_cmd_error(cmd, "expected a status and, in double quotes where it has spaces, a "
+                            "text, found %d words", argc);
     a->status = status_parse(sl_cmd_arg(cmd, 0));
     if (a->status < 200 || a->status > 599)
         return sl_cmd_error(cmd, "expected a status from 200 to 599, found \"%s\"",

@@ -96,8 +96,12 @@ route_parse_pass(struct sl_cmd *cmd, void **item)
     struct sl_target *target;
     const char *err;
 
+    if (sl_cmd_argc(cmd) == 2 && *sl_cmd_arg(cmd, 0) == '/')
+        sl_cmd_cure(cmd, "the path is that of the section: <Location \"%s\">, ProxyPass %s, "
+                    "</Location>", sl_cmd_arg(cmd, 0), sl_cmd_arg(cmd, 1));
     if (sl_cmd_argc(cmd) != 1)
-        return "expected one target: http://HOST:PORT, unix:/PATH or balancer://POOL";
+        return sl_cmd_error(cmd, "expected one target, http://HOST:PORT, unix:/PATH or "
+                            "balancer://POOL, found %d words", sl_cmd_argc(cmd));
     if ((err = sl_target_parse(cmd, sl_cmd_arg(cmd, 0), &target)) != NULL)
         return err;
     pass->target = target;

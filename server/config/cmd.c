@@ -136,6 +136,9 @@ option_unknown(struct sl_cmd *cmd, const struct sl_option *options, const char *
     }
     if (near != NULL)
         sl_cmd_cure(cmd, "did you mean \"%s\"?", near->key);
+    else if (word[n] == '\0' && cmd->cure == NULL) /* a value alone: "Timeout 30" */
+        sl_cmd_cure(cmd, "write NAME=VALUE, for example %s %s=%s", cmd->line->words[0],
+                    options->key, options->init != NULL ? options->init : "VALUE");
     return sl_cmd_error(cmd, "expected one of the options %s, found \"%s\"", all, name);
 }
 

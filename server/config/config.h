@@ -42,6 +42,7 @@ struct config_source {
     const char *text;
     const char *name;
     int snapshot; /* 0: none; else the memfd to read instead of either */
+    int core_only; /* loads no module: all but the core's own directives are errors then */
     const char *module_dir; /* NULL: the installed one, $SLUICE_MODULES, or ModuleDir in the file */
 };
 

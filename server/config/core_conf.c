@@ -7,6 +7,7 @@
 #include "http/head.h"
 #include "runtime/address.h"
 #include "runtime/log.h"
+#include "sluice/zone.h"
 
 #include <apr_strings.h>
 
@@ -16,7 +17,34 @@
 
 /*man
 NAME
-    core - what sluice knows without any module
+    core - the language of the configuration, and what sluice knows without any module
+DESCRIPTION
+    A line is a directive: its name, and words parted by white space. Names are the same in
+    capital and small letters. A line ends without a semicolon; a backslash at its end joins
+    the next one. A line whose first letter is # is a comment; elsewhere # is a letter like
+    others. Double quotes make one word of what has spaces, and \" is a quote inside them; a
+    backslash before another letter stays, and single quotes are letters.
+
+    Sections begin with <NAME ...> and end with </NAME>, each on a line of its own. A directive
+    that may stand in <Location> may also stand in the other sections of paths, such as
+    <LocationMatch>. Outside all sections it is the default for every host.
+
+    A value holds for its section and those inside it, unless one of them sets another. Lines of
+    which there may be several, and lists, add up from the outer section to the inner one; a line
+    whose first word is - forgets those of the sections around it. What two directives of
+    different names do does not depend on their order.
+
+    SIZE is a number of bytes, with k, m or g for 1024 of them and so on. TIME has a unit: 500ms,
+    10s, 5m, 2h, 1d. N is a number. Where it makes sense unlimited or off says that there is no
+    limit.
+
+    ${NAME} is replaced when the file is read, by what Define or the environment says. %{NAME}
+    is a variable of a request: see below.
+
+    Files of Include are looked for beside the file that includes them, modules in ModuleDir; all
+    other relative paths begin at the folder the server was started in. Logs, the pid file and
+    the control socket are made by the user who starts the server, before the worker becomes
+    User; logs get the mode 0640, and after a rotation -k reopen has them made by that user, too.
 SECTIONS
   Test
     <Test "METHOD URL"> says what is expected of a request.  sluice -t tries it, and so do a
@@ -44,22 +72,26 @@ DIRECTIVES
     Gives ${NAME} a value from here on; names that are not defined come from the
     environment.
   User
-    Whom the worker becomes when it was started by root.
+    Whom the worker becomes when it was started by root; otherwise it stays who it is.
   Group
     The worker's group; the user's own when it is left out.
   PidFile
-    Where the process number of the master is written.
+    Where the process number of the master is written. Under -X, and for a daemon of another
+    user than root, there is none by default. A server that runs keeps it locked: a second one
+    with the same file does not start.
   ControlSocket
-    The socket the running server is spoken to by.
+    The socket the running server is spoken to by: sluice -k reload and the like find it by this
+    line. Only its owner may use it. By default as with PidFile.
   StateDir
     Where the server keeps what must outlive it.
   Threads
-    How many threads serve; auto takes one for each CPU it may use.
+    How many threads serve; auto, which is the default, takes one for each CPU it may use.
   Listen
     Where clients are accepted: [ADDR:]PORT or unix:/PATH, then the transport (tls) and
     backlog=N.  A client that stays silent is accepted after a second.
   ErrorLog
-    Where messages go: a file, stderr or syslog.
+    Where messages go: a file, stderr or syslog. What a daemon writes to stderr once it serves
+    is lost.
   LogLevel
     The least important message that is written: error, warn, notice, info, debug, trace.
   MaxConnections
@@ -70,7 +102,7 @@ DIRECTIVES
   DrainIdle
     How long an idle connection that cannot be handed over is kept when the server drains.
   GenerationsMax
-    How many generations of the configuration may be alive at once, 2 to 100.
+    How many generations of the configuration may be alive at once, 2 to 64.
   Timeout
     How long a client may take: for a whole request head, between two reads of a body,
     between two writes of an answer, and between two requests.  minrate is the least speed
@@ -78,7 +110,8 @@ DIRECTIVES
   KeepaliveRequests
     How many requests a connection may carry.
   Protocols
-    Which protocols a listener speaks, the preferred one first.
+    Which protocols a listener speaks, the preferred one first; http/1.1 by itself when there is
+    no such line.
   LimitLine
     The longest request line.
   LimitHead
@@ -93,7 +126,12 @@ DIRECTIVES
     How servers learn who asked: on sets X-Forwarded-For, -Proto, -Host and X-Real-IP,
     rfc7239 sets Forwarded, off sets none.
   ServerHeader
-    The Server field of answers that bring none of their own; off sends none.
+    The Server field of answers that bring none of their own; on sends the name sluice, off none.
+VARIABLES
+    Values in which %{variables} may stand say so in their manual page. One that is not known in
+    time is an error when the configuration is read. An absent value is empty, in JSON null.
+    Modules bring more: sluice -L lists all.
+
 EXAMPLE
     Listen 80
     Listen [::1]:8080
@@ -172,7 +210,10 @@ listen_word(struct sl_cmd *cmd, struct listen_conf *l, const char *word)
     l->transport = sl_provider_find("transport", word);
     if (l->transport != NULL)
         return NULL;
-    sl_cmd_cure(cmd, "write \"LoadModule %s\" if a module of that name brings it", word);
+    if (strcmp(word, "ssl") == 0 || strcmp(word, "https") == 0)
+        sl_cmd_cure(cmd, "it is called tls, and needs a module that brings it");
+    else
+        sl_cmd_cure(cmd, "write \"LoadModule %s\" if a module of that name brings it", word);
     return sl_cmd_error(cmd, "expected backlog=N or a transport, found \"%s\", which no loaded "
                         "module brings", word);
 }
@@ -251,8 +292,8 @@ static const char *
 generations_check(struct sl_cmd *cmd, void **slot)
 {
     (void)cmd;
-    return *(int64_t *)(void *)slot >= 2 && *(int64_t *)(void *)slot <= 100
-               ? NULL : "expected a number from 2 to 100";
+    return *(int64_t *)(void *)slot >= 2 && *(int64_t *)(void *)slot <= SL_PLACES
+               ? NULL : "expected a number from 2 to 64";
 }
 
 #define G SL_IN_GLOBAL
@@ -262,39 +303,55 @@ static const struct sl_directive directives[] = {
     SL_LINES("LoadModule", struct core_conf, unused, none_parse, G, "NAME [FILE]",
              "Loads a module"),
     SL_LINES("ModuleDir", struct core_conf, unused, none_parse, G, "PATH",
-             "Where modules are looked for"),
+             "Where modules are looked for; by default $SLUICE_MODULES, else where they are "
+             "installed"),
     SL_LINES("Include", struct core_conf, unused, none_parse, SL_IN_ANY, "GLOB",
              "Reads other files here"),
     SL_LINES("Define", struct core_conf, unused, none_parse, SL_IN_ANY, "NAME VALUE",
              "Gives ${NAME} a value"),
-    SL_STRING("User", struct core_conf, user, NULL, G, "Whom the worker becomes"),
-    SL_STRING("Group", struct core_conf, group, NULL, G, "The worker's group"),
-    SL_STRING("PidFile", struct core_conf, pid_file, NULL, G, "Where the master's number is written"),
-    SL_STRING("ControlSocket", struct core_conf, control_socket, NULL, G,
-              "The socket the running server is spoken to by"),
-    SL_STRING("StateDir", struct core_conf, state_dir, NULL, G,
-              "Where the server keeps what must outlive it"),
-    {"Threads", SL_SLOT_PARSED, G, offsetof(struct core_conf, threads), "auto",
-     "How many threads serve", "auto|N", threads_parse, NULL, NULL},
+    {"User", SL_SLOT_STRING, G, offsetof(struct core_conf, user), NULL,
+     "Whom the worker becomes when root starts the server; by default www-data, else "
+     "nobody",
+     "NAME", NULL, NULL, NULL},
+    {"Group", SL_SLOT_STRING, G, offsetof(struct core_conf, group), NULL,
+     "The worker's group; by default that of the user",
+     "NAME", NULL, NULL, NULL},
+    {"PidFile", SL_SLOT_STRING, G, offsetof(struct core_conf, pid_file), NULL,
+     "Where the master's number is written; by default /run/sluice.pid for a daemon "
+     "of root",
+     "FILE", NULL, NULL, NULL},
+    {"ControlSocket", SL_SLOT_STRING, G, offsetof(struct core_conf, control_socket), NULL,
+     "The socket the running server is spoken to by; by default /run/sluice.sock for "
+     "a daemon of root",
+     "FILE", NULL, NULL, NULL},
+    {"StateDir", SL_SLOT_STRING, G, offsetof(struct core_conf, state_dir), NULL,
+     "Where the server keeps what must outlive it",
+     "FOLDER", NULL, NULL, NULL},
+    SL_PARSED("Threads", struct core_conf, threads, threads_parse, G, "auto|N",
+              "How many threads serve; by default auto"),
     SL_LINES("Listen", struct core_conf, listen, listen_parse, G,
              "[ADDR:]PORT|unix:/PATH [TRANSPORT] [backlog=N]", "Where clients are accepted"),
-    SL_STRING("ErrorLog", struct core_conf, error_log, "stderr", G,
-              "Where messages go: a file, stderr or syslog"),
+    {"ErrorLog", SL_SLOT_STRING, G, offsetof(struct core_conf, error_log), "stderr",
+     "Where messages go",
+     "FILE|stderr|syslog", NULL, NULL, NULL},
     SL_ENUM("LogLevel", struct core_conf, log_level, "notice", G, level_words,
             "error|warn|notice|info|debug|trace", "The least important message written"),
     SL_NUMBER("MaxConnections", struct core_conf, max_connections, "0", G,
-              "How many client connections are held at once"),
+              "How many client connections are held at once; 0: as many as there are descriptors "
+              "for"),
     SL_DURATION("StopTimeout", struct core_conf, stop_timeout, "off", G,
-                "How long a stopping server waits for what is under way"),
+                "How long a stopping server waits for what is under way; off: 3s under -X, else "
+                "30s"),
     SL_DURATION("DrainIdle", struct core_conf, drain_idle, "10s", G,
                 "How long idle connections are kept when draining"),
     {"GenerationsMax", SL_SLOT_NUMBER, G, offsetof(struct core_conf, generations_max), "16",
-     "How many generations may be alive at once, 2 to 100", "N", generations_check, NULL, NULL},
+     "How many generations may be alive at once, 2 to 64", "N", generations_check, NULL, NULL},
     SL_OPTIONS("Timeout", timeout_options, GH, "[header=] [body=] [send=] [keepalive=] [minrate=]",
                "How long a client may take"),
     SL_NUMBER("KeepaliveRequests", struct core_conf, keepalive_requests, "unlimited", GH,
               "How many requests a connection may carry"),
-    SL_LIST("Protocols", struct core_conf, protocols, NULL, GH, "Which protocols are spoken"),
+    SL_LIST("Protocols", struct core_conf, protocols, NULL, GH,
+            "Which protocols are spoken; by default http/1.1"),
     {"LimitLine", SL_SLOT_SIZE, SL_IN_ANY, offsetof(struct core_conf, limit_line), "8k",
      "The longest request line", "SIZE", head_size_check, NULL, NULL},
     {"LimitHead", SL_SLOT_SIZE, SL_IN_ANY, offsetof(struct core_conf, limit_head), "32k",
@@ -304,11 +361,11 @@ static const struct sl_directive directives[] = {
     SL_SIZE("LimitBody", struct core_conf, limit_body, "unlimited", SL_IN_ANY,
             "The largest request body"),
     SL_NETS("TrustedProxies", struct core_conf, trusted, "", SL_IN_ANY,
-            "Peers whose word about the client is taken"),
+            "Peers whose word about the client is taken; by default none"),
     SL_ENUM("ProxyForwarded", struct core_conf, forwarded, "on", SL_IN_ANY, forwarded_words,
             "on|off|rfc7239", "How servers learn who asked"),
-    {"ServerHeader", SL_SLOT_PARSED, SL_IN_ANY, offsetof(struct core_conf, server_header), "off",
-     "The Server field of answers without one", "on|off|TEXT", server_header_parse, NULL, NULL},
+    SL_PARSED("ServerHeader", struct core_conf, server_header, server_header_parse, SL_IN_ANY,
+              "on|off|TEXT", "The Server field of answers without one; by default off"),
     SL_DIRECTIVES_END,
 };
 

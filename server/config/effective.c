@@ -26,9 +26,16 @@ print_value(const struct effective *e, const char *text, const char *origin)
     fprintf(e->to, "%*s  %s\n", n < VALUE_COLUMN ? VALUE_COLUMN - n : 0, "", origin);
 }
 
+#define BY_DEFAULT "; by default "
+
+/* help: what it says at its end of a default that is no slot's. */
 static const char *
-default_text(enum sl_slot type, const char *init, const char *const *words)
+default_text(enum sl_slot type, const char *init, const char *const *words, const char *help)
 {
+    const char *said = help != NULL ? strstr(help, BY_DEFAULT) : NULL;
+
+    if (said != NULL)
+        return said + strlen(BY_DEFAULT);
     if (init != NULL && init[0] != '\0')
         return init;
     switch (type) {
@@ -132,13 +139,14 @@ print_row(struct effective *e, const struct holder *h, unsigned i)
     const struct sl_option *o;
 
     if (e->row->type != SL_SLOT_OPTIONS) {
-        print_slot(e, h, i, e->row->type, default_text(e->row->type, e->row->init, e->row->words));
+        print_slot(e, h, i, e->row->type, default_text(e->row->type, e->row->init, e->row->words,
+                                                       e->row->help));
         return 1;
     }
     for (o = e->row->options; o->key != NULL; o++) {
         e->key = o->key;
         print_slot(e, h, i + (unsigned)(o - e->row->options), o->type,
-                   default_text(o->type, o->init, o->words));
+                   default_text(o->type, o->init, o->words, o->help));
     }
     e->key = NULL;
     return (unsigned)(o - e->row->options);

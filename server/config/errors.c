@@ -35,16 +35,50 @@ config_add_error(struct config *c, const char *place, const char *text, const ch
                       line != NULL ? excerpt(c->pool, place, line, column, width) : NULL, cure});
 }
 
+/* The word an error speaks of: the longest of the line that stands in its text. */
+static int
+word_meant(const struct conf_line *line, const char *text)
+{
+    int i, best = 0;
+
+    for (i = 1; i < line->n_words; i++)
+        if (strstr(text, line->words[i]) != NULL &&
+            (best == 0 || strlen(line->words[i]) > strlen(line->words[best])))
+            best = i;
+    return best;
+}
+
+static const struct conf_line *
+line_at(const struct config *c, const char *place)
+{
+    int i;
+
+    for (i = 0; place != NULL && c->lines != NULL && i < c->lines->nelts; i++) {
+        const struct conf_line *line = APR_ARRAY_IDX(c->lines, i, struct conf_line *);
+
+        if (strcmp(line->place, place) == 0 && line->text != NULL)
+            return line;
+    }
+    return NULL;
+}
+
 void
 config_error(struct config *c, const char *place, const char *cure, const char *fmt, ...)
 {
+    const struct conf_line *line;
     va_list args;
     const char *text;
+    int word;
 
     va_start(args, fmt);
     text = apr_pvsprintf(c->pool, fmt, args);
     va_end(args);
-    error_push(c, (struct config_error){place, text, NULL, cure});
+    if ((line = line_at(c, place)) != NULL) {
+        word = word_meant(line, text);
+        config_add_error(c, place, text, line->text, line->columns[word],
+                         strlen(line->words[word]), cure);
+    } else
+        error_push(c, (struct config_error){place, text, NULL, cure});
 }
 
 int

@@ -9,6 +9,42 @@
 
 #define WORDS_MAX 1024
 
+static const char semicolon[] = "found \";\" at the end of a line";
+static const char brace[] = "found a brace";
+static const char *const cures[][2] = {
+    {semicolon, "lines end without \";\"; where one belongs to a value, put it in double quotes"},
+    {brace, "sections are <NAME ...> and </NAME>, each on a line of its own"},
+};
+
+const char *
+lex_cure(const char *err)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof cures / sizeof cures[0]; i++)
+        if (err == cures[i][0])
+            return cures[i][1];
+    return NULL;
+}
+
+/* What ends or opens lines elsewhere: an error with its column, or NULL.  Inside quotes, and in
+ * %{name} and regular expressions, these letters are what they are. */
+static const char *
+lex_foreign(const char *text, unsigned *err_column)
+{
+    size_t lead = strspn(text, " \t"), n = strlen(text);
+    int is_lone = strpbrk(text + lead, " \t") == NULL;
+
+    if (n > 0)
+        *err_column = (unsigned)(n - 1);
+    if (text[n - 1] == ';')
+        return semicolon;
+    if (text[n - 1] == '{' && (is_lone || text[n - 2] == ' ' || text[n - 2] == '\t'))
+        return brace;
+    *err_column = (unsigned)lead;
+    return text[lead] == '}' ? brace : NULL;
+}
+
 /* The end of the logical line that begins at pos: continuation lines belong to it. */
 static size_t
 line_end(const char *text, size_t n, size_t pos, unsigned *n_lines)
@@ -121,6 +157,9 @@ lex_words(apr_pool_t *pool, struct conf_line *line, const char **err, unsigned *
     const char *words[WORDS_MAX], *p;
     unsigned columns[WORDS_MAX];
 
+    if ((*err = lex_foreign(line->text, err_column)) != NULL)
+        return NULL;
+    *err_column = 0;
     if (!lex_section(line, body, &skip)) {
         *err = "expected \">\" at the end of a section's line";
         *err_column = (unsigned)lead;

@@ -22,6 +22,9 @@ struct conf_line {
 struct conf_line *lex_line(apr_pool_t *pool, const char *text, size_t n, size_t *pos,
                            unsigned *n_lines, const char **err, unsigned *err_column);
 
+/* How to mend an error of lex_line(); NULL: nothing is known. */
+const char *lex_cure(const char *err);
+
 /* All lines of a source, Include and Define and ${NAME} carried out.  Errors go to the
  * config. */
 apr_array_header_t *source_lines(struct config *c, const struct config_source *source);

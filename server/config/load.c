@@ -6,7 +6,9 @@
 
 #include <apr_strings.h>
 
+#include <dirent.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define DEPTH_MAX 32
 
@@ -32,6 +34,9 @@ cmd_error(struct sl_cmd *cmd, const char *err)
 {
     const struct conf_line *l = cmd->line;
     int word = cmd->blame < l->n_words ? cmd->blame : 0;
+
+    if (cmd->cure == NULL && strstr(err, "expected a known variable") != NULL)
+        cmd->cure = "\"sluice -L\" lists the variables";
 
     config_add_error(cmd->c, l->place,
                      apr_psprintf(cmd->c->pool, "%s%s%s: %s", l->kind == LINE_OPEN ? "<" : "",
@@ -89,7 +94,7 @@ unknown_name(struct load *ld, const struct conf_line *line)
 {
     struct sl_cmd cmd = {.c = ld->c, .line = line};
     const char *name = line->words[0], *module = stock_module_of(name);
-    const char *near = nearest_directive(ld->c, name);
+    const char *near = nearest_directive(ld->c, name), *here = foreign_name(name);
     int i;
 
     for (i = 0; module != NULL && i < ld->c->modules->nelts; i++)
@@ -97,6 +102,8 @@ unknown_name(struct load *ld, const struct conf_line *line)
             module = NULL;
     if (module != NULL)
         sl_cmd_cure(&cmd, "it belongs to mod_%s: write \"LoadModule %s\"", module, module);
+    else if (here != NULL)
+        sl_cmd_cure(&cmd, "here: %s", here);
     else if (near != NULL)
         sl_cmd_cure(&cmd, "did you mean \"%s\"?", near);
     cmd_error(&cmd, "no loaded module knows this name");
@@ -137,6 +144,15 @@ may_stand(const struct sl_directive *row, const struct sl_scope *s)
            (s->kind == SL_SCOPE_GLOBAL && (row->where & (SL_IN_HOST | SL_IN_LOCATION)));
 }
 
+/* Whatever a row says of a line without words, what it takes is what was expected. */
+static void
+row_error(struct sl_cmd *cmd, const char *err)
+{
+    if (sl_cmd_argc(cmd) == 0 && cmd->row->args != NULL)
+        err = sl_cmd_error(cmd, "expected %s, found nothing", cmd->row->args);
+    cmd_error(cmd, err);
+}
+
 static void
 load_in_scope(struct load *ld, const struct conf_line *line, struct sl_scope *scope)
 {
@@ -163,7 +179,7 @@ load_in_scope(struct load *ld, const struct conf_line *line, struct sl_scope *sc
     }
     err = slots_set(&cmd, cmd.module->module->directives, raw->own, raw->marks);
     if (err != NULL)
-        cmd_error(&cmd, err);
+        row_error(&cmd, err);
 }
 
 static const struct sl_directive *
@@ -190,7 +206,7 @@ load_in_object(struct load *ld, const struct conf_line *line, struct frame *f)
     cmd.row = object_row(f, line->words[0]);
     if (cmd.row != NULL) {
         if ((err = slots_set(&cmd, f->section->directives, f->object, f->marks)) != NULL)
-            cmd_error(&cmd, err);
+            row_error(&cmd, err);
         return;
     }
     for (i = 0; (d = directive_row(f->module, f->section->directives, i)) != NULL; i++)
@@ -363,12 +379,54 @@ module_file(struct config *c, const struct conf_line *line, const char *name)
                             ? base + 1 : line->words[2]);
 }
 
+static int
+by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* "balancer, headers, log, route": of the module folder. */
+static const char *
+modules_there(struct config *c)
+{
+    apr_array_header_t *names = apr_array_make(c->pool, 16, sizeof(const char *));
+    DIR *dir = opendir(c->module_dir);
+    struct dirent *entry;
+    size_t n;
+
+    while (dir != NULL && (entry = readdir(dir)) != NULL)
+        if ((n = strlen(entry->d_name)) > 7 && strncmp(entry->d_name, "mod_", 4) == 0 &&
+            strcmp(entry->d_name + n - 3, ".so") == 0)
+            APR_ARRAY_PUSH(names, const char *) = apr_pstrmemdup(c->pool, entry->d_name + 4, n - 7);
+    if (dir != NULL)
+        closedir(dir);
+    qsort(names->elts, (size_t)names->nelts, sizeof(const char *), by_name);
+    for (n = 1; n < (size_t)names->nelts; n++)
+        APR_ARRAY_IDX(names, 0, const char *) =
+            apr_pstrcat(c->pool, APR_ARRAY_IDX(names, 0, const char *), ", ",
+                        APR_ARRAY_IDX(names, (int)n, const char *), NULL);
+    return names->nelts > 0 ? APR_ARRAY_IDX(names, 0, const char *) : "none";
+}
+
+/* The file is not there: say what is. */
+static void
+module_cure(struct sl_cmd *cmd, const char *name)
+{
+    struct config *c = cmd->c;
+    const char *stem = strncmp(name, "mod_", 4) == 0 ? name + 4 : NULL;
+
+    if (stem != NULL && access(apr_psprintf(c->pool, "%s/%s.so", c->module_dir, name), F_OK) == 0)
+        sl_cmd_cure(cmd, "write \"LoadModule %s\"", stem);
+    else
+        sl_cmd_cure(cmd, "the modules in %s are: %s", c->module_dir, modules_there(c));
+}
+
 static void
 load_module_line(struct load *ld, const struct conf_line *line)
 {
     struct config *c = ld->c;
     struct sl_cmd cmd = {.c = c, .line = line, .first = 1, .blame = 1};
-    const char *name, *err;
+    const char *name, *file, *err;
     int i;
 
     if (line->n_words < 2 || line->n_words > 3) {
@@ -382,7 +440,10 @@ load_module_line(struct load *ld, const struct conf_line *line)
             cmd_error(&cmd, "this module is loaded already");
             return;
         }
-    err = module_load(c, name, module_file(c, line, name));
+    file = module_file(c, line, name);
+    err = module_load(c, name, file);
+    if (err != NULL && access(file, F_OK) != 0)
+        module_cure(&cmd, name);
     if (err != NULL)
         cmd_error(&cmd, err);
 }
@@ -457,7 +518,8 @@ config_load(apr_pool_t *pool, const struct config_source *source)
     c->module_dir = source->module_dir != NULL ? source->module_dir : loader_default_dir();
     module_add_core(c);
     c->lines = lines = source_lines(c, source);
-    load_modules(&ld, lines);
+    if (!source->core_only)
+        load_modules(&ld, lines);
     module_data_make(c);
     global_make(&ld);
     for (i = 0; i < lines->nelts; i++)

@@ -140,9 +140,16 @@ int hooks_in_order(const struct config *c, const struct sl_scope *scope, enum sl
                    struct hook_call *calls, unsigned *n);
 const char *hook_point_name(enum sl_hook_point point);
 
+/* core_check.c: errors that only the whole shows; where a row of the core was set in a scope, NULL:
+ * nowhere. */
+void core_check(struct config *c);
+const char *core_place(const struct config *c, const struct sl_scope *scope, const char *name);
+
 /* names.c: the name nearest to what was typed, NULL when none is near. */
 const char *nearest_directive(const struct config *c, const char *typed);
 const char *stock_module_of(const char *directive);
+/* What a name of another server's language is here; NULL: it is none that is known. */
+const char *foreign_name(const char *name);
 
 static inline struct loaded_module *
 config_module(const struct config *c, int i)

@@ -1,5 +1,5 @@
-/* Names that were meant: the nearest known one, and which stock module brings a directive
- * that no loaded module has. */
+/* Names that were meant: the nearest known one, which stock module brings a directive that no
+ * loaded module has, and what the names of other servers' languages are here. */
 #include "config/load.h"
 
 #include <apr_strings.h>
@@ -103,5 +103,84 @@ stock_module_of(const char *directive)
     for (i = 0; i < sizeof stock / sizeof stock[0]; i++)
         if (strcasestr(stock[i].names, word) != NULL)
             return stock[i].module;
+    return NULL;
+}
+
+static const struct {
+    const char *name, *here;
+} foreign[] = {
+    /* httpd */
+    {"ServerName", "<VirtualHost NAME ...>"},
+    {"ServerAlias", "<VirtualHost NAME NAME ...>"},
+    {"ServerTokens", "ServerHeader on|off|TEXT"},
+    {"DocumentRoot", "files are not served: ProxyPass names who has them"},
+    {"Directory", "files are not served: <Location PATH> is about paths of URLs"},
+    {"CustomLog", "AccessLog FILE [FORMAT]"},
+    {"TransferLog", "AccessLog FILE common"},
+    {"Proxy", "<Balancer NAME> makes a pool, ProxyPass balancer://NAME leads to it"},
+    {"BalancerMember", "Server HOST:PORT in <Balancer NAME>"},
+    {"ProxyPassMatch", "ProxyPass in <LocationMatch RE>"},
+    {"ProxyPassReverse", "nothing, for ProxyPass does it; ProxyRedirect FROM TO for more"},
+    {"ProxyPreserveHost", "ProxyHost preserve, which is the default, or upstream"},
+    {"ProxyRequests", "nothing: this is no forward proxy"},
+    {"RewriteEngine", "nothing: Rewrite holds where it stands"},
+    {"RewriteRule", "Rewrite RE TO, or RedirectMatch STATUS RE TO"},
+    {"RedirectPermanent", "Redirect 301 PATH TO"},
+    {"RedirectTemp", "Redirect 302 PATH TO"},
+    {"IfModule", "nothing: a line whose module is not loaded is an error"},
+    {"KeepAlive", "Timeout keepalive=75s, and KeepaliveRequests N"},
+    {"KeepAliveTimeout", "Timeout keepalive=75s"},
+    {"MaxKeepAliveRequests", "KeepaliveRequests N"},
+    {"RequestReadTimeout", "Timeout header=10s body=30s"},
+    {"LimitRequestBody", "LimitBody SIZE"},
+    {"LimitRequestLine", "LimitLine SIZE"},
+    {"LimitRequestFields", "LimitFields N"},
+    {"LimitRequestFieldSize", "LimitHead SIZE, for all fields"},
+    {"MaxRequestWorkers", "MaxConnections N"},
+    {"RemoteIPInternalProxy", "TrustedProxies NET ..."},
+    {"RemoteIPTrustedProxy", "TrustedProxies NET ..."},
+    {"SSLEngine", "Listen PORT tls, with a module that brings tls"},
+    /* nginx */
+    {"server", "<VirtualHost NAME ...>, and Listen outside it; a server of a pool stands in "
+               "<Balancer NAME>"},
+    {"location", "<Location PATH> or <LocationMatch RE>"},
+    {"upstream", "<Balancer NAME>"},
+    {"server_name", "<VirtualHost NAME ...>"},
+    {"http", "nothing: what is outside all sections holds for all"},
+    {"events", "MaxConnections N"},
+    {"proxy_pass", "ProxyPass http://HOST:PORT or balancer://POOL"},
+    {"proxy_set_header", "RequestHeader set NAME VALUE"},
+    {"proxy_redirect", "ProxyRedirect on|off|FROM TO"},
+    {"proxy_connect_timeout", "ProxyTimeout connect=5s"},
+    {"proxy_read_timeout", "ProxyTimeout first=60s idle=60s"},
+    {"proxy_send_timeout", "ProxyTimeout send=60s"},
+    {"proxy_next_upstream", "Retry on=LIST in <Balancer NAME>"},
+    {"add_header", "Header set NAME VALUE [always]"},
+    {"access_log", "AccessLog FILE [FORMAT], or AccessLog off"},
+    {"log_format", "LogFormat NAME FORMAT"},
+    {"error_log", "ErrorLog FILE, and LogLevel LEVEL"},
+    {"client_max_body_size", "LimitBody SIZE"},
+    {"keepalive_timeout", "Timeout keepalive=75s"},
+    {"client_header_timeout", "Timeout header=10s"},
+    {"client_body_timeout", "Timeout body=30s"},
+    {"set_real_ip_from", "TrustedProxies NET ..."},
+    {"worker_processes", "Threads auto|N"},
+    {"worker_connections", "MaxConnections N"},
+    /* HAProxy */
+    {"bind", "Listen [ADDR:]PORT"},
+    {"frontend", "Listen [ADDR:]PORT, and <VirtualHost NAME ...>"},
+    {"backend", "<Balancer NAME>"},
+    {"balance", "Method roundrobin or leastconn in <Balancer NAME>"},
+    {"default_backend", "ProxyPass balancer://NAME"},
+};
+
+const char *
+foreign_name(const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof foreign / sizeof foreign[0]; i++)
+        if (strcasecmp(foreign[i].name, name) == 0)
+            return foreign[i].here;
     return NULL;
 }

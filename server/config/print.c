@@ -1,6 +1,8 @@
 /* -L, -M and -S: what the rows and scopes say of themselves. */
 #include "config/load.h"
 
+#include "http/variables.h"
+
 static const char *const order_words[] = {"early", "middle", "late"};
 
 static void
@@ -32,6 +34,25 @@ print_section(FILE *to, const struct loaded_module *m, const struct sl_section *
         fprintf(to, "    %s %s\n        %s.\n", d->name, d->args, d->help);
 }
 
+static void
+print_variables(FILE *to, const struct sl_variable *rows, size_t stride)
+{
+    static const char *const known[] = {"the connection is", "the request is", "the request is routed",
+                                        "the response is", "the request is over"};
+    static const char *const types[] = {"string", "number", "address", "time", "bool"};
+    const char *at = (const char *)rows;
+
+    for (; rows != NULL; at += stride) {
+        const struct sl_variable *v = (const struct sl_variable *)(const void *)at;
+
+        if (v->name == NULL)
+            return;
+        fprintf(to, "  %%{%s%s}\n      %s. Type: %s. Known when %s.\n", v->name,
+                v->takes_arg ? ":NAME" : "", v->help != NULL ? v->help : "", types[v->type],
+                known[v->phase]);
+    }
+}
+
 void
 config_print_directives(const struct config *c, FILE *to)
 {
@@ -48,6 +69,7 @@ config_print_directives(const struct config *c, FILE *to)
             print_section(to, m, s);
         for (j = 0; (d = directive_row(m, m->module->directives, j)) != NULL; j++)
             print_row(to, d);
+        print_variables(to, i == 0 ? core_variables : m->module->variables, m->abi->variable_size);
     }
 }
 

@@ -11,6 +11,7 @@ struct loaded_module {
     const struct sl_abi *abi;
     const char *name;
     const char *file;
+    int fd; /* leads to the file it was loaded from, until the master has it; -1: nowhere */
     unsigned index;
 };
 

@@ -309,7 +309,7 @@ slots_init(apr_pool_t *pool, const struct loaded_module *m, const struct sl_dire
                 if (o->init != NULL)
                     err = slots_init_words(pool, o->type, o->words, o->init,
                                            (char *)conf + o->offset);
-        } else if (r->init != NULL && r->type != SL_SLOT_LINES && r->type != SL_SLOT_PARSED)
+        } else if (r->init != NULL)
             err = slots_init_words(pool, r->type, r->words, r->init, (char *)conf + r->offset);
     }
     return err;

@@ -77,15 +77,19 @@ expand_line(struct reader *rd, struct conf_line *line)
 }
 
 static char *
-file_text(apr_pool_t *pool, const char *path, size_t *n)
+file_text(apr_pool_t *pool, const char *path, size_t *n, const char **why)
 {
     apr_file_t *file;
+    apr_status_t rv = apr_file_open(&file, path, APR_FOPEN_READ, APR_OS_DEFAULT, pool);
     apr_finfo_t info;
     apr_size_t size;
     char *text = NULL;
 
-    if (apr_file_open(&file, path, APR_FOPEN_READ, APR_OS_DEFAULT, pool) != APR_SUCCESS)
+    *why = "it is no regular file";
+    if (rv != APR_SUCCESS) {
+        *why = apr_pstrdup(pool, strerror(APR_TO_OS_ERROR(rv)));
         return NULL;
+    }
     if (apr_file_info_get(&info, APR_FINFO_SIZE | APR_FINFO_TYPE, file) == APR_SUCCESS &&
         info.filetype == APR_REG) {
         size = (apr_size_t)info.size;
@@ -100,16 +104,18 @@ file_text(apr_pool_t *pool, const char *path, size_t *n)
     return text;
 }
 
-static int
+/* NULL, or why it cannot be read. */
+static const char *
 read_file(struct reader *rd, const char *path)
 {
+    const char *why;
     size_t n = 0;
-    char *text = file_text(rd->c->pool, path, &n);
+    char *text = file_text(rd->c->pool, path, &n, &why);
 
     if (text == NULL)
-        return -1;
+        return why;
     read_text(rd, path, text, n);
-    return 0;
+    return NULL;
 }
 
 /* Relative to the file that includes. */
@@ -127,7 +133,7 @@ include_path(struct reader *rd, const char *name, const char *pattern)
 static void
 include_line(struct reader *rd, const char *name, const struct conf_line *line)
 {
-    const char *path;
+    const char *path, *why;
     glob_t found;
     size_t i;
 
@@ -145,9 +151,9 @@ include_line(struct reader *rd, const char *name, const struct conf_line *line)
         line_error(rd, line, 1, "expected a file that can be read, found none at %s", path);
     rd->depth++;
     for (i = 0; i < found.gl_pathc; i++)
-        if (read_file(rd, apr_pstrdup(rd->c->pool, found.gl_pathv[i])) != 0)
-            line_error(rd, line, 1, "expected a file that can be read, found %s",
-                       found.gl_pathv[i]);
+        if ((why = read_file(rd, apr_pstrdup(rd->c->pool, found.gl_pathv[i]))) != NULL)
+            line_error(rd, line, 1, "expected a file that can be read, found %s: %s",
+                       found.gl_pathv[i], why);
     rd->depth--;
     globfree(&found);
 }
@@ -173,6 +179,17 @@ take_line(struct reader *rd, const char *name, struct conf_line *line)
         APR_ARRAY_PUSH(rd->lines, struct conf_line *) = line;
 }
 
+/* The habits of another language show in the line's name, too. */
+static const char *
+cure_of(apr_pool_t *pool, const char *err, const char *line)
+{
+    const char *cure = lex_cure(err), *here;
+
+    line += strspn(line, " \t");
+    here = foreign_name(apr_pstrmemdup(pool, line, strcspn(line, " \t;{")));
+    return cure != NULL && here != NULL ? apr_pstrcat(pool, cure, "; here: ", here, NULL) : cure;
+}
+
 static void
 read_text(struct reader *rd, const char *name, const char *text, size_t n)
 {
@@ -190,10 +207,13 @@ read_text(struct reader *rd, const char *name, const char *text, size_t n)
         if (line != NULL) {
             line->place = place;
             take_line(rd, name, line);
-        } else if (err != NULL)
-            config_add_error(rd->c, place, err,
-                             apr_pstrmemdup(rd->c->pool, text + begin,
-                                            strcspn(text + begin, "\r\n")), column, 1, NULL);
+        } else if (err != NULL) {
+            const char *shown = apr_pstrmemdup(rd->c->pool, text + begin,
+                                               strcspn(text + begin, "\r\n"));
+
+            config_add_error(rd->c, place, err, shown, column, 1,
+                             cure_of(rd->c->pool, err, shown));
+        }
     }
 }
 
@@ -202,6 +222,7 @@ source_lines(struct config *c, const struct config_source *source)
 {
     struct reader rd = {c, apr_array_make(c->pool, 256, sizeof(struct conf_line *)),
                         apr_table_make(c->pool, 16), 0};
+    const char *why;
 
     if (source->snapshot > 0) {
         rd.lines = snapshot_read(c->pool, source->snapshot);
@@ -209,8 +230,8 @@ source_lines(struct config *c, const struct config_source *source)
     } else if (source->text != NULL)
         read_text(&rd, source->name != NULL ? source->name : "-", source->text,
                   strlen(source->text));
-    else if (read_file(&rd, source->file) != 0)
-        config_error(c, NULL, "name another file with -f FILE", "%s: cannot be read",
-                     source->file);
+    else if ((why = read_file(&rd, source->file)) != NULL)
+        config_error(c, NULL, "name another file with -f FILE", "%s: cannot be read: %s",
+                     source->file, why);
     return rd.lines;
 }

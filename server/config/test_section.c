@@ -49,7 +49,7 @@ field_parse(struct sl_cmd *cmd, void **item)
     return sl_cmd_argc(cmd) == 2 ? NULL : "expected the name of a field and its value";
 }
 
-static const struct sl_directive directives[] = {
+static const struct sl_directive test_directives[] = {
     SL_PARSED("Backend", struct test_section, backend, backend_parse, SL_IN_GLOBAL, "ADDR",
               "The server that is asked, or one of the pool that is"),
     SL_PARSED("Path", struct test_section, path, path_parse, SL_IN_GLOBAL, "PATH",
@@ -93,7 +93,7 @@ const struct sl_section test_sections[] = {
      .where = SL_IN_GLOBAL,
      .open = section_open,
      .close = section_close,
-     .directives = directives,
+     .directives = test_directives,
      .conf_size = sizeof(struct test_section),
      .args = "\"METHOD URL\"",
      .help = "What becomes of a request, tried before a configuration is taken"},

@@ -271,14 +271,13 @@ loop_open(struct sl_loop **loopp, unsigned index)
     loop->index = index;
     loop->queue_end = &loop->queue;
     loop->scratch = malloc(LOOP_SCRATCH);
-    loop->counters = calloc(LOOP_COUNTERS, sizeof *loop->counters);
     loop->epfd = epoll_create1(EPOLL_CLOEXEC);
     loop->mail_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     loop_clock(loop);
     loop->wheel_ms = loop->now_ms - loop->now_ms % TIMER_TICK_MS;
     loop->mail_io.fd = loop->mail_fd;
     loop->mail_io.on_ready = mail_arrived;
-    if (loop->scratch == NULL || loop->counters == NULL || loop->epfd < 0 || loop->mail_fd < 0 ||
+    if (loop->scratch == NULL || loop->epfd < 0 || loop->mail_fd < 0 ||
         apr_allocator_create(&loop->allocator) != APR_SUCCESS ||
         (error = loop_add(loop, &loop->mail_io, EPOLLIN)) != 0)
         return errno != 0 ? errno : ENOMEM;
@@ -309,7 +308,6 @@ loop_close(struct sl_loop **loopp)
     apr_allocator_destroy(loop->allocator);
     close(loop->mail_fd);
     close(loop->epfd);
-    free(loop->counters);
     free(loop->scratch);
     free(loop);
 }

@@ -22,7 +22,6 @@
 #define LOOP_POOLS 64       /* cleared request pools kept */
 #define LOOP_PIPES 8
 #define LOOP_PIPE_BYTES 262144 /* what each takes */
-#define LOOP_COUNTERS 512
 #define TIMER_TICK_MS 64
 #define TIMER_SLOTS 2048    /* 131 s; later ones are filed in the last slot and moved on */
 
@@ -61,11 +60,13 @@ struct sl_loop {
     unsigned n_free_pools;
     struct buf_list { struct sl_buf *free; unsigned n; } bufs[2]; /* small, large */
     struct slab conns, exchanges, pieces; /* net/conn.c sets their sizes */
-    int64_t *counters; /* this thread's cells */
+    _Atomic(int64_t) *counters; /* this thread's row; runtime/counter.h */
+    _Atomic(int64_t) *n_requests; /* the cell in it that every request touches */
     struct sl_worker *worker;
     struct request_slots *tokens; /* http/suspend.c */
     struct sl_field *parsed;      /* a head being parsed: FIELDS_MAX of them */
     struct apr_bucket_alloc_t *buckets; /* http/filter.c; NULL: none yet */
+    struct coders *coders;        /* http/coders.c; NULL: none yet */
     struct sl_conn *clients;      /* net/conn.c: every client connection */
     struct sl_conn *upstreams;    /* and every connection to a server */
     char http_date[32];

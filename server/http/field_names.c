@@ -126,8 +126,9 @@ is_name(const char *known, struct sl_span s)
     return few == 0;
 }
 
-enum sl_field_id
-sl_field_id(struct sl_span name)
+/* The only well-known name of this length, first and last letter, if there is one. */
+static inline uint8_t
+candidate(struct sl_span name)
 {
     unsigned first, last;
     uint8_t id;
@@ -137,5 +138,43 @@ sl_field_id(struct sl_span name)
     first = (unsigned char)name.at[0] | 0x20u;
     last = (unsigned char)name.at[name.n - 1] | 0x20u;
     id = slots[HASH((unsigned)name.n, first, last)];
-    return lengths[id] == name.n && is_name(names[id], name) ? (enum sl_field_id)id : SL_F_OTHER;
+    return lengths[id] == name.n ? id : SL_F_OTHER;
+}
+
+enum sl_field_id
+sl_field_id(struct sl_span name)
+{
+    uint8_t id = candidate(name);
+
+    return id != SL_F_OTHER && is_name(names[id], name) ? id : SL_F_OTHER;
+}
+
+_Static_assert(SL_F_COUNT <= FIELD_ID_FOLDED, "a bit of its own");
+
+static int
+is_folded(const char *known, struct sl_span s)
+{
+    unsigned differs = 0;
+    size_t i;
+
+    for (i = 0; i < s.n; i++)
+        differs |= differ1(known + i, s.at[i] == '_' ? "-" : s.at + i);
+    return differs == 0;
+}
+
+#define FOLDING_IDS                                                                          \
+    ((uint64_t)1 << SL_F_CONTENT_LENGTH | (uint64_t)1 << SL_F_TRANSFER_ENCODING |            \
+     (uint64_t)1 << SL_F_X_FORWARDED_FOR | (uint64_t)1 << SL_F_X_FORWARDED_PROTO |           \
+     (uint64_t)1 << SL_F_X_FORWARDED_HOST | (uint64_t)1 << SL_F_X_REAL_IP)
+
+unsigned
+field_id_received(struct sl_span name)
+{
+    uint8_t id = candidate(name);
+
+    if (id == SL_F_OTHER || is_name(names[id], name))
+        return id;
+    if ((FOLDING_IDS >> id & 1) && is_folded(names[id], name))
+        return FIELD_ID_FOLDED;
+    return SL_F_OTHER;
 }

@@ -194,8 +194,7 @@ fields_unset_id(struct sl_fields *f, enum sl_field_id id)
     f->ids &= ~field_bit(id);
 }
 
-/* Whether a list value has this member (RFC 9110, 5.6.1), parameters not compared. */
-static int
+int
 list_has(struct sl_span list, struct sl_span member)
 {
     struct sl_span one;

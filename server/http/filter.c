@@ -6,6 +6,7 @@
 #include "http/request.h"
 
 #include "sluice/filter.h"
+#include "net/buf.h"
 #include "upstream/exchange.h"
 
 #include <apr_buckets.h>
@@ -24,7 +25,8 @@ struct sl_filter {
     void *ctx;
     struct sl_req *r;
     struct filter_input *held, **held_end;
-    int is_waiting;
+    uint8_t is_waiting;
+    uint8_t wants_room; /* resumed when the receiver has room */
 };
 
 /* What the last write said, for the call that is running. */
@@ -170,14 +172,23 @@ filter_feed_brigade(struct sl_filter *f, struct sl_data data, int ends)
     return v;
 }
 
-/* Every push is flushed: a source pushes what it has when it has no more for now. */
+/* A read that filled its buffer left more to be read at once. */
+static int
+filled_its_buffer(struct sl_data data)
+{
+    return data.buf != NULL && data.at + data.n == data.buf->bytes + data.buf->size;
+}
+
+/* A push is flushed: a source pushes what it has when it has no more for now. */
 static enum sl_verdict
 filter_run(struct sl_filter *f, struct sl_data data, int ends)
 {
-    unsigned flags = ends ? SL_FILTER_END : SL_FILTER_FLUSH;
-    enum sl_verdict v = f->type->bytes != NULL ? f->type->bytes(f, data.at, data.n, flags)
-                                               : filter_feed_brigade(f, data, ends);
+    unsigned flags = ends ? SL_FILTER_END : filled_its_buffer(data) ? SL_FILTER_MORE : SL_FILTER_FLUSH;
+    enum sl_verdict v;
 
+    f->wants_room = 0;
+    v = f->type->bytes != NULL ? f->type->bytes(f, data.at, data.n, flags)
+                               : filter_feed_brigade(f, data, ends);
     if (v == SL_WAIT)
         filter_waits(f);
     if (v != SL_FAIL)
@@ -345,6 +356,34 @@ filter_replay(struct sl_filter *f, int *ends)
     }
 }
 
+int
+sl_filter_waits_for_room(struct sl_filter *f)
+{
+    f->wants_room = result->flow == SL_FLOW_FULL && !result->has_failed;
+    return f->wants_room;
+}
+
+static struct sl_filter *
+filter_for_room(const struct sl_req *r)
+{
+    struct sl_filter *f;
+
+    for (f = r->filters; f != NULL; f = f->next)
+        if (f->is_waiting && f->wants_room)
+            return f;
+    return NULL;
+}
+
+int
+filters_room(struct sl_req *r)
+{
+    struct sl_filter *f = filter_for_room(r);
+
+    if (f != NULL)
+        sl_filter_resume(f);
+    return f != NULL;
+}
+
 void
 sl_filter_resume(struct sl_filter *f)
 {
@@ -356,8 +395,11 @@ sl_filter_resume(struct sl_filter *f)
     if (!f->is_waiting)
         return;
     result = &own;
-    filter_replay(f, &ends);
-    flow = filters_result(r, ends);
+    do {
+        filter_replay(f, &ends);
+        flow = filters_result(r, ends);
+        f = flow == SL_FLOW_ROOM ? filter_for_room(r) : NULL; /* it waited for the one resumed */
+    } while (f != NULL);
     result = outer;
     if (flow == SL_FLOW_GONE && r->exchange != NULL) {
         attempt_client_gone((struct sl_attempt *)r->exchange);

@@ -1,6 +1,7 @@
 /* Who asked, told to the server: X-Forwarded-For, -Proto, -Host, X-Real-IP or Forwarded,
  * and Via (RFC 9110, 7.6.3; RFC 7239).  What a peer says of these is believed only when
- * it is in TrustedProxies; else its fields are replaced. */
+ * it is in TrustedProxies; else its fields are replaced, and names that CGI would fold into
+ * them, or into those that frame the body, are left out. */
 #include "http/request.h"
 
 #include "runtime/address.h"
@@ -10,8 +11,8 @@
 
 #include <arpa/inet.h>
 
-static int
-peer_is_trusted(const struct sl_req *r)
+int
+req_peer_is_trusted(const struct sl_req *r)
 {
     const struct sl_networks *nets = r->scope->core->trusted;
 
@@ -28,7 +29,7 @@ client_find(struct sl_req *r)
 
     r->client = r->conn->peer;
     r->client_text = conn_peer_text(r->conn);
-    if (!fields_may_have(&r->head, SL_F_X_FORWARDED_FOR) || !peer_is_trusted(r))
+    if (!fields_may_have(&r->head, SL_F_X_FORWARDED_FOR) || !req_peer_is_trusted(r))
         return;
     list = sl_fields_joined(&r->head, "X-Forwarded-For");
     while (span_list_last(&list, &one)) {
@@ -103,6 +104,16 @@ drop_ids(struct sl_fields *f, uint64_t ids)
             f->at[i].flags |= FIELD_DROPPED;
 }
 
+static void
+drop_folded(struct sl_fields *f)
+{
+    unsigned i;
+
+    for (i = 0; i < f->n; i++)
+        if (f->at[i].flags & FIELD_FOLDED)
+            f->at[i].flags |= FIELD_DROPPED;
+}
+
 void
 forwarded_add(struct sl_req *r, struct sl_fields *to)
 {
@@ -112,10 +123,12 @@ forwarded_add(struct sl_req *r, struct sl_fields *to)
     fields_push(to, SL_F_VIA, SL_SPAN("Via"),
                 r->version == 10 ? SL_SPAN("1.0 sluice")
                                  : r->version == 20 ? SL_SPAN("2 sluice") : SL_SPAN("1.1 sluice"));
+    if (r->head.ids & (FORWARDED_IDS | (uint64_t)1 << FIELD_ID_FOLDED))
+        trusted = req_peer_is_trusted(r);
+    if (!trusted && r->head.ids >> FIELD_ID_FOLDED)
+        drop_folded(to);
     if (mode == FORWARDED_OFF)
         return;
-    if (r->head.ids & FORWARDED_IDS)
-        trusted = peer_is_trusted(r);
     if (mode == FORWARDED_RFC7239) {
         if (trusted)
             old = sl_fields_joined(&r->head, "Forwarded");

@@ -210,27 +210,41 @@ drop_unknown(struct sl_field *fields, unsigned n, struct sl_span name)
             fields[i].flags |= FIELD_DROPPED;
 }
 
-/* Drops well-known names by their bits in one pass, others as they come. */
+/* What one Connection line names: well-known names as bits, others are dropped at once. */
+static uint64_t
+drop_options(struct sl_field *fields, unsigned n, uint64_t ids, struct sl_span options)
+{
+    struct sl_span member;
+    uint64_t drop = 0;
+
+    while (sl_list_next(&options, &member)) {
+        enum sl_field_id id = sl_field_id(member);
+
+        if (id != SL_F_OTHER)
+            drop |= field_bit(id) & ~NOT_DROPPED;
+        else if ((ids & BIT(OTHER)) != 0 && !is_x_forwarded(member))
+            drop_unknown(fields, n, member);
+    }
+    return drop;
+}
+
+/* Drops well-known names by their bits in one pass. */
 void
 fields_drop_hop_by_hop(struct sl_field *fields, unsigned n, uint64_t ids)
 {
     uint64_t drop = HOP_BY_HOP;
-    struct sl_span rest, member;
     unsigned i;
 
     if ((ids & HOP_BY_HOP) == 0)
         return;
-    for (i = 0; i < n && (ids & BIT(CONNECTION)) != 0; i++) {
-        if (fields[i].id != SL_F_CONNECTION)
-            continue;
-        for (rest = fields[i].value; sl_list_next(&rest, &member);) {
-            enum sl_field_id id = sl_field_id(member);
-
-            if (id != SL_F_OTHER)
-                drop |= field_bit(id) & ~NOT_DROPPED;
-            else if ((ids & BIT(OTHER)) != 0 && !is_x_forwarded(member))
-                drop_unknown(fields, n, member);
-        }
-    }
+    for (i = 0; i < n && (ids & BIT(CONNECTION)) != 0; i++)
+        if (fields[i].id == SL_F_CONNECTION)
+            drop |= drop_options(fields, n, ids, fields[i].value);
     drop_known(fields, n, drop);
+}
+
+void
+fields_drop_named(struct sl_field *fields, unsigned n, struct sl_span options)
+{
+    drop_known(fields, n, drop_options(fields, n, ~(uint64_t)0, options));
 }

@@ -217,18 +217,32 @@ eat_status_line(const char **at, const char *end, struct response_head *head)
     return eat_crlf(at, end);
 }
 
+/* A proxy takes white space before the colon out of responses; in a request it is an error
+ * (RFC 9112, 5.1). */
+static const char *
+skip_blanks(const char *at, const char *end)
+{
+    while (at < end && is_blank(*at))
+        at++;
+    return at;
+}
+
+enum kind { IN_REQUEST, IN_RESPONSE };
+
 /* One line "name: value CRLF" (RFC 9112, 5).  A continued one begins with white space and
  * so has no name: obs-fold is refused (RFC 9112, 5.2). */
 static inline enum step
-eat_field(const char **at, const char *end, struct sl_field *field)
+eat_field(const char **at, const char *end, enum kind kind, struct sl_field *field)
 {
-    const char *name = *at, *colon, *value, *last;
+    const char *name = *at, *name_end, *colon, *value, *last;
     enum step s;
 
-    colon = token_end(name, end);
+    name_end = colon = token_end(name, end);
+    if (kind == IN_RESPONSE && colon < end && *colon != ':')
+        colon = skip_blanks(colon, end);
     if (colon == end)
         return STEP_MORE;
-    if (*colon != ':' || colon == name)
+    if (*colon != ':' || name_end == name)
         return STEP_BAD;
     value = colon + 1;
     while (value < end && is_blank(*value))
@@ -239,10 +253,11 @@ eat_field(const char **at, const char *end, struct sl_field *field)
     while (last > value && is_blank(last[-1]))
         last--;
 
-    field->name = (struct sl_span){name, (size_t)(colon - name)};
+    field->name = (struct sl_span){name, (size_t)(name_end - name)};
     field->value = (struct sl_span){value, (size_t)(last - value)};
-    field->id = (uint8_t)sl_field_id(field->name);
-    field->flags = value == colon + 2 && colon[1] == ' ' && last > value && last + 2 == *at
+    field->id = (uint8_t)field_id_received(field->name);
+    field->flags = value == name_end + 2 && name_end[1] == ' ' && last > value &&
+                           last + 2 == *at
                        ? FIELD_CANONICAL
                        : 0;
     return STEP_OK;
@@ -254,9 +269,22 @@ struct section {
     uint64_t ids, doubled; /* names that came once at least, and more than once */
 };
 
+static void
+mark_folded(struct section *section, struct sl_field *fields)
+{
+    unsigned i;
+
+    section->ids |= field_bit(SL_F_OTHER);
+    for (i = 0; i < section->n; i++)
+        if (fields[i].id == FIELD_ID_FOLDED) {
+            fields[i].id = SL_F_OTHER;
+            fields[i].flags |= FIELD_FOLDED;
+        }
+}
+
 static inline enum step
-eat_fields(const char **at, const char *end, unsigned room, struct section *section,
-           struct sl_field *fields)
+eat_fields(const char **at, const char *end, enum kind kind, unsigned room,
+           struct section *section, struct sl_field *fields)
 {
     uint64_t bit;
     enum step s;
@@ -264,11 +292,14 @@ eat_fields(const char **at, const char *end, unsigned room, struct section *sect
     for (;;) {
         if (*at == end)
             return STEP_MORE;
-        if (**at == '\r')
+        if (**at == '\r') {
+            if (section->ids >> FIELD_ID_FOLDED)
+                mark_folded(section, fields);
             return eat_crlf(at, end);
+        }
         if (section->n == room)
             return STEP_FIELDS;
-        if ((s = eat_field(at, end, &fields[section->n])) != STEP_OK)
+        if ((s = eat_field(at, end, kind, &fields[section->n])) != STEP_OK)
             return s;
         bit = field_bit((enum sl_field_id)fields[section->n].id);
         section->doubled |= section->ids & bit;
@@ -344,7 +375,7 @@ head_parse_request(const char *buf, size_t n, const struct head_limits *limits,
         s = check_line(s, line, at, end, limits->line);
     }
     if (s == STEP_OK)
-        s = eat_fields(&at, end, limits->n_fields, &section, fields);
+        s = eat_fields(&at, end, IN_REQUEST, limits->n_fields, &section, fields);
     head->size = (size_t)(at - buf);
     head->n_fields = section.n;
     head->ids = section.ids;
@@ -366,7 +397,7 @@ head_parse_response(const char *buf, size_t n, const struct head_limits *limits,
     s = eat_status_line(&at, end, head);
     s = check_line(s, buf, at, end, limits->line);
     if (s == STEP_OK)
-        s = eat_fields(&at, end, limits->n_fields, &section, fields);
+        s = eat_fields(&at, end, IN_RESPONSE, limits->n_fields, &section, fields);
     head->size = (size_t)(at - buf);
     head->n_fields = section.n;
     head->ids = section.ids;
@@ -381,8 +412,9 @@ head_parse_trailers(const char *buf, size_t n, const struct head_limits *limits,
     const struct sl_cause *why;
     struct section section = {0, 0, 0};
     const char *at = buf;
-    enum step s = eat_fields(&at, buf + n, limits->n_fields, &section, fields);
+    enum step s;
 
+    s = eat_fields(&at, buf + n, IN_REQUEST, limits->n_fields, &section, fields);
     *size = (size_t)(at - buf);
     *n_fields = section.n;
     return conclude(check_size(s, *size, n, limits->head), request_causes, &why);

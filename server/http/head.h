@@ -2,8 +2,8 @@
  *
  * Nothing here allocates, keeps state or does I/O.  A head is parsed when it may be
  * complete; MORE means that more bytes are needed, and parsing begins anew with them.
- * Anything ambiguous is BAD: bare CR or LF, obs-fold, white space before the colon, bytes
- * that may not stand in a field, a missing version. */
+ * Anything ambiguous is BAD: bare CR or LF, obs-fold, bytes that may not stand in a field, a
+ * missing version; white space before the colon, which is taken out of responses alone. */
 #ifndef HTTP_HEAD_H
 #define HTTP_HEAD_H
 
@@ -15,7 +15,15 @@ enum parse { PARSE_OK, PARSE_MORE, PARSE_BAD };
 enum {
     FIELD_CANONICAL = 1, /* stands in its buffer as "Name: value\r\n": may leave as it is */
     FIELD_DROPPED = 2,   /* not sent on (hop by hop, replaced) */
+    FIELD_FOLDED = 4,    /* CGI makes of "X_Real_IP" what it makes of "X-Real-IP" */
 };
+
+/* Among the ids of a section: some field is FIELD_FOLDED. */
+#define FIELD_ID_FOLDED 63
+
+/* sl_field_id() for names as they come in: FIELD_ID_FOLDED where '_' for '-' would make them
+ * say who is asking or where the body ends. */
+unsigned field_id_received(struct sl_span name);
 
 /* The bytes of a canonical line, CRLF included. */
 static inline struct sl_span
@@ -81,6 +89,8 @@ int connection_persists(int version, const struct sl_field *fields, unsigned n, 
 /* Marks hop-by-hop fields FIELD_DROPPED: the fixed ones and those Connection names
  * (RFC 9110, 7.6.1).  Content-Length is never dropped by being named. */
 void fields_drop_hop_by_hop(struct sl_field *fields, unsigned n, uint64_t ids);
+/* The same for the trailers of a message whose Connection said `options`. */
+void fields_drop_named(struct sl_field *fields, unsigned n, struct sl_span options);
 
 /* Host (RFC 9112, 3.2; RFC 3986, 3.2.2): a reg-name, IPv4 or [IPv6] and an optional port,
  * no userinfo.  1 when valid; host without port in *name. */

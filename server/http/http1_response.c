@@ -41,9 +41,12 @@ h1_put_connection(struct writer *w, struct sl_conn *c, struct sl_req *r)
 {
     struct h1 *h = h1_of(c);
 
-    if (r->status == 101)
+    if (fields_may_have(&r->response, SL_F_UPGRADE)) {
         PUT(w, "Connection: upgrade\r\n");
-    else if (!h->persists)
+        if (r->status == 101)
+            return;
+    }
+    if (!h->persists)
         PUT(w, "Connection: close\r\n");
     else if (r->version == 10)
         PUT(w, "Connection: keep-alive\r\n");

@@ -70,7 +70,7 @@ put_trailers(struct writer *w, const struct sl_fields *f)
     for (i = 0; i < f->n; i++) {
         const struct sl_field *x = &f->at[i];
 
-        if ((x->flags & FIELD_DROPPED) || (NO_TRAILER >> x->id & 1))
+        if ((x->flags & (FIELD_DROPPED | FIELD_FOLDED)) || (NO_TRAILER >> x->id & 1))
             continue;
         put_span(w, x->name);
         PUT(w, ": ");

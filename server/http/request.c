@@ -1,6 +1,7 @@
 /* The life of a request: made, run through its phases, settled, freed. */
 #include "http/request.h"
 
+#include "runtime/counter.h"
 #include "upstream/exchange.h"
 
 #include <ctype.h>
@@ -85,6 +86,10 @@ sl_req_set_line(struct sl_req *r, struct sl_span method, struct sl_span target, 
     r->query = t.query;
     r->authority = t.authority;
     req_join_query(r);
+    if (t.scheme.n == 5 && !sl_req_is_tls(r) && !req_peer_is_trusted(r)) {
+        r->cause = &sl_cause_misdirected; /* RFC 9110, 7.4 */
+        return -1;
+    }
     return 0;
 }
 
@@ -293,6 +298,7 @@ sl_req_finish(struct sl_req **rp)
     *rp = NULL;
     SL_ASSERT(r->magic == REQ_MAGIC && r->exchange == NULL);
     req_token_drop(r);
+    counter_step(loop->n_requests);
     req_run_log(r);
     filters_drop(r);
     if (r->head_buf != NULL)
@@ -345,6 +351,8 @@ sl_req_trailers(struct sl_req *r, struct sl_fields *fields)
 void
 sl_req_writable(struct sl_req *r)
 {
+    if (r->filters != NULL && filters_room(r))
+        return;
     if (r->exchange != NULL)
         exchange_want(r->exchange);
 }

@@ -145,9 +145,13 @@ enum sl_flow filters_body(struct sl_req *r, struct sl_data data, int ends);
 void filters_drop(struct sl_req *r);
 /* Whether one holds bytes that are still to come. */
 int filters_wait(const struct sl_req *r);
+/* The protocol has room: 1 when a filter waited for that, who goes on, and may free r. */
+int filters_room(struct sl_req *r);
 
 /* forwarded.c: X-Forwarded-*, Forwarded, Via (ARCHITECTURE: the core's, always there). */
 void forwarded_add(struct sl_req *r, struct sl_fields *to);
+/* Whether what the peer says of who asked is believed (TrustedProxies). */
+int req_peer_is_trusted(const struct sl_req *r);
 
 /* runtime/hooks.c */
 enum sl_verdict hooks_run_conn(struct sl_conn *c, enum sl_hook_point point);

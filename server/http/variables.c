@@ -25,11 +25,32 @@ variable_find(struct sl_span name)
     return NULL;
 }
 
+/* What other servers call them, and what is guessed. */
+static const char *const aliases[][2] = {
+    {"request_uri", "uri"},           {"url", "uri"},
+    {"document_uri", "path"},         {"args", "query"},
+    {"query_string", "query"},        {"http_host", "host"},
+    {"server_name", "host"},          {"http_user_agent", "req:User-Agent"},
+    {"user_agent", "req:User-Agent"}, {"User-Agent", "req:User-Agent"},
+    {"http_referer", "req:Referer"},  {"referer", "req:Referer"},
+    {"http_cookie", "cookie:NAME"},   {"request_method", "method"},
+    {"server_protocol", "protocol"},  {"body_bytes_sent", "bytes_sent"},
+    {"bytes", "bytes_sent"},          {"client", "remote_addr"},
+    {"client_ip", "remote_addr"},     {"remote_host", "remote_addr"},
+    {"time_local", "time_clf"},       {"time_iso8601", "time"},
+    {"upstream", "upstream_addr"},    {"upstream_response_time", "upstream_time"},
+    {"duration", "request_time"},
+};
+
 const char *
 variable_nearest(const char *name)
 {
     const char *best = NULL;
     unsigned i, least = 3;
+
+    for (i = 0; i < sizeof aliases / sizeof aliases[0]; i++)
+        if (strcasecmp(aliases[i][0], name) == 0)
+            return aliases[i][1];
 
     for (i = 0; i < n_known; i++) {
         unsigned d = sl_name_distance(known[i]->name, name);
@@ -287,7 +308,7 @@ const struct sl_variable core_variables[] = {
     ROW(resp, 1, RESPONSE, STRING, 30, "a field of the response"),
     ROW(cookie, 1, REQUEST, STRING, 40, "one cookie of the request"),
     ROW(method, 0, REQUEST, STRING, 1, "the method"),
-    ROW(scheme, 0, CONNECTION, STRING, 2, "http or https"),
+    ROW(scheme, 0, CONNECTION, STRING, 2, "the scheme, http or https"),
     ROW(protocol, 0, REQUEST, STRING, 1, "HTTP/1.1 and the like"),
     ROW(status, 0, RESPONSE, NUMBER, 40, "the status of the answer"),
     ROW(bytes_sent, 0, LOG, NUMBER, 40, "bytes of the answer's body"),

@@ -33,28 +33,33 @@ address_of(const char *path, struct sockaddr_un *a)
     return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 }
 
-static int
-is_living(const char *path)
+/* Who listens at path; 0: nobody. */
+static pid_t
+listening_at(const char *path)
 {
     struct sockaddr_un a;
-    int fd = address_of(path, &a), rc;
+    struct ucred who = {0, 0, 0};
+    socklen_t n = sizeof who;
+    int fd = address_of(path, &a);
 
     if (fd < 0)
         return 0;
-    rc = connect(fd, (struct sockaddr *)&a, sizeof a);
+    if (connect(fd, (struct sockaddr *)&a, sizeof a) == 0)
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n);
     close(fd);
-    return rc == 0;
+    return who.pid;
 }
 
 int
-control_listen(const char *path)
+control_listen(const char *path, pid_t *taken_by)
 {
     struct sockaddr_un a;
     struct stat st;
     int fd;
     mode_t mask;
 
-    if (is_living(path)) {
+    *taken_by = listening_at(path);
+    if (*taken_by > 0) {
         errno = EADDRINUSE;
         return -1;
     }
@@ -170,29 +175,62 @@ control_number(const char *text, const char *name, long fallback)
     return value < 0 ? 0 : value > NUMBER_MAX ? NUMBER_MAX : value;
 }
 
+/* Prints the answer until it ends, or the time does: *status is its exit status. */
+static int
+answer_print(int fd, int64_t until, int *status)
+{
+    struct pollfd p = {fd, POLLIN, 0};
+    char text[4096];
+    size_t used = 0;
+
+    for (;;) {
+        int64_t left = until - monotonic_ms();
+        ssize_t k;
+        char *end;
+
+        if (until > 0 && (left <= 0 || poll(&p, 1, left > 3600000 ? 3600000 : (int)left) == 0)) {
+            if (left > 0)
+                continue;
+            return -1;
+        }
+        k = read(fd, text + used, sizeof text - 1 - used);
+        if (k <= 0)
+            return 0;
+        used += (size_t)k;
+        text[used] = '\0';
+        while ((end = strchr(text, '\n')) != NULL || used + 1 == sizeof text) {
+            size_t n = end != NULL ? (size_t)(end - text) + 1 : used;
+
+            if (sscanf(text, "exit %d", status) != 1)
+                fwrite(text, 1, n, stdout);
+            memmove(text, text + n, used - n + 1);
+            used -= n;
+        }
+        fflush(stdout);
+    }
+}
+
 int
-control_command(const char *path, const char *text)
+control_command(const char *path, const char *text, int64_t ms)
 {
     struct sockaddr_un a;
-    char line[4096];
-    int fd = address_of(path, &a), status = 3;
-    FILE *f;
+    int fd = address_of(path, &a), status = CONTROL_NOBODY, rc;
 
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) != 0) {
         fprintf(stderr, "sluice: no server answers at %s: %s\n", path, strerror(errno));
         if (fd >= 0)
             close(fd);
-        return 3;
+        return CONTROL_NOBODY;
     }
     control_print(fd, GREETING " %d %s\n", CONTROL_VERSION, text);
-    f = fdopen(fd, "r");
-    if (f == NULL)
-        return 3;
-    while (fgets(line, sizeof line, f) != NULL)
-        if (sscanf(line, "exit %d", &status) != 1)
-            fputs(line, stdout);
-    fclose(f);
-    if (status == 3)
+    rc = answer_print(fd, ms > 0 ? monotonic_ms() + ms : 0, &status);
+    close(fd);
+    if (rc != 0) {
+        fprintf(stderr, "sluice: the server has not done it within %lld ms; it goes on\n",
+                (long long)ms);
+        return 1;
+    }
+    if (status == CONTROL_NOBODY)
         fprintf(stderr, "sluice: the server ended before its answer did\n");
     return status;
 }

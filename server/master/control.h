@@ -4,14 +4,17 @@
 #define CONTROL_H
 
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
 
 #define CONTROL_VERSION 1
+#define CONTROL_NOBODY 3 /* the exit status when no server answers */
 
 /* ---- the master's side ---- */
 
 /* A listening socket only its owner may use; -1 with errno.  What a dead server left at the
- * path is replaced, what a living one listens at is not (EADDRINUSE). */
-int control_listen(const char *path);
+ * path is replaced, what a living one listens at is not (EADDRINUSE, with its process). */
+int control_listen(const char *path, pid_t *taken_by);
 /* One command, read within a second; the client's descriptor, or -1.  text is what stands
  * behind the version; "" when the client speaks another one (it has been told). */
 int control_accept(int listener, char *text, size_t n);
@@ -23,7 +26,8 @@ long control_number(const char *text, const char *name, long fallback);
 
 /* ---- the operator's side ---- */
 
-/* Sends a command and prints the answer; its status, 3 when nobody answers. */
-int control_command(const char *path, const char *text);
+/* Sends a command and prints the answer; its status, CONTROL_NOBODY when nobody answers, 1 when the
+ * answer is not complete within ms (0: however long it takes). */
+int control_command(const char *path, const char *text, int64_t ms);
 
 #endif

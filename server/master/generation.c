@@ -25,14 +25,16 @@ generation_state_name(enum generation_state state)
 }
 
 struct generation *
-generation_new(const char *program, unsigned id)
+generation_new(const char *program, unsigned id, unsigned place)
 {
     struct generation *g = calloc(1, sizeof *g);
 
     if (g == NULL)
         return NULL;
     g->id = id;
+    g->place = place;
     g->channel = g->snapshot = -1;
+    g->version = CHANNEL_VERSION;
     g->generations_max = 16;
     g->program = open(program, O_RDONLY | O_CLOEXEC);
     if (g->program >= 0)
@@ -50,6 +52,7 @@ generation_free(struct generation **gp, struct listeners *ls)
     *gp = NULL;
     generation_close_channel(g);
     listeners_release(ls, g);
+    modules_release(g);
     close(g->program);
     if (g->snapshot >= 0)
         close(g->snapshot);
@@ -92,6 +95,13 @@ worker_exec(const struct generation *g, char **worker_argv, int n_argv, int chan
 }
 
 int
+generation_send(const struct generation *g, struct message *m, int fd)
+{
+    m->version = g->version;
+    return g->channel >= 0 ? channel_send(g->channel, m, fd) : -1;
+}
+
+int
 generation_start(struct generation *g, char **argv, int n_argv)
 {
     struct timeval patience = {1, 0}; /* a worker that does not read holds nobody up */
@@ -113,7 +123,8 @@ generation_start(struct generation *g, char **argv, int n_argv)
         generation_close_channel(g);
         return -1;
     }
-    if (channel_say(g->channel, g->snapshot >= 0 ? MSG_SNAPSHOT : MSG_FRESH, NULL, g->snapshot) != 0)
+    if (modules_give(g) != 0 ||
+        generation_say(g, g->snapshot >= 0 ? MSG_SNAPSHOT : MSG_FRESH, g->place, g->snapshot) != 0)
         kill(g->pid, SIGKILL); /* it heard nothing: its end tells the rest */
     return 0;
 }
@@ -125,7 +136,7 @@ generation_say(const struct generation *g, enum message_kind kind, int64_t numbe
 
     message_make(&m, kind, NULL);
     m.number = number;
-    return g->channel >= 0 ? channel_send(g->channel, &m, fd) : -1;
+    return generation_send(g, &m, fd);
 }
 
 void
@@ -146,6 +157,7 @@ generation_drain(struct generation *from, const struct generation *to, int64_t m
     from->start_at = 0;
     from->kill_at = ms < 0 ? 0 : monotonic_ms() + ms + STOP_GRACE_MS;
     listeners_release(ls, from);
+    modules_release(from);
 }
 
 /* ---- files ---- */

@@ -32,9 +32,11 @@ struct listeners {
 struct generation {
     struct generation *next;
     unsigned id;
+    unsigned place; /* in zones; the same for each of its processes */
     enum generation_state state;
     pid_t pid;     /* 0: it crashed and starts again */
     int channel;   /* -1: none */
+    unsigned version; /* of the channel, as its program speaks it */
     int program;   /* the binary it was started from */
     int snapshot;  /* -1: none yet */
     int is_ready;  /* of this process */
@@ -47,17 +49,20 @@ struct generation {
     char pid_file[CHANNEL_TEXT], control[CHANNEL_TEXT], error_log[CHANNEL_TEXT];
     unsigned char uses[LISTENERS_MAX]; /* by index */
     char *files[FILES_MAX];            /* kept open for writing, by number */
+    struct kept_module *modules;       /* modules.c; a process that replaces a crashed one has them */
 };
 
 const char *generation_state_name(enum generation_state state);
 
 /* Opens the program anew, so that what was installed since is what runs.  NULL with errno. */
-struct generation *generation_new(const char *program, unsigned id);
+struct generation *generation_new(const char *program, unsigned id, unsigned place);
 /* Its process is gone: gives everything back, clears the memory. */
 void generation_free(struct generation **g, struct listeners *ls);
 /* Starts the process: from the snapshot if there is one, else from the files.  0 or -1. */
 int generation_start(struct generation *g, char **argv, int n_argv);
 void generation_close_channel(struct generation *g);
+/* All that is said to a worker goes by this: m in the version its program speaks.  0 or -1. */
+int generation_send(const struct generation *g, struct message *m, int fd);
 int generation_say(const struct generation *g, enum message_kind kind, int64_t number, int fd);
 /* Idle connections of `from` go to `to` (NULL: nowhere); it exits within ms, -1: in its own
  * time. */
@@ -66,6 +71,21 @@ void generation_drain(struct generation *from, const struct generation *to, int6
 /* Every registered file is opened again and sent.  How many could not be. */
 int generation_reopen(const struct generation *g);
 void generation_keep_file(struct generation *g, const struct message *m);
+
+/* A file a module was loaded from, open: whatever is installed at its path later, the next process
+ * of this generation loads this one. */
+struct kept_module {
+    struct kept_module *next;
+    char *file;
+    int fd;
+};
+
+/* MSG_MODULE; takes fd over.  0, or -1 without memory. */
+int modules_keep(struct generation *g, const char *file, int fd);
+/* To a process that starts: all of them.  0 or -1. */
+int modules_give(const struct generation *g);
+/* None is needed any more: g drains, and is not restarted. */
+void modules_release(struct generation *g);
 
 /* Answers MSG_LISTEN. */
 void listeners_answer(struct listeners *ls, struct generation *g, const struct message *asked);

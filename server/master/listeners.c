@@ -62,6 +62,7 @@ listener_add(struct listeners *ls, const struct message *m, char *why, size_t n)
 void
 listeners_answer(struct listeners *ls, struct generation *g, const struct message *asked)
 {
+    struct message m;
     char why[256] = "";
     int i = listener_find(ls, asked);
 
@@ -71,7 +72,8 @@ listeners_answer(struct listeners *ls, struct generation *g, const struct messag
         g->uses[i] = 1;
         ls->at[i].n_users++;
     }
-    channel_say(g->channel, MSG_LISTENER, i < 0 ? why : NULL, i < 0 ? -1 : ls->at[i].fd);
+    message_make(&m, MSG_LISTENER, i < 0 ? why : NULL);
+    generation_send(g, &m, i < 0 ? -1 : ls->at[i].fd);
 }
 
 void

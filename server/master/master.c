@@ -11,16 +11,19 @@
 #include "master/master.h"
 
 #include "master/control.h"
+#include "master/files.h"
 #include "master/notify.h"
 #include "master/state.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -36,10 +39,18 @@
 struct generation *
 generations_add(struct master *ma)
 {
-    struct generation *g = generation_new(ma->program, ma->last_id + 1);
+    int place = zones_place_take(&ma->zones);
+    struct generation *g;
 
-    if (g == NULL)
+    if (place < 0) {
+        errno = EUSERS;
         return NULL;
+    }
+    g = generation_new(ma->program, ma->last_id + 1, (unsigned)place);
+    if (g == NULL) {
+        zones_place_give(&ma->zones, (unsigned)place);
+        return NULL;
+    }
     ma->last_id++;
     g->next = ma->generations;
     ma->generations = g;
@@ -60,6 +71,7 @@ generations_remove(struct master *ma, struct generation *g)
         ma->standby = NULL;
         ma->confirm_at = 0;
     }
+    zones_release(&ma->zones, g);
     generation_free(&g, &ma->listeners);
 }
 
@@ -91,6 +103,8 @@ static void
 worker_ready(struct master *ma, struct generation *g)
 {
     g->is_ready = 1;
+    zones_filled(&ma->zones, g);
+    files_ready(&ma->files, g);
     if (g == ma->reload.g)
         reload_accept(ma, g);
     else if (ma->serving == NULL)
@@ -114,10 +128,24 @@ worker_refused(struct master *ma, const struct generation *g, int fd)
         reload_refuse(ma, text);
 }
 
+/* Whoever has dropped its privileges gets no more by way of the master. */
+static int
+is_too_late(const struct generation *g, const struct message *m)
+{
+    return g->is_ready && m->kind != MSG_QUIET;
+}
+
 /* Takes fd over. */
 static void
 worker_message(struct master *ma, struct generation *g, const struct message *m, int fd)
 {
+    if (is_too_late(g, m)) {
+        sl_log(SL_ERROR, "SL0255", "worker %d asks for something after its start: refused",
+               (int)g->pid);
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
     switch ((enum message_kind)m->kind) {
     case MSG_LISTEN:
         listeners_answer(&ma->listeners, g, m);
@@ -126,9 +154,11 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
         g->stop_ms = m->number;
         g->generations_max = m->port;
         memcpy(g->pid_file, m->text, sizeof g->pid_file);
+        operator_prepare(ma, g, OUTSIDE_PID_FILE, g->pid_file);
         break;
     case MSG_CONTROL:
         memcpy(g->control, m->text, sizeof g->control);
+        operator_prepare(ma, g, OUTSIDE_CONTROL, g->control);
         break;
     case MSG_LOG:
         memcpy(g->error_log, m->text, sizeof g->error_log);
@@ -142,6 +172,15 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
             return;
         }
         break;
+    case MSG_ZONE:
+        zones_answer(&ma->zones, g, m);
+        break;
+    case MSG_MODULE:
+        modules_keep(g, m->text, fd);
+        return;
+    case MSG_WATCH:
+        files_add(&ma->files, g, m);
+        break;
     case MSG_REFUSED:
         worker_refused(ma, g, fd);
         break;
@@ -153,12 +192,15 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
             reload_end(ma);
         break;
     case MSG_LISTENER:
+    case MSG_PLACED:
     case MSG_FRESH:
+    case MSG_ZONE_LENT:
     case MSG_DRAIN:
     case MSG_STANDBY:
     case MSG_RESUME:
     case MSG_TAKE:
     case MSG_STOP:
+    case MSG_CHANGED:
     case MSG_CONN: /* no worker says these to the master */
         break;
     }
@@ -172,10 +214,13 @@ channel_event(struct master *ma, struct generation *g)
     struct message m;
     int fd, rc = channel_receive(g->channel, &m, &fd);
 
-    if (rc == 1)
+    if (rc == 1) {
         worker_message(ma, g, &m, fd);
-    else
-        generation_close_channel(g);
+        return;
+    }
+    if (rc < 0 && errno == EPROTO && g == ma->reload.g)
+        reload_refuse(ma, "the program installed now needs a master of its own version: -k upgrade");
+    generation_close_channel(g);
 }
 
 /* ---- what becomes of them ---- */
@@ -207,6 +252,8 @@ process_ended(struct master *ma, struct generation *g, int status)
     char how[32], why[96];
 
     generation_close_channel(g);
+    zones_process_ended(&ma->zones, g);
+    files_release(&ma->files, g);
     g->pid = 0;
     ending(status, how, sizeof how);
     if (g == ma->reload.g) {
@@ -251,8 +298,10 @@ children_reap(struct master *ma)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         for (g = ma->generations; g != NULL && g->pid != pid; g = g->next)
             ;
-        if (g == NULL)
+        if (g == NULL) {
+            upgrade_ended(ma, pid, status);
             continue;
+        }
         while (has_words(g)) /* its last ones */
             channel_event(ma, g);
         process_ended(ma, g, status);
@@ -281,19 +330,35 @@ stop(struct master *ma, int is_patient)
     ma->is_stopping = 1;
 }
 
+/* Takes client over: it is answered when the server has stopped. */
+static void
+stop_for(struct master *ma, int client)
+{
+    control_print(client, "stopping\n");
+    if (ma->n_stoppers < STOPPERS_MAX) {
+        fcntl(client, F_SETFL, O_NONBLOCK); /* the end waits for nobody */
+        ma->stoppers[ma->n_stoppers++] = client;
+    } else
+        control_exit(&client, 1);
+    stop(ma, 0);
+}
+
 static void
 reopen(struct master *ma, int client)
 {
     struct generation *g;
     int n_failed = 0;
 
+    watch_look_now(&ma->files);
     for (g = ma->generations; g != NULL; g = g->next)
         n_failed += generation_reopen(g);
     if (ma->serving != NULL)
         operator_log_open(ma->serving);
-    sl_log(SL_NOTICE, "SL0215", "files were opened again");
+    if (n_failed == 0)
+        sl_log(SL_NOTICE, "SL0215", "files were opened again");
     control_print(client, n_failed == 0 ? "files were opened again\n"
-                                        : "%d files cannot be opened again: see the error log\n",
+                  : n_failed == 1 ? "a file cannot be opened again: see the error log\n"
+                                  : "%d files cannot be opened again: see the error log\n",
                   n_failed);
     control_exit(&client, n_failed == 0 ? 0 : 1);
 }
@@ -319,12 +384,14 @@ static void
 control_event(struct master *ma)
 {
     char command[256];
-    int client = control_accept(ma->control, command, sizeof command);
+    int client = control_accept(ma->placed[OUTSIDE_CONTROL].fd, command, sizeof command);
 
     if (client < 0 || command[0] == '\0')
         return;
     if (strncmp(command, "reload", 6) == 0)
         reload_begin(ma, client, command);
+    else if (strncmp(command, "upgrade", 7) == 0)
+        upgrade_begin(ma, client, command);
     else if (strcmp(command, "confirm") == 0)
         reload_confirm(ma, client);
     else if (strcmp(command, "reopen") == 0)
@@ -332,12 +399,16 @@ control_event(struct master *ma)
     else if (strcmp(command, "generations") == 0) {
         generations_print(ma, client);
         control_exit(&client, 0);
+    } else if (strcmp(command, "zones") == 0) {
+        zones_print(ma, client);
+        control_exit(&client, 0);
+    } else if (strcmp(command, "counters") == 0) {
+        counters_print(ma, client);
+        control_exit(&client, 0);
     } else if (strncmp(command, "close ", 6) == 0)
         close_generation(ma, client, (unsigned)control_number(command, "id", 0));
     else if (strcmp(command, "stop") == 0) {
-        control_print(client, "stopping\n");
-        control_exit(&client, 0);
-        stop(ma, 0);
+        stop_for(ma, client);
     } else {
         control_print(client, "this server does not know \"%s\"\n", command);
         control_exit(&client, 2);
@@ -365,6 +436,9 @@ signal_event(struct master *ma)
     case SIGUSR1:
         reopen(ma, -1);
         return;
+    case SIGUSR2:
+        upgrade_begin(ma, -1, "");
+        return;
     case SIGCHLD:
         children_reap(ma);
         return;
@@ -376,7 +450,8 @@ signal_event(struct master *ma)
 static int
 signals_open(void)
 {
-    static const int taken[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGCHLD};
+    static const int taken[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2,
+                                SIGCHLD};
     sigset_t set;
     size_t i;
 
@@ -408,6 +483,8 @@ wait_ms(const struct master *ma)
         sooner(&at, g->kill_at);
     }
     sooner(&at, ma->confirm_at);
+    sooner(&at, ma->upgrade.deadline);
+    sooner(&at, watch_next(&ma->files));
     if (ma->reload.g != NULL || ma->reload.before != NULL)
         sooner(&at, ma->reload.deadline);
     if (at == 0)
@@ -436,7 +513,9 @@ times_run(struct master *ma)
 
     for (g = ma->generations; g != NULL; g = g->next)
         generation_times(ma, g, now);
+    watch_run(&ma->files, now);
     reload_times(ma, now);
+    upgrade_times(ma, now);
 }
 
 /* ---- the turn ---- */
@@ -444,9 +523,11 @@ times_run(struct master *ma)
 static void
 turn(struct master *ma)
 {
-    struct pollfd fds[POLLED_MAX] = {{ma->signals, POLLIN, 0}, {ma->control, POLLIN, 0}};
+    struct pollfd fds[POLLED_MAX] = {{ma->signals, POLLIN, 0},
+                                     {ma->placed[OUTSIDE_CONTROL].fd, POLLIN, 0},
+                                     {ma->files.fd, POLLIN, 0}};
     struct generation *polled[POLLED_MAX], *g;
-    nfds_t n = 2, i;
+    nfds_t n = 3, i;
 
     for (g = ma->generations; g != NULL && n < POLLED_MAX; g = g->next)
         if (g->channel >= 0) {
@@ -454,11 +535,13 @@ turn(struct master *ma)
             fds[n++] = (struct pollfd){g->channel, POLLIN, 0};
         }
     poll(fds, n, wait_ms(ma));
-    for (i = 2; i < n; i++)
+    for (i = 3; i < n; i++)
         if (fds[i].revents != 0)
             channel_event(ma, polled[i]);
-    if (fds[1].revents != 0 && fds[1].fd == ma->control)
+    if (fds[1].revents != 0 && fds[1].fd == ma->placed[OUTSIDE_CONTROL].fd)
         control_event(ma);
+    if (fds[2].revents != 0)
+        watch_events(&ma->files, monotonic_ms());
     if (fds[0].revents != 0)
         signal_event(ma);
     times_run(ma);
@@ -477,27 +560,70 @@ program_find(struct master *ma)
     return 0;
 }
 
+static int
+master_run(struct master *ma)
+{
+    while (ma->generations != NULL)
+        turn(ma);
+    operator_end(ma);
+    if (ma->is_stopping && ma->status == 0)
+        sl_log(SL_NOTICE, "SL0207", "stopped");
+    return ma->status;
+}
+
+static struct master the_master = {.placed = {{.fd = -1}, {.fd = -1}},
+                                   .next = {{.fd = -1}, {.fd = -1}},
+                                   .starter = -1, .reload.client = -1,
+                                   .upgrade = {.client = -1, .program = -1, .answer = -1}};
+
 int
 master_main(char **worker_argv, int n_argv, int is_daemon)
 {
-    static struct master ma = {.control = -1, .starter = -1, .reload.client = -1};
+    struct master *ma = &the_master;
     struct generation *g;
     int rc;
 
-    ma.argv = worker_argv;
-    ma.n_argv = n_argv;
-    if (is_daemon && (rc = operator_split(&ma)) >= 0)
+    ma->argv = worker_argv;
+    ma->n_argv = n_argv;
+    if (is_daemon && (rc = operator_split(ma)) >= 0)
         return rc;
-    ma.signals = signals_open();
-    if (ma.signals < 0 || program_find(&ma) != 0 || (g = generations_add(&ma)) == NULL ||
-        generation_start(g, ma.argv, ma.n_argv) != 0) {
+    files_open(&ma->files);
+    ma->signals = signals_open();
+    if (ma->signals < 0 || program_find(ma) != 0 || (g = generations_add(ma)) == NULL ||
+        generation_start(g, ma->argv, ma->n_argv) != 0) {
         fprintf(stderr, "sluice: cannot start: %s\n", strerror(errno));
         return 1;
     }
-    while (ma.generations != NULL)
-        turn(&ma);
-    operator_end(&ma);
-    if (ma.is_stopping && ma.status == 0)
-        sl_log(SL_NOTICE, "SL0207", "stopped");
-    return ma.status;
+    return master_run(ma);
+}
+
+int
+master_take_over(char **worker_argv, int n_argv, int fd)
+{
+    struct master *ma = &the_master;
+    const struct generation *g;
+    const char *err;
+
+    prctl(PR_SET_NAME, "sluice"); /* it was executed as the number of a descriptor */
+    ma->argv = worker_argv;
+    ma->n_argv = n_argv;
+    files_open(&ma->files);
+    ma->signals = signals_open();
+    err = state_read(ma, fd, 0);
+    close(fd);
+    if (err != NULL || ma->signals < 0) {
+        fprintf(stderr, "sluice: cannot take over: %s\n", err != NULL ? err : strerror(errno));
+        return 1;
+    }
+    operator_log_open(ma->serving);
+    sl_log(SL_NOTICE, "SL0263", "the master was replaced; workers go on");
+    for (g = ma->generations; g != NULL; g = g->next)
+        if (g->is_ready)
+            files_ready(&ma->files, g);
+    children_reap(ma); /* who ended meanwhile */
+    control_print(ma->upgrade.client, "the master is the program that is installed now\n");
+    ma->reload.is_upgrade = 1;
+    reload_begin(ma, ma->upgrade.client, ma->upgrade.command);
+    ma->upgrade.client = -1;
+    return master_run(ma);
 }

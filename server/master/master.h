@@ -10,5 +10,11 @@
  * over it until it is told to stop.  is_daemon: returns in the starting process as soon as
  * clients are served, or have failed to be; the master goes on by itself.  The exit status. */
 int master_main(char **worker_argv, int n_argv, int is_daemon);
+/* Executed by a master in its own place: goes on where it was, with its state from fd, and reloads.
+ * The exit status. */
+int master_take_over(char **worker_argv, int n_argv, int fd);
+/* The test before that, in a process of its own: prints whether this program could.  The exit
+ * status. */
+int upgrade_test(int fd);
 
 #endif

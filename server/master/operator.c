@@ -11,57 +11,139 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- pid file, control socket, error log ---- */
+/* ---- the pid file and the control socket: made first, then taken into use ---- */
+
+static int
+same(const struct outside *o, const char *path)
+{
+    return o->fd >= 0 && strcmp(o->path, path) == 0;
+}
 
 static void
-pid_file_place(struct master *ma, const char *path)
+outside_remove(struct outside *o)
 {
-    FILE *f;
+    if (o->fd < 0)
+        return;
+    unlink(o->path);
+    close(o->fd);
+    o->fd = -1;
+    o->path[0] = '\0';
+}
 
-    if (strcmp(path, ma->pid_file) == 0)
+static void
+running_already(pid_t pid, char *why, size_t n)
+{
+    snprintf(why, n, "a server is running already, process %d", (int)pid);
+}
+
+/* Whether the file is still the one of that name: a server that ends takes it away. */
+static int
+is_named(int fd, const char *path)
+{
+    struct stat a, b;
+
+    return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_ino == b.st_ino &&
+           a.st_dev == b.st_dev;
+}
+
+/* The lock is the process's, and gone with it: what a dead server left is written over. */
+static int
+pid_file_make(const char *path, char *why, size_t n)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+    if (fd < 0) {
+        snprintf(why, n, "%s", strerror(errno));
+        return -1;
+    }
+    if (fcntl(fd, F_SETLK, &lock) != 0 || !is_named(fd, path)) {
+        if (fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
+            running_already(lock.l_pid, why, n);
+        else
+            snprintf(why, n, "a server was just ending: try again");
+        close(fd);
+        return -1;
+    }
+    if (ftruncate(fd, 0) == 0 && dprintf(fd, "%d\n", (int)getpid()) > 0)
+        return fd;
+    snprintf(why, n, "%s", strerror(errno));
+    close(fd);
+    return -1;
+}
+
+static int
+control_make(const char *path, char *why, size_t n)
+{
+    pid_t pid = 0;
+    int fd = control_listen(path, &pid);
+
+    if (fd < 0 && pid > 0)
+        running_already(pid, why, n);
+    else if (fd < 0)
+        snprintf(why, n, "%s", strerror(errno));
+    return fd;
+}
+
+static int
+outside_make(struct master *ma, enum outside_kind kind, const char *path, char *why, size_t n)
+{
+    struct outside *next = &ma->next[kind];
+
+    if (path[0] == '\0' || same(&ma->placed[kind], path) || same(next, path))
+        return 0;
+    outside_remove(next);
+    next->fd = kind == OUTSIDE_CONTROL ? control_make(path, why, n) : pid_file_make(path, why, n);
+    if (next->fd < 0)
+        return -1;
+    snprintf(next->path, sizeof next->path, "%s", path);
+    return 0;
+}
+
+void
+operator_prepare(struct master *ma, const struct generation *g, enum outside_kind kind,
+                 const char *path)
+{
+    char why[256] = "";
+    struct message m;
+
+    if (g == ma->reload.g || ma->serving == NULL)
+        outside_make(ma, kind, path, why, sizeof why);
+    message_make(&m, MSG_PLACED, why);
+    generation_send(g, &m, -1);
+}
+
+void
+operator_forget(struct master *ma)
+{
+    outside_remove(&ma->next[OUTSIDE_CONTROL]);
+    outside_remove(&ma->next[OUTSIDE_PID_FILE]);
+}
+
+/* Who comes back after a reload that nobody confirmed may find its old place taken. */
+static void
+outside_place(struct master *ma, enum outside_kind kind, const char *path)
+{
+    struct outside *now = &ma->placed[kind], *next = &ma->next[kind];
+    char why[256] = "";
+
+    if (same(now, path))
         return;
-    if (ma->pid_file[0] != '\0')
-        unlink(ma->pid_file);
-    snprintf(ma->pid_file, sizeof ma->pid_file, "%s", path);
-    if (path[0] == '\0')
-        return;
-    f = fopen(path, "we");
-    if (f == NULL) {
-        sl_log(SL_ERROR, "SL0240", "PidFile %s: %s", path, strerror(errno));
+    if (outside_make(ma, kind, path, why, sizeof why) != 0) {
+        sl_log(SL_ERROR, "SL0242", "%s %s: %s; it stays at %s",
+               kind == OUTSIDE_CONTROL ? "ControlSocket" : "PidFile", path, why, now->path);
         return;
     }
-    fprintf(f, "%d\n", (int)getpid());
-    fclose(f);
+    outside_remove(now);
+    *now = *next;
+    next->fd = -1;
+    next->path[0] = '\0';
 }
 
-static void
-control_close(struct master *ma)
-{
-    if (ma->control < 0)
-        return;
-    close(ma->control);
-    unlink(ma->control_path);
-    ma->control = -1;
-    ma->control_path[0] = '\0';
-}
-
-static void
-control_place(struct master *ma, const char *path)
-{
-    if (strcmp(path, ma->control_path) == 0)
-        return;
-    control_close(ma);
-    if (path[0] == '\0')
-        return;
-    ma->control = control_listen(path);
-    if (ma->control < 0) {
-        sl_log(SL_ERROR, "SL0242", "ControlSocket %s: %s", path, strerror(errno));
-        return;
-    }
-    snprintf(ma->control_path, sizeof ma->control_path, "%s", path);
-}
+/* ---- the error log ---- */
 
 void
 operator_log_open(const struct generation *g)
@@ -77,8 +159,8 @@ void
 operator_apply(struct master *ma, const struct generation *g)
 {
     operator_log_open(g);
-    pid_file_place(ma, g->pid_file);
-    control_place(ma, g->control);
+    outside_place(ma, OUTSIDE_PID_FILE, g->pid_file);
+    outside_place(ma, OUTSIDE_CONTROL, g->control);
 }
 
 /* ---- the process that started a daemon waits for one byte ---- */
@@ -129,7 +211,15 @@ operator_ready(struct master *ma)
 void
 operator_end(struct master *ma)
 {
+    int i;
+
     starter_tell(ma, 1);
-    control_close(ma);
-    pid_file_place(ma, "");
+    operator_forget(ma);
+    outside_remove(&ma->placed[OUTSIDE_CONTROL]);
+    outside_remove(&ma->placed[OUTSIDE_PID_FILE]);
+    for (i = 0; i < ma->n_stoppers; i++) {
+        control_print(ma->stoppers[i], "%s\n", ma->status == 0 ? "stopped"
+                      : "stopped, after a worker had to be killed: the error log says why");
+        control_exit(&ma->stoppers[i], 0);
+    }
 }

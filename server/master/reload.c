@@ -32,30 +32,44 @@ generations_alive(const struct master *ma)
 void
 reload_refuse(struct master *ma, const char *why)
 {
-    sl_log(SL_ERROR, "SL0208", "reload refused, nothing was changed: %.*s",
-           (int)strcspn(why, "\n"), why);
-    control_print(ma->reload.client, "%s%snothing was changed\n", why,
-                  why[0] != '\0' && why[strlen(why) - 1] != '\n' ? "\n" : "");
+    const char *left = ma->reload.is_upgrade ? "the master is the new program, the workers are not"
+                                             : "nothing was changed";
+
+    sl_log(SL_ERROR, "SL0208", "reload refused, %s: %.*s", left, (int)strcspn(why, "\n"), why);
+    control_print(ma->reload.client, "%s%s%s\n", why,
+                  why[0] != '\0' && why[strlen(why) - 1] != '\n' ? "\n" : "", left);
     control_exit(&ma->reload.client, 1);
     if (ma->reload.g != NULL) {
         ma->reload.g->state = GENERATION_DRAINING;
         ma->reload.g->kill_at = monotonic_ms() + 2000;
         listeners_release(&ma->listeners, ma->reload.g);
+        operator_forget(ma);
     }
     ma->reload.g = NULL;
+    ma->reload.is_upgrade = 0;
     notify_systemd("READY=1");
+}
+
+const char *
+reload_obstacle(const struct master *ma)
+{
+    if (ma->is_stopping)
+        return "the server is stopping";
+    if (ma->standby != NULL)
+        return "the last reload waits for -k confirm";
+    if (ma->reload.g != NULL || ma->reload.before != NULL || ma->serving == NULL)
+        return "another start or reload is under way";
+    return NULL;
 }
 
 void
 reload_begin(struct master *ma, int client, const char *command)
 {
     int max = ma->serving != NULL ? ma->serving->generations_max : 16;
+    const char *obstacle = reload_obstacle(ma);
 
-    if (ma->reload.g != NULL || ma->reload.before != NULL || ma->standby != NULL ||
-        ma->serving == NULL || ma->is_stopping) {
-        control_print(client, "%s\n", ma->is_stopping ? "the server is stopping"
-                      : ma->standby != NULL ? "the last reload waits for -k confirm"
-                                            : "another start or reload is under way");
+    if (obstacle != NULL) {
+        control_print(client, "%s\n", obstacle);
         sl_log(SL_WARN, "SL0204", "a reload was refused: another one is under way");
         control_exit(&client, 1);
         return;
@@ -119,6 +133,7 @@ reload_end(struct master *ma)
     sl_log(SL_NOTICE, "SL0209", "generation %u serves, worker %d", ma->serving->id,
            (int)ma->serving->pid);
     ma->reload.before = NULL;
+    ma->reload.is_upgrade = 0;
     control_exit(&ma->reload.client, 0);
     notify_systemd("READY=1");
 }

@@ -4,6 +4,8 @@
 #define MASTER_STATE_H
 
 #include "master/generation.h"
+#include "master/zones.h"
+#include "runtime/watch.h"
 
 #include <limits.h>
 
@@ -14,7 +16,29 @@ struct reload {
     int64_t deadline;          /* ms */
     int64_t confirm_ms;        /* 0: accepted at once */
     struct generation *before; /* g is accepted; this one still has to stop accepting */
+    int is_upgrade;            /* the master was replaced before */
 };
+
+/* What the operator finds in the file system.  The descriptor of a pid file holds its lock, that
+ * of the control socket listens. */
+enum outside_kind { OUTSIDE_CONTROL, OUTSIDE_PID_FILE };
+struct outside {
+    int fd; /* -1: there is none */
+    char path[CHANNEL_TEXT];
+};
+
+#define STOPPERS_MAX 16
+/* The one upgrade that is under way: until the program was tested. */
+struct upgrade {
+    pid_t pid;        /* of the test; 0: there is none */
+    int client;       /* who waits for its end; -1: nobody */
+    int program;      /* what is tested, and executed then; -1: none */
+    int answer;       /* the memfd it writes to; -1: none */
+    int64_t deadline; /* ms; 0: none */
+    char command[256];
+};
+
+struct records_out;
 
 struct master {
     char **argv; /* main()'s, for the workers */
@@ -26,10 +50,14 @@ struct master {
     int64_t confirm_at;             /* ms; 0: nothing is to be confirmed */
     unsigned last_id;
     struct listeners listeners;
+    struct zones zones;
+    struct watch files; /* read again by workers: files.h */
     struct reload reload;
+    struct upgrade upgrade;
     int signals;
-    int control; /* listens at control_path; -1: nowhere */
-    char control_path[CHANNEL_TEXT], pid_file[CHANNEL_TEXT]; /* as placed; "": they are not */
+    struct outside placed[2]; /* by outside_kind: those in use */
+    struct outside next[2];   /* those of the generation that starts, until it is accepted */
+    int stoppers[STOPPERS_MAX], n_stoppers; /* clients that wait for the end */
     int starter; /* leads to the process that waits for the daemon; -1: none */
     int is_stopping;
     int status; /* the exit status */
@@ -45,6 +73,8 @@ void generations_print(const struct master *ma, int client);
 
 /* ---- reload.c ---- */
 
+/* Why no reload can begin now; NULL: nothing is against it. */
+const char *reload_obstacle(const struct master *ma);
 /* "reload [confirm=MS] [timeout=MS]".  Takes client over (-1: nobody waits), answers it now or
  * when the reload ends. */
 void reload_begin(struct master *ma, int client, const char *command);
@@ -64,20 +94,41 @@ void reload_redirect(struct master *ma);
 /* Whatever of it is due by now: refused, ended or taken back. */
 void reload_times(struct master *ma, int64_t now);
 
+/* ---- upgrade.c, and state.c: all of this for the master that comes next ---- */
+
+/* "upgrade [confirm=MS] [timeout=MS]".  Takes client over (-1: nobody waits), answers it when it is
+ * refused; else the next master answers it, with the reload that follows. */
+void upgrade_begin(struct master *ma, int client, const char *command);
+/* A process that is no worker has ended: the test, perhaps.  May not return. */
+void upgrade_ended(struct master *ma, pid_t pid, int status);
+void upgrade_times(struct master *ma, int64_t now);
+/* 0, or -1 with errno. */
+int state_write(const struct master *ma, struct records_out *out);
+/* Into a master that is empty but for its watch of files.  is_test: the descriptors are not there.
+ * NULL, or what is wrong. */
+const char *state_read(struct master *ma, int fd, int is_test);
+
 /* ---- operator.c ---- */
 
 /* Before anything else, for a daemon: forks.  -1: this is the master, with ma->starter set; else
  * this is the process that was started, has waited for what becomes of the master and has its
  * exit status. */
 int operator_split(struct master *ma);
-/* The error log, the pid file and the control socket as g has them; what fails is logged and
- * stays as it was or is not there. */
+/* g, which starts, wants this path: made beside the one in use and answered with MSG_PLACED, which
+ * says why when it cannot be. */
+void operator_prepare(struct master *ma, const struct generation *g, enum outside_kind kind,
+                      const char *path);
+/* What was prepared goes: its generation is refused. */
+void operator_forget(struct master *ma);
+/* The error log, and the pid file and the control socket as they were prepared for g, in the place
+ * of those before; what fails is logged and stays as it was. */
 void operator_apply(struct master *ma, const struct generation *g);
 /* Again, after a rotation. */
 void operator_log_open(const struct generation *g);
 /* Clients are served: who started a daemon may go, and its streams go with it. */
 void operator_ready(struct master *ma);
-/* Nothing is left behind; who still waits for the daemon learns that it failed. */
+/* Nothing is left behind; who still waits for the daemon learns that it failed, who asked for a
+ * stop that it has come. */
 void operator_end(struct master *ma);
 
 #endif

@@ -2,6 +2,7 @@
 #include "net/conn.h"
 
 #include "http/request.h"
+#include "runtime/counter.h"
 #include "upstream/exchange.h"
 
 #include <arpa/inet.h>
@@ -455,6 +456,7 @@ conn_accepted(struct sl_loop *loop, struct listener *listener, int fd,
         atomic_fetch_sub_explicit(&loop->worker->n_conns, 1, memory_order_relaxed);
         return;
     }
+    sl_count(loop, COUNT_CONNECTIONS, 1);
     c->listener = listener;
     c->peer = *peer;
     c->io.ready = SL_WRITABLE;

@@ -1,38 +1,65 @@
-/* Zones and counters.  A zone is private to the worker for now: its memory is a memfd, as
- * it will be when the master owns it.  A counter has a cell in every loop; a sum reads them
- * while they are written, which is why cells are atomics touched by one writer. */
-#include "sluice/zone.h"
-
-#include "event/loop.h"
+/* Zones as one process sees them: each is mapped once, when it is first asked for.  The list
+ * only grows, until zones_close(), so that what was given stays good. */
 #include "runtime/zone.h"
 
+#include "sluice/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 struct zone {
     struct zone *next;
-    char *name;
-    unsigned layout;
-    size_t size;
-    void *memory;
+    struct zone_shape shape; /* its name is here */
+    char name[ZONE_NAME];
+    struct sl_slots memory;
+    int fd; /* -1 after the start */
 };
 
+static struct processes alone = {1};
 static pthread_mutex_t zones_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct zone *zones;
+static zone_source_f *zones_source;
+static void *source_data;
+static unsigned my_place;
+static int is_shut;
+static const struct processes *processes = &alone;
 
-static void *
-zone_map(const char *name, size_t size)
+int
+zone_name_is_good(const char *name)
 {
-    int fd = memfd_create(name, MFD_CLOEXEC);
-    void *memory = MAP_FAILED;
+    size_t n = strlen(name);
 
-    if (fd >= 0 && ftruncate(fd, (off_t)size) == 0)
-        memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return n > 0 && n < ZONE_NAME && strcspn(name, " \t\r\n") == n;
+}
+
+int
+zone_memory(const struct zone_shape *shape)
+{
+    int fd = memfd_create(shape->name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (fd >= 0 && ftruncate(fd, (off_t)zone_size(shape)) == 0 &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+        return fd;
     if (fd >= 0)
         close(fd);
-    return memory == MAP_FAILED ? NULL : memory;
+    return -1;
+}
+
+static int
+source_own(void *data, const struct zone_shape *shape, int *is_fresh, char *why, size_t n)
+{
+    int fd = zone_memory(shape);
+
+    (void)data;
+    *is_fresh = 1;
+    if (fd < 0)
+        snprintf(why, n, "%s", strerror(errno));
+    return fd;
 }
 
 static struct zone *
@@ -40,112 +67,161 @@ zone_find(const char *name)
 {
     struct zone *z;
 
-    for (z = zones; z != NULL; z = z->next)
-        if (strcmp(z->name, name) == 0)
-            return z;
-    z = calloc(1, sizeof *z);
-    if (z == NULL || (z->name = strdup(name)) == NULL) {
-        free(z);
-        return NULL;
-    }
-    z->next = zones;
-    zones = z;
+    for (z = zones; z != NULL && strcmp(z->name, name) != 0; z = z->next)
+        ;
     return z;
 }
 
-static void *
-zone_get(const char *name, unsigned layout, size_t size, int *is_fresh)
+static struct zone *
+zone_failed(const char *name, const char *why)
 {
-    struct zone *z = zone_find(name);
+    sl_log(SL_ERROR, "SL0322", "zone \"%s\": %s", name, why);
+    return NULL;
+}
+
+/* Takes fd over. */
+static struct zone *
+zone_map(const struct zone_shape *shape, int fd)
+{
+    struct zone *z = calloc(1, sizeof *z);
+    void *at = z == NULL ? MAP_FAILED
+                         : mmap(NULL, zone_size(shape), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    if (at == MAP_FAILED) {
+        close(fd);
+        free(z);
+        return zone_failed(shape->name, strerror(ENOMEM));
+    }
+    snprintf(z->name, sizeof z->name, "%s", shape->name);
+    z->shape = *shape;
+    z->shape.name = z->name;
+    z->memory = (struct sl_slots){at, (char *)at + shape->shared, shape->stride, my_place};
+    z->fd = fd;
+    z->next = zones;
+    return zones = z;
+}
+
+static struct zone *
+zone_ask(const struct zone_shape *shape, int *is_fresh)
+{
+    char why[256] = "";
+    int fd;
+
+    if (is_shut)
+        return zone_failed(shape->name, "new zones are asked for before the worker is ready");
+    if (!zone_name_is_good(shape->name))
+        return zone_failed(shape->name, "not a name of 1 to 63 bytes without blanks");
+    if (shape->shared == 0 || shape->shared > ZONE_MAX || shape->stride > ZONE_MAX / SL_PLACES)
+        return zone_failed(shape->name, "such a size is not to be had");
+    fd = (zones_source != NULL ? zones_source : source_own)(source_data, shape, is_fresh, why,
+                                                            sizeof why);
+    return fd < 0 ? zone_failed(shape->name, why) : zone_map(shape, fd);
+}
+
+static struct zone *
+zone_get(const struct zone_shape *shape, int *is_fresh)
+{
+    struct zone *z;
 
     *is_fresh = 0;
+    pthread_mutex_lock(&zones_lock);
+    z = zone_find(shape->name);
     if (z == NULL)
-        return NULL;
-    if (z->memory != NULL && z->layout == layout && z->size == size)
-        return z->memory;
-    if (z->memory != NULL) {
-        sl_log(SL_NOTICE, "SL0320", "zone %s: layout or size changed, it begins afresh", name);
-        munmap(z->memory, z->size);
-    }
-    z->layout = layout;
-    z->size = size;
-    z->memory = zone_map(name, size);
-    *is_fresh = 1;
-    return z->memory;
+        z = zone_ask(shape, is_fresh);
+    else if (z->shape.layout != shape->layout || z->shape.shared != shape->shared ||
+             z->shape.stride != shape->stride)
+        z = zone_failed(shape->name, "this process has one of another layout or size");
+    pthread_mutex_unlock(&zones_lock);
+    return z;
 }
 
 void *
 sl_zone(const char *name, unsigned layout, size_t size, int *is_fresh)
 {
-    void *memory;
+    struct zone_shape shape = {name, layout, size, 0};
+    const struct zone *z = zone_get(&shape, is_fresh);
+
+    return z != NULL ? z->memory.shared : NULL;
+}
+
+static uint64_t
+whole_pages(size_t size)
+{
+    return ((uint64_t)size + ZONE_PAGE - 1) & ~(uint64_t)(ZONE_PAGE - 1);
+}
+
+const struct sl_slots *
+sl_zone_slots(const char *name, unsigned layout, size_t shared_size, size_t slot_size,
+              int *is_fresh)
+{
+    struct zone_shape shape = {name, layout, whole_pages(shared_size), whole_pages(slot_size)};
+    const struct zone *z;
+
+    if (shape.shared == 0) /* an empty part has a page, too */
+        shape.shared = ZONE_PAGE;
+    z = zone_get(&shape, is_fresh);
+    return z != NULL ? &z->memory : NULL;
+}
+
+uint64_t
+sl_places_others(void)
+{
+    return atomic_load_explicit(&processes->alive, memory_order_relaxed) &
+           ~(UINT64_C(1) << my_place);
+}
+
+int
+zones_open(zone_source_f *source, void *data, unsigned place)
+{
+    int is_fresh;
+
+    zones_source = source;
+    source_data = data;
+    my_place = place;
+    if (source == NULL)
+        return 0;
+    processes = sl_zone(ZONE_PROCESSES, ZONE_PROCESSES_LAYOUT, ZONE_PAGE, &is_fresh);
+    return processes != NULL ? 0 : -1;
+}
+
+int
+zone_descriptor(const char *name)
+{
+    const struct zone *z;
+    int fd;
 
     pthread_mutex_lock(&zones_lock);
-    memory = zone_get(name, layout, size, is_fresh);
+    z = zone_find(name);
+    fd = z != NULL ? z->fd : -1;
     pthread_mutex_unlock(&zones_lock);
-    return memory;
+    return fd;
+}
+
+void
+zones_shut(void)
+{
+    struct zone *z;
+
+    pthread_mutex_lock(&zones_lock);
+    is_shut = 1;
+    for (z = zones; z != NULL; z = z->next) {
+        if (z->fd >= 0)
+            close(z->fd);
+        z->fd = -1;
+    }
+    pthread_mutex_unlock(&zones_lock);
 }
 
 void
 zones_close(void)
 {
+    zones_shut();
+    processes = &alone;
     while (zones != NULL) {
         struct zone *z = zones;
 
         zones = z->next;
-        if (z->memory != NULL)
-            munmap(z->memory, z->size);
-        free(z->name);
+        munmap(z->memory.shared, zone_size(&z->shape));
         free(z);
     }
-}
-
-static struct counter {
-    const char *name;
-    const char *help;
-} counters[LOOP_COUNTERS];
-static int n_counters;
-static struct sl_loop *const *counted;
-static unsigned n_counted;
-
-int
-sl_counter(const char *name, const char *help)
-{
-    if (n_counters == LOOP_COUNTERS)
-        return -1;
-    counters[n_counters] = (struct counter){name, help};
-    return n_counters++;
-}
-
-void
-sl_count(struct sl_loop *loop, int counter, int64_t by)
-{
-    _Atomic(int64_t) *cell = (_Atomic(int64_t) *)&loop->counters[counter];
-
-    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + by,
-                          memory_order_relaxed);
-}
-
-void
-counters_watch(struct sl_loop *const *loops, unsigned n)
-{
-    counted = loops;
-    n_counted = n;
-}
-
-int64_t
-sl_counter_sum(int counter)
-{
-    int64_t sum = 0;
-    unsigned i;
-
-    for (i = 0; i < n_counted; i++)
-        sum += atomic_load_explicit((_Atomic(int64_t) *)&counted[i]->counters[counter],
-                                    memory_order_relaxed);
-    return sum;
-}
-
-const char *
-sl_counter_name(int counter)
-{
-    return counter < n_counters ? counters[counter].name : NULL;
 }

@@ -67,6 +67,21 @@ fields_compact(struct sl_fields *f)
     f->n = n;
 }
 
+/* RFC 9110, 7.8: a server may switch to what the client named, and says to what. */
+static int
+ex_is_switch_asked(const struct sl_exchange *ex)
+{
+    struct sl_span to = sl_fields_get_id(ex->a.response, SL_F_UPGRADE), one;
+    struct sl_span asked = sl_fields_get_id(&ex->r->head, SL_F_UPGRADE);
+
+    if (!ex->wants_upgrade || to.n == 0)
+        return 0;
+    while (sl_list_next(&to, &one))
+        if (!list_has(asked, one))
+            return 0;
+    return 1;
+}
+
 /* The response's own framing and hop-by-hop fields end here; the next hop has its own. */
 static void
 ex_take_head(struct sl_exchange *ex, int status, int64_t body)
@@ -76,11 +91,13 @@ ex_take_head(struct sl_exchange *ex, int status, int64_t body)
 
     ex->a.status = status;
     ex->a.has_response = 1;
+    if (fields_may_have(f, SL_F_CONNECTION))
+        ex->connection = sl_fields_joined(f, "Connection");
     fields_drop_hop_by_hop(f->at, f->n, f->ids);
     fields_compact(f);
     if (status == 204 || status == 101) /* RFC 9110, 8.6 */
         fields_unset_id(f, SL_F_CONTENT_LENGTH);
-    if (status == 101)
+    if (upgrade.n > 0 && (status == 101 || status == 426)) /* RFC 9110, 7.8 */
         fields_push(f, SL_F_UPGRADE, SL_SPAN("Upgrade"), upgrade);
     exchange_drop_held(ex);
     if (ex->r != NULL) {
@@ -100,7 +117,7 @@ attempt_head(struct sl_attempt *a, int status, int64_t body)
     enum sl_flow flow;
 
     SL_ASSERT(ex->magic == EXCHANGE_MAGIC);
-    if (status == 101 && !ex->wants_upgrade) {
+    if (status == 101 && !ex_is_switch_asked(ex)) {
         exchange_fail(ex, &sl_cause_unexpected_upgrade);
         return SL_FLOW_GONE;
     }
@@ -184,6 +201,7 @@ void
 sl_attempt_trailers(struct sl_attempt *a, struct sl_fields *fields)
 {
     fields_drop_hop_by_hop(fields->at, fields->n, fields->ids);
+    fields_drop_named(fields->at, fields->n, exchange_of(a)->connection);
     answer_trailers(exchange_of(a)->r, fields);
 }
 

@@ -3,6 +3,7 @@
 #include "upstream/exchange.h"
 
 #include "http/http1.h"
+#include "runtime/counter.h"
 
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -39,6 +40,7 @@ ex_connected(struct sl_conn *c, unsigned what)
         exchange_attempt_failed(ex, &sl_cause_connect_failed);
         return;
     }
+    sl_count(ex->loop, COUNT_SERVER_CONNECTIONS, 1);
     c->protocol_data = NULL;
     c->upstream_protocol = ex->pool->protocol != NULL ? ex->pool->protocol : &http1_upstream;
     c->on_ready = c->upstream_protocol->ready;

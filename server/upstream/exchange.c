@@ -26,7 +26,7 @@ ex_server_done(struct sl_exchange *ex, const struct sl_cause *cause)
     if (a->server == NULL)
         return;
     hooks_run_attempt(ex->scope, SL_HOOK_UPSTREAM_DONE, a);
-    atomic_fetch_sub_explicit(&a->server->pub.n_active, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(a->server->pub.n_active, 1, memory_order_relaxed);
     if (ex->pool->owner != NULL && ex->pool->owner->done != NULL && !ex_is_dry(ex))
         ex->pool->owner->done(a, &a->server->pub, cause);
     if (ex->r != NULL)
@@ -190,6 +190,8 @@ exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause)
 
 /* ---- sending ---- */
 
+#define HOPS_MAX 1000000000
+
 /* RFC 9110, 7.6.2: hops a TRACE or OPTIONS may still make, -1: without limit. */
 static long
 max_forwards(const struct sl_req *r)
@@ -198,15 +200,16 @@ max_forwards(const struct sl_req *r)
     long n = 0;
     size_t i;
 
-    if (text.n == 0 || text.n > 9 ||
+    if (text.n == 0 ||
         !(sl_span_eq(r->method, SL_SPAN("TRACE")) || sl_span_eq(r->method, SL_SPAN("OPTIONS"))))
         return -1;
     for (i = 0; i < text.n; i++) {
         if (text.at[i] < '0' || text.at[i] > '9')
             return -1;
-        n = n * 10 + (text.at[i] - '0');
+        if (n < HOPS_MAX)
+            n = n * 10 + (text.at[i] - '0');
     }
-    return n;
+    return n < HOPS_MAX ? n : HOPS_MAX;
 }
 
 /* What Host says to the server: the name in ProxyPass, with a pool the server's own. */
@@ -325,7 +328,7 @@ ex_pick(struct sl_exchange *ex)
             return 0;
         a->server = (struct upstream_server *)s;
     }
-    atomic_fetch_add_explicit(&a->server->pub.n_active, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(a->server->pub.n_active, 1, memory_order_relaxed);
     ex->r->server = &a->server->pub;
     return 1;
 }
@@ -366,13 +369,23 @@ ex_wants_upgrade(const struct sl_req *r, const struct sl_proxy_conf *conf)
             sl_span_eqi(sl_fields_get_id(&r->head, SL_F_UPGRADE), SL_SPAN("websocket")));
 }
 
+/* As the last recipient, which of the two methods has but OPTIONS to offer. */
+static enum sl_verdict
+ex_answer_last(struct sl_req *r)
+{
+    int is_trace = sl_span_eq(r->method, SL_SPAN("TRACE"));
+
+    sl_fields_add(&r->response, "Allow", SL_SPAN("OPTIONS"));
+    return sl_respond(r, is_trace ? 405 : 204, NULL, SL_SPAN(""));
+}
+
 enum sl_verdict
 sl_proxy(struct sl_req *r, const struct sl_target *target, const struct sl_proxy_conf *conf)
 {
     struct sl_exchange *ex;
 
     if (fields_may_have(&r->head, SL_F_MAX_FORWARDS) && max_forwards(r) == 0)
-        return sl_respond(r, sl_span_eq(r->method, SL_SPAN("TRACE")) ? 405 : 204, NULL, SL_SPAN(""));
+        return ex_answer_last(r);
     ex = slab_take(&r->loop->exchanges);
     memset(ex, 0, offsetof(struct sl_exchange, view));
     ex->magic = EXCHANGE_MAGIC;
@@ -484,6 +497,8 @@ exchange_trailers(struct sl_exchange *ex, struct sl_fields *fields)
     }
     ex->body_ended = 1;
     exchange_drop_held(ex);
+    fields_drop_named(fields->at, fields->n,
+                      sl_fields_joined(&ex->r->head, "Connection"));
     ex_sent(ex, ex->a.conn->upstream_protocol->trailers(&ex->a, fields));
 }
 

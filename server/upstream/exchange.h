@@ -67,6 +67,7 @@ struct sl_exchange {
     struct held *held, **held_end;
     size_t n_held;
     const struct sl_cause *retry_cause;
+    struct sl_span connection; /* what the response's Connection said */
     struct sl_field view[VIEW_FIELDS];
 };
 

@@ -157,9 +157,7 @@ h1c_interim(struct sl_conn *c, const struct response_head *head)
                                NULL};
 
     h->in->begin += (unsigned)head->size;
-    if (head->status != 100 || exchange_of(h->a)->r == NULL ||
-        fields_may_have(&exchange_of(h->a)->r->head, SL_F_EXPECT))
-        sl_attempt_interim(h->a, head->status, &fields);
+    sl_attempt_interim(h->a, head->status, &fields);
 }
 
 /* The fields go to the request, which keeps the buffer they lie in. */

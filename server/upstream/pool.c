@@ -102,6 +102,8 @@ sl_pool_add(apr_pool_t *pool, struct sl_pool *p, const char *name, const char *a
     s->pub.name = name != NULL ? apr_pstrdup(pool, name) : s->pub.address;
     s->pub.pool = p;
     s->pub.weight = 1;
+    s->pub.n_active = &s->own_active;
+    s->pub.state = &s->own_state;
     s->port = parts.port;
     if (parts.is_name) {
         s->host = apr_pstrdup(pool, parts.host);

@@ -31,6 +31,8 @@ struct idle_list {
 
 struct upstream_server {
     struct sl_server pub; /* first: a struct sl_server * is one of these */
+    atomic_uint own_active;           /* where pub points unless servers_share() finds a place */
+    struct sl_server_state own_state;
     _Atomic(struct address_set *) addresses; /* NULL: not resolved yet */
     atomic_uint first;                       /* the address that worked last */
     struct idle_list *idle;                  /* by loop index; NULL before pools_threads_init() */

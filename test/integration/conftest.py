@@ -145,8 +145,14 @@ class Client:
         self.sock.close()
 
 
+# A hook's own time; sanitizers make it several times as long.
+IS_SANITIZED = "asan" in PROGRAM or "tsan" in PROGRAM
+HOOK_FATAL_MS = "25" if IS_SANITIZED else "5"
+
+
 class Sluice:
-    def __init__(self, text, threads, folder, port=None, listen=True, args=("-X",), env=None):
+    def __init__(self, text, threads, folder, port=None, listen=True, args=("-X",), env=None,
+                 program=PROGRAM):
         self.dir, self.port, self.expected = folder, port or free_port(), []
         self.conf = os.path.join(folder, "test.conf")
         self.log_file = os.path.join(folder, "error.log")
@@ -155,9 +161,9 @@ class Sluice:
         with open(self.conf, "w") as f:
             f.write(head + text)
         self.err = open(os.path.join(folder, "stderr"), "wb")
-        self.proc = subprocess.Popen([PROGRAM, *args, "-f", self.conf, "--module-dir", MODULES],
+        self.proc = subprocess.Popen([program, *args, "-f", self.conf, "--module-dir", MODULES],
                                      stdin=subprocess.DEVNULL, stdout=self.err, stderr=self.err,
-                                     env={**os.environ, "SLUICE_HOOK_FATAL": "5", **(env or {})})
+                                     env={**os.environ, "SLUICE_HOOK_FATAL": HOOK_FATAL_MS, **(env or {})})
         self._wait()
 
     def _wait(self):

@@ -80,11 +80,12 @@ def test_lists(tmp_path):
     assert "Listen 80" in out and '<Location "/x">' in out and f"{conf}:5" in out
 
 
-def test_versions_and_usage():
+def test_versions_and_usage(tmp_path):
     assert run("-V").stdout.startswith("sluice ") and "ABI" in run("-V").stdout
     assert "--proxy" in run("-h").stdout
     assert run("--nonsense").returncode == 2 and run("nonsense").returncode == 2
-    no_server = run("-k", "reload", "-f", "/nonexistent")
+    (tmp_path / "c").write_text(f"ControlSocket {tmp_path}/s\n")
+    no_server = run("-k", "reload", "-f", str(tmp_path / "c"))
     assert no_server.returncode == 3 and "no server answers" in no_server.stderr
     assert run("-t", "-f", "/nonexistent").returncode == 1
 

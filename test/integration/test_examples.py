@@ -1,9 +1,11 @@
 """Every file of conf/examples is started against running backends and does what it says."""
+import gzip
 import os
 import re
 
 import pytest
-from conftest import TOP
+from conftest import MODULES, TOP
+from origin import reply
 from test_route import names
 
 FOLDER = os.path.join(TOP, "conf", "examples")
@@ -11,11 +13,14 @@ FOLDER = os.path.join(TOP, "conf", "examples")
 
 @pytest.fixture
 def example(sluice, make_origin, tmp_path):
-    def start(name):
+    def start(name, scripts=()):
         with open(os.path.join(FOLDER, name)) as f:
             text = f.read()
         found = sorted(set(re.findall(r"192\.168\.1\.\d+:\d+", text)))
         backends = names(make_origin, *[a.split(":")[0].rsplit(".", 1)[1] for a in found])
+        for b in backends.values():
+            for path, script in dict(scripts).items():
+                b.on(path, script)
         for a in found:
             text = text.replace(a, str(backends[a.split(":")[0].rsplit(".", 1)[1]]))
         text = re.sub(r"^Listen .*$", "", text, flags=re.M).replace("/var/log/sluice", str(tmp_path))
@@ -102,6 +107,22 @@ def test_access_log(example, tmp_path):
     assert "GET /x" in (tmp_path / "access.log").read_text()
     assert '"uri":"/x"' in (tmp_path / "access.json").read_text()
     assert (tmp_path / "brief.log").read_text().endswith(" /x\n")
+
+
+@pytest.mark.skipif(not all(os.path.exists(f"{MODULES}/mod_{m}.so") for m in ("brotli", "zstd")),
+                    reason="built without brotli or zstd")
+def test_compression(example):
+    text = b"<p>once more</p>\n" * 200
+    html = [("Content-Type", "text/html")]
+    s = example("compression.conf", {
+        "/x": reply(200, text, html), "/account/x": reply(200, text, html + [("Set-Cookie", "a=b")]),
+        "/archive/x": reply(200, gzip.compress(text), html + [("Content-Encoding", "gzip")])})
+    for accept, coding in (("gzip, br, zstd", "br"), ("gzip, zstd", "zstd"), ("gzip", "gzip"), ("", None)):
+        r = s.get("/x", {"Accept-Encoding": accept})
+        assert r.get("Content-Encoding") == coding and r.get("Vary") == "Accept-Encoding"
+        assert coding is None or len(r.body) < 200
+    assert s.get("/account/x", {"Accept-Encoding": "gzip, br, zstd"}).body == text
+    assert s.get("/archive/x").body == text
 
 
 def test_every_example_has_a_test():

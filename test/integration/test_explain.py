@@ -222,6 +222,7 @@ REQUESTS = {
     "conditions.conf": [(B, "/x", {}), (B, "/x", {"Cookie": "a=b; beta=1"}), (B, "/x", {"X-Beta": "1"}),
                         (B, "/users/ann/x", {"X-Forwarded-For": "1.2.3.4"}),
                         (B, "/x", {"Connection": "X-Hop", "X-Hop": "1"})],
+    "compression.conf": [("test", "/x", {}), ("test", "/x", {"Accept-Encoding": "gzip, br"})],
     "tests.conf": [("example.com", "/v1/users", {}), ("example.com", "/old-page", {})],
     "access-log.conf": [("test", "/x", {})],
 }
@@ -340,6 +341,7 @@ def test_every_row_has_an_effective_value(tmp_path):
 
 GUIDE = """LoadModule route
 LoadModule balancer
+Listen 8080
 <Balancer backend>
     Server 192.168.1.101:8080
     Server 192.168.1.102:8080 weight=2
@@ -366,16 +368,16 @@ def test_tests_that_hold(tmp_path):
 
 
 @pytest.mark.parametrize("block, wanted", [
-    ("Backend 192.168.1.9:1", "c.conf:21: <Test \"GET http://a/v1/x?y=1\">: expected Backend 192.168.1.9:1, "
+    ("Backend 192.168.1.9:1", "c.conf:22: <Test \"GET http://a/v1/x?y=1\">: expected Backend 192.168.1.9:1, "
                               "came balancer://backend"),
-    ("Path /y", "c.conf:21: <Test \"GET http://a/v1/x?y=1\">: expected Path /y, came /x"),
+    ("Path /y", "c.conf:22: <Test \"GET http://a/v1/x?y=1\">: expected Path /y, came /x"),
     ("Path /x?y=2", "expected Path /x?y=2, came /x?y=1"),
     ("Status 200", "expected Status 200, came a request to 192.168.1.102:8080"),
     ("Header X-A b", "expected Header X-A b, came no such field"),
     ("Path x", "expected the path the server is asked for"),
     ("Status 99", "expected a status from 200 to 599"),
     ("Header A", "expected the name of a field and its value"),
-    ("", "c.conf:20: <Test>: expects nothing"),
+    ("", "c.conf:21: <Test>: expects nothing"),
     ("Backend a:1\nBackend b:1", "is set twice in this scope"),
 ])
 def test_tests_that_fail_say_what_came(tmp_path, block, wanted):
@@ -445,7 +447,7 @@ def test_a_hook_that_waits_is_the_last(tmp_path):
     r = run(tmp_path, text, "-E", "GET http://a/")
     assert r.returncode == 0 and "no answer: a hook waits" in r.stdout, r.stdout + r.stderr
     assert explain(str(tmp_path / "c.conf"), "GET http://a/")["response"] is None
-    r = run(tmp_path, text + '<Test "GET http://a/">\nStatus 201\n</Test>\n', "-t")
+    r = run(tmp_path, "Listen 8080\n" + text + '<Test "GET http://a/">\nStatus 201\n</Test>\n', "-t")
     assert r.returncode == 1 and "a hook waits for what only a running server can tell" in r.stderr
 
 

@@ -11,13 +11,13 @@ import threading
 import time
 
 import pytest
-from conftest import MODULES, PROGRAM, Client, free_port
+from conftest import IS_SANITIZED, MODULES, PROGRAM, Client, free_port
 from origin import Origin, early, reply
 from test_reload import operate  # noqa: F401: a fixture
 
 BASE = "LoadModule route\nLoadModule headers\nLoadModule log\nLoadModule balancer\n"
 FAULTS = BASE + "LoadModule faults\n"
-GROWTH_MB = 400 if "asan" in PROGRAM else 40
+GROWTH_MB = 600 if IS_SANITIZED else 40
 
 
 def pool(*servers, extra=""):

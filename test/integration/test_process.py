@@ -1,5 +1,6 @@
 """Processes: start, stop, drain, privileges, crash."""
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -166,3 +167,18 @@ def test_thousands_of_idle_clients(sluice, origin):
     for c in clients:
         c.close()
     assert s.get("/").status == 200
+
+
+def test_too_many_open_files_are_survived(sluice, origin):
+    s = sluice(f"LoadModule route\nProxyPass http://{origin}\n").expect("SL0210", "SL0450")
+    worker = s.pids()[1]
+    room = len(os.listdir(f"/proc/{worker}/fd")) + 8
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (room, room))
+    clients = [s.client().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(40)]
+    assert s.logged("SL0210")
+    for c in clients[:20]:
+        c.close()
+    for c in clients[20:]:  # they waited in the backlog, and none is reset
+        assert c.response().status in (200, 500)
+        c.close()
+    assert s.get("/").status == 200 and s.pids()[1] == worker

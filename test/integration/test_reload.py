@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from conftest import MODULES, PROGRAM, free_port
+from conftest import IS_SANITIZED, MODULES, PROGRAM, free_port
 from origin import reply
 
 CONF = "LoadModule route\nProxyPass http://{origin}\n"
@@ -297,18 +297,35 @@ def test_a_crash_restarts_what_was_accepted(operate):
     assert o.s.logged("serves again") and o.s.get("/").status == 200
 
 
-@pytest.mark.parametrize("hook", ["route", "access", "fixup", "handler", "response", "log"])
-def test_a_crash_is_reported(operate, hook):
-    o = operate(f"LoadModule trouble\nTrouble {hook} crash\n" + "LoadModule route\nReturn 200 ok\n")
+@pytest.mark.parametrize("hook", [
+    "pre_connection", "created", "head_read", "route", "access", "fixup", "handler", "select_server",
+    "upstream_request", "upstream_response", "upstream_done", "response", "log", "close_connection"])
+def test_a_crash_is_reported(operate, origin, tmp_path, hook):
+    (tmp_path / "once").touch()
+    o = operate(f"LoadModule trouble\nTrouble {hook} crash {tmp_path}/once\nLoadModule route\n"
+                f"ProxyPass http://{origin}\n")
     o.s.expect("SL0202", "SL0330")
-    c = o.s.client()
-    c.send(b"GET /trouble HTTP/1.1\r\nHost: a\r\n\r\n")
+    c = o.s.client().send(b"GET /trouble HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert o.s.logged("serves again", 20)
-    log = o.s.log()
+    log, request = o.s.log(), "" if "connection" in hook else ", request [0-9a-f]{16}"
     if "Sanitizer" not in log:
-        assert re.search(rf"SL0330 .*mod_trouble at {hook}, request [0-9a-f]{{16}}", log), log
-    assert o.s.get("/").body == b"ok"
+        assert re.search(rf"SL0330 .*mod_trouble at {hook}{request}\n", log), log
+    assert o.s.get("/").status == 200
+    c.close()
     o.s.check = o.s.stop  # a sanitizer's report is what was asked for
+
+
+def test_what_a_reload_takes_is_given_back(operate):
+    o = operate("LoadModule route\nLoadModule balancer\nLoadModule headers\nReturn 200 ok\n")
+    master = o.s.proc.pid
+
+    def reloads(n):
+        for _ in range(n):
+            o.reload()
+        with open(f"/proc/{master}/smaps_rollup") as f:
+            return sum(int(line.split()[1]) for line in f if line.startswith("Private_Dirty"))
+    before = reloads(5)
+    assert reloads(20) < before + (20000 if IS_SANITIZED else 400)
 
 
 def test_log_files_are_opened_again(operate, origin, tmp_path):

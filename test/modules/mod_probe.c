@@ -6,6 +6,7 @@
 #include <apr_strings.h>
 
 #include <ctype.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -15,7 +16,8 @@ struct probe_conf {
     const char *say;    /* handler */
     const char *dry;    /* access, in a dry run, too: offload, wait, note, filter */
     struct sl_cond *when; /* handler: says it only then */
-    int fail, block, notoken;
+    int fail, block, notoken, late, active;
+    int64_t layout;
 };
 
 struct waiting {
@@ -26,6 +28,7 @@ struct waiting {
 };
 
 static int counter;
+static atomic_int *zone; /* how many workers have started */
 
 static void
 work(struct sl_offload *job)
@@ -203,6 +206,14 @@ probe_response(struct sl_req *r, const void *confp)
     const char *f = conf->filter;
 
     sl_fields_set(sl_req_response(r), "X-Probe", sl_var_get(r, "probe"));
+    sl_fields_set(sl_req_response(r), "X-Starts",
+                  sl_span(apr_itoa(sl_req_pool(r), atomic_load(zone))));
+    if (conf->late) {
+        int is_fresh;
+
+        sl_fields_set(sl_req_response(r), "X-Late",
+                      sl_span(sl_zone("late", 1, 64, &is_fresh) == NULL ? "refused" : "given"));
+    }
     if (f == NULL)
         return SL_NEXT;
     if (strstr(f, "upper"))
@@ -218,15 +229,37 @@ probe_response(struct sl_req *r, const void *confp)
     return SL_NEXT;
 }
 
+/* "a=1 b=0": what is in flight at the servers of the pool; this attempt counts. */
+static enum sl_verdict
+probe_upstream(struct sl_attempt *a, const void *confp)
+{
+    const struct probe_conf *conf = confp;
+    const struct sl_pool *pool = sl_attempt_server(a)->pool;
+    apr_pool_t *memory = sl_req_pool(sl_attempt_req(a));
+    const char *text = "";
+    unsigned i;
+
+    for (i = 0; conf->active && i < pool->n_servers; i++)
+        text = apr_psprintf(memory, "%s%s%s=%u", text, i > 0 ? " " : "", pool->servers[i]->name,
+                            sl_server_active(pool->servers[i]));
+    if (conf->active)
+        sl_fields_set(sl_attempt_response(a), "X-Active", sl_span(text));
+    return SL_NEXT;
+}
+
 static int
 probe_zone(struct sl_worker *w)
 {
     int is_fresh;
-    int *zone = sl_zone("probe", 1, 4096, &is_fresh);
+    const struct probe_conf *conf = sl_scope_conf(sl_worker_global(w), &sl_module_record);
+    unsigned layout = (unsigned)conf->layout;
 
-    (void)w;
-    return zone != NULL && is_fresh && *zone == 0 && sl_zone("probe", 1, 4096, &is_fresh) == zone &&
-                   !is_fresh ? 0 : -1;
+    zone = sl_zone("probe", layout, 4096, &is_fresh);
+    if (zone == NULL || (is_fresh && atomic_load(zone) != 0) ||
+        sl_zone("probe", layout, 4096, &is_fresh) != zone || is_fresh)
+        return -1;
+    atomic_fetch_add(zone, 1);
+    return 0;
 }
 
 static int
@@ -245,6 +278,9 @@ static const struct sl_directive directives[] = {
     SL_COND("ProbeWhen", struct probe_conf, when, ROUTED, SL_IN_ANY, "Answers only then"),
     SL_FLAG("ProbeFail", struct probe_conf, fail, "off", SL_IN_ANY, "Fails"),
     SL_FLAG("ProbeBlock", struct probe_conf, block, "off", SL_IN_ANY, "Blocks"),
+    SL_FLAG("ProbeLate", struct probe_conf, late, "off", SL_IN_ANY, "Asks for a zone too late"),
+    SL_FLAG("ProbeActive", struct probe_conf, active, "off", SL_IN_ANY, "Says what is in flight"),
+    SL_NUMBER("ProbeLayout", struct probe_conf, layout, "1", SL_IN_GLOBAL, "Of the zone"),
     SL_FLAG("ProbeNoToken", struct probe_conf, notoken, "off", SL_IN_ANY, "Waits without a token"),
     SL_DIRECTIVES_END,
 };
@@ -253,6 +289,7 @@ static const struct sl_hook hooks[] = {
     SL_ON_ACCESS(probe_access, SL_MIDDLE, 0),
     SL_ON_ACCESS(probe_dry, SL_LATE, SL_DRY_OK),
     SL_ON_HANDLER(probe_say, SL_EARLY, 0),
+    SL_ON_UPSTREAM_RESPONSE(probe_upstream, SL_MIDDLE, 0),
     SL_ON_RESPONSE(probe_response, SL_EARLY, 0),
     SL_HOOKS_END,
 };

@@ -106,6 +106,22 @@ every_well_known_name_has_its_id(void **state)
 }
 
 static void
+names_that_cgi_folds_are_known_as_such(void **state)
+{
+#define CHECK_RECEIVED(id, name)                                                             \
+    assert_int_equal(field_id_received(sl_span(name)), SL_F_##id);
+    (void)state;
+    SL_FIELD_NAMES(CHECK_RECEIVED)
+#undef CHECK_RECEIVED
+    assert_int_equal(field_id_received(sl_span("x_real_ip")), FIELD_ID_FOLDED);
+    assert_int_equal(field_id_received(sl_span("Content_Length")), FIELD_ID_FOLDED);
+    assert_int_equal(field_id_received(sl_span("X-Forwarded_For")), FIELD_ID_FOLDED);
+    assert_int_equal(field_id_received(sl_span("Content_Type")), SL_F_OTHER);
+    assert_int_equal(field_id_received(sl_span("X.Real.IP")), SL_F_OTHER);
+    assert_int_equal(sl_field_id(sl_span("X_Real_IP")), SL_F_OTHER);
+}
+
+static void
 limits_hold_also_for_what_is_incomplete(void **state)
 {
     struct head_limits small = {20, 60, 2};
@@ -238,6 +254,7 @@ main(void)
         cmocka_unit_test(good_heads_in_every_piece), cmocka_unit_test(bad_heads_are_never_good),
         cmocka_unit_test(fields_are_found_and_named),
         cmocka_unit_test(every_well_known_name_has_its_id),
+        cmocka_unit_test(names_that_cgi_folds_are_known_as_such),
         cmocka_unit_test(limits_hold_also_for_what_is_incomplete),
         cmocka_unit_test(framing_is_never_guessed), cmocka_unit_test(responses),
         cmocka_unit_test(hosts), cmocka_unit_test(paths),

@@ -13,9 +13,10 @@
 
 static apr_pool_t *memory;
 static struct roundrobin rr;
-static struct sl_server a = {.name = "a", .index = 0, .weight = 3};
-static struct sl_server b = {.name = "b", .index = 1, .weight = 1};
-static struct sl_server c = {.name = "c", .index = 2, .weight = 1};
+static struct sl_server_state states[3];
+static struct sl_server a = {.name = "a", .index = 0, .weight = 3, .state = &states[0]};
+static struct sl_server b = {.name = "b", .index = 1, .weight = 1, .state = &states[1]};
+static struct sl_server c = {.name = "c", .index = 2, .weight = 1, .state = &states[2]};
 static struct sl_server *servers[] = {&a, &b, &c};
 static struct sl_pool pool = {.name = "p", .servers = servers, .n_servers = 3};
 static atomic_uint n_picked[3];

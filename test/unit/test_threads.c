@@ -1,12 +1,11 @@
 /* Several loops posting to each other, offloaded work coming back, counters read meanwhile:
  * what the thread sanitizer watches. */
 /* threads */
-/* with: server/event/timer.c server/event/slab.c server/event/offload.c server/net/buf.c server/runtime/log.c server/runtime/panic.c server/runtime/zone.c */
+/* with: server/event/timer.c server/event/slab.c server/event/offload.c server/net/buf.c server/runtime/log.c server/runtime/panic.c server/runtime/zone.c server/runtime/zone_index.c server/runtime/counter.c */
 #include "unit.h"
 
 #include "../../server/event/loop.c"
-#include "runtime/zone.h"
-#include "sluice/zone.h"
+#include "runtime/counter.h"
 
 #include <apr_general.h>
 #include <pthread.h>
@@ -71,9 +70,11 @@ mail_between_threads(void **state)
 
     (void)state;
     counter = sl_counter("test", "mail");
-    for (i = 0; i < THREADS; i++)
+    assert_int_equal(counters_open(THREADS), 0);
+    for (i = 0; i < THREADS; i++) {
         assert_int_equal(loop_open(&loops[i], i), 0);
-    counters_watch(loops, THREADS);
+        counters_attach(loops[i]);
+    }
     for (i = 0; i < THREADS; i++)
         pthread_create(&servers[i], NULL, serve, loops[i]);
     for (i = 0; i < THREADS; i++)
@@ -87,9 +88,10 @@ mail_between_threads(void **state)
         pthread_join(servers[i], NULL);
     }
     assert_int_equal(sl_counter_sum(counter), THREADS * POSTS);
-    counters_watch(NULL, 0);
     for (i = 0; i < THREADS; i++)
         loop_close(&loops[i]);
+    counters_close();
+    zones_close();
 }
 
 static struct sl_offload jobs[200];

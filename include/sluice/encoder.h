@@ -1,0 +1,79 @@
+/* Encoders: content codings (RFC 9110, 8.4.1) as exchangeable parts.
+ *
+ * A module registers an encoder for its coding and has one response hook, in which it calls
+ * sl_encode_response().  One negotiation holds for all: of the encoders that are on in the
+ * scope, the first speaks for the others, and the best the client accepts is used.
+ *
+ * A coder turns bytes into others.  A state of it serves one body at a time and stays on its
+ * thread; the core keeps those that were used for the next body. */
+#ifndef SLUICE_ENCODER_H
+#define SLUICE_ENCODER_H
+
+#include "sluice/base.h"
+
+#include <apr_tables.h>
+
+/* Moved on by run(): what is left to read, and the room left to write. */
+struct sl_coder_io {
+    const char *in;
+    size_t n_in;
+    char *out;
+    size_t n_out;
+};
+
+enum sl_coder_op {
+    SL_CODER_GO,    /* more will follow */
+    SL_CODER_FLUSH, /* what was given must be readable at the other end */
+    SL_CODER_END,   /* nothing follows */
+};
+
+enum sl_coded {
+    SL_CODED,      /* all input is taken and the operation done */
+    SL_CODED_FULL, /* no room in `out`: call again, with the same operation */
+    SL_CODED_BAD,  /* the input does not decode, or memory is short */
+};
+
+struct sl_coder {
+    void *(*open)(int level); /* NULL without memory */
+    /* Before each body, the first too; its length if known, else -1.  0 or -1. */
+    int (*reset)(void *state, int64_t length);
+    enum sl_coded (*run)(void *state, struct sl_coder_io *io, enum sl_coder_op op);
+    void (*close)(void *state);
+    size_t (*size)(int level); /* bytes a state takes at most */
+};
+
+/* What is configured for an encoder in a scope: a module binds its rows to it. */
+struct sl_encoding_conf {
+    int is_on;
+    int decodes;      /* for clients that do not accept what the server sent */
+    int with_private; /* also responses that set cookies or are private */
+    apr_array_header_t *types; /* of const char *; "text" + "/" + "*" and "*" are known */
+    int64_t min;               /* bytes; where the length is known */
+    int64_t level;
+};
+
+#define SL_ENCODING_TYPES                                                                    \
+    "text/html text/css text/plain text/xml text/javascript text/csv text/markdown "         \
+    "application/javascript application/json application/manifest+json "                     \
+    "application/ld+json application/problem+json application/xml application/xhtml+xml "    \
+    "application/rss+xml application/atom+xml application/wasm image/svg+xml"
+
+struct sl_encoder {
+    const char *coding; /* the token of Content-Encoding */
+    unsigned rank;      /* of codings a client likes equally, the highest is used */
+    const struct sl_coder *encode, *decode;
+    const struct sl_encoding_conf *(*conf)(const struct sl_scope *scope);
+};
+
+/* While modules load, from sl_module.init; also a provider "encoder" under its coding.
+ * 0, or -1 when the coding is taken. */
+int sl_encoder_register(const struct sl_encoder *encoder);
+/* For a response hook of the encoder's module, late: decodes or encodes, or leaves alone. */
+enum sl_verdict sl_encode_response(struct sl_req *r, const struct sl_encoder *self);
+
+/* How much a client likes a coding by its Accept-Encoding (RFC 9110, 12.5.3), 0 to 1000; 0:
+ * not at all.  `field` at NULL: there is none, and only "identity" is liked.  The coding
+ * "identity" is liked a little (1) unless the field says otherwise. */
+unsigned sl_encoding_quality(struct sl_span field, struct sl_span coding);
+
+#endif

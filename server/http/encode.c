@@ -1,0 +1,355 @@
+/* Which responses are encoded, and what their fields then say.
+ *
+ * Whether a response could be encoded depends on the response and the configuration; that
+ * decides Vary, for every client alike (RFC 9110, 12.5.5).  Whether it is depends on the
+ * request as well. */
+#include "http/encode.h"
+#include "http/coders.h"
+
+#include "runtime/span.h"
+#include "sluice/provider.h"
+
+#define ENCODERS_MAX 8
+
+static const struct sl_encoder *encoders[ENCODERS_MAX]; /* the highest rank first */
+static unsigned n_encoders;
+
+int
+sl_encoder_register(const struct sl_encoder *encoder)
+{
+    unsigned i;
+
+    if (n_encoders == ENCODERS_MAX ||
+        sl_provider_register("encoder", encoder->coding, encoder) != 0)
+        return -1;
+    for (i = n_encoders++; i > 0 && encoders[i - 1]->rank < encoder->rank; i--)
+        encoders[i] = encoders[i - 1];
+    encoders[i] = encoder;
+    return 0;
+}
+
+/* The one whose hook does the work for all: 1 when it is `self`. */
+static int
+is_first_in_scope(const struct sl_scope *scope, const struct sl_encoder *self)
+{
+    unsigned i;
+
+    for (i = 0; i < n_encoders; i++) {
+        const struct sl_encoding_conf *conf = encoders[i]->conf(scope);
+
+        if (conf->is_on || conf->decodes)
+            return encoders[i] == self;
+    }
+    return 0;
+}
+
+/* ---- the response ---- */
+
+/* "text/html; charset=utf-8" is of "text/html" and of the family "text". */
+static int
+type_matches(const apr_array_header_t *types, struct sl_span type)
+{
+    int i;
+
+    for (i = 0; i < types->nelts; i++) {
+        struct sl_span known = sl_span(APR_ARRAY_IDX(types, i, const char *)), part = type;
+
+        if (sl_span_eq(known, SL_SPAN("*")))
+            return 1;
+        if (known.n > 2 && memcmp(known.at + known.n - 2, "/*", 2) == 0)
+            part.n = type.n < --known.n ? type.n : known.n;
+        if (sl_span_eqi(known, part))
+            return 1;
+    }
+    return 0;
+}
+
+static struct sl_span
+response_type(const struct sl_req *r)
+{
+    struct sl_span type = sl_fields_get_id(&r->response, SL_F_CONTENT_TYPE);
+    const char *end = type.n > 0 ? memchr(type.at, ';', type.n) : NULL;
+
+    return end != NULL ? span_trim((struct sl_span){type.at, (size_t)(end - type.at)}) : type;
+}
+
+/* Whether Cache-Control has this directive, with or without an argument. */
+static int
+cache_control_has(struct sl_fields *f, struct sl_span directive)
+{
+    struct sl_span list, one;
+
+    if (!fields_may_have(f, SL_F_CACHE_CONTROL))
+        return 0;
+    list = sl_fields_joined(f, "Cache-Control");
+    while (sl_list_next(&list, &one)) {
+        const char *end = one.n > 0 ? memchr(one.at, '=', one.n) : NULL;
+
+        if (end != NULL)
+            one.n = (size_t)(end - one.at);
+        if (sl_span_eqi(one, directive))
+            return 1;
+    }
+    return 0;
+}
+
+/* What is secret in it could be guessed from its length (BREACH), when a part of it is the
+ * attacker's choice. */
+static int
+is_private(struct sl_req *r)
+{
+    return sl_fields_has_id(&r->response, SL_F_SET_COOKIE) ||
+           cache_control_has(&r->response, SL_SPAN("private")) ||
+           cache_control_has(&r->response, SL_SPAN("no-store"));
+}
+
+/* What a GET would get as its body, -1: unknown.  A HEAD's own has none. */
+static int64_t
+full_length(const struct sl_req *r)
+{
+    struct sl_span digits = sl_fields_get_id(&r->response, SL_F_CONTENT_LENGTH);
+    int64_t n = 0;
+    size_t i;
+
+    if (!sl_span_eq(r->method, SL_SPAN("HEAD")))
+        return r->length;
+    if (digits.at == NULL)
+        return r->length > 0 ? r->length : -1;
+    for (i = 0; i < digits.n && n < INT64_MAX / 10 - 9; i++)
+        n = 10 * n + (digits.at[i] - '0');
+    return n;
+}
+
+/* The coding it came with; empty: none. */
+static struct sl_span
+response_coding(struct sl_req *r)
+{
+    struct sl_span coding = SL_SPAN("");
+
+    if (fields_may_have(&r->response, SL_F_CONTENT_ENCODING))
+        coding = sl_fields_joined(&r->response, "Content-Encoding");
+    if (coding.at == NULL || sl_span_eqi(coding, SL_SPAN("identity")))
+        return SL_SPAN("");
+    return sl_span_eqi(coding, SL_SPAN("x-gzip")) ? SL_SPAN("gzip") : coding;
+}
+
+/* ---- its fields ---- */
+
+static void
+vary_set(struct sl_req *r)
+{
+    struct sl_fields *f = &r->response;
+    struct sl_span vary = {NULL, 0};
+
+    if (fields_may_have(f, SL_F_VARY))
+        vary = sl_fields_joined(f, "Vary");
+    if (vary.n == 0)
+        sl_fields_set(f, "Vary", SL_SPAN("Accept-Encoding"));
+    else if (sl_fields_lists(f, SL_F_VARY, "Accept-Encoding") || sl_fields_lists(f, SL_F_VARY, "*"))
+        sl_fields_set(f, "Vary", vary);
+    else
+        sl_fields_set(f, "Vary", sl_spans_join(r->pool,
+                                               (struct sl_span[]){vary, SL_SPAN(", Accept-Encoding")},
+                                               2));
+}
+
+/* RFC 9110, 8.8.1: other bytes, the same meaning. */
+static void
+etag_weaken(struct sl_req *r)
+{
+    struct sl_span etag = sl_fields_get_id(&r->response, SL_F_ETAG);
+
+    if (etag.at == NULL || (etag.n > 2 && memcmp(etag.at, "W/\"", 3) == 0))
+        return;
+    if (etag.n < 2 || etag.at[0] != '"')
+        sl_fields_unset(&r->response, "ETag");
+    else
+        sl_fields_set(&r->response, "ETag",
+                      sl_spans_join(r->pool, (struct sl_span[]){SL_SPAN("W/"), etag}, 2));
+}
+
+/* What was true of the bytes that came is not of those that leave. */
+static void
+fields_of_other_bytes(struct sl_req *r)
+{
+    etag_weaken(r);
+    sl_fields_unset(&r->response, "Content-MD5");
+    sl_fields_unset(&r->response, "Digest");
+    sl_fields_unset(&r->response, "Content-Digest"); /* RFC 9530 */
+    sl_fields_unset(&r->response, "Repr-Digest");
+    sl_fields_unset(&r->response, "Accept-Ranges");
+    fields_unset_id(&r->response, SL_F_CONTENT_LENGTH);
+}
+
+/* ---- decoding ---- */
+
+static const struct sl_encoder *
+decoder_for(const struct sl_req *r, struct sl_span coding)
+{
+    unsigned i;
+
+    for (i = 0; i < n_encoders; i++)
+        if (sl_span_eqi(coding, sl_span(encoders[i]->coding)))
+            return encoders[i]->conf(r->scope)->decodes ? encoders[i] : NULL;
+    return NULL;
+}
+
+/* Whether it came encoded and stays so. */
+static int
+decode_or_leave(struct sl_req *r, struct sl_span accept)
+{
+    struct sl_span coding = response_coding(r);
+    const struct sl_encoder *e = coding.n > 0 ? decoder_for(r, coding) : NULL;
+
+    if (e == NULL)
+        return coding.n > 0;
+    vary_set(r);
+    if (r->status == 206 || sl_encoding_quality(accept, coding) > 0 ||
+        !coders_have_room(r->loop, e->decode, 0))
+        return 1;
+    sl_note(r, "decoded from %s, which the client does not accept", e->coding);
+    fields_of_other_bytes(r);
+    sl_fields_unset(&r->response, "Content-Encoding");
+    if (answer_has_body(r))
+        decode_filter_add(r, e->decode);
+    return 0;
+}
+
+/* ---- encoding ---- */
+
+static int
+could_encode(const struct sl_req *r, const struct sl_encoding_conf *conf, struct sl_span type,
+             int64_t length, int is_secret)
+{
+    if (!conf->is_on || (is_secret && !conf->with_private) || !type_matches(conf->types, type))
+        return 0;
+    return r->status == 206 || length < 0 || (length > 0 && length >= conf->min);
+}
+
+/* Those that could encode it, in the order of encoders[]. */
+static unsigned
+candidates(struct sl_req *r, const struct sl_encoder **found)
+{
+    struct sl_span type = response_type(r);
+    int64_t length = full_length(r);
+    int is_secret = is_private(r);
+    unsigned i, n = 0;
+
+    for (i = 0; i < n_encoders && type.n > 0; i++)
+        if (could_encode(r, encoders[i]->conf(r->scope), type, length, is_secret))
+            found[n++] = encoders[i];
+    return n;
+}
+
+/* NULL: the client likes it best as it is. */
+static const struct sl_encoder *
+choose(struct sl_span accept, const struct sl_encoder *const *from, unsigned n)
+{
+    unsigned best = accept.at != NULL ? sl_encoding_quality(accept, SL_SPAN("identity")) : 1, q, i;
+    const struct sl_encoder *chosen = NULL;
+
+    for (i = 0; i < n; i++) {
+        q = sl_encoding_quality(accept, sl_span(from[i]->coding));
+        if (q > best || (q == best && q > 0 && chosen == NULL)) {
+            best = q;
+            chosen = from[i];
+        }
+    }
+    return chosen;
+}
+
+static void
+encode(struct sl_req *r, const struct sl_encoder *e)
+{
+    int level = (int)e->conf(r->scope)->level;
+    int64_t length = r->length;
+
+    if (!coders_have_room(r->loop, e->encode, level)) {
+        sl_note(r, "not encoded: the thread has no room for more states");
+        return;
+    }
+    sl_note(r, "encoded with %s", e->coding);
+    fields_of_other_bytes(r);
+    sl_fields_set(&r->response, "Content-Encoding", sl_span(e->coding));
+    r->length = -1;
+    if (answer_has_body(r))
+        encode_filter_add(r, e->encode, level, length);
+}
+
+static void
+encode_or_leave(struct sl_req *r, struct sl_span accept)
+{
+    const struct sl_encoder *found[ENCODERS_MAX], *chosen;
+    unsigned n = candidates(r, found);
+
+    if (n == 0)
+        return;
+    vary_set(r);
+    if (r->status == 206 || sl_fields_has_id(&r->head, SL_F_RANGE) ||
+        cache_control_has(&r->head, SL_SPAN("no-transform")))
+        return;
+    chosen = choose(accept, found, n);
+    if (chosen != NULL)
+        encode(r, chosen);
+}
+
+/* ---- 304 ---- */
+
+/* The client asked with our weakened form of this tag and not with the server's own: what it
+ * has is what we encoded. */
+static int
+asked_with_weak(struct sl_req *r, struct sl_span etag)
+{
+    struct sl_span asked = sl_fields_joined(&r->head, "If-None-Match");
+    const char *at = asked.at, *end = asked.at + asked.n;
+    int n_weak = 0;
+
+    if (at == NULL || etag.n < 2 || etag.at[0] != '"')
+        return 0;
+    for (; (at = memmem(at, (size_t)(end - at), etag.at, etag.n)) != NULL; at += etag.n) {
+        if (at - asked.at < 2 || memcmp(at - 2, "W/", 2) != 0)
+            return 0;
+        n_weak++;
+    }
+    return n_weak > 0;
+}
+
+/* RFC 9110, 15.4.5: the fields a 200 would have had.  Without Content-Type it may have been one
+ * that varies, and a field too many does no harm. */
+static void
+not_modified(struct sl_req *r)
+{
+    struct sl_span type = response_type(r);
+    unsigned i;
+
+    for (i = 0; i < n_encoders; i++) {
+        const struct sl_encoding_conf *conf = encoders[i]->conf(r->scope);
+
+        if (conf->decodes || (conf->is_on && (type.n == 0 || type_matches(conf->types, type))))
+            break;
+    }
+    if (i == n_encoders)
+        return;
+    vary_set(r);
+    if (asked_with_weak(r, sl_fields_get_id(&r->response, SL_F_ETAG)))
+        etag_weaken(r);
+}
+
+enum sl_verdict
+sl_encode_response(struct sl_req *r, const struct sl_encoder *self)
+{
+    struct sl_span accept = {NULL, 0};
+
+    if (!is_first_in_scope(r->scope, self) || r->status < 200 || r->status == 204 ||
+        r->status == 205 || cache_control_has(&r->response, SL_SPAN("no-transform")))
+        return SL_NEXT;
+    if (r->status == 304) {
+        not_modified(r);
+        return SL_NEXT;
+    }
+    if (fields_may_have(&r->head, SL_F_ACCEPT_ENCODING))
+        accept = sl_fields_joined(&r->head, "Accept-Encoding");
+    if (!decode_or_leave(r, accept))
+        encode_or_leave(r, accept);
+    return SL_NEXT;
+}

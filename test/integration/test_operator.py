@@ -1,0 +1,429 @@
+"""What the operator types, and what is said in return: start, stop, restart, refusals, -t."""
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+from conftest import BUILD, MODULES, PROGRAM, free_port
+from origin import reply
+
+CONF = "LoadModule route\nLoadModule log\nProxyPass http://{origin}\n"
+ROOT = "User root\n" if os.geteuid() == 0 else ""
+
+
+def run(*words, **k):
+    return subprocess.run([PROGRAM, "--module-dir", MODULES, *words], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=60, **k)
+
+
+def place(conf, text):
+    """file:line of the first line that begins so."""
+    lines = conf.read_text().splitlines()
+    return f"{conf}:{next(i for i, l in enumerate(lines, 1) if l.startswith(text))}: "
+
+
+class Daemon:
+    def __init__(self, folder, origin, threads):
+        self.dir, self.port, self.conf = folder, free_port(), folder / "c"
+        self.head = f"{ROOT}Threads {threads}\nErrorLog {folder}/log\n"
+        self.outside = f"PidFile {folder}/pid\nControlSocket {folder}/control\n"
+        self.body = CONF.format(origin=origin)
+        self.write()
+
+    def write(self, more="", port=None, outside=None):
+        self.conf.write_text(self.head + (self.outside if outside is None else outside)
+                             + f"Listen 127.0.0.1:{port or self.port}\n" + self.body + more)
+
+    def k(self, *words):
+        return run("-f", str(self.conf), "-k", *words)
+
+    def ctl(self):
+        return run("-f", str(self.conf), "ctl", "generations")
+
+    def pid(self):
+        return int((self.dir / "pid").read_text())
+
+    def status(self):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as c:
+            c.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            return c.recv(1000)[9:12]
+
+
+@pytest.fixture
+def daemon(tmp_path, origin, threads):
+    d = Daemon(tmp_path, origin, threads)
+    r = d.k("start")
+    assert r.returncode == 0, r.stdout
+    first = d.pid()
+    yield d
+    d.write()
+    d.k("stop", "--timeout", "20s")
+    try:
+        os.kill(first, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+# ---- a second start ----
+
+@pytest.mark.parametrize("other_port", [False, True])
+def test_a_second_start_meets_the_first(daemon, other_port):
+    pid, port = daemon.pid(), free_port()
+    daemon.write(port=port if other_port else None)
+    r = daemon.k("start")
+    assert r.returncode == 1 and f"a server is running already, process {pid}" in r.stdout, r.stdout
+    assert "-k reload" in r.stdout and place(daemon.conf, "PidFile") in r.stdout
+    assert daemon.pid() == pid and daemon.ctl().returncode == 0 and daemon.status() == b"200"
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port)).close()
+
+
+@pytest.mark.parametrize("row, mine", [("PidFile", "pid"), ("ControlSocket", "control")])
+def test_one_of_both_places_is_enough(daemon, row, mine):
+    pid = daemon.pid()
+    daemon.write(port=free_port(), outside="".join(
+        f"{r} {daemon.dir}/{name if r == row else 'other'}\n"
+        for r, name in (("PidFile", "pid"), ("ControlSocket", "control"))))
+    r = daemon.k("start")
+    assert r.returncode == 1 and place(daemon.conf, row) in r.stdout
+    assert f"{row} {daemon.dir}/{mine}: a server is running already, process {pid}" in r.stdout
+    assert not (daemon.dir / "other").exists() and daemon.pid() == pid
+    daemon.write()
+    assert daemon.ctl().returncode == 0
+
+
+def test_of_many_starts_at_once_one_serves(tmp_path, origin, threads):
+    d = Daemon(tmp_path, origin, threads)
+    args = [PROGRAM, "--module-dir", MODULES, "-f", str(d.conf), "-k", "start"]
+    all_ = [subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(8)]
+    said = [p.communicate(timeout=60)[0].decode() for p in all_]
+    try:
+        assert sorted(p.returncode for p in all_) == [0] + [1] * 7, said
+        assert sum("running already" in x for x in said) == 7, said
+        assert d.status() == b"200" and d.ctl().returncode == 0
+    finally:
+        assert d.k("stop").returncode == 0
+
+
+def test_what_a_dead_server_left_is_no_obstacle(daemon):
+    os.kill(daemon.pid(), signal.SIGKILL)
+    deadline = time.time() + 10
+    while daemon.k("start").returncode != 0:
+        assert time.time() < deadline
+        time.sleep(0.1)
+    assert daemon.status() == b"200" and daemon.k("stop").returncode == 0
+
+
+# ---- stop, restart ----
+
+def test_a_stop_returns_when_the_server_has_stopped(daemon):
+    for _ in range(3):
+        pid = daemon.pid()
+        r = daemon.k("stop")
+        assert r.returncode == 0 and "stopped" in r.stdout
+        assert not (daemon.dir / "pid").exists() and not (daemon.dir / "control").exists()
+        r = daemon.k("start")
+        assert r.returncode == 0 and daemon.pid() != pid, r.stdout
+    assert daemon.k("stop").returncode == 0
+    assert daemon.k("stop").returncode == 3
+
+
+def test_a_stop_waits_no_longer_than_it_is_told(daemon, origin):
+    go = threading.Event()
+    origin.on("/slow", lambda c, r: (go.wait(20), c.send(reply(200, b"whole")))[1])
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as c:
+        c.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.2)
+        began = time.time()
+        r = daemon.k("stop", "--timeout", "300ms")
+        assert r.returncode == 1 and "within 300 ms" in r.stdout and time.time() - began < 3
+        assert daemon.k("reload").returncode == 1
+        go.set()
+        assert b"whole" in c.recv(1000)
+    deadline = time.time() + 10
+    while (daemon.dir / "pid").exists():
+        assert time.time() < deadline
+        time.sleep(0.05)
+
+
+def test_a_restart(daemon):
+    first = daemon.pid()
+    r = daemon.k("restart")
+    assert r.returncode == 0 and "stopped" in r.stdout, r.stdout
+    second = daemon.pid()
+    assert second != first and daemon.status() == b"200"
+    daemon.write("Bogus 1\n")
+    r = daemon.k("restart")
+    assert r.returncode == 1 and "Bogus" in r.stdout and daemon.pid() == second
+    daemon.write()
+    assert daemon.k("stop").returncode == 0
+    r = daemon.k("restart")
+    assert r.returncode == 0 and "no server answers" in r.stdout and daemon.status() == b"200"
+
+
+# ---- a place that cannot be had ----
+
+@pytest.mark.parametrize("row", ["ControlSocket", "PidFile"])
+def test_a_reload_keeps_its_places_or_is_refused(daemon, row):
+    places = {"ControlSocket": f"{daemon.dir}/control", "PidFile": f"{daemon.dir}/pid"}
+    where = lambda: "".join(f"{k} {v}\n" for k, v in places.items())
+    pid, old = daemon.pid(), places[row]
+    # the folder is there when the file is checked, and nothing can be made in it
+    places[row] = "/proc/self/no"
+    daemon.write(outside=where())
+    send = daemon.dir / "send"
+    send.write_text(f"ControlSocket {daemon.dir}/control\n")
+    r = run("-f", str(send), "-k", "reload")
+    assert r.returncode == 1 and "nothing was changed" in r.stdout, r.stdout
+    assert place(daemon.conf, row) + f"{row} /proc/self/no: " in r.stdout
+    assert os.path.exists(old) and daemon.pid() == pid
+    places[row] = f"{daemon.dir}/moved"
+    daemon.write(outside=where())
+    r = run("-f", str(send), "-k", "reload")
+    assert r.returncode == 0 and os.path.exists(f"{daemon.dir}/moved") and not os.path.exists(old)
+    assert daemon.ctl().returncode == 0
+    daemon.write()
+    assert run("-f", str(daemon.conf), "-k", "reload").returncode == (3 if row == "ControlSocket" else 0)
+    daemon.write(outside=where())
+    assert daemon.k("stop").returncode == 0
+
+
+def test_an_unconfirmed_reload_takes_its_places_back(daemon):
+    before = daemon.outside
+    daemon.write(outside=before.replace("/control", "/moved"))
+    first = daemon.dir / "first"
+    first.write_text(before)
+    assert run("-f", str(first), "-k", "reload", "--confirm", "500ms").returncode == 0
+    assert (daemon.dir / "moved").exists() and not (daemon.dir / "control").exists()
+    deadline = time.time() + 10
+    while not (daemon.dir / "control").exists():
+        assert time.time() < deadline
+        time.sleep(0.05)
+    assert not (daemon.dir / "moved").exists()
+    assert run("-f", str(first), "ctl", "generations").returncode == 0
+
+
+@pytest.mark.parametrize("line", ["ControlSocket /proc/self/no", "PidFile /proc/self/no"])
+def test_a_start_without_its_places_is_an_error(tmp_path, origin, line):
+    conf = tmp_path / "c"
+    conf.write_text(f"{ROOT}{line}\nListen 127.0.0.1:{free_port()}\n" + CONF.format(origin=origin))
+    r = run("-f", str(conf), "-X")
+    assert r.returncode == 1 and place(conf, line) + line in r.stdout, r.stdout
+
+
+@pytest.mark.parametrize("line", ["AccessLog {dir}", "AccessLog {dir}/taken", "ErrorLog {dir}/taken",
+                                  "AccessLog {dir}/gone/x", "AccessLog /proc/self/no"])
+def test_a_log_that_cannot_be_opened_is_told_to_who_reloads(daemon, line):
+    (daemon.dir / "taken").mkdir()
+    line = line.format(dir=daemon.dir)
+    if line.startswith("ErrorLog"):
+        daemon.head = daemon.head.replace(f"ErrorLog {daemon.dir}/log\n", "")
+    daemon.write(line + "\n")
+    r = daemon.k("reload")
+    assert r.returncode == 1 and "nothing was changed" in r.stdout
+    assert place(daemon.conf, line) + line.split()[0] in r.stdout and "failed at" not in r.stdout, r.stdout
+    assert daemon.status() == b"200"
+
+
+def test_a_rotation_that_fails_says_so(daemon):
+    folder = daemon.dir / "logs"
+    folder.mkdir()
+    daemon.write(f"AccessLog {folder}/a\n")
+    assert daemon.k("reload").returncode == 0 and daemon.k("reopen").returncode == 0
+    os.unlink(folder / "a")
+    folder.rmdir()
+    n = (daemon.dir / "log").read_text().count("SL0215")
+    r = daemon.k("reopen")
+    assert r.returncode == 1 and r.stdout == "a file cannot be opened again: see the error log\n"
+    log = (daemon.dir / "log").read_text()
+    assert f"SL0241 {folder}/a cannot be opened again" in log and log.count("SL0215") == n
+
+
+# ---- -t ----
+
+def checked(folder, text, env=None):
+    conf = folder / "t.conf"
+    conf.write_text(text)
+    before = sorted(os.listdir(folder))
+    r = run("-f", str(conf), "-t", cwd=folder, env=env)
+    assert sorted(os.listdir(folder)) == before
+    return r.returncode, r.stdout.replace(f"{folder}/", "")
+
+
+@pytest.mark.parametrize("text, wanted", [
+    ("", ["no Listen line"]),
+    ("Listen 80\nUser nosuchuser\n", ["t.conf:2: User: expected a user of this system", '2 | User nosuchuser',
+                                      "|      ^~~~~~~~~~"]),
+    ("Listen 80\nGroup nosuchgroup\n", ["t.conf:2: Group: expected a group", "nosuchgroup"]),
+    ("Listen 80\nErrorLog /nosuch/folder/x\n", ["t.conf:2: ErrorLog /nosuch/folder/x: /nosuch/folder: No such"]),
+    ("Listen 80\nPidFile /nosuch/folder/x\n", ["t.conf:2: PidFile"]),
+    ("Listen 80\nControlSocket /nosuch/folder/x\n", ["t.conf:2: ControlSocket"]),
+    ("LoadModule log\nListen 80\nAccessLog /nosuch/folder/x\n", ["t.conf:3: AccessLog /nosuch/folder/x: No such"]),
+    ("Listen 80\nListen 80\n", ["t.conf:2: Listen 80: is said already at t.conf:1"]),
+    ("Listen 80\nProtocols h9\n", ['t.conf:2: Protocols: no loaded module speaks "h9"', "^~"]),
+    ("LoadModule log\nListen 80\nAccessLog x nosuch\n", ["t.conf:3: AccessLog", "|             ^~~~~~"]),
+    ("LoadModule route\nLoadModule balancer\nListen 80\nProxyPass balancer://p\n",
+     ["t.conf:4: balancer://p", "|           ^~~~~~~~~~~~"]),
+])
+def test_the_test_finds_what_a_start_would(tmp_path, text, wanted):
+    rc, out = checked(tmp_path, text)
+    assert rc == 1
+    for w in wanted:
+        assert w in out, out
+
+
+def test_the_test_opens_and_creates_nothing(tmp_path):
+    rc, out = checked(tmp_path, "LoadModule log\nListen 80\nErrorLog e.log\nPidFile pid\nControlSocket c\n"
+                     "AccessLog a.log\nAccessLog off\n")
+    assert rc == 0 and out == "configuration OK\n"
+
+
+# ---- the command line ----
+
+@pytest.mark.parametrize("words, wanted", [
+    (["-k", "foo"], ["-k foo: expected start, reload, confirm, upgrade, reopen, stop or restart"]),
+    (["-k", "status"], ["-k status: expected start"]),
+    (["ctl"], ["ctl: expected generations, close, zones or counters"]),
+    (["ctl", "foo"], ["ctl foo: expected generations, close, zones or counters"]),
+    (["reload"], ['expected an option, found "reload"', "usage: "]),
+    (["-s", "reload"], ["invalid option", "here: -k reload", "usage: "]),
+    (["-c", "x"], ["here: -f FILE"]),
+])
+def test_a_wrong_command_line(words, wanted):
+    r = run(*words)
+    assert r.returncode == 2 and len(r.stdout.splitlines()) < 9
+    for w in wanted:
+        assert w in r.stdout, r.stdout
+
+
+def test_a_server_without_a_control_socket_gets_a_cure(tmp_path):
+    conf = tmp_path / "c"
+    conf.write_text("Listen 80\n")
+    if not os.path.exists("/run/sluice.sock"):
+        r = run("-f", str(conf), "-k", "reload")
+        assert r.returncode == 3 and f'write "ControlSocket FILE" in {conf}' in r.stdout
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path):
+    assert "No such file" in run("-t", "-f", "/nonexistent").stdout
+    assert "no regular file" in run("-t", "-f", str(tmp_path)).stdout
+
+
+# ---- habits from elsewhere ----
+
+ROUTE = "LoadModule route\nListen 80\n"
+
+
+@pytest.mark.parametrize("line", [
+    "ProxyPass http://127.0.0.1:80/;", "Return 200 ok;", "Redirect 301 /a /b;", "Rewrite ^/a /b;",
+    "StripPrefix /v1;", "User nobody;", "ErrorLog e.log;", "Define X y;", "Listen 81 ;", 'Return 200 "a";',
+])
+def test_lines_end_without_semicolons(tmp_path, line):
+    rc, out = checked(tmp_path, ROUTE + line + "\n")
+    assert rc == 1 and 't.conf:3: found ";" at the end of a line' in out and "lines end without" in out
+    assert f"     3 | {line}\n       | {' ' * (len(line) - 1)}^\n" in out and "1 error" in out, out
+
+
+@pytest.mark.parametrize("line, here", [
+    ("server {", "<VirtualHost"), ("upstream x {", "<Balancer NAME>"), ("location /x {", "<Location PATH>"),
+    ("}", "sections are"), ("{", "sections are"), ("http{", "nothing: what is outside"),
+])
+def test_braces_are_no_sections(tmp_path, line, here):
+    rc, out = checked(tmp_path, ROUTE + line + "\n")
+    assert rc == 1 and "t.conf:3: found a brace" in out and here in out and "</NAME>" in out, out
+
+
+def test_semicolons_and_braces_in_values(tmp_path):
+    rc, out = checked(tmp_path, "LoadModule headers\n" + ROUTE + 'Header set A "1; b;"\nHeader set B %{host}\n'
+                      'Return 200 "{}"\n# a;\n<LocationMatch ^/a{2}>\nReturn 200 "{"\n</LocationMatch>\n')
+    assert rc == 0, out
+
+
+@pytest.mark.parametrize("line, wanted", [
+    ("ServerName a", "here: <VirtualHost NAME"), ("CustomLog a b", "here: AccessLog FILE"),
+    ("ProxyPassReverse / http://a/", "ProxyRedirect"), ("RewriteRule ^/a /b", "here: Rewrite RE TO"),
+    ("BalancerMember http://a", "here: Server HOST:PORT in <Balancer NAME>"),
+    ("ProxyPreserveHost on", "ProxyHost preserve"), ("<IfModule x>\n</IfModule>", "here: nothing"),
+    ("<Proxy balancer://a>\n</Proxy>", "<Balancer NAME>"), ("KeepAliveTimeout 5", "Timeout keepalive=75s"),
+    ("proxy_pass http://a", "here: ProxyPass"), ("proxy_set_header a b", "here: RequestHeader set"),
+    ("access_log off", "AccessLog off"), ("client_max_body_size 1m", "here: LimitBody"),
+    ("balance roundrobin", "here: Method"), ("bind :80", "here: Listen"),
+    ("Listen 81 ssl", "it is called tls"),
+    ("Redirect /a /b", "the status stands first: 302 /a /b"),
+    ("Redirect permanent /a /b", "the status is a number: 301"),
+    ("ProxyPass / http://a", '<Location "/">, ProxyPass http://a'),
+    ("Timeout 30", "write NAME=VALUE, for example Timeout header=10s"),
+    ("ProxyTimeout 60", "for example ProxyTimeout connect=5s"),
+    ("Return", "Return: expected STATUS [TEXT], found nothing"),
+    ("ProxyPass", "ProxyPass: expected TARGET, found nothing"),
+    ("LogLevel", "LogLevel: expected error|warn|notice|info|debug|trace, found nothing"),
+    ("Return 200 a b c", "found 4 words"),
+    ("LoadModule mod_log", 'write "LoadModule log"'),
+    ("LoadModule ssl_module modules/mod_ssl.so", "balancer, "),
+    ("LoadModule log\nAccessLog", "AccessLog: expected FILE"),
+    ("LoadModule log\nAccessLog none", 'write "AccessLog off"'),
+    ('LoadModule log\nLogFormat "%h %l" common2', 'write "LogFormat common2 ...": the name stands first'),
+    ("LoadModule log\nLogFormat z json", "expected MEMBER=VALUE behind json, found nothing"),
+    ("LoadModule log\nLogFormat z json a=%b", 'found "%b": the letters are for text formats'),
+    ("LoadModule log\nLogFormat z json a=%{User-Agent}i", "expected %{req:User-Agent}"),
+    ("LoadModule log\nLogFormat z json a=%{nosuch} bb=1", "|                  ^~~~~~~~~~~"),
+    ("Return 200 %{nosuch}", '"sluice -L" lists the variables'),
+    ("Return 200 %{user_agent}", "did you mean %{req:User-Agent}?"),
+    ("Return 301 http://a%{request_uri}", "did you mean %{uri}?"),
+])
+def test_what_is_meant_is_named(tmp_path, line, wanted):
+    rc, out = checked(tmp_path, ROUTE + line + "\n")
+    assert rc == 1 and wanted in out, out
+
+
+def test_variables_are_listed(tmp_path):
+    conf = tmp_path / "c"
+    conf.write_text("Listen 80\n")
+    out = run("-L", "-f", str(conf)).stdout
+    assert "  %{req:NAME}\n      a field of the request. Type: string. Known when the request is.\n" in out
+    assert "  %{bytes_sent}\n" in out and "Known when the request is over." in out
+
+
+def test_access_log_off(sluice, origin, tmp_path):
+    s = sluice(f"LoadModule route\nLoadModule log\nAccessLog {tmp_path}/all flush=50ms\n"
+               f"<Location /off>\nAccessLog off\n</Location>\n"
+               f"<Location /own>\nAccessLog off\nAccessLog {tmp_path}/own flush=50ms\n</Location>\n"
+               f"ProxyPass http://{origin}\n")
+    for path in ("/a", "/off", "/own"):
+        assert s.get(path).status == 200
+    s.stop()
+    all_, own = (tmp_path / "all").read_text(), (tmp_path / "own").read_text()
+    assert "/a " in all_ and "/o" not in all_ and own.count("\n") == 1 and "/own" in own
+    assert not (tmp_path / "off").exists()
+
+
+# ---- the manual ----
+
+def manual(name):
+    with open(os.path.join(BUILD, name)) as f:
+        return f.read().replace("\\-", "-")
+
+
+def test_the_manual_has_syntax_default_and_place():
+    core, route, pool = manual("sluice-core.8"), manual("mod_route.8"), manual("mod_balancer.8")
+    assert "Syntax: LimitHead SIZE\n.br\nDefault: 32k\n.br\nWhere: outside all sections, <VirtualHost>, <Location>" in core
+    assert "Default: www-data, else nobody" in core and "\nkeepalive=75s  between two requests" in core
+    assert "Syntax: <VirtualHost NAME ...>" in route and "Default: preserve" in route
+    assert "Syntax: Retry on=LIST [max=N]\n.br\nDefault: on=connect,error max=2\n.br\nWhere: <Balancer>" in pool
+    for page in (core, route, pool, manual("mod_log.8"), manual("mod_headers.8")):
+        entries = page.count("\n.TP\n.B ") - page.count("\n.TP\n.B %{")
+        assert page.count("\nSyntax: ") == page.count("\nWhere: ") == entries > 1
+
+
+def test_the_manual_has_what_the_list_has(tmp_path):
+    conf = tmp_path / "c"
+    conf.write_text("Listen 80\n")
+    core = manual("sluice-core.8")
+    for line in run("-L", "-f", str(conf)).stdout.splitlines():
+        if line.startswith("  %{"):
+            assert f".B {line.strip()}\n" in core
+        elif line.startswith("  ") and line[2] != " ":
+            assert f"Syntax: {line.strip()}\n" in core
