@@ -1,5 +1,6 @@
 /* The program: its options, and which of its shapes they ask for. */
 #include "config/load.h"
+#include "explain.h"
 #include "master/control.h"
 #include "master/master.h"
 #include "worker.h"
@@ -29,7 +30,8 @@
 #endif
 
 enum mode { MODE_MASTER, MODE_SINGLE, MODE_WORKER, MODE_TEST, MODE_DIRECTIVES, MODE_MODULES,
-            MODE_SCOPES, MODE_COMMAND, MODE_RESTART, MODE_TAKE_OVER, MODE_TAKE_OVER_TEST };
+            MODE_SCOPES, MODE_EFFECTIVE, MODE_EXPLAIN, MODE_COMMAND, MODE_RESTART, MODE_TAKE_OVER,
+            MODE_TAKE_OVER_TEST };
 
 struct options {
     enum mode mode;
@@ -40,13 +42,17 @@ struct options {
     int n_x;       /* how often -X was given */
     const char *command; /* -k, or ctl: what the running server is told */
     const char *confirm, *timeout;
+    struct explain_ask ask; /* -E */
+    const char *fields[64]; /* -H */
+    int is_json;
     int worker_fd; /* the channel, for the process the master starts */
     int state_fd;  /* the state, for the next master and its test */
 };
 
 #define USAGE                                                                                \
-    "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S]\n"                  \
-    "       sluice [-f FILE] ctl generations | close id=N | zones | counters\n"                                 \
+    "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S | -T]\n"             \
+    "       sluice [-f FILE] ctl generations | close id=N | zones | counters\n"              \
+    "       sluice [-f FILE] -E 'METHOD URL' [-H 'FIELD: VALUE']... [from=ADDR] [--json]\n"  \
     "       sluice --listen [ADDR:]PORT --proxy TARGET\n"
 
 static void
@@ -71,10 +77,12 @@ print_help(void)
            "  ctl counters       print what was counted, in all generations since the start\n"
            "  -X                 run in the foreground: a master and its worker\n"
            "  -XX                run as one process, for debuggers\n"
-           "  -t                 test the configuration and leave\n"
+           "  -t                 test the configuration, <Test> blocks included, and leave\n"
            "  -L                 list every directive of the loaded modules, and the variables\n"
            "  -M                 list the modules and the order of their hooks\n"
            "  -S                 list listeners, hosts and locations\n"
+           "  -T                 print every value that holds, and the line that says so\n"
+           "  -E 'METHOD URL'    explain what would be done with this request, and why\n"
            "  -V, -v             versions and paths\n"
            "  --listen, --proxy  serve without a file: sluice --listen :8080 --proxy "
            "http://127.0.0.1:3000\n"
@@ -112,7 +120,8 @@ text_of_options(const struct options *o, apr_pool_t *pool)
 static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},         {"listen", required_argument, NULL, 'l'},
     {"proxy", required_argument, NULL, 'p'},  {"module-dir", required_argument, NULL, 'm'},
-    {"confirm", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 'T'},
+    {"confirm", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 'i'},
+    {"json", no_argument, NULL, 'j'},
     {"worker", required_argument, NULL, 'w'}, {"version", no_argument, NULL, 'v'},
     {"take-over", required_argument, NULL, 'O'}, {"take-over-test", required_argument, NULL, 'Q'},
     {NULL, 0, NULL, 0},
@@ -146,7 +155,7 @@ option_hint(int letter)
     static const struct {
         char letter;
         const char *here;
-    } hints[] = {{'s', "-k reload, -k reopen or -k stop"}, {'T', "-t"}, {'c', "-f FILE for a file, "
+    } hints[] = {{'s', "-k reload, -k reopen or -k stop"}, {'c', "-f FILE for a file, "
                  "-t for a test"}, {'q', "-t"}, {'D', "-k start"}, {'g', "Define in the file"},
                  {'e', "ErrorLog in the file"}, {'l', "-M"}, {'d', "-k start"}};
     size_t i;
@@ -178,6 +187,8 @@ options_check(int argc, char **argv, struct options *o)
 {
     if (o->command != NULL && !is_one_of("-k", o->command, commands))
         return 2;
+    if (o->mode == MODE_EXPLAIN && optind < argc && strncmp(argv[optind], "from=", 5) == 0)
+        o->ask.from = argv[optind++] + 5;
     if (optind < argc && strcmp(argv[optind], "ctl") == 0) {
         if (!is_one_of("ctl", argv[optind + 1], ctl_words))
             return 2;
@@ -201,7 +212,7 @@ parse_options(int argc, char **argv, struct options *o)
 {
     int c;
 
-    while ((c = getopt_long(argc, argv, "f:XtLMSVvhk:", long_options, NULL)) != -1)
+    while ((c = getopt_long(argc, argv, "f:XtLMSTE:H:Vvhk:", long_options, NULL)) != -1)
         switch (c) {
         case 'f':
             o->source.file = optarg;
@@ -222,6 +233,20 @@ parse_options(int argc, char **argv, struct options *o)
         case 'S':
             o->mode = MODE_SCOPES;
             break;
+        case 'T':
+            o->mode = MODE_EFFECTIVE;
+            break;
+        case 'E':
+            o->mode = MODE_EXPLAIN;
+            o->ask.what = optarg;
+            break;
+        case 'H':
+            if (o->ask.n_fields < sizeof o->fields / sizeof o->fields[0])
+                o->fields[o->ask.n_fields++] = optarg;
+            break;
+        case 'j':
+            o->is_json = 1;
+            break;
         case 'V':
         case 'v':
             print_version(c == 'V');
@@ -235,7 +260,7 @@ parse_options(int argc, char **argv, struct options *o)
         case 'c':
             o->confirm = optarg;
             break;
-        case 'T':
+        case 'i':
             o->timeout = optarg;
             break;
         case 'l':
@@ -268,7 +293,7 @@ static int
 look_at_config(const struct options *o, apr_pool_t *pool)
 {
     struct sl_worker *w = worker_for_test(pool, &o->source);
-    int n_errors;
+    int n_errors, n_tests = 0;
 
     if (o->mode == MODE_TEST)
         worker_check(w);
@@ -285,13 +310,22 @@ look_at_config(const struct options *o, apr_pool_t *pool)
     case MODE_SCOPES:
         config_print_scopes(w->config, stdout);
         break;
+    case MODE_EFFECTIVE:
+        config_print_effective(w->config, stdout);
+        break;
     case MODE_TEST:
         if (n_errors == 0)
+            n_tests = tests_run(w);
+        n_errors = w->config->errors->nelts;
+        if (n_errors == 0)
             printf("configuration OK\n");
+        if (n_errors == 0 && n_tests > 0)
+            printf("%d test%s as expected\n", n_tests, n_tests == 1 ? "" : "s");
         break;
     case MODE_MASTER:
     case MODE_SINGLE:
     case MODE_WORKER:
+    case MODE_EXPLAIN:
     case MODE_COMMAND:
     case MODE_RESTART:
     case MODE_TAKE_OVER:
@@ -300,6 +334,29 @@ look_at_config(const struct options *o, apr_pool_t *pool)
     }
     config_print_errors(w->config, stderr);
     return n_errors == 0 ? 0 : 1;
+}
+
+static int
+explain_request(struct options *o, apr_pool_t *pool)
+{
+    struct sl_worker *w = worker_for_test(pool, &o->source);
+    struct explained *x;
+    const char *err;
+
+    config_run_worker_hooks(w->config, SL_HOOK_CHECK_CONFIG, w);
+    if (config_print_errors(w->config, stderr) > 0)
+        return 1;
+    o->ask.fields = o->fields;
+    if ((x = explain(w, &o->ask, &err)) == NULL) {
+        fprintf(stderr, "sluice: -E: %s\n", err);
+        return 2;
+    }
+    if (o->is_json)
+        explain_print_json(x, stdout);
+    else
+        explain_print_text(x, stdout);
+    explain_end(&x);
+    return 0;
 }
 
 static int
@@ -415,10 +472,14 @@ main(int argc, char **argv)
         if (rc == 0)
             rc = master_main(argv, argc, is_daemon(&o));
         break;
+    case MODE_EXPLAIN:
+        rc = explain_request(&o, pool);
+        break;
     case MODE_TEST:
     case MODE_DIRECTIVES:
     case MODE_MODULES:
     case MODE_SCOPES:
+    case MODE_EFFECTIVE:
         rc = look_at_config(&o, pool);
         break;
     }

@@ -11,6 +11,7 @@
 #include "channel.h"
 #include "config/load.h"
 #include "config/snapshot.h"
+#include "explain.h"
 #include "master/master.h"
 #include "net/handover.h"
 #include "net/listener.h"
@@ -336,12 +337,22 @@ worker_log_open(struct sl_worker *w, const struct core_conf *core)
     return 0;
 }
 
+/* What <Test> blocks expect, of a configuration that has not served.  0 or -1. */
+static int
+worker_try(struct sl_worker *w)
+{
+    if (!w->is_accepted)
+        tests_run(w);
+    return w->config->errors->nelts > 0 ? -1 : 0;
+}
+
 static int
 worker_set_up(struct sl_worker *w)
 {
     const struct core_conf *core = config_global(w->config)->core;
 
-    if (worker_check(w) != 0 || worker_place(w) != 0 || worker_listeners_open(w) != 0)
+    if (worker_check(w) != 0 || worker_try(w) != 0 || worker_place(w) != 0 ||
+        worker_listeners_open(w) != 0)
         return -1;
     if (worker_log_open(w, core) != 0)
         return -1;
@@ -470,6 +481,7 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
     w->channel = channel;
     w->place = place;
     w->is_service = is_daemon || getenv("NOTIFY_SOCKET") != NULL;
+    w->is_accepted = source.snapshot > 0;
     if (worker_set_up(w) == 0 && worker_start(w) == 0) {
         if (is_daemon)
             streams_close(STDOUT_FILENO); /* nobody reads what a daemon prints */

@@ -58,6 +58,7 @@ struct sl_worker {
     int channel;         /* to the master; -1: none */
     unsigned place;      /* in zones, as the master said */
     int is_standby;      /* thread 0: accepts nothing, may be called back */
+    int is_accepted;     /* its configuration has served: its Tests are not asked again */
     int is_service;      /* a daemon, or run by systemd: has its pid file and control socket where
                           * nothing else is said, and more time to stop */
 };

@@ -65,6 +65,27 @@ limits_loosest(const struct config *c)
     return most;
 }
 
+static void
+listener_make(struct sl_worker *w, struct listener *l, const struct listen_conf *conf,
+              const struct head_limits *limits)
+{
+    l->conf = conf;
+    l->fd = -1;
+    l->scope = default_scope(w->config);
+    l->limits = *limits;
+    listener_protocols(w, l);
+}
+
+struct listener *
+worker_listener_assumed(struct sl_worker *w, const struct listen_conf *conf)
+{
+    struct head_limits limits = limits_loosest(w->config);
+    struct listener *l = apr_pcalloc(w->pool, sizeof *l);
+
+    listener_make(w, l, conf, &limits);
+    return l;
+}
+
 void
 worker_listeners_make(struct sl_worker *w)
 {
@@ -74,15 +95,8 @@ worker_listeners_make(struct sl_worker *w)
 
     w->n_listeners = lines != NULL ? (unsigned)lines->nelts : 0;
     w->listeners = apr_pcalloc(w->pool, (w->n_listeners + 1) * sizeof *w->listeners);
-    for (i = 0; i < (int)w->n_listeners; i++) {
-        struct listener *l = &w->listeners[i];
-
-        l->conf = APR_ARRAY_IDX(lines, i, struct listen_conf *);
-        l->fd = -1;
-        l->scope = default_scope(w->config);
-        l->limits = limits;
-        listener_protocols(w, l);
-    }
+    for (i = 0; i < (int)w->n_listeners; i++)
+        listener_make(w, &w->listeners[i], APR_ARRAY_IDX(lines, i, struct listen_conf *), &limits);
 }
 
 void

@@ -65,7 +65,9 @@ struct sl_directive {
     enum sl_slot type;
     unsigned where;
     size_t offset;
-    const char *init; /* default, in the language's own words; NULL: zero or empty */
+    /* Default, in the language's own words; NULL: zero or empty.  Of LINES and PARSED slots it
+     * is shown, not parsed: the slot stays NULL. */
+    const char *init;
     const char *help; /* one sentence without full stop: sluice -L prints it; "; by default ..." at
                        * its end says what no init can, to the manual, too */
     const char *args; /* how the arguments are written, for -L, the manual and errors */

@@ -80,10 +80,9 @@ int sl_log_file(const char *path);
 /* Whether a line of this level may be written: to spare the work of making one. */
 int sl_log_wants(enum sl_level level);
 
-/* Records why a decision fell, for explain and for the error log at debug level.  Costs
- * a test and a branch where nobody asked. */
+/* Records why a decision fell, for explain and, when the request began at debug level, for the
+ * error log.  Costs a test and a branch where nobody asked. */
 #define sl_note(r, ...) ((void)(sl_req_is_noting(r) && (sl_req_note((r), __VA_ARGS__), 0)))
-int sl_req_is_noting(const struct sl_req *r);
 void sl_req_note(struct sl_req *r, const char *fmt, ...) SL_PRINTF(2, 3);
 
 #endif

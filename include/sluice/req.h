@@ -9,7 +9,9 @@
 #include "sluice/fields.h"
 #include "sluice/log.h"
 
-/* The frozen inline prefix; the rest is reached through the functions below. */
+/* The frozen inline prefix; the rest is reached through the functions below.  Of the flags these
+ * are frozen, too. */
+enum { SL_REQ_NOTING = 512, SL_REQ_DRY = 1024 };
 struct sl_req_public {
     unsigned magic;
     unsigned flags;
@@ -17,6 +19,21 @@ struct sl_req_public {
     struct sl_loop *loop;
     struct sl_conn *conn; /* NULL for a request without a client */
 };
+
+static inline int
+sl_req_is_noting(const struct sl_req *r)
+{
+    return (((const struct sl_req_public *)r)->flags & SL_REQ_NOTING) != 0;
+}
+
+/* Whether this is a dry run (sluice -E, <Test>): hooks that say SL_DRY_OK are run and must
+ * leave no trace but notes and the request's own state.  Offload is refused there, and a hook
+ * that suspends the request is the last one that runs. */
+static inline int
+sl_req_is_dry(const struct sl_req *r)
+{
+    return (((const struct sl_req_public *)r)->flags & SL_REQ_DRY) != 0;
+}
 
 static inline apr_pool_t *
 sl_req_pool(const struct sl_req *r)
@@ -104,10 +121,6 @@ struct sl_token {
 };
 struct sl_token sl_req_suspend(struct sl_req *r);
 void sl_req_resume(struct sl_token token, enum sl_verdict verdict);
-
-/* Whether this is a dry run: hooks that say SL_DRY_OK are run by explain and must leave no
- * trace but notes and the request's own state. */
-int sl_req_is_dry(const struct sl_req *r);
 
 /* Per-request memory of a module: zeroed, `size` bytes, the same at every call. */
 void *sl_req_data(struct sl_req *r, const struct sl_module *module, size_t size);

@@ -117,6 +117,7 @@ struct sl_choice {
     struct sl_attempt *attempt;
     int64_t now_ms;
     enum sl_tier tier;
+    int is_dry; /* a dry run asks */
 };
 static inline int
 sl_choice_has(const struct sl_choice *c, const struct sl_server *s)
@@ -134,9 +135,12 @@ struct sl_balance_method {
     /* At the Method line: argument 0 is the method's name, its own follow.  Without a
      * Method line: at the section's end, argument 0 the pool's name.  NULL or a phrase. */
     const char *(*setup)(struct sl_cmd *cmd, struct sl_pool *pool, void **data);
-    /* All servers are known; before requests run.  0, or -1 with a message in the log. */
+    /* All servers are known: once when the configuration is checked, for dry runs, where nothing
+     * may be opened or created, and again before requests run.  0, or -1 with a message in the
+     * log. */
     int (*ready)(struct sl_pool *pool, void *data);
-    /* A server for which sl_choice_has() holds; NULL: none any more. */
+    /* A server for which sl_choice_has() holds; NULL: none any more.  With is_dry it is the one
+     * whom the next request would get, and nothing changes. */
     struct sl_server *(*pick)(const struct sl_choice *choice, struct sl_pool *pool, void *data);
 };
 

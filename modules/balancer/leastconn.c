@@ -37,7 +37,8 @@ leastconn_ready(struct sl_pool *pool, void *data)
     struct leastconn *lc = data;
     unsigned i;
 
-    lc->loads = apr_pcalloc(lc->pool, (pool->n_servers + 1) * sizeof(struct load));
+    if (lc->loads == NULL)
+        lc->loads = apr_pcalloc(lc->pool, (pool->n_servers + 1) * sizeof(struct load));
     for (i = 0; i < pool->n_servers; i++)
         lc->loads[i] = (struct load){pool->servers[i]->n_active, pool->servers[i]->weight};
     return 0;
@@ -100,7 +101,9 @@ leastconn_pick(const struct sl_choice *choice, struct sl_pool *pool, void *data)
 
     if (l.n < 2)
         return l.n == 1 ? pool->servers[l.first] : NULL;
-    turn = atomic_fetch_add_explicit(&lc->turn, 1, memory_order_relaxed) % l.n;
+    turn = choice->is_dry ? atomic_load_explicit(&lc->turn, memory_order_relaxed)
+                          : atomic_fetch_add_explicit(&lc->turn, 1, memory_order_relaxed);
+    turn %= l.n;
     if (l.last - l.first + 1 == l.n)
         return pool->servers[l.first + turn];
     for (i = l.first; i <= l.last; i++)

@@ -206,6 +206,7 @@ nearest_defined(const char *name)
     return nearest;
 }
 
+/* Also under -t: a dry run asks the methods, too. */
 static int
 balancer_check(struct sl_worker *w)
 {
@@ -218,6 +219,8 @@ balancer_check(struct sl_worker *w)
             if (b->n_server_lines == 0)
                 sl_worker_config_error(w, b->defined_at, "Balancer: expected at least one "
                                        "Server line in the pool \"%s\"", name);
+            if (b->method != NULL && b->method->ready(b->pool, b->method_data) < 0)
+                return -1;
             continue;
         }
         nearest = nearest_defined(name);
@@ -228,6 +231,7 @@ balancer_check(struct sl_worker *w)
     return 0;
 }
 
+/* Again, for now it is known where servers are counted. */
 static int
 balancer_ready(struct sl_worker *w)
 {

@@ -128,15 +128,21 @@ roundrobin_ready(struct sl_pool *pool, void *data)
 {
     struct roundrobin *rr = data;
 
+    if (rr->primary != NULL)
+        return 0;
     rr->primary = rotation_make(rr->pool, pool, 0);
     rr->backup = rotation_make(rr->pool, pool, 1);
     return 0;
 }
 
+/* Turn number i from now on; taken, unless this is a dry run. */
 static struct sl_server *
-rotation_turn(struct rotation *r)
+rotation_turn(struct rotation *r, unsigned i, int is_dry)
 {
-    return r->turns[atomic_fetch_add_explicit(&r->turn, 1, memory_order_relaxed) % r->n];
+    uint64_t turn = is_dry ? atomic_load_explicit(&r->turn, memory_order_relaxed) + i
+                           : atomic_fetch_add_explicit(&r->turn, 1, memory_order_relaxed);
+
+    return r->turns[turn % r->n];
 }
 
 /* Other threads take turns too, so a whole cycle of ours may miss the one that is left:
@@ -151,7 +157,7 @@ roundrobin_pick(const struct sl_choice *choice, struct sl_pool *pool, void *data
     unsigned i;
 
     for (i = 0; i < r->n; i++) {
-        s = rotation_turn(r);
+        s = rotation_turn(r, i, choice->is_dry);
         if (sl_choice_has(choice, s))
             return s;
     }

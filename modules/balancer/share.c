@@ -46,7 +46,10 @@ static struct sl_server *
 share_select(struct sl_attempt *a, struct sl_pool *pool)
 {
     const struct balancer *b = pool->data;
-    struct sl_choice choice = {.attempt = a, .now_ms = sl_loop_now(sl_attempt_loop(a))};
+    const struct sl_req *r = sl_attempt_req(a);
+    struct sl_choice choice = {.attempt = a,
+                               .now_ms = sl_loop_now(sl_attempt_loop(a)),
+                               .is_dry = r != NULL && sl_req_is_dry(r)};
 
     choice.tier = best_tier(a, pool, choice.now_ms);
     return choice.tier != SL_TIER_NONE ? b->method->pick(&choice, pool, b->method_data) : NULL;

@@ -293,9 +293,10 @@ log_init(const struct sl_module *self)
 static const struct sl_directive directives[] = {
     SL_LINES("LogFormat", struct log_conf, formats, format_parse, SL_IN_GLOBAL,
              "NAME FORMAT|json MEMBER=VALUE ...", "Names a format of log lines"),
-    SL_LINES("AccessLog", struct log_conf, logs, access_log_parse, SL_IN_ANY,
-             "FILE|stdout|stderr|syslog|off [FORMAT] [buffer=64k] [flush=1s] [if=CONDITION]",
-             "Where a line for every request goes; by default off"),
+    {"AccessLog", SL_SLOT_LINES, SL_IN_ANY, offsetof(struct log_conf, logs), "off",
+     "Where a line for every request goes",
+     "FILE|stdout|stderr|syslog|off [FORMAT] [buffer=64k] [flush=1s] [if=CONDITION]",
+     access_log_parse, NULL, NULL},
     SL_DIRECTIVES_END,
 };
 static const struct sl_hook hooks[] = {

@@ -83,13 +83,14 @@ route_hosts_put(apr_pool_t *pool, struct route_hosts *hosts, struct sl_span name
 }
 
 void *
-route_hosts_find(const struct route_hosts *hosts, struct sl_span name)
+route_hosts_find(const struct route_hosts *hosts, struct sl_span name, struct sl_span *by)
 {
     void *found = hosts->any;
     uint32_t hash = HASH_START;
     const struct route_hosts_slot *slot;
     size_t i;
 
+    *by = SL_SPAN("*");
     if (name.n > 0 && name.at[name.n - 1] == '.') /* RFC 1034, 3.1: the root, written out */
         name.n--;
     if (hosts->n == 0 || name.n == 0)
@@ -99,9 +100,14 @@ route_hosts_find(const struct route_hosts *hosts, struct sl_span name)
         if (name.at[i] != '.' || hosts->n_suffixes == 0)
             continue;
         slot = hosts_slot(hosts, route_span_from(name, i), hash);
-        if (slot->name.at != NULL)
+        if (slot->name.at != NULL) {
             found = slot->value; /* longer than the one before */
+            *by = slot->name;
+        }
     }
     slot = hosts_slot(hosts, name, hash_add(hash, name.at[0]));
-    return slot->name.at != NULL && name.at[0] != '.' ? slot->value : found;
+    if (slot->name.at == NULL || name.at[0] == '.')
+        return found;
+    *by = slot->name;
+    return slot->value;
 }

@@ -113,7 +113,8 @@ static struct route_map *map;
 /* ---- finding ---- */
 
 static const struct route_site *
-site_by_pattern(struct sl_req *r, const struct route_site *in, struct sl_span path, int *rc)
+site_by_pattern(struct sl_req *r, const struct route_site *in, struct sl_span path,
+                struct route_trace *trace, int *rc)
 {
     int i;
 
@@ -124,6 +125,7 @@ site_by_pattern(struct sl_req *r, const struct route_site *in, struct sl_span pa
         *rc = route_pattern_match(site->pattern, sl_req_pool(r), path, &match);
         if (*rc != 0)
             return site;
+        route_trace_tried(trace, site);
     }
     *rc = 0;
     return NULL;
@@ -131,32 +133,60 @@ site_by_pattern(struct sl_req *r, const struct route_site *in, struct sl_span pa
 
 /* The location inside a site that wins, NULL when none does; *rc -1: a pattern gave up. */
 static const struct route_site *
-site_inside(struct sl_req *r, const struct route_site *in, struct sl_span path, int *rc)
+site_inside(struct sl_req *r, const struct route_site *in, int is_dry, int *rc)
 {
-    struct route_tree_found found = route_tree_find(&in->inside, path);
+    struct sl_span path = sl_req_path(r);
+    struct route_trace trace = {NULL};
+    struct route_tree_found found;
     const struct route_site *site;
 
     *rc = 0;
-    if (found.exact != NULL)
-        return found.exact;
-    site = in->patterns != NULL ? site_by_pattern(r, in, path, rc) : NULL;
-    return site != NULL ? site : found.prefix;
+    if (is_dry)
+        route_trace_begin(&trace, r, in);
+    found = route_tree_look(&in->inside, path, is_dry ? route_trace_saw : NULL, &trace);
+    site = found.exact;
+    if (site == NULL && in->patterns != NULL)
+        site = site_by_pattern(r, in, path, &trace, rc);
+    if (site == NULL)
+        site = found.prefix;
+    if (is_dry)
+        route_trace_end(&trace, r, in, site);
+    return site;
+}
+
+static void __attribute__((noinline))
+note_host(struct sl_req *r, const struct route_site *site, struct sl_span by)
+{
+    struct sl_span host = sl_req_host(r);
+    const char *place = sl_scope_place(site->scope);
+
+    if (site->kind == ROUTE_GLOBAL)
+        sl_note(r, "no VirtualHost names \"%.*s\": what stands outside serves it", (int)host.n,
+                host.at);
+    else if (by.at[0] == '*')
+        sl_note(r, "%s VirtualHost wins: \"*\" takes the hosts nobody names", place);
+    else
+        sl_note(r, "%s VirtualHost wins: %s \"%s%.*s\"", place,
+                by.at[0] == '.' ? "the longest suffix that fits is" : "it names",
+                by.at[0] == '.' ? "*" : "", (int)by.n, by.at);
 }
 
 static enum sl_verdict
 route_host(struct sl_req *r, const void *conf)
 {
     const struct route_site *site;
+    struct sl_span by;
 
     (void)conf;
     if (map->hosts.n == 0 && map->hosts.n_suffixes == 0 && map->hosts.any == NULL)
         return SL_NEXT;
-    site = route_hosts_find(&map->hosts, sl_req_host(r));
+    site = route_hosts_find(&map->hosts, sl_req_host(r), &by);
     if (site == NULL && map->serves_unknown)
         site = &map->global;
     if (site == NULL)
         return sl_req_fail(r, 0, &sl_cause_no_host, NULL);
-    sl_note(r, "host: %s", sl_scope_place(site->scope) ? sl_scope_place(site->scope) : "global");
+    if (sl_req_is_noting(r))
+        note_host(r, site, by);
     sl_req_enter(r, site->scope);
     return SL_NEXT;
 }
@@ -165,7 +195,8 @@ route_host(struct sl_req *r, const void *conf)
 static struct sl_scope *
 route_scope_of(struct sl_span name)
 {
-    const struct route_site *site = map != NULL ? route_hosts_find(&map->hosts, name) : NULL;
+    struct sl_span by;
+    const struct route_site *site = map != NULL ? route_hosts_find(&map->hosts, name, &by) : NULL;
 
     return site != NULL ? site->scope : NULL;
 }
@@ -175,14 +206,15 @@ route_location(struct sl_req *r, const void *conf)
 {
     const struct route_site *site = route_site(map, sl_req_scope(r)), *inner;
     struct sl_scope *scope;
-    int rc;
+    int rc, is_noting = sl_req_is_noting(r), is_dry = is_noting && sl_req_is_dry(r);
 
     (void)conf;
     while (route_site_has_inside(site) &&
-           (inner = site_inside(r, site, sl_req_path(r), &rc)) != NULL) {
+           (inner = site_inside(r, site, is_dry, &rc)) != NULL) {
         if (rc < 0)
             return sl_req_fail(r, 0, &route_cause_pattern, "%s", sl_scope_place(inner->scope));
-        sl_note(r, "location: %s", sl_scope_place(inner->scope));
+        if (is_noting && !is_dry) /* else the look-up has told of all */
+            sl_note(r, "location: %s", sl_scope_place(inner->scope));
         site = inner;
     }
     scope = site->scope;
@@ -209,6 +241,8 @@ route_answer(struct sl_req *r, const void *confp)
         return route_return(r, conf->answer);
     if (conf->pass == NULL)
         return SL_NEXT;
+    sl_note(r, "%s ProxyPass %.*s", conf->pass->place, (int)conf->pass->target->text.n,
+            conf->pass->target->text.at);
     if ((v = route_map_path(r, conf)) != SL_NEXT)
         return v;
     return sl_proxy(r, conf->pass->target, &conf->proxy);
@@ -286,8 +320,8 @@ static const struct sl_directive directives[] = {
              SL_IN_ANY, "STATUS ...", "Answers of servers replaced by pages of our own"),
     SL_LINES("ProxyCookie", struct route_conf, cookies, route_parse_cookie, SL_IN_ANY,
              "domain|path FROM TO", "Domains and paths of cookies mapped back"),
-    SL_LINES("ProxyRedirect", struct route_conf, proxy_redirects, route_parse_proxy_redirect,
-             SL_IN_ANY, "on|off|FROM TO", "Location fields mapped back; by default on"),
+    {"ProxyRedirect", SL_SLOT_LINES, SL_IN_ANY, offsetof(struct route_conf, proxy_redirects), "on",
+     "Location fields mapped back", "on|off|FROM TO", route_parse_proxy_redirect, NULL, NULL},
     SL_PARSED("StripPrefix", struct route_conf, strip, route_parse_strip, SL_IN_ANY, "PATH",
               "Takes a prefix off the path"),
     SL_LINES("Rewrite", struct route_conf, rewrites, route_parse_rewrite, SL_IN_ANY,

@@ -10,6 +10,7 @@
 #include <strings.h>
 
 struct redirect {
+    const char *place;
     int status;
     struct sl_span path; /* Redirect */
     struct sl_span to;
@@ -54,6 +55,7 @@ redirect_parse_status(struct sl_cmd *cmd, struct redirect *d)
 {
     int argc = sl_cmd_argc(cmd), status = argc > 0 ? status_of_word(sl_cmd_arg(cmd, 0)) : 0;
 
+    d->place = sl_cmd_place(cmd);
     if (status > 0)
         sl_cmd_cure(cmd, "the status is a number: %d", status);
     else if (argc == 2)
@@ -130,6 +132,7 @@ route_parse_return(struct sl_cmd *cmd, void **item)
         if (a->text == NULL)
             return err;
     }
+    a->place = sl_cmd_place(cmd);
     a->rank = route_rank(sl_cmd_scope(cmd));
     *item = a;
     return NULL;
@@ -174,7 +177,7 @@ redirect_exact(struct sl_req *r, const apr_array_header_t *lines)
 
         if (!sl_span_eq(d->path, path))
             continue;
-        sl_note(r, "Redirect %d %.*s", d->status, (int)path.n, path.at);
+        sl_note(r, "%s Redirect %d %.*s", d->place, d->status, (int)path.n, path.at);
         return send_to(r, d->status, with_query(r, d->to), 1);
     }
     return SL_NEXT;
@@ -197,7 +200,7 @@ redirect_pattern(struct sl_req *r, const apr_array_header_t *lines)
             return sl_req_fail(r, 0, &route_cause_pattern, "RedirectMatch");
         if (!found)
             continue;
-        sl_note(r, "RedirectMatch %d \"%s\"", d->status, route_pattern_text(d->pattern));
+        sl_note(r, "%s RedirectMatch %d \"%s\"", d->place, d->status, route_pattern_text(d->pattern));
         return send_to(r, d->status, with_query(r, route_template_fill(d->template, &m, sl_req_pool(r))),
                        d->may_name_host);
     }
@@ -217,7 +220,7 @@ route_return(struct sl_req *r, const struct route_return *answer)
 {
     struct sl_span text = {"", 0};
 
-    sl_note(r, "Return %d", answer->status);
+    sl_note(r, "%s Return %d", answer->place, answer->status);
     if (answer->text != NULL)
         text = sl_expr_text(answer->text, r);
     if (answer->is_location)

@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 
 struct rewrite {
+    const char *place;
     struct sl_cond *condition; /* if=; NULL: none */
     struct route_pattern *pattern;
     struct route_template *to;
@@ -56,6 +57,7 @@ route_parse_rewrite(struct sl_cmd *cmd, void **item)
     struct rewrite *w = apr_pcalloc(pool, sizeof *w);
     const char *err;
 
+    w->place = sl_cmd_place(cmd);
     if (sl_cmd_argc(cmd) < 2)
         return "expected a pattern and what to put in the path's place";
     if ((err = sl_cmd_options(cmd, 2, rewrite_options, w)) != NULL)
@@ -74,6 +76,7 @@ pass_place(struct sl_cmd *cmd, struct route_pass *pass)
     const struct route_site *site = route_site(sl_cmd_module_data(cmd), scope);
 
     pass->rank = route_rank(scope);
+    pass->place = sl_cmd_place(cmd);
     if (pass->target->path.n > 0 && site->kind == ROUTE_PATTERN) {
         sl_cmd_cure(cmd, "take the path away and use Rewrite");
         return "a path replaces the location's prefix, and a LocationMatch has none";
@@ -122,6 +125,8 @@ work_strip(struct sl_req *r, struct work *w, struct sl_span prefix)
     if (w->path.n == 0)
         w->path = SL_SPAN("/");
     w->is_changed = 1;
+    sl_note(r, "StripPrefix %.*s: the path becomes %.*s", (int)prefix.n, prefix.at, (int)w->path.n,
+            w->path.at);
 }
 
 /* The new query before the old one. */
@@ -153,14 +158,17 @@ work_rewrite(struct sl_req *r, struct work *w, const apr_array_header_t *rules)
 
     for (i = 0; i < rules->nelts; i++) {
         const struct rewrite *rule = APR_ARRAY_IDX(rules, i, struct rewrite *);
-        int found = rule->condition != NULL ? sl_cond_holds(rule->condition, r) : 1;
+        int holds = rule->condition != NULL ? sl_cond_holds(rule->condition, r) : 1, found = 0;
 
-        if (found > 0)
+        if (holds > 0)
             found = route_pattern_match(rule->pattern, sl_req_pool(r), w->path, &m);
-        if (found < 0)
+        if (holds < 0 || found < 0)
             return -1;
-        if (!found)
+        if (!found) {
+            sl_note(r, "%s Rewrite \"%s\": %s", rule->place, route_pattern_text(rule->pattern),
+                    holds ? "does not match" : "its condition does not hold");
             continue;
+        }
         if (rule->query != NULL)
             work_query(r, w, rule, &m);
         w->path = route_template_fill(rule->to, &m, sl_req_pool(r));
@@ -170,8 +178,8 @@ work_rewrite(struct sl_req *r, struct work *w, const apr_array_header_t *rules)
             w->path = sl_spans_join(sl_req_pool(r), parts, 2);
         }
         w->is_changed = 1;
-        sl_note(r, "Rewrite \"%s\": the path becomes %.*s", route_pattern_text(rule->pattern),
-                (int)w->path.n, w->path.at);
+        sl_note(r, "%s Rewrite \"%s\": the path becomes %.*s", rule->place,
+                route_pattern_text(rule->pattern), (int)w->path.n, w->path.at);
     }
     return 0;
 }

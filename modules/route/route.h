@@ -6,6 +6,7 @@
  *   pattern.c         PCRE2 patterns and the $1 of their replacements
  *   path.c            raw and normalised paths, prefixes, escapes
  *   rewrite.c         StripPrefix, Rewrite, and the path of a ProxyPass target
+ *   explain.c         which locations a look-up passed over, and why
  *   redirect.c        Redirect, RedirectMatch, Return
  *   proxy_redirect.c  Location fields of responses, mapped back
  *   proxy_answer.c    ProxyIntercept; ProxyCookie: Set-Cookie fields, mapped back
@@ -36,7 +37,16 @@ struct route_tree_found {
 /* NULL, or what stands under this path and kind already. */
 void *route_tree_put(apr_pool_t *pool, struct route_tree *tree, struct sl_span path,
                      enum route_tree_kind kind, void *value);
-struct route_tree_found route_tree_find(const struct route_tree *tree, struct sl_span path);
+/* saw: told of each prefix the path begins with, the shortest first, and whether a segment ends
+ * there; NULL: nobody asks. */
+typedef void route_tree_saw_f(void *ctx, void *value, int is_segment);
+struct route_tree_found route_tree_look(const struct route_tree *tree, struct sl_span path,
+                                        route_tree_saw_f *saw, void *ctx);
+static inline struct route_tree_found
+route_tree_find(const struct route_tree *tree, struct sl_span path)
+{
+    return route_tree_look(tree, path, NULL, NULL);
+}
 
 /* ---- names of hosts (hosts.c) ---- */
 
@@ -51,8 +61,9 @@ struct route_hosts {
 /* name: lower case; "*", "*.suffix" or a name.  NULL, or what stands there already. */
 void *route_hosts_put(apr_pool_t *pool, struct route_hosts *hosts, struct sl_span name,
                       void *value);
-/* Exact, else the longest suffix, else "*", else NULL. */
-void *route_hosts_find(const struct route_hosts *hosts, struct sl_span name);
+/* Exact, else the longest suffix, else "*", else NULL.  *by: the name, ".suffix" or "*" that it
+ * was. */
+void *route_hosts_find(const struct route_hosts *hosts, struct sl_span name, struct sl_span *by);
 
 /* ---- patterns (pattern.c) ---- */
 
@@ -133,6 +144,8 @@ struct route_site {
     struct route_pattern *pattern;
     struct route_tree inside;     /* locations in this one, by path */
     apr_array_header_t *patterns; /* of struct route_site *, in file order; NULL: none */
+    apr_array_header_t *all;      /* the locations in this one, of struct route_site *; NULL: none */
+    unsigned index;               /* in the `all` it is in */
     int has_ifs;
 };
 
@@ -157,6 +170,26 @@ route_site_has_inside(const struct route_site *site)
     return site->inside.root != NULL || site->patterns != NULL;
 }
 
+/* ---- what a look-up saw (explain.c) ---- */
+
+/* How far a location came, by its index: written by the look-up itself, in a dry run. */
+enum route_seen { ROUTE_SEEN_NOT, ROUTE_SEEN_PART, ROUTE_SEEN_WHOLE, ROUTE_SEEN_TRIED };
+struct route_trace {
+    unsigned char *seen; /* NULL: nobody asks */
+};
+
+void route_trace_begin(struct route_trace *t, struct sl_req *r, const struct route_site *in);
+route_tree_saw_f route_trace_saw;
+static inline void
+route_trace_tried(struct route_trace *t, const struct route_site *site)
+{
+    if (t->seen != NULL)
+        t->seen[site->index] = ROUTE_SEEN_TRIED;
+}
+/* Notes each location of `in`: the winner, NULL for none, and why the others lost. */
+void route_trace_end(const struct route_trace *t, struct sl_req *r, const struct route_site *in,
+                     const struct route_site *winner);
+
 /* ---- directives ---- */
 
 /* ProxyPass and Return are both the last word on who answers: of the two, the one of the
@@ -164,6 +197,7 @@ route_site_has_inside(const struct route_site *site)
 struct route_pass {
     const struct sl_target *target;
     unsigned rank;
+    const char *place;
     int is_exact;          /* stands in <Location = PATH> */
     struct sl_span prefix; /* of the location it stands in, without a trailing slash */
 };
@@ -171,6 +205,7 @@ struct route_pass {
 struct route_return {
     int status;
     unsigned rank;
+    const char *place;
     int is_location; /* the text is where to go */
     struct sl_expr *text; /* NULL: none */
 };

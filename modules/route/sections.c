@@ -103,6 +103,15 @@ route_open_host(struct sl_cmd *cmd, struct sl_scope *scope)
 
 /* ---- locations ---- */
 
+static void
+site_list(struct sl_cmd *cmd, struct route_site *around, struct route_site *site)
+{
+    if (around->all == NULL)
+        around->all = apr_array_make(sl_cmd_pool(cmd), 4, sizeof(struct route_site *));
+    site->index = (unsigned)around->all->nelts;
+    APR_ARRAY_PUSH(around->all, struct route_site *) = site;
+}
+
 /* Which location a request has is known before its Ifs are asked. */
 static const char *
 not_in_if(struct sl_cmd *cmd, const struct sl_scope *scope)
@@ -137,6 +146,7 @@ route_open_location(struct sl_cmd *cmd, struct sl_scope *scope)
     if (other != NULL)
         return sl_cmd_error(cmd, "\"%s\" has a Location already, at %s", path,
                             sl_scope_place(other->scope));
+    site_list(cmd, site_around(cmd, scope), site);
     return NULL;
 }
 
@@ -164,6 +174,7 @@ route_open_location_match(struct sl_cmd *cmd, struct sl_scope *scope)
     if (around->patterns == NULL)
         around->patterns = apr_array_make(sl_cmd_pool(cmd), 4, sizeof(struct route_site *));
     APR_ARRAY_PUSH(around->patterns, struct route_site *) = site;
+    site_list(cmd, around, site);
     return NULL;
 }
 

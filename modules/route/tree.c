@@ -126,7 +126,8 @@ is_boundary(struct sl_span path, size_t n)
 }
 
 struct route_tree_found
-route_tree_find(const struct route_tree *tree, struct sl_span path)
+route_tree_look(const struct route_tree *tree, struct sl_span path, route_tree_saw_f *saw,
+                void *ctx)
 {
     struct route_tree_found found = {NULL, NULL};
     const struct route_tree_node *node = tree->root;
@@ -136,8 +137,14 @@ route_tree_find(const struct route_tree *tree, struct sl_span path)
         struct route_tree_node **link;
 
         n += node->label.n;
-        if (node->prefix != NULL && is_boundary(path, n))
-            found.prefix = node->prefix;
+        if (node->prefix != NULL) {
+            int is_segment = is_boundary(path, n);
+
+            if (is_segment)
+                found.prefix = node->prefix;
+            if (saw != NULL)
+                saw(ctx, node->prefix, is_segment);
+        }
         if (n == path.n) {
             found.exact = node->exact;
             break;

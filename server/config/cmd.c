@@ -181,8 +181,10 @@ cmd_options(struct sl_cmd *cmd, int from, const struct option_sink *sink)
                                 mark->place);
         if ((err = option_set(cmd, o, eq != NULL ? eq + 1 : NULL, sink->conf)) != NULL)
             return err;
-        if (mark != NULL)
+        if (mark != NULL) {
             mark->place = cmd->line->place;
+            mark_say_option(cmd, mark, eq != NULL ? eq + 1 : "on");
+        }
     }
     return NULL;
 }

@@ -30,6 +30,8 @@ struct config {
     apr_array_header_t *modules; /* of struct loaded_module *, core first */
     apr_array_header_t *lines;   /* of struct conf_line *, as read */
     apr_array_header_t *scopes;  /* of struct sl_scope *, outer before inner; [0] is global */
+    apr_array_header_t *objects; /* of struct object_section, in file order */
+    apr_array_header_t *tests;   /* of struct test_section *, in file order */
     void **module_data;          /* by module index */
     const char *module_dir;
 };
@@ -64,6 +66,9 @@ int config_print_errors(const struct config *c, FILE *to);
 void config_print_directives(const struct config *c, FILE *to);
 void config_print_modules(const struct config *c, FILE *to);
 void config_print_scopes(const struct config *c, FILE *to);
+
+/* -T: every value of every scope and object section with its origin, one a line. */
+void config_print_effective(const struct config *c, FILE *to);
 
 /* Runs a process hook point over all modules, in order; 0, or the first module's -1. */
 int config_run_worker_hooks(struct config *c, enum sl_hook_point point, struct sl_worker *w);

@@ -3,6 +3,7 @@
 #include "config/core_conf.h"
 
 #include "config/load.h"
+#include "config/test_section.h"
 #include "http/head.h"
 #include "runtime/address.h"
 #include "runtime/log.h"
@@ -44,7 +45,22 @@ DESCRIPTION
     other relative paths begin at the folder the server was started in. Logs, the pid file and
     the control socket are made by the user who starts the server, before the worker becomes
     User; logs get the mode 0640, and after a rotation -k reopen has them made by that user, too.
+SECTIONS
+  Test
+    <Test "METHOD URL"> says what is expected of a request.  sluice -t tries it, and so do a
+    start and a reload, which are refused when something else comes: no request is sent, the
+    rules are asked as sluice -E asks them.  The section stands outside all others.
 DIRECTIVES
+  Backend
+    In <Test>: the server that is asked, its address or name as written; of a pool, any of its
+    servers.
+  Path
+    In <Test>: the path the server is asked for.  The query counts where one is written.
+  Status
+    In <Test>: the status of an answer that needs no server.
+  Header
+    In <Test>: NAME VALUE, a field of the answer.  Of a server's answer only what is set here
+    is known.
   LoadModule
     Loads a module: LoadModule gzip loads mod_gzip.so from the module folder; a second word
     names another file.
@@ -135,6 +151,10 @@ EXAMPLE
     Listen [::1]:8080
     Timeout header=5s keepalive=30s
     LimitBody 10m
+    <Test "GET http://example.com/old-page">
+        Status 301
+        Header Location /new-page
+    </Test>
 */
 
 static const struct sl_option timeout_options[] = {
@@ -326,14 +346,16 @@ static const struct sl_directive directives[] = {
     {"StateDir", SL_SLOT_STRING, G, offsetof(struct core_conf, state_dir), NULL,
      "Where the server keeps what must outlive it",
      "FOLDER", NULL, NULL, NULL},
-    SL_PARSED("Threads", struct core_conf, threads, threads_parse, G, "auto|N",
-              "How many threads serve; by default auto"),
+    {"Threads", SL_SLOT_PARSED, G, offsetof(struct core_conf, threads), "auto",
+     "How many threads serve", "auto|N", threads_parse, NULL, NULL},
     SL_LINES("Listen", struct core_conf, listen, listen_parse, G,
              "[ADDR:]PORT|unix:/PATH [TRANSPORT] [backlog=N]", "Where clients are accepted"),
-    SL_PARSED("ErrorLog", struct core_conf, error_log, error_log_parse, G,
-              "FILE|stderr|syslog [format=text|json]", "Where messages go, and how; by default stderr"),
-    SL_PARSED("LogLevel", struct core_conf, log_levels, log_level_parse, GH,
-              "LEVEL [MODULE:LEVEL ...]", "The least important message written; by default notice"),
+    {"ErrorLog", SL_SLOT_PARSED, G, offsetof(struct core_conf, error_log), "stderr",
+     "Where messages go, and how", "FILE|stderr|syslog [format=text|json]", error_log_parse, NULL,
+     NULL},
+    {"LogLevel", SL_SLOT_PARSED, GH, offsetof(struct core_conf, log_levels), "notice",
+     "The least important message written", "LEVEL [MODULE:LEVEL ...]", log_level_parse, NULL,
+     NULL},
     SL_NUMBER("MaxConnections", struct core_conf, max_connections, "0", G,
               "How many client connections are held at once; 0: as many as there are descriptors "
               "for"),
@@ -363,8 +385,8 @@ static const struct sl_directive directives[] = {
             "Peers whose word about the client is taken; by default none"),
     SL_ENUM("ProxyForwarded", struct core_conf, forwarded, "on", SL_IN_ANY, forwarded_words,
             "on|off|rfc7239", "How servers learn who asked"),
-    SL_PARSED("ServerHeader", struct core_conf, server_header, server_header_parse, SL_IN_ANY,
-              "on|off|TEXT", "The Server field of answers without one; by default off"),
+    {"ServerHeader", SL_SLOT_PARSED, SL_IN_ANY, offsetof(struct core_conf, server_header), "off",
+     "The Server field of answers without one", "on|off|TEXT", server_header_parse, NULL, NULL},
     SL_LINES("ErrorPage", struct core_conf, error_pages, error_page_parse, SL_IN_ANY,
              "STATUS ... FILE|URL", "What a failure shows to the client"),
     SL_DIRECTIVES_END,
@@ -375,4 +397,5 @@ const struct sl_module core_module = {
     .flags = SL_MODULE_ALWAYS,
     .conf_size = sizeof(struct core_conf),
     .directives = directives,
+    .sections = test_sections,
 };

@@ -1,5 +1,6 @@
 /* Lines to scopes: modules are loaded first, then every line finds its row. */
 #include "config/load.h"
+#include "config/test_section.h"
 
 #include "runtime/loader.h"
 
@@ -234,6 +235,12 @@ scope_kind_of(enum sl_section_kind kind)
     return SL_SCOPE_GLOBAL;
 }
 
+static const char *
+title_of(apr_pool_t *pool, const struct conf_line *line)
+{
+    return apr_pstrdup(pool, line->text + strspn(line->text, " \t"));
+}
+
 static struct sl_scope *
 open_scope(struct load *ld, const struct conf_line *line, const struct sl_section *section)
 {
@@ -242,7 +249,7 @@ open_scope(struct load *ld, const struct conf_line *line, const struct sl_sectio
     s->kind = scope_kind_of(section->kind);
     s->parent = ld->frames[ld->depth].scope;
     s->place = line->place;
-    s->title = apr_psprintf(ld->c->pool, "%s", line->text + strspn(line->text, " \t"));
+    s->title = title_of(ld->c->pool, line);
     scope_add(ld->c, s);
     return s;
 }
@@ -254,6 +261,9 @@ open_object(struct load *ld, struct frame *f)
     f->object = apr_pcalloc(ld->c->pool, f->section->conf_size + 1);
     f->marks = apr_pcalloc(ld->c->pool,
                            (slots_count(f->module, f->section->directives) + 1) * sizeof *f->marks);
+    APR_ARRAY_PUSH(ld->c->objects, struct object_section) =
+        (struct object_section){f->module, f->section, f->line->place,
+                                title_of(ld->c->pool, f->line), f->marks};
     return slots_init(ld->c->pool, f->module, f->section->directives, f->object);
 }
 
@@ -502,6 +512,8 @@ config_load(apr_pool_t *pool, const struct config_source *source)
     c->pool = pool;
     c->errors = apr_array_make(pool, 4, sizeof(struct config_error));
     c->modules = apr_array_make(pool, 16, sizeof(struct loaded_module *));
+    c->objects = apr_array_make(pool, 4, sizeof(struct object_section));
+    c->tests = apr_array_make(pool, 4, sizeof(struct test_section *));
     c->scopes = apr_array_make(pool, 16, sizeof(struct sl_scope *));
     c->module_dir = source->module_dir != NULL ? source->module_dir : loader_default_dir();
     module_add_core(c);

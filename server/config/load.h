@@ -4,10 +4,26 @@
 
 #include "config/lexer.h"
 
+/* A value as it was written: all words of a line, or that of an option. */
+struct said {
+    struct said *next;
+    const char *place;
+    const char *text; /* words that need quotes have them */
+};
+
 /* Where a value of one scope came from.  A row has one mark, and one for each option. */
 struct mark {
     const char *place; /* NULL: not set in this scope */
     uint8_t restarts;  /* a list that began with "-" */
+    struct said *said; /* in file order; several where lines add up */
+};
+
+/* What was said in one object section, kept for -T. */
+struct object_section {
+    const struct loaded_module *module;
+    const struct sl_section *section;
+    const char *place, *title;
+    const struct mark *marks;
 };
 
 /* What one scope says to one module: the values as written, before merging. */
@@ -106,6 +122,10 @@ struct sl_networks *networks_join(apr_pool_t *pool, const struct sl_networks *a,
                                   const struct sl_networks *b);
 /* 16 bytes, IPv4 as mapped IPv6. */
 void networks_bytes(const struct sl_sockaddr *addr, uint8_t bytes[16]);
+
+/* said.c: remembers the words of a line from the first on. */
+void mark_say(struct sl_cmd *cmd, struct mark *mark, int first);
+void mark_say_option(struct sl_cmd *cmd, struct mark *mark, const char *value);
 
 /* merge.c, compile.c, overlay.c */
 void config_merge(struct config *c);

@@ -72,7 +72,7 @@ static const struct {
     const char *module;
     const char *names;
 } stock[] = {
-    {"route", " VirtualHost Location LocationMatch If Test ProxyPass ProxyTimeout ProxyHost "
+    {"route", " VirtualHost Location LocationMatch If ProxyPass ProxyTimeout ProxyHost "
               "ProxyUpgrade ProxyBodyHold ProxyIntercept ProxyRedirect ProxyCookie StripPrefix "
               "Rewrite Redirect RedirectMatch Return "},
     {"balancer", " Balancer "},

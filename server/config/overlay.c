@@ -265,16 +265,18 @@ sl_scope_overlay(struct sl_scope *scope, struct sl_req *r)
     if (o == NULL)
         return scope;
     for (i = 0; i < o->n; i++) {
-        if ((o->needs[i] & ~set) != 0)
+        if ((o->needs[i] & ~set) != 0) {
+            sl_note(r, "%s If: not asked, the one around it does not hold", o->ifs[i]->place);
             continue;
+        }
         if ((holds = sl_cond_holds(o->ifs[i]->condition, r)) < 0) {
             sl_req_fail(r, 0, &sl_cause_condition_limit, "%s", o->ifs[i]->place);
             return NULL;
         }
-        if (holds) {
-            sl_note(r, "If holds: %s", o->ifs[i]->place);
+        sl_note(r, "%s If %s: %s", o->ifs[i]->place, sl_cond_source(o->ifs[i]->condition),
+                holds ? "holds" : "does not hold");
+        if (holds)
             set |= (uint32_t)1 << i;
-        }
     }
     return set != 0 ? overlay_of(o, scope, set, r) : scope;
 }

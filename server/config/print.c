@@ -31,7 +31,9 @@ print_section(FILE *to, const struct loaded_module *m, const struct sl_section *
     fprintf(to, "  <%s%s%s>\n      %s.\n", s->name, s->args != NULL ? " " : "",
             s->args != NULL ? s->args : "", s->help != NULL ? s->help : "");
     for (i = 0; (d = directive_row(m, s->directives, i)) != NULL; i++)
-        fprintf(to, "    %s %s\n        %s.\n", d->name, d->args, d->help);
+        fprintf(to, "    %s %s\n        %s.%s%s%s\n", d->name, d->args, d->help,
+                d->init != NULL ? " Default: " : "", d->init != NULL ? d->init : "",
+                d->init != NULL ? "." : "");
 }
 
 static void

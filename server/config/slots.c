@@ -321,7 +321,7 @@ slots_init(apr_pool_t *pool, const struct loaded_module *m, const struct sl_dire
                 if (o->init != NULL)
                     err = slots_init_words(pool, o->type, o->words, o->init,
                                            (char *)conf + o->offset);
-        } else if (r->init != NULL)
+        } else if (r->init != NULL && r->type != SL_SLOT_LINES && r->type != SL_SLOT_PARSED)
             err = slots_init_words(pool, r->type, r->words, r->init, (char *)conf + r->offset);
     }
     return err;
@@ -419,10 +419,9 @@ set_scalar(struct sl_cmd *cmd, void *slot, struct mark *mark)
     return found(cmd, err);
 }
 
-const char *
-slots_set(struct sl_cmd *cmd, const struct sl_directive *rows, void *own, struct mark *marks)
+static const char *
+set_slot(struct sl_cmd *cmd, void *own, struct mark *mark)
 {
-    struct mark *mark = &marks[slots_first(cmd->module, rows, cmd->row)];
     void *slot = (char *)own + cmd->row->offset;
     const char *err;
 
@@ -454,4 +453,16 @@ slots_set(struct sl_cmd *cmd, const struct sl_directive *rows, void *own, struct
         return set_scalar(cmd, slot, mark);
     }
     return NULL;
+}
+
+const char *
+slots_set(struct sl_cmd *cmd, const struct sl_directive *rows, void *own, struct mark *marks)
+{
+    struct mark *mark = &marks[slots_first(cmd->module, rows, cmd->row)];
+    int first = cmd->first;
+    const char *err = set_slot(cmd, own, mark);
+
+    if (err == NULL && cmd->row->type != SL_SLOT_OPTIONS)
+        mark_say(cmd, mark, first);
+    return err;
 }

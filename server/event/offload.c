@@ -1,6 +1,8 @@
 /* A few threads for what would block a loop: APR-util's pool, with a bounded queue. */
 #include "event/loop.h"
 
+#include "runtime/dry.h"
+
 #include <apr_thread_pool.h>
 
 #include <stdatomic.h>
@@ -48,6 +50,8 @@ offload_work(apr_thread_t *thread, void *data)
 int
 sl_offload(struct sl_loop *loop, struct sl_offload *job)
 {
+    if (dry_run_refuses("sl_offload()"))
+        return -1;
     if (threads == NULL || atomic_fetch_add(&n_queued, 1) >= QUEUE_MAX) {
         if (threads != NULL)
             atomic_fetch_sub(&n_queued, 1);

@@ -281,6 +281,7 @@ sl_filter_add(struct sl_req *r, const struct sl_filter_type *type, void *ctx, in
     f->ctx = ctx;
     f->r = r;
     f->held_end = &f->held;
+    sl_note(r, "the body passes the filter %s", type->name);
     *end = f;
     if (!keeps_length) {
         fields_unset_id(&r->response, SL_F_CONTENT_LENGTH);

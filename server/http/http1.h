@@ -58,6 +58,8 @@ writer_send_alone(const struct writer *w, struct sl_conn *c)
     return writer_send(w, c, (struct sl_data){NULL, 0, NULL}, SL_SPAN(""));
 }
 
+/* http1_client.c: the head of an attempt as a server gets it. */
+void http1_put_request(struct writer *w, struct sl_attempt *a);
 void put_number(struct writer *w, uint64_t n);
 /* Every line not dropped; neighbours that came in canonical leave in one copy. */
 void put_fields(struct writer *w, const struct sl_fields *f);

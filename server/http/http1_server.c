@@ -54,42 +54,23 @@ h1_refuse(struct sl_conn *c, const struct sl_cause *why)
     req_refuse(r, why);
 }
 
-/* RFC 9110, 10.1.1: one expectation is known, and HTTP/1.0 has none. */
-static int
-h1_may_expect(struct sl_req *r)
-{
-    if (r->version == 10) {
-        fields_unset_id(&r->head, SL_F_EXPECT);
-        return 1;
-    }
-    return sl_span_eqi(sl_fields_get_id(&r->head, SL_F_EXPECT), SL_SPAN("100-continue"));
-}
-
 static void
 h1_start(struct sl_conn *c, const struct request_head *head, const struct sl_field *fields)
 {
     struct h1 *h = h1_of(c);
-    const struct sl_cause *why = NULL;
     enum framing framing = FRAMING_NONE;
     struct sl_req *r = h1_begin(c);
+    const struct sl_cause *why;
     uint64_t left = 0;
-    enum parse ok;
 
-    ok = framing_of_request(head, fields, &framing, &left, &why);
+    why = http1_take_request(r, head, fields, &framing, &left);
     h->persists = (uint8_t)connection_persists(head->version, fields, head->n_fields, head->ids);
-    fields_take(&r->head, r->pool, fields, head->n_fields, head->ids);
     h->in->begin += (unsigned)head->size;
-    r->head_size = (unsigned)head->size;
     h->framing = (uint8_t)framing;
     h->left = left;
     memset(&h->chunked, 0, sizeof h->chunked);
-    sl_req_set_line(r, head->method, head->target, head->version);
-    if (ok != PARSE_OK) {
+    if (why != NULL) {
         h1_refuse(c, why);
-        return;
-    }
-    if (fields_may_have(&r->head, SL_F_EXPECT) && !h1_may_expect(r)) {
-        h1_refuse(c, &sl_cause_expectation);
         return;
     }
     sl_req_start(r, framing == FRAMING_CHUNKED ? -1 : (int64_t)left);

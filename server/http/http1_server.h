@@ -104,4 +104,34 @@ ssize_t h1_splice(struct sl_req *r, int pipe, size_t n);
  * body, a reset does (RFC 9112, 8). */
 void h1_reset(struct sl_req *r);
 
+/* RFC 9110, 10.1.1: one expectation is known, and HTTP/1.0 has none. */
+static inline int
+http1_may_expect(struct sl_req *r)
+{
+    if (r->version == 10) {
+        fields_unset_id(&r->head, SL_F_EXPECT);
+        return 1;
+    }
+    return sl_span_eqi(sl_fields_get_id(&r->head, SL_F_EXPECT), SL_SPAN("100-continue"));
+}
+
+/* A parsed head becomes the request's; how its body is framed.  NULL, or why it must be
+ * refused. */
+static inline const struct sl_cause *
+http1_take_request(struct sl_req *r, const struct request_head *head,
+                   const struct sl_field *fields, enum framing *framing, uint64_t *length)
+{
+    const struct sl_cause *why = NULL;
+    enum parse ok = framing_of_request(head, fields, framing, length, &why);
+
+    fields_take(&r->head, r->pool, fields, head->n_fields, head->ids);
+    r->head_size = (unsigned)head->size;
+    sl_req_set_line(r, head->method, head->target, head->version);
+    if (ok != PARSE_OK)
+        return why;
+    if (fields_may_have(&r->head, SL_F_EXPECT) && !http1_may_expect(r))
+        return &sl_cause_expectation;
+    return NULL;
+}
+
 #endif

@@ -22,6 +22,7 @@ sl_req_enter(struct sl_req *r, struct sl_scope *scope)
     if (r->scope->core->trusted != scope->core->trusted)
         r->client_text = (struct sl_span){NULL, 0}; /* whom to believe is another question now */
     r->scope = scope;
+    r->flags |= REQ_ENTERED;
 }
 
 struct sl_scope *
@@ -185,17 +186,15 @@ sl_req_id(struct sl_req *r)
     return (struct sl_span){r->id, 16};
 }
 
-int
-sl_req_is_dry(const struct sl_req *r)
+void
+req_note_add(struct sl_req *r, enum req_note_kind kind, const struct hook_call *by,
+             const char *text)
 {
-    return (r->flags & REQ_DRY) != 0;
-}
+    struct req_note *note = apr_palloc(r->pool, sizeof *note);
 
-int
-sl_req_is_noting(const struct sl_req *r)
-{
-    return (r->flags & REQ_NOTING) != 0 ||
-           (sl_log_wants(SL_DEBUG) && r->scope->core->log_levels->most >= SL_DEBUG);
+    *note = (struct req_note){NULL, kind, by, text};
+    *r->notes_end = note;
+    r->notes_end = &note->next;
 }
 
 static void
@@ -213,30 +212,35 @@ void
 sl_req_note(struct sl_req *r, const char *fmt, ...)
 {
     const char *module = crash_place.call != NULL ? crash_place.call->module->name : "core";
-    struct req_note *note = apr_pcalloc(r->pool, sizeof *note);
+    const char *text;
     va_list args;
 
     va_start(args, fmt);
-    note->text = apr_pvsprintf(r->pool, fmt, args);
+    text = apr_pvsprintf(r->pool, fmt, args);
     va_end(args);
-    *r->notes_end = note;
-    r->notes_end = &note->next;
-    if (log_levels_want(r->scope->core->log_levels, SL_DEBUG, module))
-        req_log(r, SL_DEBUG, "SL0460", note->text);
+    req_note_add(r, NOTE_WHY, crash_place.call, text);
+    if (!sl_req_is_dry(r) && log_levels_want(r->scope->core->log_levels, SL_DEBUG, module))
+        req_log(r, SL_DEBUG, "SL0460", text);
 }
 
 void
 sl_req_log(struct sl_req *r, enum sl_level level, const char *id, const char *fmt, ...)
 {
     char text[1024];
+    int is_dry = sl_req_is_dry(r);
     va_list args;
 
-    if (!sl_log_wants(level) || !log_levels_want_id(r->scope->core->log_levels, level, id))
+    if (is_dry ? level >= SL_DEBUG
+               : !sl_log_wants(level) ||
+                     !log_levels_want_id(r->scope->core->log_levels, level, id))
         return;
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    req_log(r, level, id, text);
+    if (is_dry)
+        req_note_add(r, NOTE_LOGGED, crash_place.call, apr_psprintf(r->pool, "%s %s", id, text));
+    else
+        req_log(r, level, id, text);
 }
 
 struct req_data {

@@ -24,6 +24,7 @@ sl_req_new(struct sl_conn *c, const struct sl_protocol *protocol)
 
     memset(r, 0, sizeof *r);
     r->magic = REQ_MAGIC;
+    r->flags = sl_log_wants(SL_DEBUG) ? REQ_NOTING : 0;
     r->pool = pool;
     r->loop = loop;
     r->conn = c;

@@ -24,8 +24,8 @@ enum req_flag {
     REQ_SETTLED = 64,      /* the protocol was told that the source is done */
     REQ_FAILED = 128,      /* sl_req_fail() chose the answer */
     REQ_CUT = 256,         /* the answer was cut short */
-    REQ_NOTING = 512,      /* notes are kept */
-    REQ_DRY = 1024,        /* explain */
+    REQ_NOTING = SL_REQ_NOTING, /* notes are kept */
+    REQ_DRY = SL_REQ_DRY,       /* explain */
     REQ_GONE = 2048,       /* the client left */
     REQ_BODY_DONE = 4096,  /* the request body was read to its end */
     REQ_NO_REUSE = 8192,   /* the connection must not be used again */
@@ -33,6 +33,7 @@ enum req_flag {
     REQ_IN_RESPONSE = 32768, /* response hooks are suspended */
     REQ_SOURCE_ENDED = 65536, /* the source gave the end; filters may still hold bytes */
     REQ_IN_RESPONSE_HOOK = 131072, /* a response hook is on the stack */
+    REQ_ENTERED = 262144, /* a module chose its scope */
 };
 
 struct sl_req {
@@ -87,8 +88,15 @@ struct sl_req {
     uint32_t token_slot; /* 0: none */
 };
 
+enum req_note_kind {
+    NOTE_WHY,      /* sl_note() */
+    NOTE_LOGGED,   /* what a real request would have written to the error log */
+    NOTE_LEFT_OUT, /* a hook that a dry run does not call */
+};
 struct req_note {
     struct req_note *next;
+    enum req_note_kind kind;
+    const struct hook_call *by; /* whose hook said so; NULL: the core */
     const char *text;
 };
 
@@ -103,6 +111,9 @@ struct sl_span req_uri(const struct sl_req *r);
 void req_abort(struct sl_req *r, const struct sl_cause *cause);
 /* http/variables.c keeps its list here. */
 void **request_vars(struct sl_req *r);
+/* req_api.c: `text` lives as long as the request. */
+void req_note_add(struct sl_req *r, enum req_note_kind kind, const struct hook_call *by,
+                  const char *text);
 void req_tokens_init(struct sl_loop *loop);
 void req_tokens_close(struct sl_loop *loop);
 void req_token_drop(struct sl_req *r);

@@ -62,6 +62,10 @@ sl_req_suspend(struct sl_req *r)
 {
     struct request_slots *t = r->loop->tokens;
 
+    if (r->flags & REQ_DRY) { /* its loop never runs: nobody wakes it */
+        r->flags |= REQ_WAITING;
+        return (struct sl_token){NULL, 0, 0};
+    }
     if (r->token_slot == 0) {
         r->token_slot = slot_take(t);
         t->at[r->token_slot].r = r;
@@ -120,8 +124,11 @@ resume_deliver(struct sl_loop *loop, struct sl_mail *mail)
 void
 sl_req_resume(struct sl_token token, enum sl_verdict verdict)
 {
-    struct resume_mail *m = malloc(sizeof *m);
+    struct resume_mail *m;
 
+    if (token.loop == NULL)
+        return;
+    m = malloc(sizeof *m);
     SL_ASSERT(m != NULL);
     *m = (struct resume_mail){{NULL, resume_deliver}, token, verdict};
     sl_loop_post(token.loop, &m->mail);

@@ -186,6 +186,15 @@ counters_attach(struct sl_loop *loop)
 }
 
 void
+counters_detach(struct sl_loop *loop)
+{
+    static _Atomic(int64_t) nowhere[COUNTERS_MAX];
+
+    loop->counters = nowhere;
+    loop->n_requests = &nowhere[counters[COUNT_REQUESTS].column];
+}
+
+void
 counters_close(void)
 {
     free(rows);

@@ -39,6 +39,8 @@ int64_t counters_column_sum(const struct counters_zone *z, unsigned column);
 int counters_open(unsigned n_threads);
 /* Gives a loop its row. */
 void counters_attach(struct sl_loop *loop);
+/* Gives the loop of a dry run a row that is in no sum. */
+void counters_detach(struct sl_loop *loop);
 /* One more, in a cell of this thread. */
 static inline void
 counter_step(_Atomic(int64_t) *cell)

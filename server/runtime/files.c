@@ -2,6 +2,7 @@
 #include "runtime/files.h"
 
 #include "channel.h"
+#include "runtime/dry.h"
 
 #include "sluice/log.h"
 
@@ -31,6 +32,10 @@ sl_log_file(const char *path)
 {
     int fd;
 
+    if (dry_run_refuses("sl_log_file()")) {
+        errno = EPERM;
+        return -1;
+    }
     if (n_files == FILES_MAX || strlen(path) >= CHANNEL_TEXT) {
         errno = n_files == FILES_MAX ? EMFILE : ENAMETOOLONG;
         return -1;

@@ -111,12 +111,24 @@ hook_leave(const struct hook_call *call, uint64_t began)
     return now;
 }
 
+/* A dry run calls only what leaves no trace, and lists the others. */
+static int
+hook_is_left_out(const struct hook_call *call, struct sl_req *r)
+{
+    if ((r->flags & REQ_DRY) == 0 || (call->hook->flags & SL_DRY_OK) != 0)
+        return 0;
+    req_note_add(r, NOTE_LEFT_OUT, call, "its row does not say SL_DRY_OK");
+    return 1;
+}
+
 enum sl_verdict
 hook_call_req(const struct hook_call *call, struct sl_req *r)
 {
     uint64_t began = ticks();
     enum sl_verdict v;
 
+    if (hook_is_left_out(call, r))
+        return SL_NEXT;
     hook_enter(call, r);
     v = call->fn.on_req(r, call->conf);
     hook_leave(call, began);
@@ -147,14 +159,18 @@ hooks_run_attempt(const struct sl_scope *scope, enum sl_hook_point point, struct
 {
     const struct hook_list *list = &scope->lists[point];
     enum sl_verdict v = SL_NEXT;
+    struct sl_req *r;
     uint64_t began;
     unsigned i;
 
     if (list->n == 0)
         return SL_NEXT;
+    r = exchange_of(a)->r;
     began = ticks();
     for (i = 0; i < list->n && v == SL_NEXT; i++) {
-        hook_enter(&list->at[i], exchange_of(a)->r);
+        if (r != NULL && hook_is_left_out(&list->at[i], r))
+            continue;
+        hook_enter(&list->at[i], r);
         v = list->at[i].fn.on_attempt(a, list->at[i].conf);
         began = hook_leave(&list->at[i], began);
     }

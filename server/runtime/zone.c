@@ -2,6 +2,8 @@
  * only grows, until zones_close(), so that what was given stays good. */
 #include "runtime/zone.h"
 
+#include "runtime/dry.h"
+
 #include "sluice/log.h"
 
 #include <errno.h>
@@ -124,6 +126,8 @@ zone_get(const struct zone_shape *shape, int *is_fresh)
     struct zone *z;
 
     *is_fresh = 0;
+    if (dry_run_refuses("a zone"))
+        return NULL;
     pthread_mutex_lock(&zones_lock);
     z = zone_find(shape->name);
     if (z == NULL)

@@ -12,6 +12,12 @@ _Static_assert(sizeof(struct held) <= sizeof(struct piece), "both are cut from l
 
 /* ---- the end of an attempt, and of the exchange ---- */
 
+static int
+ex_is_dry(const struct sl_exchange *ex)
+{
+    return ex->r != NULL && (ex->r->flags & REQ_DRY) != 0;
+}
+
 static void
 ex_server_done(struct sl_exchange *ex, const struct sl_cause *cause)
 {
@@ -21,7 +27,7 @@ ex_server_done(struct sl_exchange *ex, const struct sl_cause *cause)
         return;
     hooks_run_attempt(ex->scope, SL_HOOK_UPSTREAM_DONE, a);
     atomic_fetch_sub_explicit(a->server->pub.n_active, 1, memory_order_relaxed);
-    if (ex->pool->owner != NULL && ex->pool->owner->done != NULL)
+    if (ex->pool->owner != NULL && ex->pool->owner->done != NULL && !ex_is_dry(ex))
         ex->pool->owner->done(a, &a->server->pub, cause);
     if (ex->r != NULL)
         ex->r->upstream_us = ex->loop->wall_us - a->began_us;
@@ -286,6 +292,15 @@ ex_send_held(struct sl_exchange *ex)
            p->body(&ex->a, (struct sl_data){NULL, 0, NULL}, 1) != SL_FLOW_GONE;
 }
 
+int
+exchange_prepare(struct sl_exchange *ex)
+{
+    ex->a.response->n = 0;
+    ex->a.response->ids = 0;
+    ex_make_view(ex);
+    return hooks_run_attempt(ex->scope, SL_HOOK_UPSTREAM_REQUEST, &ex->a) == SL_FAIL ? -1 : 0;
+}
+
 /* The request goes out on a connection that is open. */
 void
 exchange_send(struct sl_exchange *ex)
@@ -295,10 +310,7 @@ exchange_send(struct sl_exchange *ex)
     enum sl_flow flow;
 
     exchange_goto(ex, EX_SEND, ex->conf->send_ms);
-    a->response->n = 0;
-    a->response->ids = 0;
-    ex_make_view(ex);
-    if (hooks_run_attempt(ex->scope, SL_HOOK_UPSTREAM_REQUEST, a) == SL_FAIL) {
+    if (exchange_prepare(ex) != 0) {
         exchange_fail(ex, &sl_cause_hook_failed);
         return;
     }
@@ -348,6 +360,10 @@ ex_attempt(struct sl_exchange *ex)
 
     if (!ex_pick(ex)) {
         exchange_fail(ex, ex->retry_cause != NULL ? ex->retry_cause : &sl_cause_no_server);
+        return;
+    }
+    if (ex_is_dry(ex)) {
+        exchange_explain(ex);
         return;
     }
     ex->n_unreachable = 0;

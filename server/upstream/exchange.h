@@ -102,6 +102,11 @@ exchange_goto(struct sl_exchange *ex, enum ex_state state, int64_t may_take_ms)
 void exchange_connect(struct sl_exchange *ex);
 /* Counts a failure to connect: whether the server has an address that was not tried. */
 int exchange_has_address(struct sl_exchange *ex, const struct sl_cause *cause);
+/* The head as it will be sent, by way of the hooks; -1: one of them failed. */
+int exchange_prepare(struct sl_exchange *ex);
+/* explain.c, in a dry run instead of a connection: what would be sent, and what would be done
+ * to the answer.  Frees the exchange. */
+void exchange_explain(struct sl_exchange *ex);
 /* The request goes out on a connection that is open.  May free the exchange. */
 void exchange_send(struct sl_exchange *ex);
 /* What was kept of the request body goes, and with it the chance of another attempt. */

@@ -49,8 +49,8 @@ static void h1c_read(struct sl_conn *c);
 
 /* ---- the request ---- */
 
-static void
-h1c_put_head(struct writer *w, struct sl_attempt *a, int is_chunked, int is_upgrade)
+void
+http1_put_request(struct writer *w, struct sl_attempt *a)
 {
     int64_t length = sl_attempt_body_length(a);
 
@@ -59,14 +59,14 @@ h1c_put_head(struct writer *w, struct sl_attempt *a, int is_chunked, int is_upgr
     put_span(w, a->path);
     PUT(w, " HTTP/1.1\r\n");
     put_fields(w, &a->head);
-    if (is_chunked)
+    if (length < 0)
         PUT(w, "Transfer-Encoding: chunked\r\n");
     else if (length > 0 && !fields_may_have(&a->head, SL_F_CONTENT_LENGTH)) {
         PUT(w, "Content-Length: "); /* the client's protocol had its own way to say it */
         put_number(w, (uint64_t)length);
         PUT(w, "\r\n");
     }
-    if (is_upgrade)
+    if (exchange_of(a)->wants_upgrade)
         PUT(w, "Connection: upgrade\r\n");
     PUT(w, "\r\n");
 }
@@ -86,13 +86,12 @@ h1c_start(struct sl_attempt *a, struct sl_conn *c)
 {
     struct h1c *h = h1c_of(c);
     struct writer w = writer_begin(c);
-    int is_upgrade = exchange_of(a)->wants_upgrade;
 
     h->a = a;
     h->state = H1C_HEAD;
     h->is_full = h->in_trailers = 0;
     h->out_chunked = sl_attempt_body_length(a) < 0;
-    h1c_put_head(&w, a, h->out_chunked, is_upgrade);
+    http1_put_request(&w, a);
     if (w.is_full) {
         sl_req_log(sl_attempt_req(a), SL_ERROR, "SL0530", "the request head does not fit %d bytes",
                    LOOP_SCRATCH);

@@ -95,6 +95,11 @@ def test_conditions(example):
     assert body(s.get("/users/ann/x", host="example.com")) == "101 /users/ann/x"
 
 
+def test_tests(example):
+    s = example("tests.conf")
+    assert body(s.get("/v1/users")) == "101 /users" and s.get("/old-page").status == 301
+
+
 def test_access_log(example, tmp_path):
     s = example("access-log.conf")
     assert body(s.get("/x")) == "101 /x"

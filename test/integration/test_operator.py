@@ -290,7 +290,8 @@ def test_the_test_opens_and_creates_nothing(tmp_path):
     (["ctl", "foo"], ["ctl foo: expected generations, close, zones or counters"]),
     (["reload"], ['expected an option, found "reload"', "usage: "]),
     (["-s", "reload"], ["invalid option", "here: -k reload", "usage: "]),
-    (["-T"], ["here: -t"]),
+    (["-q"], ["here: -t"]),
+    (["-E"], ["requires an argument", "usage: "]),
     (["-c", "x"], ["here: -f FILE"]),
 ])
 def test_a_wrong_command_line(words, wanted):

@@ -356,7 +356,7 @@ def test_websocket_over_tls(tls, pki, origin):
 # ---- bad input ----
 
 @pytest.mark.parametrize("hello", [
-    b"\x16\x03\x01\x00\x05hello", b"\x00" * 100, os.urandom(300) , b"\x80\x2e\x01\x00\x02" + b"\0" * 40,
+    b"\x16\x03\x01\x00\x05hello", b"\x00" * 100, b"\xff" + os.urandom(300), b"\x80\x2e\x01\x00\x02" + b"\0" * 40,
     b"\x16\x03\x01\xff\xff" + b"A" * 70000, b"\x16", b"",
 ], ids=["bad-hello", "zeros", "noise", "sslv2", "oversized", "one-byte", "nothing"])
 def test_garbage_for_a_hello(tls, pki, hello):

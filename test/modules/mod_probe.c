@@ -14,6 +14,7 @@ struct probe_conf {
     const char *wait;   /* access: offload, timer, twice, never */
     const char *filter; /* response: upper, pass, wait, grow, fail */
     const char *say;    /* handler */
+    const char *dry;    /* access, in a dry run, too: offload, log, zone, count, wait, note */
     struct sl_cond *when; /* handler: says it only then */
     int fail, block, notoken, late, active;
     int64_t layout;
@@ -91,6 +92,32 @@ probe_access(struct sl_req *r, const void *confp)
     else
         sl_offload(sl_req_loop(r), &w->job);
     return SL_WAIT;
+}
+
+/* Says that it may run dry, and does what such a hook must not. */
+static enum sl_verdict
+probe_dry(struct sl_req *r, const void *confp)
+{
+    static struct sl_offload job = {.work = NULL};
+    const struct probe_conf *conf = confp;
+    const char *what = conf->dry != NULL ? conf->dry : "";
+    int is_fresh;
+
+    if (strcmp(what, "note") == 0)
+        sl_note(r, "dry: %d", sl_req_is_dry(r));
+    if (strcmp(what, "offload") == 0)
+        sl_note(r, "offload: %d", sl_req_is_dry(r) ? sl_offload(sl_req_loop(r), &job) : 0);
+    if (strcmp(what, "log") == 0)
+        sl_note(r, "log: %d", sl_req_is_dry(r) ? sl_log_file("/nonexistent/log") : 0);
+    if (strcmp(what, "zone") == 0)
+        sl_note(r, "zone: %d", sl_req_is_dry(r) ? sl_zone("dry", 1, 64, &is_fresh) != NULL : 0);
+    if (strcmp(what, "count") == 0)
+        sl_count(sl_req_loop(r), 0, 1);
+    if (strcmp(what, "wait") == 0) {
+        sl_req_resume(sl_req_suspend(r), SL_NEXT);
+        return SL_WAIT;
+    }
+    return SL_NEXT;
 }
 
 static enum sl_verdict
@@ -254,6 +281,7 @@ static const struct sl_directive directives[] = {
     SL_STRING("ProbeWait", struct probe_conf, wait, NULL, SL_IN_ANY, "Suspends"),
     SL_STRING("ProbeFilter", struct probe_conf, filter, NULL, SL_IN_ANY, "Filters bodies"),
     SL_STRING("ProbeSay", struct probe_conf, say, NULL, SL_IN_ANY, "Answers"),
+    SL_STRING("ProbeDry", struct probe_conf, dry, NULL, SL_IN_ANY, "Runs in dry runs"),
     SL_COND("ProbeWhen", struct probe_conf, when, ROUTED, SL_IN_ANY, "Answers only then"),
     SL_FLAG("ProbeFail", struct probe_conf, fail, "off", SL_IN_ANY, "Fails"),
     SL_FLAG("ProbeBlock", struct probe_conf, block, "off", SL_IN_ANY, "Blocks"),
@@ -266,6 +294,7 @@ static const struct sl_directive directives[] = {
 static const struct sl_hook hooks[] = {
     SL_ON_POST_CONFIG(probe_zone),
     SL_ON_ACCESS(probe_access, SL_MIDDLE, 0),
+    SL_ON_ACCESS(probe_dry, SL_LATE, SL_DRY_OK),
     SL_ON_HANDLER(probe_say, SL_EARLY, 0),
     SL_ON_UPSTREAM_RESPONSE(probe_upstream, SL_MIDDLE, 0),
     SL_ON_RESPONSE(probe_response, SL_EARLY, 0),

@@ -72,6 +72,7 @@ hosts_exact_then_longest_suffix(void **state)
         {"a.test", "a.test"}, {"x.test", "*.test"}, {"x.b.test", "*.b.test"}, {"y.x.b.test", "*.b.test"},
         {"b.test", "*.test"}, {"test", "*"}, {"", "*"}};
     struct route_hosts hosts;
+    struct sl_span by;
     char name[32];
     unsigned i;
 
@@ -83,9 +84,13 @@ hosts_exact_then_longest_suffix(void **state)
         snprintf(name, sizeof name, "h%u.example", i);
         assert_null(route_hosts_put(pool, &hosts, sl_span(apr_pstrdup(pool, name)), &hosts));
     }
-    for (i = 0; i < sizeof table / sizeof table[0]; i++)
-        assert_string_equal((char *)route_hosts_find(&hosts, sl_span(table[i].host)), table[i].who);
-    assert_ptr_equal(route_hosts_find(&hosts, sl_span("h777.example")), &hosts);
+    for (i = 0; i < sizeof table / sizeof table[0]; i++) {
+        assert_string_equal((char *)route_hosts_find(&hosts, sl_span(table[i].host), &by),
+                            table[i].who);
+        assert_memory_equal(by.at, table[i].who + (by.at[0] == '.'), by.n);
+    }
+    assert_ptr_equal(route_hosts_find(&hosts, sl_span("h777.example"), &by), &hosts);
+    assert_int_equal(by.n, strlen("h777.example"));
 }
 
 int
