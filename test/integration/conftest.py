@@ -3,6 +3,7 @@
 A test fails when the server leaves a warning, an error or a sanitizer's report it was not
 told to expect (s.expect("SL0501")), and when it does not stop cleanly.
 """
+import itertools
 import os
 import re
 import signal
@@ -23,10 +24,21 @@ PROGRAM = os.environ.get("SLUICE_PROGRAM", os.path.join(BUILD, "sluice"))
 MODULES = os.environ.get("SLUICE_MODULES", os.path.join(BUILD, "modules-dir"))
 
 
+# Below those the kernel gives to whoever connects, and of each parallel run its own.
+RUN = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+ports = itertools.cycle(range(12000 + RUN * 5000, 17000 + RUN * 5000))
+for _ in range(os.getpid() % 5000):
+    next(ports)
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    for port in ports:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class Response:
