@@ -68,12 +68,14 @@ answer_begin(struct sl_req *r)
 static int
 answer_run_hooks(struct sl_req *r)
 {
+    uint64_t began = r->list->n > 0 ? hook_clock() : 0;
+
     while (r->hook < r->list->n) {
         const struct hook_call *call = &r->list->at[r->hook++];
         enum sl_verdict v;
 
         r->flags |= REQ_IN_RESPONSE_HOOK;
-        v = hook_call_req(call, r);
+        v = hook_call_req(call, r, &began);
         r->flags &= ~(unsigned)REQ_IN_RESPONSE_HOOK;
         if (r->failed_status != 0)
             return -1;

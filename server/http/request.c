@@ -98,21 +98,18 @@ sl_req_set_line(struct sl_req *r, struct sl_span method, struct sl_span target, 
 static const struct sl_cause *
 req_find_host(struct sl_req *r)
 {
-    struct sl_span host = sl_fields_get_id(&r->head, SL_F_HOST), name;
+    struct sl_span host = sl_fields_get_id(&r->head, SL_F_HOST), name = {"", 0};
     int port;
 
-    if (host.at != NULL && host.n > 0 && !host_split(host, &name, &port))
+    if (host.n > 0 && !host_split(host, &name, &port))
         return &sl_cause_bad_host;
     if (r->authority.at == NULL)
         r->authority = host;
-    else
+    else {
         sl_fields_set(&r->head, "Host", r->authority);
-    if (r->authority.n == 0) {
-        r->host = (struct sl_span){"", 0};
-        return NULL;
+        if (!host_split(r->authority, &name, &port))
+            return &sl_cause_bad_host;
     }
-    if (!host_split(r->authority, &name, &port))
-        return &sl_cause_bad_host;
     req_set_host(r, name);
     return NULL;
 }
@@ -179,12 +176,12 @@ req_abort(struct sl_req *r, const struct sl_cause *cause)
 
 /* One phase: its hooks in order.  Returns 0 when the request waits or has an answer. */
 static int
-req_run_phase(struct sl_req *r)
+req_run_phase(struct sl_req *r, uint64_t *began)
 {
     while (r->hook < r->list->n) {
         const struct hook_call *call = &r->list->at[r->hook++];
 
-        switch (hook_call_req(call, r)) {
+        switch (hook_call_req(call, r, began)) {
         case SL_NEXT:
         case SL_RETRY:
             break;
@@ -245,13 +242,15 @@ req_phase_over(struct sl_req *r)
 void
 req_run(struct sl_req *r)
 {
+    uint64_t began = hook_clock();
+
     r->flags |= REQ_RUNNING;
     for (; r->phase < N_PHASES; r->phase++, r->list = NULL) {
         if (r->list == NULL) {
             r->list = &r->scope->lists[phases[r->phase]];
             r->hook = 0;
         }
-        if (!req_run_phase(r) || !req_phase_over(r))
+        if (!req_run_phase(r, &began) || !req_phase_over(r))
             break;
     }
     if (r->exchange != NULL && (r->flags & REQ_WAITING) == 0)
@@ -282,10 +281,11 @@ static void
 req_run_log(struct sl_req *r)
 {
     const struct hook_list *list = &r->scope->lists[SL_HOOK_LOG];
+    uint64_t began = list->n > 0 ? hook_clock() : 0;
     unsigned i;
 
     for (i = 0; i < list->n; i++)
-        hook_call_req(&list->at[i], r);
+        hook_call_req(&list->at[i], r, &began);
 }
 
 void

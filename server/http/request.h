@@ -161,7 +161,9 @@ int req_peer_is_trusted(const struct sl_req *r);
 
 /* runtime/hooks.c */
 enum sl_verdict hooks_run_conn(struct sl_conn *c, enum sl_hook_point point);
-enum sl_verdict hook_call_req(const struct hook_call *call, struct sl_req *r);
+/* *began: hook_clock() when the hook before it ended, or the list was begun; moved on. */
+enum sl_verdict hook_call_req(const struct hook_call *call, struct sl_req *r, uint64_t *began);
+uint64_t hook_clock(void);
 /* Runs a list that may not be suspended. */
 enum sl_verdict hooks_run_attempt(const struct sl_scope *scope, enum sl_hook_point point,
                                   struct sl_attempt *a);

@@ -4,7 +4,8 @@
  * sleep, or it used the processor that long.  A thread that a busy machine put aside is not
  * the hook's fault.
  *
- * The measure is the CPU's own tick counter, read once a hook; only a suspicious count is
+ * The measure is the CPU's own tick counter, read once a hook (the end of one
+ * is the beginning of the next); only a suspicious count is
  * turned into time, by comparing with the clock since the start. */
 #include "http/request.h"
 #include "config/load.h"
@@ -20,8 +21,8 @@
 #define HOOK_MAX_NS 5000000
 #define HOOK_SUSPICIOUS_TICKS 2500000 /* 5 ms at 500 MHz: slower than any counter in use */
 
-static uint64_t
-ticks(void)
+uint64_t
+hook_clock(void)
 {
 #if defined(__x86_64__)
     return __builtin_ia32_rdtsc();
@@ -72,7 +73,7 @@ hook_is_to_blame(void)
 __attribute__((constructor)) static void
 hooks_clock_start(void)
 {
-    start_ticks = ticks();
+    start_ticks = hook_clock();
     start_ns = clock_ns(CLOCK_MONOTONIC);
     if (getenv("SLUICE_HOOK_FATAL") != NULL)
         fatal_ns = atof(getenv("SLUICE_HOOK_FATAL")) * 1e6;
@@ -81,7 +82,7 @@ hooks_clock_start(void)
 static void
 hook_was_slow(const struct hook_call *call, uint64_t n_ticks)
 {
-    double ns_per_tick = (double)(clock_ns(CLOCK_MONOTONIC) - start_ns) / (double)(ticks() - start_ticks + 1);
+    double ns_per_tick = (double)(clock_ns(CLOCK_MONOTONIC) - start_ns) / (double)(hook_clock() - start_ticks + 1);
     double ns = (double)n_ticks * ns_per_tick;
 
     if (ns < HOOK_MAX_NS)
@@ -103,7 +104,7 @@ hook_enter(const struct hook_call *call, struct sl_req *request)
 static uint64_t
 hook_leave(const struct hook_call *call, uint64_t began)
 {
-    uint64_t now = ticks();
+    uint64_t now = hook_clock();
 
     crash_place.call = NULL;
     if (now - began > HOOK_SUSPICIOUS_TICKS)
@@ -122,16 +123,15 @@ hook_is_left_out(const struct hook_call *call, struct sl_req *r)
 }
 
 enum sl_verdict
-hook_call_req(const struct hook_call *call, struct sl_req *r)
+hook_call_req(const struct hook_call *call, struct sl_req *r, uint64_t *began)
 {
-    uint64_t began = ticks();
     enum sl_verdict v;
 
     if (hook_is_left_out(call, r))
         return SL_NEXT;
     hook_enter(call, r);
     v = call->fn.on_req(r, call->conf);
-    hook_leave(call, began);
+    *began = hook_leave(call, *began);
     return v;
 }
 
@@ -145,7 +145,7 @@ hooks_run_conn(struct sl_conn *c, enum sl_hook_point point)
 
     if (list->n == 0)
         return SL_NEXT;
-    began = ticks();
+    began = hook_clock();
     for (i = 0; i < list->n && v == SL_NEXT; i++) {
         hook_enter(&list->at[i], NULL);
         v = list->at[i].fn.on_conn(c, list->at[i].conf);
@@ -166,7 +166,7 @@ hooks_run_attempt(const struct sl_scope *scope, enum sl_hook_point point, struct
     if (list->n == 0)
         return SL_NEXT;
     r = exchange_of(a)->r;
-    began = ticks();
+    began = hook_clock();
     for (i = 0; i < list->n && v == SL_NEXT; i++) {
         if (r != NULL && hook_is_left_out(&list->at[i], r))
             continue;
