@@ -17,6 +17,7 @@
 #include "sluice/log.h"
 #include "sluice/loop.h"
 #include "sluice/net.h"
+#include "sluice/pattern.h"
 #include "sluice/provider.h"
 #include "sluice/req.h"
 #include "sluice/upstream.h"

@@ -80,7 +80,7 @@ struct sl_req {
     int64_t started_us;
     int64_t upstream_us;
     void *vars;            /* http/variables.c */
-    void *captures;        /* config/cond_eval.c */
+    void *captures;        /* config/captures.c */
     struct req_data *data; /* of modules */
     struct req_note *notes, **notes_end;
     struct sl_sockaddr client;
