@@ -21,6 +21,8 @@
 #include "sluice/pattern.h"
 #include "sluice/provider.h"
 #include "sluice/req.h"
+#include "sluice/source.h"
+#include "sluice/subrequest.h"
 #include "sluice/upstream.h"
 #include "sluice/zone.h"
 

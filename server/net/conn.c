@@ -60,6 +60,22 @@ conn_make(struct sl_loop *loop, int fd, int is_client)
     return c;
 }
 
+void
+conn_pretend(struct sl_conn *c, struct sl_loop *loop, const struct listener *listener,
+             const struct sl_sockaddr *peer, const struct sl_protocol *protocol)
+{
+    memset(c, 0, sizeof *c);
+    c->magic = CONN_MAGIC;
+    c->io.fd = -1;
+    c->is_client = 1;
+    c->loop = loop;
+    c->out_end = &c->out;
+    c->timer.due = INT64_MAX;
+    c->listener = (struct listener *)(uintptr_t)listener;
+    c->protocol = protocol;
+    c->peer = *peer;
+}
+
 struct sl_span
 conn_peer_text(struct sl_conn *c)
 {
