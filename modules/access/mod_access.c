@@ -12,6 +12,10 @@ DESCRIPTION
     The innermost scope that has such lines decides alone: those of the scopes around it are not
     asked. "Allow all" alone lets everybody in again.
 
+    Under "Satisfy any" (sluice-core has it) a client that an Allow names passes without a
+    password, and one that is kept out here may still pass with one. Where no line names a client
+    and none allows, there is no opinion: the password decides.
+
     Who is kept out is answered with 403. The line that decided is in the error log (at level
     info) and in what sluice -E prints.
 
@@ -19,7 +23,8 @@ DESCRIPTION
     an IPv6 socket is an IPv4 client. One that comes by a Unix socket and was not forwarded has
     no address: only the word all names it.
 
-    Networks are kept in a radix tree: a list of 100,000 costs no more than a few.
+    Networks are kept in radix trees, so lists may be long: one of 100,000 takes 5 MB and some
+    0.1 microseconds a request.
 DIRECTIVES
   Allow
     Allow NET ... [if=CONDITION]: addresses, networks (10.0.0.0/8, 2001:db8::/32) or all. With
@@ -210,36 +215,45 @@ rule_holds(struct sl_req *r, const struct rule *rule, const struct access_addres
     return holds;
 }
 
-/* by: what denies; NULL: that none of the list, which ends at `last`, allows. */
+/* ctx: the rule that denies. */
 static enum sl_verdict
-deny(struct sl_req *r, const struct rule *by, const struct rule *last)
+deny_named(struct sl_req *r, void *ctx)
 {
-    struct sl_span client = sl_req_client_text(r);
+    const struct rule *rule = ctx;
 
-    if (by != NULL)
-        return sl_req_fail(r, 0, &access_denied, "%s: %s", by->place, by->text);
-    return sl_req_fail(r, 0, &access_denied, "no Allow up to %s names %.*s", last->place,
-                       (int)client.n, client.at);
+    return sl_req_fail(r, 0, &access_denied, "%s %s", rule->place, rule->text);
+}
+
+/* ctx: the last rule of a list in which none named the client. */
+static enum sl_verdict
+deny_unnamed(struct sl_req *r, void *ctx)
+{
+    const struct rule *last = ctx;
+
+    return sl_req_fail(r, 0, &access_denied, "no line up to %s names the client", last->place);
 }
 
 static enum sl_verdict
 access_decide(struct sl_req *r, const void *confp)
 {
     const struct access_conf *conf = confp;
-    const struct rule *rule = NULL;
+    struct rule *rule = NULL;
     struct access_address addr;
     int has = access_address_of(sl_req_client(r), &addr), holds, allows = 0, i;
 
     for (i = 0; conf->rules != NULL && i < conf->rules->nelts; i++) {
-        rule = APR_ARRAY_IDX(conf->rules, i, const struct rule *);
+        rule = APR_ARRAY_IDX(conf->rules, i, struct rule *);
         allows |= rule->is_allow;
         holds = rule_holds(r, rule, has ? &addr : NULL);
         if (holds < 0)
             return sl_req_fail(r, 0, &sl_cause_condition_limit, "%s", rule->place);
         if (holds)
-            return rule->is_allow ? SL_NEXT : deny(r, rule, rule);
+            return rule->is_allow ? sl_access_granted(r) : sl_access_denied(r, deny_named, rule);
     }
-    return allows ? deny(r, NULL, rule) : SL_NEXT;
+    if (!allows)
+        return SL_NEXT;
+    sl_note(r, "no line names the client, and there are some that allow: denied");
+    return sl_access_denied(r, deny_unnamed, rule);
 }
 
 static const struct sl_directive directives[] = {

@@ -24,6 +24,7 @@ def example(sluice, make_origin, tmp_path):
         for a in found:
             text = text.replace(a, str(backends[a.split(":")[0].rsplit(".", 1)[1]]))
         text = re.sub(r"^Listen .*$", "", text, flags=re.M).replace("/var/log/sluice", str(tmp_path))
+        text = re.sub(r"^( *AccessFile \w+ )(\w+\.txt)$", rf"\1{FOLDER}/\2", text, flags=re.M)
         s = sluice(re.sub(r"^(ErrorPage .* )(\w+\.html)$", rf"\1file:{FOLDER}/\2", text, flags=re.M))
         s.backends = backends
         return s
@@ -102,6 +103,12 @@ def test_conditions(example):
     assert body(r) == "102 /x" and r.get("X-Version") == "beta"
     assert s.get("/x", method="POST", body=b"x", host="example.com").status == 200
     assert body(s.get("/users/ann/x", host="example.com")) == "101 /users/ann/x"
+
+
+def test_access(example):
+    s = example("access.conf")
+    assert body(s.get("/x")) == "101 /x" and s.get("/admin/x").status == 403
+    assert s.get("/hooks/x").status == 403 and body(s.get("/hooks/x", {"X-Token": "s3cret"})) == "103 /hooks/x"
 
 
 def test_tests(example):

@@ -227,6 +227,8 @@ REQUESTS = {
     "error-pages.conf": [("test", p, {}) for p in ("/shop/x", "/nowhere", "/help/not-found")],
     "tests.conf": [("example.com", "/v1/users", {}), ("example.com", "/old-page", {})],
     "access-log.conf": [("test", "/x", {})],
+    "access.conf": [("test", "/x", {}), ("test", "/admin/x", {}), ("test", "/hooks/x", {}),
+                    ("test", "/hooks/x", {"X-Token": "s3cret"})],
 }
 
 
