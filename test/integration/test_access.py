@@ -86,11 +86,36 @@ def test_preflights_come_before(sluice):
     assert s.get("/", ask, method="OPTIONS").status in (200, 204) and s.get("/").status == 403
 
 
-@pytest.mark.parametrize("how", ["all", "any"])
-def test_satisfy(sluice, how):
-    """Nobody else has an opinion: a denial stands."""
-    s = sluice(HEAD + f"Satisfy {how}\nAllow 10.0.0.0/8\n")
-    check(s, ["10.0.0.1"], ["11.0.0.1"])
+# What mod_access says (its lines, whom 10.0.0.1 meets) and another says, and what comes of it.
+OPINIONS = [
+    # lines                  another    all  any
+    ("Allow 10.0.0.0/8",     "granted", 200, 200),
+    ("Allow 10.0.0.0/8",     "denied",  401, 200),
+    ("Allow 10.0.0.0/8",     None,      200, 200),
+    ("Allow 11.0.0.0/8",     "granted", 403, 200),
+    ("Allow 11.0.0.0/8",     "denied",  403, 401),
+    ("Allow 11.0.0.0/8",     None,      403, 403),
+    ("Deny 10.0.0.0/8",      "granted", 403, 200),
+    ("Deny 10.0.0.0/8",      None,      403, 403),
+    ("Deny 11.0.0.0/8",      "granted", 200, 200),
+    ("Deny 11.0.0.0/8",      "denied",  401, 401),
+    ("Deny 11.0.0.0/8",      None,      200, 200),
+]
+
+
+def test_satisfy(sluice, tmp_path):
+    text = HEAD + "LoadModule probe\n"
+    for i, (lines, other, _, _) in enumerate(OPINIONS):
+        probe = f"ProbeOpinion {other}\n" if other else ""
+        for how in ("all", "any"):
+            text += f"<Location /{how}{i}>\nSatisfy {how}\n{lines}\n{probe}</Location>\n"
+    s = sluice(text)
+    for i, row in enumerate(OPINIONS):
+        got = tuple(status(s, "10.0.0.1", f"/{how}{i}") for how in ("all", "any"))
+        assert got == row[2:], row
+        for how, want in zip(("all", "any"), row[2:]):
+            r = run(tmp_path, text, "-E", f"GET http://a/{how}{i}", "from=10.0.0.1", "--json")
+            assert json.loads(r.stdout)["response"]["status"] == want, row
 
 
 # ---- files ----
@@ -212,6 +237,18 @@ def test_many_networks_change_under_load(sluice, tmp_path):
         for t in askers:
             t.join()
     assert not bad
+
+
+def test_of_changes_in_a_row_the_last_holds(sluice, tmp_path):
+    path = tmp_path / "list"
+    put(path, "10.0.0.1\n")
+    s = sluice(HEAD + f"AccessFile allow {path}\n")
+    before = [len(os.listdir(f"/proc/{pid}/fd")) for pid in s.pids()]
+    for i in range(100):
+        put(path, "".join(f"11.{k >> 8}.{k & 255}.{i}\n" for k in range(20000)) + f"10.0.1.{i}\n")
+    assert within(10, lambda: status(s, "10.0.1.99") == 200)
+    check(s, [], ["10.0.0.1", "10.0.1.98"])
+    assert within(4, lambda: [len(os.listdir(f"/proc/{pid}/fd")) for pid in s.pids()] == before)
 
 
 # ---- the configuration ----
