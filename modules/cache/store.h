@@ -132,7 +132,8 @@ struct store_piece {
     size_t n;
     int fd;
     int64_t offset;
-    struct store_bytes *hold; /* the store's */
+    struct store_bytes *hold; /* the store's, as is the next */
+    struct store *store;
 };
 void store_piece_drop(struct store_piece *piece);
 
