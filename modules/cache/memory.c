@@ -132,7 +132,8 @@ object_free(struct object *o)
     o->body_at = NULL;
     o->extents = NULL;
     o->n_extents = 0;
-    o->size = o->offset = o->change = 0;
+    o->size = o->change = 0;
+    atomic_store_explicit(&o->offset, 0, memory_order_relaxed);
     atomic_store_explicit(&o->hits, 0, memory_order_relaxed);
     atomic_store_explicit(&o->used, 0, memory_order_relaxed);
     pthread_mutex_lock(&m->free_lock);
@@ -389,35 +390,55 @@ memory_has_room_for(const struct memory *m, uint64_t bytes)
     return bytes + sizeof(struct object) <= m->size / LARGEST_SHARE;
 }
 
+/* Under the lock; before: the one of its hash that is there. */
+static void
+put(struct memory *m, struct object *o, struct object *before)
+{
+    int is_known = before != NULL && before->is_main;
+    uint32_t *ghost;
+
+    if (before == o)
+        return;
+    if (before != NULL)
+        out(m, before);
+    ghost = ghost_of(m, o->hash);
+    is_known |= *ghost == ((uint32_t)o->hash.lo | 1);
+    o->charge = charge_of(o);
+    while (m->small.bytes + m->main.bytes + o->charge > m->size)
+        evict(m);
+    queue_add(m, o, is_known);
+    m->n_objects++;
+    atomic_fetch_or(&o->holds, OBJECT_LIVES);
+    atomic_store(seat_for(m, o->hash), word_of(o->hash, o->id));
+}
+
 int
 memory_put(struct memory *m, struct object *o)
 {
-    struct object *before;
-    uint32_t *ghost;
-    int is_known;
+    int fits = charge_of(o) <= m->size / LARGEST_SHARE;
 
-    if (charge_of(o) > m->size / LARGEST_SHARE) {
+    if (!fits)
         memory_forget(m, o->hash);
-        return 0;
+    else {
+        pthread_mutex_lock(&m->lock);
+        put(m, o, find_locked(m, o->hash));
+        pthread_mutex_unlock(&m->lock);
     }
+    return fits;
+}
+
+void
+memory_put_read(struct memory *m, struct object *o)
+{
+    struct object *before;
+
+    if (charge_of(o) > m->size / LARGEST_SHARE)
+        return;
     pthread_mutex_lock(&m->lock);
     before = find_locked(m, o->hash);
-    is_known = before != NULL && before->is_main;
-    if (before != NULL && before != o)
-        out(m, before);
-    if (before != o) {
-        ghost = ghost_of(m, o->hash);
-        is_known |= *ghost == ((uint32_t)o->hash.lo | 1);
-        o->charge = charge_of(o);
-        while (m->small.bytes + m->main.bytes + o->charge > m->size)
-            evict(m);
-        queue_add(m, o, is_known);
-        m->n_objects++;
-        atomic_fetch_or(&o->holds, OBJECT_LIVES);
-        atomic_store(seat_for(m, o->hash), word_of(o->hash, o->id));
-    }
+    if (before == NULL || before->change < o->change)
+        put(m, o, before);
     pthread_mutex_unlock(&m->lock);
-    return 1;
 }
 
 void

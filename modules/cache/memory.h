@@ -40,10 +40,10 @@ struct object {
     struct store_bytes *head, *body; /* body NULL: in the extents, or there is none */
     const char *body_at;
     uint64_t size;
-    const struct extent *extents;
+    const struct store_extent *extents;
     uint32_t n_extents;
     _Atomic(uint64_t) *checked; /* a bit an extent: its checksum was found right */
-    uint64_t offset;            /* of its record in "objects"; 0: not from there */
+    _Atomic(uint64_t) offset;   /* of its record in "objects"; 0: it is not there (yet) */
     uint64_t change;            /* what the cell of changes said when it was right */
     struct arriving *arriving;  /* NULL: complete */
     _Atomic(uint32_t) hits;
@@ -85,6 +85,8 @@ extern void (*object_arriving_free)(struct arriving *a);
 struct object *memory_find(struct memory *m, struct store_hash hash);
 /* Keeps o, in place of another of its hash; 0: it is too large. */
 int memory_put(struct memory *m, struct object *o);
+/* Keeps o if there is none of its hash whose change is that of o or later. */
+void memory_put_read(struct memory *m, struct object *o);
 void memory_forget(struct memory *m, struct store_hash hash);
 /* Takes out this object, if it is in. */
 void memory_remove(struct memory *m, struct object *o);

@@ -6,7 +6,7 @@
 static size_t
 head_size(const struct record_header *h)
 {
-    return sizeof *h + 8u * (size_t)h->n_tags + sizeof(struct extent) * (size_t)h->n_extents +
+    return sizeof *h + 8u * (size_t)h->n_tags + sizeof(struct store_extent) * (size_t)h->n_extents +
            h->n_key + h->n_meta;
 }
 
@@ -56,7 +56,7 @@ parts_agree(const struct record *r)
     if (r->h.n_key == 0 || (r->h.n_extents > 0 && r->h.n_inline > 0))
         return 0;
     for (i = 0; i < r->h.n_extents; i++) {
-        const struct extent *e = &r->extents[i];
+        const struct store_extent *e = &r->extents[i];
         int is_last = i + 1 == r->h.n_extents;
 
         /* all but the last are full, so that a place in the body gives its extent */
@@ -74,8 +74,8 @@ record_point(struct record *r, const char *at)
 
     r->tags = (const uint64_t *)(const void *)to;
     to += 8u * (size_t)r->h.n_tags;
-    r->extents = (const struct extent *)(const void *)to;
-    to += sizeof(struct extent) * (size_t)r->h.n_extents;
+    r->extents = (const struct store_extent *)(const void *)to;
+    to += sizeof(struct store_extent) * (size_t)r->h.n_extents;
     r->key = (struct sl_span){to, r->h.n_key};
     r->meta = (struct sl_span){to + r->h.n_key, r->h.n_meta};
 }
@@ -112,21 +112,22 @@ record_encode(char *to, const struct record *r, uint64_t store_id)
         memcpy(to + sizeof out.h, r->tags, 8u * (size_t)r->h.n_tags);
     if (r->h.n_extents > 0)
         memcpy(to + sizeof out.h + 8u * (size_t)r->h.n_tags, r->extents,
-               sizeof(struct extent) * (size_t)r->h.n_extents);
+               sizeof(struct store_extent) * (size_t)r->h.n_extents);
     if (r->h.n_key > 0)
         memcpy(to + (out.key.at - to), r->key.at, r->key.n);
     if (r->h.n_meta > 0)
         memcpy(to + (out.meta.at - to), r->meta.at, r->meta.n);
-    record_place(to, head_size(&r->h), r->h.seq, store_id);
+    record_place(to, head_size(&r->h), r->h.seq, r->h.body_check, store_id);
 }
 
 void
-record_place(char *head, size_t n_head, uint64_t seq, uint64_t store_id)
+record_place(char *head, size_t n_head, uint64_t seq, uint64_t body_check, uint64_t store_id)
 {
     struct record_header h;
 
     memcpy(&h, head, sizeof h);
     h.seq = seq;
+    h.body_check = body_check;
     memcpy(head, &h, sizeof h);
     h.head_check = head_checksum(head, n_head, store_id);
     memcpy(head + offsetof(struct record_header, head_check), &h.head_check, sizeof h.head_check);

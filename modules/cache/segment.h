@@ -18,15 +18,10 @@
 /* The longest head, whose extents outweigh all else, and what any record may come to. */
 #define SEGMENT_HEAD_MAX                                                                     \
     (sizeof(struct record_header) + 8u * STORE_TAGS_MAX +                                    \
-     sizeof(struct extent) * SEGMENT_EXTENTS_MAX + STORE_KEY_MAX + STORE_META_MAX)
+     sizeof(struct store_extent) * SEGMENT_EXTENTS_MAX + STORE_KEY_MAX + STORE_META_MAX)
 
 enum record_kind { RECORD_HEAD = 1, RECORD_CHUNK, RECORD_TOMB };
 
-/* A stretch of a body.  offset is within "objects"; it holds as long as its segment has seq. */
-struct extent {
-    uint64_t offset, seq, check;
-    uint32_t n, reserved;
-};
 
 struct record_header {
     uint32_t magic;
@@ -47,7 +42,7 @@ struct record_header {
 struct record {
     struct record_header h;
     const uint64_t *tags;
-    const struct extent *extents;
+    const struct store_extent *extents;
     struct sl_span key, meta;
     size_t n_head; /* bytes before the inline body */
 };
@@ -83,7 +78,9 @@ size_t record_head_size(const struct record *r);
 /* Writes the head of r to `to`, which has room for record_head_size(); what is in r->h beside
  * the magic, version and head_check is the caller's. */
 void record_encode(char *to, const struct record *r, uint64_t store_id);
-/* Gives a head that stands complete in memory the seq of where it is written. */
-void record_place(char *head, size_t n_head, uint64_t seq, uint64_t store_id);
+/* Gives a head that stands complete in memory the seq of where it is written and the checksum
+ * of its body. */
+void record_place(char *head, size_t n_head, uint64_t seq, uint64_t body_check,
+                  uint64_t store_id);
 
 #endif

@@ -143,6 +143,11 @@ enum store_io {
     STORE_IO_BROKEN, /* there will be no more: writer gave up, disk error, checksum wrong */
     STORE_IO_WAIT,
 };
+/* A stretch of a body in "objects", the store's own; good as long as its segment has seq. */
+struct store_extent {
+    uint64_t offset, seq, check;
+    uint32_t n, reserved;
+};
 enum store_how { STORE_MEMORY, STORE_FILE }; /* STORE_FILE: either */
 struct store_read {
     /* the caller's, until done() or store_read_cancel() */
@@ -156,6 +161,7 @@ struct store_read {
     /* the store's */
     struct sl_offload job;
     struct store_read *next;
+    struct store_extent extent;
     int is_waiting;
     enum store_io io;
 };
@@ -224,8 +230,7 @@ struct store_purge {
     /* the store's */
     struct sl_offload job;
     struct store *store;
-    uint64_t pages;
-    int is_kept;
+    int cell_page, prefix_page, is_kept;
 };
 /* O(1) whatever is stored.  A prefix costs each look-up of an older object one comparison; 56
  * prefixes are remembered, and the oldest becomes a purge of its host (without one: of all)

@@ -115,7 +115,7 @@ struct purged
 purge_all(struct purges *p, int is_soft)
 {
     word_raise(&p->all[is_soft], clock_next(p));
-    return (struct purged){-1, -1, 1};
+    return (struct purged){-1, -1};
 }
 
 static unsigned
@@ -131,7 +131,7 @@ tag_raise(struct purges *p, uint64_t tag, int is_soft, uint64_t when)
 struct purged
 purge_tag(struct purges *p, uint64_t tag, int is_soft)
 {
-    return (struct purged){(int)tag_raise(p, tag, is_soft, clock_next(p)), -1, 1};
+    return (struct purged){(int)tag_raise(p, tag, is_soft, clock_next(p)), -1};
 }
 
 /* Takes the place of the oldest prefix, which becomes a purge of its host; *when: of that. */
@@ -185,7 +185,7 @@ prefix_write(word *prefix, struct sl_span text, uint64_t host, int is_soft)
 struct purged
 purge_prefix(struct purges *p, struct sl_span text, uint64_t host, int is_soft)
 {
-    struct purged changed = {-1, -1, 1};
+    struct purged changed = {-1, -1};
     word *prefix = NULL;
     uint64_t when;
     int i;

@@ -19,10 +19,9 @@ struct purges {
     struct page *all_page, *cells, *prefixes;
 };
 
-/* What a purge changed, to be written: indices counted over cells, then prefixes; -1: none. */
+/* Which page of cells and of prefixes a purge changed, -1: none; the first page it always does. */
 struct purged {
     int cell_page, prefix_page;
-    int has_all;
 };
 
 static inline uint64_t
