@@ -10,7 +10,7 @@
 #define USED_MAX 3
 #define LARGEST_SHARE 8 /* one object takes at most an eighth */
 
-struct queue {
+struct fifo {
     struct object *first, *last; /* the newest, the oldest */
     uint64_t bytes;
 };
@@ -22,7 +22,7 @@ struct memory {
     uint32_t *ghosts;
     uint64_t n_ghosts;
     pthread_mutex_t lock; /* of the table's changes and the queues */
-    struct queue small, main;
+    struct fifo small, main;
     uint64_t n_objects, n_evicted;
     pthread_mutex_t free_lock;
     struct object *free;
@@ -270,19 +270,19 @@ memory_find(struct memory *m, struct store_hash hash)
     return NULL;
 }
 
-static struct queue *
-queue_of(struct memory *m, const struct object *o)
+static struct fifo *
+fifo_of(struct memory *m, const struct object *o)
 {
     return o->is_main ? &m->main : &m->small;
 }
 
 static void
-queue_add(struct memory *m, struct object *o, int is_main)
+fifo_add(struct memory *m, struct object *o, int is_main)
 {
-    struct queue *q;
+    struct fifo *q;
 
     o->is_main = (uint8_t)is_main;
-    q = queue_of(m, o);
+    q = fifo_of(m, o);
     o->prev = NULL;
     o->next = q->first;
     *(q->first != NULL ? &q->first->prev : &q->last) = o;
@@ -291,9 +291,9 @@ queue_add(struct memory *m, struct object *o, int is_main)
 }
 
 static void
-queue_take(struct memory *m, struct object *o)
+fifo_take(struct memory *m, struct object *o)
 {
-    struct queue *q = queue_of(m, o);
+    struct fifo *q = fifo_of(m, o);
 
     *(o->prev != NULL ? &o->prev->next : &q->first) = o->next;
     *(o->next != NULL ? &o->next->prev : &q->last) = o->prev;
@@ -312,7 +312,7 @@ out(struct memory *m, struct object *o)
     for (i = 0; i < BUCKET; i++)
         if (atomic_load_explicit(&bucket[i], memory_order_relaxed) == word)
             atomic_store(&bucket[i], 0);
-    queue_take(m, o);
+    fifo_take(m, o);
     m->n_objects--;
     if (atomic_fetch_and(&o->holds, ~OBJECT_LIVES) == OBJECT_LIVES)
         object_free(o);
@@ -333,9 +333,9 @@ evict(struct memory *m)
     uint8_t used = atomic_load_explicit(&o->used, memory_order_relaxed);
 
     if (used > 0) {
-        queue_take(m, o);
+        fifo_take(m, o);
         atomic_store_explicit(&o->used, is_small ? 0 : used - 1, memory_order_relaxed);
-        queue_add(m, o, 1);
+        fifo_add(m, o, 1);
         return;
     }
     if (is_small)
@@ -406,7 +406,7 @@ put(struct memory *m, struct object *o, struct object *before)
     o->charge = charge_of(o);
     while (m->small.bytes + m->main.bytes + o->charge > m->size)
         evict(m);
-    queue_add(m, o, is_known);
+    fifo_add(m, o, is_known);
     m->n_objects++;
     atomic_fetch_or(&o->holds, OBJECT_LIVES);
     atomic_store(seat_for(m, o->hash), word_of(o->hash, o->id));

@@ -109,7 +109,7 @@ store_close(struct store **store)
 /* ---- the tick ---- */
 
 static struct store *
-store_of(struct sl_offload *job)
+tick_store(struct sl_offload *job)
 {
     return (struct store *)((char *)job - offsetof(struct store, tick_job));
 }
@@ -117,7 +117,7 @@ store_of(struct sl_offload *job)
 static void
 tick_work(struct sl_offload *job)
 {
-    struct store *s = store_of(job);
+    struct store *s = tick_store(job);
 
     disk_try_again(s);
     if (!disk_is_on(s))
@@ -131,7 +131,7 @@ tick_work(struct sl_offload *job)
 static void
 tick_done(struct sl_loop *loop, struct sl_offload *job)
 {
-    struct store *s = store_of(job);
+    struct store *s = tick_store(job);
 
     s->is_ticking = 0;
     queue_kick(s, loop);

@@ -375,7 +375,7 @@ disk_start(struct store *s)
         return;
     }
     if (files_read(s) != 0) {
-        disk_failed(s, "cannot be used", 0);
+        disk_failed(s, "cannot be used", 1);
         return;
     }
     /* hashes have another seed from now on: what came before is not found again, and must not
@@ -424,8 +424,12 @@ disk_try_again(struct store *s)
         disk_start(s);
     }
     if (atomic_load(&s->disk) == DISK_RESTS &&
-        atomic_load(&s->now_ms) >= atomic_load(&s->rests_until_ms))
-        atomic_store(&s->disk, DISK_ON);
+        atomic_load(&s->now_ms) >= atomic_load(&s->rests_until_ms)) {
+        if (atomic_load(&s->head->is_ready))
+            atomic_store(&s->disk, DISK_ON);
+        else
+            disk_start(s);
+    }
 }
 
 void

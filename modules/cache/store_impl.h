@@ -106,6 +106,7 @@ struct store {
     /* what the process appends to; the flushing job's alone */
     int64_t current; /* -1: none */
     int is_reclaiming;
+    int is_closing; /* loops run no more */
 };
 
 /* Words of the pages. */

@@ -132,10 +132,11 @@ op_failed(struct store *s, struct op *op)
 }
 
 static void
-op_end(struct op *op)
+op_end(struct store *s, struct op *op)
 {
-    if (op->kind == OP_CHUNK) {
+    if (op->kind == OP_CHUNK)
         atomic_fetch_sub(&op->object->arriving->n_unwritten, 1);
+    if (op->kind == OP_CHUNK && !s->is_closing) {
         sl_loop_post(op->loop, &op->mail); /* its writer frees it */
         return;
     }
@@ -158,7 +159,7 @@ queue_write(struct store *s)
         if (op_prepare(s, ops[i]))
             ops[n_ops++] = ops[i];
         else
-            op_end(ops[i]);
+            op_end(s, ops[i]);
     for (n = 0; n < n_ops; n++)
         appends[n] = ops[n]->append;
     if (n_ops > 0 && disk_is_on(s))
@@ -169,7 +170,7 @@ queue_write(struct store *s)
             op_written(s, ops[i]);
         else
             op_failed(s, ops[i]);
-        op_end(ops[i]);
+        op_end(s, ops[i]);
     }
     pthread_mutex_lock(&s->queued.lock);
     s->queued.bytes -= bytes;
@@ -178,7 +179,7 @@ queue_write(struct store *s)
 }
 
 static struct store *
-store_of(struct sl_offload *job)
+flush_store(struct sl_offload *job)
 {
     return (struct store *)((char *)job - offsetof(struct store, flush_job));
 }
@@ -186,7 +187,7 @@ store_of(struct sl_offload *job)
 static void
 flush_work(struct sl_offload *job)
 {
-    struct store *s = store_of(job);
+    struct store *s = flush_store(job);
     size_t sum = 0, n;
 
     while (sum < BYTES_A_RUN && (n = queue_write(s)) > 0)
@@ -209,7 +210,7 @@ flush_start(struct store *s, struct sl_loop *loop)
 static void
 flush_done(struct sl_loop *loop, struct sl_offload *job)
 {
-    struct store *s = store_of(job);
+    struct store *s = flush_store(job);
 
     pthread_mutex_lock(&s->queued.lock);
     s->queued.is_running = 0;
@@ -252,6 +253,7 @@ queue_kick(struct store *s, struct sl_loop *loop)
 void
 queue_drain(struct store *s)
 {
+    s->is_closing = 1;
     while (queue_write(s) > 0)
         ;
 }

@@ -6,7 +6,8 @@
  * from its fill by the next who needs one.
  *
  * When the last free segment was claimed, the oldest full one is reclaimed: its records leave
- * the index, but for those in use, which are appended anew (at most a quarter of a segment).
+ * the index, but for those in use, which are appended anew: a quarter of a segment, and none that
+ * is larger than three quarters.
  * Then it is free, and its bytes still as they were; they are overwritten by who claims it, with
  * another seq, and only while no process has it pinned: who reads pins first and then looks at
  * the seq, who claims changes the seq first and then looks at the pins. */
@@ -57,16 +58,21 @@ state_when_left(const struct store *s, uint64_t segment)
     return room > s->layout.segment_size / PART_ROOM_MIN ? SEGMENT_PART : SEGMENT_FULL;
 }
 
+/* to: what it is for the next who looks. */
+static void
+current_leave(struct store *s, enum segment_state to)
+{
+    uint64_t word = segment_word(s, (uint64_t)s->current);
+
+    segment_turn(s, (uint64_t)s->current, &word, to, 0);
+    s->current = -1;
+}
+
 void
 segment_give_up(struct store *s)
 {
-    uint64_t word;
-
-    if (s->current < 0)
-        return;
-    word = segment_word(s, (uint64_t)s->current);
-    segment_turn(s, (uint64_t)s->current, &word, state_when_left(s, (uint64_t)s->current), 0);
-    s->current = -1;
+    if (s->current >= 0)
+        current_leave(s, state_when_left(s, (uint64_t)s->current));
 }
 
 void
@@ -295,9 +301,10 @@ is_used(struct store *s, struct store_hash hash, uint64_t entry)
     return is_hit;
 }
 
-/* The record at w leaves the segment: *left: bytes that may still be appended anew. */
+/* The record at w leaves the segment; *left: bytes that may still be appended anew, which the
+ * last object may exceed. */
 static void
-reclaim_record(struct store *s, const struct walk *w, uint64_t *left)
+reclaim_record(struct store *s, const struct walk *w, int64_t *left)
 {
     struct store_hash hash = w->record.h.hash;
     uint64_t found[INDEX_FOUND_MAX];
@@ -311,12 +318,12 @@ reclaim_record(struct store *s, const struct walk *w, uint64_t *left)
         /* a chunk takes its whole object along, wherever the head is */
         if (!is_here && w->record.h.kind != RECORD_CHUNK)
             continue;
-        if (is_used(s, hash, found[i]) && *left > 0 &&
+        if (*left > 0 && is_used(s, hash, found[i]) &&
             object_read(s, offset, entry_bytes_max(found[i]), &o) == READ_OK &&
-            o->size + o->head->size <= *left && object_is_whole(s, o) &&
+            o->size <= s->layout.segment_size / 4 * 3 && object_is_whole(s, o) &&
             purges_state(&s->purges, &o->pub) != STORE_GONE) {
             is_relocated = relocate(s, o, offset);
-            *left -= o->size + o->head->size;
+            *left -= (int64_t)(o->size + o->head->size);
         }
         if (o != NULL)
             object_drop(&o);
@@ -353,10 +360,11 @@ victim(const struct store *s, uint64_t *word)
 static int
 reclaim(struct store *s)
 {
-    uint64_t word = 0, left = s->layout.segment_size / RELOCATE_SHARE;
-    int64_t segment = victim(s, &word);
+    int64_t left = (int64_t)(s->layout.segment_size / RELOCATE_SHARE), segment;
+    uint64_t word = 0;
     struct walk w;
 
+    segment = victim(s, &word);
     if (segment < 0 || !segment_turn(s, (uint64_t)segment, &word, SEGMENT_RECLAIM, 0))
         return -1;
     disk_load_index(s);
@@ -430,7 +438,8 @@ segment_next(struct store *s)
 {
     if (s->is_reclaiming)
         return -1;
-    segment_give_up(s);
+    if (s->current >= 0) /* it has no room for the record at hand */
+        current_leave(s, SEGMENT_FULL);
     s->current = claim_any(s);
     if (s->current < 0) {
         errno = EBUSY;
@@ -491,6 +500,7 @@ append_here(struct store *s, struct append *a, unsigned n)
     for (i = 0; i < n && i < APPENDS_AT_ONCE; i++) {
         uint64_t size = append_size(&a[i]);
 
+        SL_ASSERT(size <= s->layout.segment_size - SEGMENT_UNIT);
         if (to + size > s->layout.segment_size)
             break;
         a[i].offset = begin + to;
