@@ -58,18 +58,20 @@ page_encode(struct page_image *image, const struct page *page, uint64_t number,
     image->check = image_checksum(image);
 }
 
-void
+unsigned
 page_load(struct page *page, const struct page_image *image)
 {
-    unsigned i;
+    unsigned i, n = 0;
 
     for (i = 0; image != NULL && i < PAGE_WORDS; i++) {
         uint64_t none = 0;
 
-        if (image->words[i] != 0)
-            atomic_compare_exchange_strong(&page->words[i], &none, image->words[i]);
+        if (image->words[i] != 0 &&
+            atomic_compare_exchange_strong(&page->words[i], &none, image->words[i]))
+            n++;
     }
     atomic_fetch_or(&page->state, PAGE_LOADED);
+    return n;
 }
 
 /* ---- entries ---- */

@@ -59,8 +59,9 @@ page_is_loaded(const struct page *page)
 {
     return atomic_load_explicit(&page->state, memory_order_acquire) & PAGE_LOADED;
 }
-/* Puts the words of an image (NULL: none) where nothing is yet.  Two may do it at once. */
-void page_load(struct page *page, const struct page_image *image);
+/* Puts the words of an image (NULL: none) where nothing is yet: how many.  Two may do it at
+ * once. */
+unsigned page_load(struct page *page, const struct page_image *image);
 
 /* Entries. */
 #define ENTRY_PLACE_BITS 36
@@ -94,6 +95,7 @@ uint64_t entry_make(struct store_hash hash, uint64_t offset, uint64_t bytes);
 struct index {
     struct page *pages;
     uint64_t n_pages;
+    /* Who dies between a change and its count leaves them a little wrong. */
     _Atomic(uint64_t) *n_objects, *n_displaced;
 };
 

@@ -30,8 +30,6 @@ struct memory {
     struct object *_Atomic blocks[N_BLOCKS];
 };
 
-void (*object_arriving_free)(struct arriving *a);
-
 /* ---- bytes ---- */
 
 struct store_bytes *
@@ -122,7 +120,7 @@ object_free(struct object *o)
     struct memory *m = o->home;
 
     if (o->arriving != NULL)
-        object_arriving_free(o->arriving);
+        arriving_free(o->arriving);
     bytes_drop(&o->head);
     bytes_drop(&o->body);
     free(o->checked);

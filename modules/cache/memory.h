@@ -78,8 +78,8 @@ void object_drop(struct object **o);
  * has none in memory.  -1: no memory; the bytes are the caller's. */
 int object_fill(struct object *o, const struct record *r, struct store_bytes *head,
                 struct store_bytes *body, const char *body_at);
-/* What frees an object that arrives; set once. */
-extern void (*object_arriving_free)(struct arriving *a);
+/* store_write.c: what an object that arrives has beside; an object frees it with itself. */
+void arriving_free(struct arriving *a);
 
 /* Held, or NULL. */
 struct object *memory_find(struct memory *m, struct store_hash hash);

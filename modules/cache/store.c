@@ -65,7 +65,6 @@ store_open(const struct store_options *options)
 
     if (s == NULL)
         return NULL;
-    object_arriving_free = arriving_free;
     s->options = *options;
     s->fd_index = s->fd_objects = -1;
     atomic_init(&s->said_at_ms, INT64_MIN);
@@ -217,12 +216,14 @@ number(const _Atomic(uint64_t) *counter)
 void
 store_stats(struct store *s, struct store_stats *stats)
 {
+    uint64_t n_objects = number(&s->head->n_objects), i;
     struct memory_stats m;
-    uint64_t i;
 
+    if ((int64_t)n_objects < 0)
+        n_objects = 0;
     memory_stats(s->memory, &m);
     *stats = (struct store_stats){
-        .disk_objects = number(&s->head->n_objects),
+        .disk_objects = n_objects,
         .disk_size = s->layout.n_segments * s->layout.segment_size,
         .index_bytes = s->layout.index_pages * PAGE_SIZE_DISK,
         .index_objects_max = s->layout.index_pages * PAGE_WORDS,

@@ -145,7 +145,7 @@ image_take(struct store *s, const struct page_image *image, uint64_t page)
 
     if (found == PAGE_BAD)
         count(&s->head->n_bad_records, 1);
-    page_load(&s->pages[page], found == PAGE_OK ? image : NULL);
+    count(&s->head->n_objects, page_load(&s->pages[page], found == PAGE_OK ? image : NULL));
 }
 
 void

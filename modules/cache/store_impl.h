@@ -249,7 +249,6 @@ enum store_io read_extent(struct store *s, struct store_read *r, const struct st
                           int checked);
 enum store_io arriving_read(struct store *s, struct store_read *r);
 int arriving_cancel(struct store_read *r);
-void arriving_free(struct arriving *a);
 /* Of the flushing job. */
 void arriving_written(struct arriving *a, uint32_t chunk, const struct store_extent *e);
 void arriving_not_written(struct arriving *a);

@@ -21,8 +21,7 @@
 
 static struct {
     int write_error, read_error; /* errno; 0: none */
-    int is_short;                /* writes take a part of what they are given */
-    long n_writes;
+    int is_short;                /* each call takes a part of what it is given */
 } fault;
 
 static ssize_t
@@ -30,7 +29,6 @@ fault_pwritev(int fd, const struct iovec *iov, int n, off_t at)
 {
     struct iovec first = iov[0];
 
-    fault.n_writes++;
     if (fault.write_error != 0) {
         errno = fault.write_error;
         return -1;
@@ -123,6 +121,7 @@ struct sl_loop {
     unsigned n_jobs;
 };
 static struct sl_loop the_loop = {.lock = PTHREAD_MUTEX_INITIALIZER, .last = &the_loop.first};
+static _Thread_local struct sl_loop *here = &the_loop; /* this thread's */
 
 void
 sl_loop_post(struct sl_loop *loop, struct sl_mail *mail)
@@ -177,7 +176,7 @@ run_job(struct sl_loop *loop)
 static inline void
 run(void)
 {
-    while (run_mail(&the_loop) || run_job(&the_loop))
+    while (run_mail(here) || run_job(here))
         ;
 }
 
@@ -283,7 +282,7 @@ static inline void
 tick(void)
 {
     now_ms += 1000;
-    store_tick(store, &the_loop, now_ms);
+    store_tick(store, here, now_ms);
     run();
 }
 
@@ -303,7 +302,7 @@ killed(void)
     store->is_closing = 1;
     atomic_store(&store->disk, DISK_NONE); /* store_close() then does nothing to the world */
     store->current = -1;
-    the_loop.n_jobs = 0;
+    here->n_jobs = 0;
     store_close(&store);
     world_bury(world_slots.mine);
     world_place(world_slots.mine);
@@ -360,7 +359,7 @@ writer_of(const struct made *m, int64_t size, const uint64_t *tags, uint32_t n_t
                           .flags = 7,
                           .size = size};
 
-    return store_writer_open(store, &the_loop, &n);
+    return store_writer_open(store, here, &n);
 }
 
 /* Tagged with its host. */
@@ -417,7 +416,7 @@ find(const char *key)
 {
     struct getting t = {.get = {.key = sl_span(key), .done = got}};
 
-    if (store_get(store, &the_loop, &t.get, &t.found) == STORE_WAIT) {
+    if (store_get(store, here, &t.get, &t.found) == STORE_WAIT) {
         run();
         SL_ASSERT(t.is_done);
     }
@@ -458,7 +457,7 @@ check_body(struct store_object *o, enum store_how how)
         rc = -1;
     while (rc == 0) {
         t.is_done = 0;
-        t.io = store_read(store, &the_loop, &t.read);
+        t.io = store_read(store, here, &t.read);
         if (t.io == STORE_IO_WAIT) {
             run();
             SL_ASSERT(t.is_done);
