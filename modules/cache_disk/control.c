@@ -55,7 +55,7 @@ member_next(struct sl_span *rest, struct sl_span *name, struct sl_span *value)
         at = end + 1;
         end = at < s.n && s.at[at] == '"' ? quoted_end(s, at) : token_end(s, at);
         *value = (struct sl_span){s.at + at, end - at};
-        if (value->n >= 2 && value->at[0] == '"')
+        if (value->n >= 2 && value->at[0] == '"' && value->at[value->n - 1] == '"')
             *value = (struct sl_span){value->at + 1, value->n - 2};
     }
     while (end < s.n && s.at[end] != ',')

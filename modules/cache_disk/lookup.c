@@ -257,13 +257,18 @@ static enum sl_verdict
 cache_explain(struct sl_req *r, const struct cache_conf *conf)
 {
     struct sl_span key = cache_key(r, conf);
+    struct visit *v = apr_pcalloc(sl_req_pool(r), sizeof *v);
     struct store_object *o = NULL;
     enum store_answer answer;
 
+    v->status = "MISS";
+    v->reason = "a dry run";
+    *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
     sl_note(r, "Cache on, the key is %.*s", (int)key.n, key.at);
-    if (conf->bypass != NULL && sl_cond_holds(conf->bypass, r) == 1)
+    if (conf->bypass != NULL && sl_cond_holds(conf->bypass, r) == 1) {
+        v->status = "BYPASS";
         sl_note(r, "CacheBypass holds: the cache is not asked, and nothing is stored");
-    else if (cache_store == NULL)
+    } else if (cache_store == NULL)
         sl_note(r, "the store is not open here: whether it has the response is not known");
     else {
         answer = store_peek(cache_store, key, &o);
