@@ -296,7 +296,14 @@ words_take(struct store *s, const struct page_image *image, uint64_t page)
         atomic_store(&s->pages[page].words[i], image->words[i]);
 }
 
-/* Segments a page says nothing certain of are free, after seqs that nothing has used. */
+static int
+is_within_segment(const struct store *s, uint64_t fill)
+{
+    return fill <= s->layout.segment_size && fill % SEGMENT_UNIT == 0;
+}
+
+/* Which segments have to be read, all of them or from where the index on disk ends.  Page or
+ * not, what a segment has is believed to its records alone. */
 static void
 segments_take(struct store *s)
 {
@@ -309,11 +316,16 @@ segments_take(struct store *s)
 
         if (word_seq(word) >= next)
             next = word_seq(word) + 1;
-        if (fill > s->layout.segment_size || state > SEGMENT_REPLAY)
+        if (state > SEGMENT_REPLAY)
             state = SEGMENT_FREE;
+        if (!is_within_segment(s, fill) || !is_within_segment(s, atomic_load(&words[2]))) {
+            atomic_store(&words[1], 0);
+            atomic_store(&words[2], 0);
+            state = SEGMENT_REPLAY;
+        }
         if (state != SEGMENT_FREE && (state != SEGMENT_FULL || atomic_load(&words[2]) < fill))
             state = SEGMENT_REPLAY;
-        atomic_store(&words[0], (word & ~UINT64_C(0xff)) | state);
+        atomic_store(&words[0], (word & ~UINT64_C(0xffff)) | state); /* nobody's */
     }
     atomic_store(super_word(s, SUPER_NEXT_SEQ), next);
 }
