@@ -381,6 +381,18 @@ reclaim(struct store *s)
 
 /* ---- claiming ---- */
 
+/* One that was written before has its room already. */
+static int
+has_room(struct store *s, uint64_t segment)
+{
+    uint64_t size = s->layout.segment_size;
+
+    if (file_room(s->fd_objects, segment * size, size) == 0)
+        return 1;
+    disk_is_full(s);
+    return 0;
+}
+
 /* The first in a state, to append to; -1: none. */
 static int64_t
 claim(struct store *s, enum segment_state from)
@@ -396,7 +408,8 @@ claim(struct store *s, enum segment_state from)
             seq = atomic_fetch_add(super_word(s, SUPER_NEXT_SEQ), 1);
             if (!segment_turn(s, i, &word, SEGMENT_OPEN, seq))
                 continue;
-            if (is_pinned(s, i)) { /* nothing is lost: no entry led there */
+            /* when it cannot be had, nothing is lost: no entry led there */
+            if (is_pinned(s, i) || !has_room(s, i)) {
                 segment_turn(s, i, &word, SEGMENT_FREE, 0);
                 continue;
             }

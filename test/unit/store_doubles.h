@@ -22,6 +22,7 @@
 static struct {
     int write_error, read_error; /* errno; 0: none */
     int is_short;                /* each call takes a part of what it is given */
+    off_t room;                  /* the file has no room beyond it; 0: it has */
 } fault;
 
 static ssize_t
@@ -60,6 +61,16 @@ fault_pread(int fd, void *to, size_t n, off_t at)
     return pread(fd, to, fault.is_short && n > 1 ? n / 2 + 1 : n, at);
 }
 
+static int
+fault_fallocate(int fd, int mode, off_t from, off_t n)
+{
+    if (fault.room == 0 || from + n <= fault.room)
+        return fallocate(fd, mode, from, n);
+    errno = ENOSPC;
+    return -1;
+}
+
+#define fallocate fault_fallocate
 #define pwritev fault_pwritev
 #define pwrite fault_pwrite
 #define pread fault_pread
@@ -74,6 +85,7 @@ fault_pread(int fd, void *to, size_t n, off_t at)
 #include "../../modules/cache/store_segments.c"
 #include "../../modules/cache/store_write.c"
 #include "../../modules/cache/tag.c"
+#undef fallocate
 #undef pwritev
 #undef pwrite
 #undef pread

@@ -172,7 +172,7 @@ the_slow_read_from_the_file(void **state)
 static int n_room;
 
 static void
-has_room(struct sl_loop *loop, void *data)
+room_again(struct sl_loop *loop, void *data)
 {
     (void)loop;
     (void)data;
@@ -183,7 +183,7 @@ static void
 a_writer_waits_for_the_disk(void **state)
 {
     struct made m = make(1, 1, 12 * STORE_INLINE);
-    struct store_new n = {.key = sl_span(m.key), .size = -1, .room = has_room};
+    struct store_new n = {.key = sl_span(m.key), .size = -1, .room = room_again};
     struct store_writer *w;
     size_t at = 0;
 
@@ -481,7 +481,7 @@ folder_bytes(int allocated)
 static void
 bounded_and_the_used_stay(void **state)
 {
-    unsigned i, n_used = 0, n_last = 0;
+    unsigned i, n_last = 0;
     struct store_stats st;
 
     (void)state;
@@ -495,7 +495,7 @@ bounded_and_the_used_stay(void **state)
         put_object(i, 1, 20000);
         run();
         if (i % 50 == 0)
-            n_used += serve_all(20, STORE_MEMORY) > 0;
+            assert_int_equal(serve_all(20, STORE_MEMORY), 20);
         if (i % 400 == 0)
             tick();
         assert_true(stats().memory_bytes <= options.memory_size);
@@ -664,6 +664,34 @@ a_full_disk_rests(void **state)
         world_begin();
         said[0] = '\0';
     }
+}
+
+static void
+a_disk_that_fills_up_keeps_what_it_has(void **state)
+{
+    unsigned i, n = 0;
+
+    (void)state;
+    options.memory_size = 0;
+    begin();
+    tick();
+    fault.room = 5 << 20;
+    for (i = 0; i < 1000; i++) { /* 20 MB */
+        assert_int_equal(put_object(i, 1, 20000), 0);
+        run();
+    }
+    assert_non_null(strstr(said, "CACHEDISK0107"));
+    assert_string_equal(stats().disk, "in use");
+    assert_true(folder_bytes(1) < 8 << 20);
+    for (i = 900; i < 1000; i++)
+        n += serve(i, STORE_MEMORY) == 1;
+    assert_int_equal(n, 100);
+    fault.room = 0;
+    for (i = 0; i < 600; i++)
+        put_object(i, 2, 20000);
+    run();
+    assert_true(serve_all(600, STORE_MEMORY) > 500);
+    end();
 }
 
 static void
@@ -978,6 +1006,7 @@ main(void)
         T(killed_at_any_moment_is_warm),
         T(a_segment_is_gone_on_with),
         T(a_full_disk_rests),
+        T(a_disk_that_fills_up_keeps_what_it_has),
         T(a_disk_that_fails_midway_breaks_the_large),
         T(a_read_error_is_a_miss),
         T(short_writes_and_reads_are_gone_on_with),
