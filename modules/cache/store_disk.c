@@ -415,11 +415,43 @@ files_read(struct store *s)
     return disk_write_page(s, 0);
 }
 
+/* Whether the files are as this group of processes left them: another server may have had them
+ * while no process of the group did. */
+static int
+files_are_as_left(struct store *s)
+{
+    struct page_image image;
+
+    return sl_places_others() != 0 ||
+           (images_read(s, &image, 1, 0) == 0 &&
+            page_decode(&image, 0, store_id(s)) == PAGE_OK &&
+            image.words[SUPER_STARTS] == atomic_load(super_word(s, SUPER_STARTS)));
+}
+
+/* Nothing that the zone knows is true any more; nobody else looks at it. */
+static void
+tables_forget(struct store *s)
+{
+    uint64_t page;
+    unsigned i;
+
+    atomic_store(&s->head->is_ready, 0);
+    atomic_store(&s->head->n_loaded, 0);
+    atomic_store(&s->head->n_objects, 0);
+    for (page = 0; page < s->layout.n_pages; page++) {
+        atomic_store(&s->pages[page].state, 0);
+        for (i = page == 0 ? SUPER_STORE_ID + 1 : 0; i < PAGE_WORDS; i++)
+            atomic_store(&s->pages[page].words[i], 0);
+    }
+}
+
 void
 disk_start(struct store *s)
 {
-    int was_in_use = store_id(s) != 0;
+    uint64_t id = store_id(s);
 
+    if (atomic_load(&s->head->is_ready) && !files_are_as_left(s))
+        tables_forget(s);
     if (atomic_load(&s->head->is_ready)) {
         segments_adopt(s, 1);
         atomic_store(&s->disk, DISK_ON);
@@ -431,7 +463,7 @@ disk_start(struct store *s)
     }
     /* hashes have another seed from now on: what came before is not found again, and must not
      * escape a purge either */
-    if (was_in_use)
+    if (id != 0 && id != store_id(s))
         purges_lost_all(&s->purges);
     atomic_store(&s->head->is_ready, 1);
     atomic_store(&s->disk, DISK_ON);

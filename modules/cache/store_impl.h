@@ -206,6 +206,12 @@ struct append {
     size_t n_body;
     uint64_t offset, seq, body_check; /* where it came to stand */
 };
+static inline struct store_extent
+append_extent(const struct append *a)
+{
+    return (struct store_extent){a->offset + a->n_head, a->seq, a->body_check,
+                                 (uint32_t)a->n_body, 0};
+}
 /* Writes records one after the other; blocks; the flushing job's alone.  How many were written:
  * less than n after an error. */
 unsigned segment_append(struct store *s, struct append *a, unsigned n);

@@ -298,15 +298,16 @@ store_stamp(const struct store *s)
 static int
 can_be_stored(const struct store *s, const struct store_new *n)
 {
-    uint64_t most = s->layout.n_segments * s->layout.segment_size / OBJECT_SHARE;
+    uint64_t most = s->layout.n_segments * s->layout.segment_size / OBJECT_SHARE, size;
 
     if (n->key.n == 0 || n->key.n > STORE_KEY_MAX || n->meta.n > STORE_META_MAX ||
         n->n_tags > STORE_TAGS_MAX || n->size > STORE_SIZE_MAX)
         return 0;
+    size = n->size > 0 ? (uint64_t)n->size : 0;
     if (!disk_is_on(s))
-        return n->size <= STORE_INLINE &&
-               memory_has_room_for(s->memory, n->key.n + n->meta.n + (n->size > 0 ? (uint64_t)n->size : 0));
-    return n->size <= 0 || (uint64_t)n->size <= most;
+        return size <= STORE_INLINE &&
+               memory_has_room_for(s->memory, n->key.n + n->meta.n + size);
+    return size <= most;
 }
 
 static struct record

@@ -803,6 +803,60 @@ one_folder_has_one_user(void **state)
     munmap(other_world, sizeof *other_world);
 }
 
+static void
+what_another_server_changed_is_seen(void **state)
+{
+    struct world *ours;
+
+    (void)state;
+    options.memory_size = 0;
+    begin();
+    put_object(1, 1, 1000);
+    put_object(3, 1, 1000);
+    end();
+    ours = world;
+    world = NULL;
+    world_begin();
+    begin(); /* another server, while this one has no worker */
+    tick();
+    put_object(1, 2, 1000);
+    put_object(2, 1, 1000);
+    run();
+    purge(STORE_PURGE_TAG, "h0", "", 0);
+    end();
+    munmap(world, sizeof *world);
+    world = ours;
+    world_place(0);
+    begin();
+    tick();
+    assert_int_equal(version_of(1), 2);
+    assert_int_equal(serve(2, STORE_MEMORY), 1);
+    assert_int_equal(serve(3, STORE_MEMORY), 0);
+    assert_int_equal(stats().disk_objects, 2);
+    end();
+}
+
+/* Another process forgets a key whose object waits to be written here. */
+static void
+forgotten_while_it_waited(void **state)
+{
+    struct made m = make(1, 1, 0);
+
+    (void)state;
+    begin();
+    tick();
+    put_object(1, 1, 1000);
+    atomic_fetch_add(change_of(store, store_hash(store, sl_span(m.key))), 1);
+    run();
+    assert_int_equal(serve(1, STORE_MEMORY), 0);
+    assert_int_equal(stats().disk_objects, 0);
+    put_object(1, 2, 1000);
+    run();
+    assert_int_equal(version_of(1), 2);
+    unmake(&m);
+    end();
+}
+
 /* ---- files that are not what they were ---- */
 
 static int
@@ -1036,6 +1090,8 @@ main(void)
         T(short_writes_and_reads_are_gone_on_with),
         T(without_a_folder_in_memory),
         T(one_folder_has_one_user),
+        T(what_another_server_changed_is_seen),
+        T(forgotten_while_it_waited),
         T(flipped_bits_are_never_served),
         T(each_flipped_page_is_found),
         T(truncated_files_are_never_served),
