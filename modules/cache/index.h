@@ -22,11 +22,11 @@
 
 /* The store's other tables (segments, purges) are made of pages, too. */
 struct page {
-    _Atomic(uint64_t) state; /* PAGE_LOADED, PAGE_DIRTY */
+    _Atomic(uint64_t) state; /* PAGE_LOADED, PAGE_DIRTY; above them a count of changes */
     uint64_t reserved[7];
     _Atomic(uint64_t) words[PAGE_WORDS];
 };
-enum { PAGE_LOADED = 1, PAGE_DIRTY = 2 };
+enum { PAGE_LOADED = 1, PAGE_DIRTY = 2, PAGE_CHANGE = 4 };
 
 /* What stands on disk of a page; its size is PAGE_SIZE_DISK. */
 struct page_image {
@@ -51,8 +51,10 @@ void page_encode(struct page_image *image, const struct page *page, uint64_t num
 static inline void
 page_is_changed(struct page *page)
 {
-    if (!(atomic_load_explicit(&page->state, memory_order_relaxed) & PAGE_DIRTY))
-        atomic_fetch_or(&page->state, PAGE_DIRTY);
+    uint64_t state = atomic_load_explicit(&page->state, memory_order_relaxed);
+
+    while (!atomic_compare_exchange_weak(&page->state, &state, (state + PAGE_CHANGE) | PAGE_DIRTY))
+        ;
 }
 static inline int
 page_is_loaded(const struct page *page)

@@ -33,7 +33,7 @@
 #define STORE_SIZE_MAX (INT64_C(16) << 30) /* of a body */
 #define STORE_DISK_MIN (16 << 20)
 #define STORE_DISK_MAX (INT64_C(8) << 40)
-#define STORE_PREFIX_MAX 240 /* bytes of a prefix that is purged; longer ones are cut, and purge more */
+#define STORE_PREFIX_MAX 240 /* bytes of a prefix; a longer one is cut, and purges more */
 
 struct store;
 struct store_writer;

@@ -24,6 +24,7 @@
 #define REST_MS 10000
 #define SAY_MS 60000
 #define LOAD_PAGES 64 /* at once */
+#define WRITE_TRIES 8 /* of a page that changes all the time; the tick writes it again */
 
 void
 layout_of(const struct store_options *options, struct layout *l)
@@ -51,22 +52,40 @@ layout_of(const struct store_options *options, struct layout *l)
 
 /* ---- trouble ---- */
 
+/* Whether the log should hear of it again. */
+static int
+may_say(struct store *s)
+{
+    int64_t now = atomic_load(&s->now_ms), said = atomic_load(&s->said_at_ms);
+
+    return (said == INT64_MIN || now - said >= SAY_MS) &&
+           atomic_compare_exchange_strong(&s->said_at_ms, &said, now);
+}
+
 void
 disk_failed(struct store *s, const char *what, int rests)
 {
     int error = errno;
-    int64_t now = atomic_load(&s->now_ms), said = atomic_load(&s->said_at_ms);
 
     count(&s->head->n_disk_errors, 1);
     if (rests) {
-        atomic_store(&s->rests_until_ms, now + REST_MS);
+        atomic_store(&s->rests_until_ms, atomic_load(&s->now_ms) + REST_MS);
         atomic_store(&s->disk, DISK_RESTS);
     }
-    if ((said == INT64_MIN || now - said >= SAY_MS) &&
-        atomic_compare_exchange_strong(&s->said_at_ms, &said, now))
+    if (may_say(s))
         sl_log(SL_ERROR, "CACHEDISK0101", "%s: %s: %s; %s", s->path, what, strerror(error),
                rests ? "what comes now is not stored on disk, which is tried again every 10 s"
                      : "what was asked for is fetched again");
+}
+
+void
+disk_is_full(struct store *s)
+{
+    if (may_say(s))
+        sl_log(SL_WARN, "CACHEDISK0107",
+               "%s: the disk has no room for all of the cache's size; newer objects take the "
+               "place of older ones",
+               s->path);
 }
 
 int
@@ -88,6 +107,16 @@ disk_read(struct store *s, void *to, size_t n, uint64_t offset)
         n -= (size_t)got;
     }
     return 0;
+}
+
+/* Makes sure that these bytes have room on the disk: 0, or -1 with errno.  A file system that
+ * cannot tell has no objection. */
+int
+file_room(int fd, uint64_t from, uint64_t n)
+{
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)n) == 0)
+        return 0;
+    return errno == ENOSPC || errno == EDQUOT || errno == EIO || errno == EROFS ? -1 : 0;
 }
 
 /* ---- pages ---- */
@@ -124,14 +153,23 @@ image_write(struct store *s, const struct page_image *image, uint64_t page)
     return put == (ssize_t)sizeof *image ? 0 : -1;
 }
 
+/* Two may write a page at once, and the one that looked at it first may write last.  So each
+ * writes it again when the page has changed since it looked. */
 int
 disk_write_page(struct store *s, uint64_t page)
 {
+    _Atomic(uint64_t) *state = &s->pages[page].state;
     struct page_image image;
+    uint64_t seen;
+    int tries = 0, rc;
 
-    atomic_fetch_and(&s->pages[page].state, ~(uint64_t)PAGE_DIRTY);
-    page_encode(&image, &s->pages[page], page, store_id(s), purges_now(&s->purges));
-    if (image_write(s, &image, page) == 0)
+    do {
+        seen = atomic_fetch_and(state, ~(uint64_t)PAGE_DIRTY);
+        page_encode(&image, &s->pages[page], page, store_id(s), purges_now(&s->purges));
+        rc = image_write(s, &image, page);
+    } while (rc == 0 && atomic_load(state) / PAGE_CHANGE != seen / PAGE_CHANGE &&
+             ++tries < WRITE_TRIES);
+    if (rc == 0)
         return 0;
     page_is_changed(&s->pages[page]);
     disk_failed(s, "cannot write the index", 1);
@@ -279,7 +317,8 @@ files_begin(struct store *s)
     atomic_store(super_word(s, SUPER_STARTS), 0);
     atomic_store(super_word(s, SUPER_NEXT_SEQ), 1);
     atomic_store(super_word(s, SUPER_STORE_ID), id);
-    if (ftruncate(s->fd_index, 0) != 0)
+    if (ftruncate(s->fd_index, 0) != 0 ||
+        file_room(s->fd_index, 0, s->layout.n_pages * PAGE_SIZE_DISK) != 0)
         return -1;
     for (page = 1; page < s->layout.index_at; page++)
         if (disk_write_page(s, page) != 0)
@@ -296,7 +335,14 @@ words_take(struct store *s, const struct page_image *image, uint64_t page)
         atomic_store(&s->pages[page].words[i], image->words[i]);
 }
 
-/* Segments a page says nothing certain of are free, after seqs that nothing has used. */
+static int
+is_within_segment(const struct store *s, uint64_t fill)
+{
+    return fill <= s->layout.segment_size && fill % SEGMENT_UNIT == 0;
+}
+
+/* Which segments have to be read, all of them or from where the index on disk ends.  Page or
+ * not, what a segment has is believed to its records alone. */
 static void
 segments_take(struct store *s)
 {
@@ -309,11 +355,16 @@ segments_take(struct store *s)
 
         if (word_seq(word) >= next)
             next = word_seq(word) + 1;
-        if (fill > s->layout.segment_size || state > SEGMENT_REPLAY)
+        if (state > SEGMENT_REPLAY)
             state = SEGMENT_FREE;
+        if (!is_within_segment(s, fill) || !is_within_segment(s, atomic_load(&words[2]))) {
+            atomic_store(&words[1], 0);
+            atomic_store(&words[2], 0);
+            state = SEGMENT_REPLAY;
+        }
         if (state != SEGMENT_FREE && (state != SEGMENT_FULL || atomic_load(&words[2]) < fill))
             state = SEGMENT_REPLAY;
-        atomic_store(&words[0], (word & ~UINT64_C(0xff)) | state);
+        atomic_store(&words[0], (word & ~UINT64_C(0xffff)) | state); /* nobody's */
     }
     atomic_store(super_word(s, SUPER_NEXT_SEQ), next);
 }
@@ -364,11 +415,43 @@ files_read(struct store *s)
     return disk_write_page(s, 0);
 }
 
+/* Whether the files are as this group of processes left them: another server may have had them
+ * while no process of the group did. */
+static int
+files_are_as_left(struct store *s)
+{
+    struct page_image image;
+
+    return sl_places_others() != 0 ||
+           (images_read(s, &image, 1, 0) == 0 &&
+            page_decode(&image, 0, store_id(s)) == PAGE_OK &&
+            image.words[SUPER_STARTS] == atomic_load(super_word(s, SUPER_STARTS)));
+}
+
+/* Nothing that the zone knows is true any more; nobody else looks at it. */
+static void
+tables_forget(struct store *s)
+{
+    uint64_t page;
+    unsigned i;
+
+    atomic_store(&s->head->is_ready, 0);
+    atomic_store(&s->head->n_loaded, 0);
+    atomic_store(&s->head->n_objects, 0);
+    for (page = 0; page < s->layout.n_pages; page++) {
+        atomic_store(&s->pages[page].state, 0);
+        for (i = page == 0 ? SUPER_STORE_ID + 1 : 0; i < PAGE_WORDS; i++)
+            atomic_store(&s->pages[page].words[i], 0);
+    }
+}
+
 void
 disk_start(struct store *s)
 {
-    int was_in_use = store_id(s) != 0;
+    uint64_t id = store_id(s);
 
+    if (atomic_load(&s->head->is_ready) && !files_are_as_left(s))
+        tables_forget(s);
     if (atomic_load(&s->head->is_ready)) {
         segments_adopt(s, 1);
         atomic_store(&s->disk, DISK_ON);
@@ -380,7 +463,7 @@ disk_start(struct store *s)
     }
     /* hashes have another seed from now on: what came before is not found again, and must not
      * escape a purge either */
-    if (was_in_use)
+    if (id != 0 && id != store_id(s))
         purges_lost_all(&s->purges);
     atomic_store(&s->head->is_ready, 1);
     atomic_store(&s->disk, DISK_ON);

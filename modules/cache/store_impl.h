@@ -192,6 +192,9 @@ void disk_load_index(struct store *s);
 void disk_copy_tables(struct store *s);
 /* errno is said in the log, not too often, and the disk rests if `rests`. */
 void disk_failed(struct store *s, const char *what, int rests);
+/* It has less room than the store may take. */
+void disk_is_full(struct store *s);
+int file_room(int fd, uint64_t from, uint64_t n);
 /* 0, or -1 with errno; a file that ends early is EIO. */
 int disk_read(struct store *s, void *to, size_t n, uint64_t offset);
 
@@ -203,6 +206,12 @@ struct append {
     size_t n_body;
     uint64_t offset, seq, body_check; /* where it came to stand */
 };
+static inline struct store_extent
+append_extent(const struct append *a)
+{
+    return (struct store_extent){a->offset + a->n_head, a->seq, a->body_check,
+                                 (uint32_t)a->n_body, 0};
+}
 /* Writes records one after the other; blocks; the flushing job's alone.  How many were written:
  * less than n after an error. */
 unsigned segment_append(struct store *s, struct append *a, unsigned n);

@@ -103,15 +103,17 @@ op_written(struct store *s, struct op *op)
 
     switch (op->kind) {
     case OP_CHUNK:
-        e = (struct store_extent){a->offset + a->n_head, a->seq, a->body_check,
-                                  (uint32_t)a->n_body, 0};
+        e = append_extent(a);
         arriving_written(op->object->arriving, op->chunk, &e);
         break;
     case OP_HEAD:
+        count(&s->head->n_written, 1);
+        /* replaced or forgotten since it was published, perhaps by another process */
+        if (op->object->change != atomic_load(change_of(s, op->hash)))
+            break;
         disk_load_index_page(s, index_page(&s->index, op->hash));
         atomic_store(&op->object->offset, a->offset);
         index_put(&s->index, op->hash, entry_make(op->hash, a->offset, a->n_head + a->n_body));
-        count(&s->head->n_written, 1);
         break;
     case OP_TOMB:
         disk_load_index_page(s, index_page(&s->index, op->hash));

@@ -246,13 +246,14 @@ relocate_body(struct store *s, const struct object *o, struct store_extent *exte
         bytes_drop(&bytes);
         if (!is_written)
             return -1;
-        extents[i] = (struct store_extent){a.offset + sizeof head, a.seq, a.body_check, head.n_inline, 0};
+        extents[i] = append_extent(&a);
     }
     return 0;
 }
 
 static int
-relocate_head(struct store *s, const struct object *o, const struct store_extent *extents, uint64_t from)
+relocate_head(struct store *s, const struct object *o, const struct store_extent *extents,
+              uint64_t from)
 {
     struct record r = object_record(o);
     struct store_bytes *head = bytes_new(record_head_size(&r));
@@ -361,15 +362,16 @@ static int
 reclaim(struct store *s)
 {
     int64_t left = (int64_t)(s->layout.segment_size / RELOCATE_SHARE), segment;
-    uint64_t word = 0;
+    uint64_t word = 0, fill;
     struct walk w;
 
     segment = victim(s, &word);
     if (segment < 0 || !segment_turn(s, (uint64_t)segment, &word, SEGMENT_RECLAIM, 0))
         return -1;
     disk_load_index(s);
+    fill = atomic_load(segment_fill(s, (uint64_t)segment));
     s->is_reclaiming = 1;
-    if (walk_open(&w, s, (uint64_t)segment, 0, atomic_load(segment_fill(s, (uint64_t)segment))) == 0) {
+    if (walk_open(&w, s, (uint64_t)segment, 0, fill) == 0) {
         for (; walk_record(&w); walk_on(&w))
             reclaim_record(s, &w, &left);
         walk_close(&w);
@@ -380,6 +382,18 @@ reclaim(struct store *s)
 }
 
 /* ---- claiming ---- */
+
+/* One that was written before has its room already. */
+static int
+has_room(struct store *s, uint64_t segment)
+{
+    uint64_t size = s->layout.segment_size;
+
+    if (file_room(s->fd_objects, segment * size, size) == 0)
+        return 1;
+    disk_is_full(s);
+    return 0;
+}
 
 /* The first in a state, to append to; -1: none. */
 static int64_t
@@ -396,7 +410,8 @@ claim(struct store *s, enum segment_state from)
             seq = atomic_fetch_add(super_word(s, SUPER_NEXT_SEQ), 1);
             if (!segment_turn(s, i, &word, SEGMENT_OPEN, seq))
                 continue;
-            if (is_pinned(s, i)) { /* nothing is lost: no entry led there */
+            /* when it cannot be had, nothing is lost: no entry led there */
+            if (is_pinned(s, i) || !has_room(s, i)) {
                 segment_turn(s, i, &word, SEGMENT_FREE, 0);
                 continue;
             }

@@ -250,16 +250,12 @@ arriving_new(void)
     return a;
 }
 
-/* Under the lock: what is on disk and far behind needs no memory. */
+/* Under the lock: a chunk that is on disk and far behind needs no memory. */
 static void
-arriving_thin(struct arriving *a)
+chunk_thin(struct arriving *a, uint32_t i)
 {
-    uint32_t i;
-
-    for (i = a->n_chunks > 2 * CHUNKS_KEPT ? a->n_chunks - 2 * CHUNKS_KEPT : 0;
-         i + CHUNKS_KEPT < a->n_chunks; i++)
-        if (a->chunks[i].is_written)
-            bytes_drop(&a->chunks[i].bytes);
+    if (a->chunks[i].is_written && i + CHUNKS_KEPT < a->n_chunks)
+        bytes_drop(&a->chunks[i].bytes);
 }
 
 void
@@ -268,7 +264,7 @@ arriving_written(struct arriving *a, uint32_t chunk, const struct store_extent *
     pthread_mutex_lock(&a->lock);
     a->chunks[chunk].extent = *e;
     a->chunks[chunk].is_written = 1;
-    arriving_thin(a);
+    chunk_thin(a, chunk);
     pthread_mutex_unlock(&a->lock);
 }
 
@@ -302,15 +298,16 @@ store_stamp(const struct store *s)
 static int
 can_be_stored(const struct store *s, const struct store_new *n)
 {
-    uint64_t most = s->layout.n_segments * s->layout.segment_size / OBJECT_SHARE;
+    uint64_t most = s->layout.n_segments * s->layout.segment_size / OBJECT_SHARE, size;
 
     if (n->key.n == 0 || n->key.n > STORE_KEY_MAX || n->meta.n > STORE_META_MAX ||
         n->n_tags > STORE_TAGS_MAX || n->size > STORE_SIZE_MAX)
         return 0;
+    size = n->size > 0 ? (uint64_t)n->size : 0;
     if (!disk_is_on(s))
-        return n->size <= STORE_INLINE &&
-               memory_has_room_for(s->memory, n->key.n + n->meta.n + (n->size > 0 ? (uint64_t)n->size : 0));
-    return n->size <= 0 || (uint64_t)n->size <= most;
+        return size <= STORE_INLINE &&
+               memory_has_room_for(s->memory, n->key.n + n->meta.n + size);
+    return size <= most;
 }
 
 static struct record
@@ -418,7 +415,8 @@ chunk_begin(struct store_writer *w, size_t size)
     }
     if (bytes != NULL && chunks != NULL) {
         a->chunks[a->n_chunks++] = (struct chunk){.bytes = bytes};
-        arriving_thin(a);
+        if (a->n_chunks > CHUNKS_KEPT)
+            chunk_thin(a, a->n_chunks - 1 - CHUNKS_KEPT);
         rc = 0;
     }
     pthread_mutex_unlock(&a->lock);
