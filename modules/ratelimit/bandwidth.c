@@ -91,7 +91,7 @@ width_parse(struct sl_cmd *cmd, void **item)
     const char *rate = sl_cmd_arg(cmd, 0), *err;
     int64_t per_1000s;
 
-    if (rate == NULL || strchr(rate, 'r') != NULL ||
+    if (strchr(rate, 'r') != NULL ||
         sl_parse_slot(sl_cmd_pool(cmd), SL_SLOT_RATE, rate, &per_1000s) != NULL ||
         per_1000s / 1000 < RATE_LEAST || per_1000s / 1000 > RATE_MOST)
         return "expected bytes a second first, such as 100k or 2m, at least 1k";

@@ -97,8 +97,7 @@ conn_parse(struct sl_cmd *cmd, void **item)
     struct conn_limit *l = apr_pcalloc(sl_cmd_pool(cmd), sizeof *l);
     const char *most = sl_cmd_arg(cmd, 0), *err;
 
-    if (most == NULL ||
-        sl_parse_slot(sl_cmd_pool(cmd), SL_SLOT_NUMBER, most, &l->most) != NULL || l->most < 1 ||
+    if (sl_parse_slot(sl_cmd_pool(cmd), SL_SLOT_NUMBER, most, &l->most) != NULL || l->most < 1 ||
         l->most > LIMIT_MOST)
         return "expected a number of requests first, 1 to 1000000";
     l->common.status = cause_conn_limited.status;

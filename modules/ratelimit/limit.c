@@ -61,7 +61,7 @@ limit_parse(struct sl_cmd *cmd, void **item)
 
     l->common.status = cause_rate_limited.status;
     l->zone_name = sl_cmd_arg(cmd, 0);
-    if (l->zone_name == NULL || strchr(l->zone_name, '=') != NULL)
+    if (strchr(l->zone_name, '=') != NULL)
         return "expected the name of a RateLimitZone first";
     if ((err = sl_cmd_options(cmd, 1, limit_options, l)) != NULL ||
         (err = common_check(cmd, &l->common)) != NULL)

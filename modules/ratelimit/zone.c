@@ -71,7 +71,7 @@ zone_name_check(struct sl_cmd *cmd, const char *name)
                                   "0123456789._-";
     const struct zone *before;
 
-    if (name == NULL || strchr(name, '=') != NULL)
+    if (strchr(name, '=') != NULL)
         return "expected the name of the zone first";
     if (name[0] == '\0' || name[strspn(name, allowed)] != '\0' || strlen(name) > NAME_LENGTH)
         return "the name of a zone may have 40 letters, digits, '.', '_' and '-'";
