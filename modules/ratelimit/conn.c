@@ -64,15 +64,22 @@ forget_all(void *unused)
     return APR_SUCCESS;
 }
 
+static struct conn_zone *
+conn_find(const char *name)
+{
+    struct conn_zone *z;
+
+    for (z = all; z != NULL && strcmp(z->name, name) != 0; z = z->next)
+        ;
+    return z;
+}
+
 static const char *
 conn_zone_of(struct sl_cmd *cmd, struct conn_limit *l)
 {
-    struct conn_zone *z;
+    struct conn_zone *z = l->zone = conn_find(l->name);
     const char *err;
 
-    for (z = all; z != NULL && strcmp(z->name, l->name) != 0; z = z->next)
-        ;
-    l->zone = z;
     if (z != NULL && strcmp(z->key.source, l->key_text) == 0 && z->key.ipv4 == l->ipv4 &&
         z->key.ipv6 == l->ipv6)
         return NULL;
@@ -126,7 +133,6 @@ static int
 conn_open(struct conn_zone *z)
 {
     static const uint64_t no_seed[2];
-    struct sl_slots *slots;
     char name[64];
     int is_fresh;
 
@@ -135,8 +141,7 @@ conn_open(struct conn_zone *z)
     z->slots = sl_zone_slots(name, SHARED_LAYOUT, SHARED_SIZE, COUNTS_SIZE, &is_fresh);
     if (z->slots == NULL)
         return -1;
-    slots = (struct sl_slots *)(uintptr_t)z->slots;
-    shared_open(slots->shared, is_fresh, SHARED_SIZE, z->seed, &z->offenders, NULL);
+    shared_open(z->slots->shared, is_fresh, SHARED_SIZE, z->seed, &z->offenders, NULL);
     return 0;
 }
 
@@ -165,6 +170,21 @@ static struct bucket *
 bucket_of(const struct conn_zone *z, unsigned place, uint64_t hash)
 {
     return (struct bucket *)sl_slot(z->slots, place) + hash % N_BUCKETS;
+}
+
+static int64_t
+bucket_count(struct bucket *b, uint64_t tag)
+{
+    int64_t n = 0;
+    uint64_t word;
+    int i;
+
+    for (i = 0; i < BUCKET_WORDS; i++) {
+        word = atomic_load_explicit(&b->words[i], memory_order_relaxed);
+        if (word >> COUNT_BITS == tag)
+            n += (int64_t)(word & COUNT_MASK);
+    }
+    return n;
 }
 
 /* The word of the key, else one that is free, else NULL. */
@@ -212,19 +232,11 @@ count_up(const struct conn_zone *z, uint64_t hash, int64_t *n)
 static int64_t
 count_elsewhere(const struct conn_zone *z, uint64_t hash)
 {
-    uint64_t others = sl_places_others(), tag = tag_of(hash), word;
+    uint64_t others = sl_places_others();
     int64_t n = 0;
-    unsigned place;
-    int i;
 
-    for (; others != 0; others &= others - 1) {
-        place = (unsigned)__builtin_ctzll(others);
-        for (i = 0; i < BUCKET_WORDS; i++) {
-            word = atomic_load_explicit(&bucket_of(z, place, hash)->words[i], memory_order_relaxed);
-            if (word >> COUNT_BITS == tag)
-                n += (int64_t)(word & COUNT_MASK);
-        }
-    }
+    for (; others != 0; others &= others - 1)
+        n += bucket_count(bucket_of(z, (unsigned)__builtin_ctzll(others), hash), tag_of(hash));
     return n;
 }
 
@@ -233,6 +245,25 @@ count_down(void *at)
 {
     atomic_fetch_sub_explicit((_Atomic(uint64_t) *)at, 1, memory_order_relaxed);
     return APR_SUCCESS;
+}
+
+int
+conn_watched(const char *name, struct watched *w)
+{
+    const struct conn_zone *z = conn_find(name);
+
+    if (z == NULL)
+        return 0;
+    *w = (struct watched){z->name, &z->key, z->seed, &z->offenders, NULL};
+    return 1;
+}
+
+int64_t
+conn_count(const char *name, uint64_t hash)
+{
+    const struct conn_zone *z = conn_find(name);
+
+    return bucket_count(bucket_of(z, z->slots->mine, hash), tag_of(hash)) + count_elsewhere(z, hash);
 }
 
 /* ---- one request ---- */

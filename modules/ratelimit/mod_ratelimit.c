@@ -25,6 +25,12 @@ DESCRIPTION
     the log says so. Two of a million keys may share their count. Each process has room for
     131,072 keys of one ConnLimit under way; requests beyond are not counted, which
     connlimit_uncounted in ctl counters shows.
+
+    sluice ctl limit top ZONE [N] lists the keys that went over a RateLimitZone or ConnLimit
+    (by its name or key), those with the most refused requests first. ctl limit show ZONE KEY
+    says what a key owes or has under way, show ZONE how many keys have a debt. ctl limit clear
+    ZONE [KEY] forgets one key or all: who was shut out may come again. With --json, top and
+    show are JSON.
 DIRECTIVES
   RateLimitZone
     A zone: RateLimitZone NAME key=EXPR rate=RATE [OPTION ...]. rate= is 10r/s, 600r/m, 50r/h
@@ -87,7 +93,8 @@ static int
 ratelimit_init(const struct sl_module *self)
 {
     (void)self;
-    return limit_init() != 0 || conn_init() != 0 ? -1 : 0;
+    return limit_init() != 0 || conn_init() != 0 ||
+           sl_provider_register("control", "limit", &limit_command) != 0 ? -1 : 0;
 }
 
 static const struct sl_directive directives[] = {

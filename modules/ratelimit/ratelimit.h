@@ -10,7 +10,8 @@
  *   limit.c          RateLimit: decides, delays
  *   answer.c         Retry-After, RateLimit and RateLimit-Policy; told.c: their words
  *   conn.c           ConnLimit
- *   bandwidth.c      BandwidthLimit */
+ *   bandwidth.c      BandwidthLimit
+ *   control.c        sluice ctl limit */
 #ifndef RATELIMIT_H
 #define RATELIMIT_H
 
@@ -138,6 +139,24 @@ sl_parse_f conn_parse;
 sl_req_f conn_access;
 int conn_init(void);
 int conns_open_all(void);
+
+/* ---- what operators ask about ---- */
+
+struct watched {
+    const char *name;
+    const struct key *key;
+    const uint64_t *seed;
+    const struct offenders *offenders;
+    const struct zone *zone; /* NULL: it is a ConnLimit */
+};
+/* 0: no ConnLimit has this name. */
+int conn_watched(const char *name, struct watched *w);
+/* Requests of the key under way, in all generations. */
+int64_t conn_count(const char *name, uint64_t hash);
+
+extern const struct sl_control_command limit_command;
+
+/* ---- bodies ---- */
 
 sl_parse_f width_parse;
 sl_req_f width_request, width_response;

@@ -1,5 +1,6 @@
 """mod_ratelimit: rates, requests at once, bandwidth."""
 import gzip
+import json
 import os
 import re
 import socket
@@ -487,3 +488,43 @@ def test_counters(operate):  # noqa: F811
     c.close()
     assert n >= 8998, "two keys share a word once in a million"
     assert counters(o)["ratelimit_evicted"] > 500 and o.s.log().count("RATELIMIT0003") == 1
+
+
+# ---- the operator ----
+
+def limit(o, *words, status=0):
+    r = o.say("ctl", "limit", *words)
+    assert r.returncode == status, r.stdout + r.stderr
+    return r.stdout + r.stderr
+
+
+def test_the_operator_looks_and_forgives(operate, holding):  # noqa: F811
+    o = operate(HEAD + FROM_ANYWHERE + "RateLimitZone z key=%{remote_addr} rate=1r/h\nRateLimitZone k key=\"%{req:X-Key}\" rate=1r/h\n"
+                "RateLimit z burst=1 nodelay\nConnLimit 1 key=%{req:X-Conn}\n<Location /k>\nRateLimit k\n</Location>\n"
+                f"ProxyPass {holding}\n")
+    for address, n in (("10.0.0.1", 5), ("10.0.0.2", 9), ("2001:db8::77", 4), ("10.0.0.3", 1)):
+        statuses(o.s, n, "/", {"X-Forwarded-For": address})
+    rows = [l.split() for l in limit(o, "top", "z").splitlines()]
+    assert [r[:2] for r in rows[1:]] == [["10.0.0.2", "7"], ["10.0.0.1", "3"], ["2001:db8::/64", "2"]]
+    assert len(limit(o, "top", "z", "1").splitlines()) == 2
+    top = json.loads(limit(o, "--json", "top", "z"))
+    assert [(r["key"], r["over"]) for r in top][:2] == [("10.0.0.2", 7), ("10.0.0.1", 3)]
+    assert "4 have a debt" in limit(o, "show", "z")
+    assert json.loads(limit(o, "--json", "show", "z"))["keys"] == 4
+    assert "owes 2 requests, paid in 7" in limit(o, "show", "z", "10.0.0.2")
+    assert "owes 2 requests" in limit(o, "show", "z", "2001:db8::/64") and "owes 0" in limit(o, "show", "z", "10.9.9.9")
+    assert "10.0.0.2: forgotten" in limit(o, "clear", "z", "10.0.0.2")
+    assert "owed nothing" in limit(o, "clear", "z", "10.9.9.9")
+    assert admitted(o.s, 3, X_Forwarded_For="10.0.0.2") == 2 and admitted(o.s, 3, X_Forwarded_For="10.0.0.1") == 0
+    assert admitted(o.s, 2, "/k", X_Key='a"b', X_Forwarded_For="10.0.0.9") == 1
+    assert json.loads(limit(o, "--json", "top", "k"))[0]["key"] == 'a"b'
+    assert "owes 1 requests" in limit(o, "show", "k", 'a"b')
+    limit(o, "clear", "z")
+    assert admitted(o.s, 3, X_Forwarded_For="10.0.0.1") == 2 and len(limit(o, "top", "z").splitlines()) == 2
+    clients = begin(o.s, holding, 1, "X-Conn: c\r\nX-Forwarded-For: 10.0.0.10\r\n")
+    assert statuses(o.s, 1, "/", {"X-Conn": "c", "X-Forwarded-For": "10.0.0.10"}) == [429]
+    assert "c: 1 under way" in limit(o, "show", "%{req:X-Conn}", "c") and "c " in limit(o, "top", "%{req:X-Conn}")
+    holding.go.set()
+    assert all(c.response().status == 200 for c in clients)
+    for words, status in (((), 2), (("top",), 2), (("tip", "z"), 2), (("top", "nix"), 1), (("show", "z", "x"), 2)):
+        limit(o, *words, status=status)
