@@ -1,7 +1,7 @@
 /* RateLimit: whether a request may go on, and when.
  *
- * All limits of a location are asked in their order.  When one refuses, what those before it
- * have charged is taken back: a refused request costs nobody anything. */
+ * All limits of a location are asked, the innermost first, and each zone once.  When one refuses,
+ * what those before it have charged is taken back: a refused request costs nobody anything. */
 #include "ratelimit.h"
 
 #include <apr_strings.h>
@@ -23,7 +23,7 @@ const struct sl_cause cause_rate_limited = {"RATELIMIT0001", "rate_limited", 429
                                             "a rate limit is exceeded"};
 
 static apr_array_header_t *all; /* of struct limit * */
-static int count_refused, count_delayed, count_shadowed, count_evicted;
+static int count_refused, count_delayed, count_shadowed, count_evicted, count_untold;
 
 static const struct sl_option limit_options[] = {
     COMMON_OPTIONS(struct limit, common, "429"),
@@ -82,7 +82,7 @@ limit_check(struct sl_worker *w, struct limit *l)
 {
     const char *nearest = zone_nearest(l->zone_name);
     struct zone *z = l->zone = zone_find(l->zone_name);
-    uint64_t cost, n_most;
+    uint64_t cost, n_most, most;
 
     if (z == NULL) {
         sl_worker_config_error(w, l->common.place, "RateLimit: no RateLimitZone \"%s\" is defined%s%s%s",
@@ -93,7 +93,7 @@ limit_check(struct sl_worker *w, struct limit *l)
     cost = z->rate.period_ms;
     if (cost == 0) /* the zone has errors of its own */
         return;
-    n_most = RING_DEBT_MAX / cost - 1;
+    n_most = RING_DEBT_MAX / cost - 1 - (z->store_text != NULL ? STORE_BEYOND : 0);
     if ((uint64_t)l->burst > n_most) {
         sl_worker_config_error(w, l->common.place, "RateLimit: expected a burst of at most %" PRIu64
                                " at the rate of zone %s, %s; found %" PRId64, n_most, z->name,
@@ -102,8 +102,11 @@ limit_check(struct sl_worker *w, struct limit *l)
     }
     l->gcra.cost = cost;
     l->gcra.tolerance = (uint64_t)l->burst * cost;
-    if (z->table.most < l->gcra.tolerance + cost)
-        z->table.most = l->gcra.tolerance + cost;
+    most = l->gcra.tolerance + cost;
+    if (z->store_text != NULL) /* and what all machines may have admitted at once */
+        most += STORE_BEYOND * cost;
+    if (z->table.most < most)
+        z->table.most = most;
 }
 
 void
@@ -133,7 +136,9 @@ limit_init(void)
     count_delayed = sl_counter("ratelimit_delayed", "requests a RateLimit let wait");
     count_shadowed = sl_counter("ratelimit_shadowed", "requests a RateLimit with shadow would have refused");
     count_evicted = sl_counter("ratelimit_evicted", "keys with debts that a full zone forgot");
-    return count_refused < 0 || count_delayed < 0 || count_shadowed < 0 || count_evicted < 0 ? -1 : 0;
+    count_untold = sl_counter("ratelimit_untold", "requests a store was not told of, for there were too many");
+    return count_refused < 0 || count_delayed < 0 || count_shadowed < 0 || count_evicted < 0 ||
+           count_untold < 0 ? -1 : 0;
 }
 
 /* ---- one request ---- */
@@ -185,6 +190,7 @@ limit_delay(struct sl_req *r, int64_t ms)
 struct charge {
     const struct limit *limit;
     uint64_t hash, now, ahead;
+    uint64_t paid; /* to be taken back, or told to the store */
 };
 
 static void
@@ -247,6 +253,7 @@ limit_charge(struct sl_req *r, struct charge *c, int64_t *delay_ms)
     uint64_t free_of_delay = (uint64_t)l->delay * l->gcra.cost;
     int64_t ms;
 
+    c->paid = 0;
     switch (table_charge(&l->zone->table, c->hash, c->now, &l->gcra, &c->ahead)) {
     case TABLE_REFUSED:
         limit_say_over(r, c);
@@ -257,6 +264,7 @@ limit_charge(struct sl_req *r, struct charge *c, int64_t *delay_ms)
     case TABLE_ADMITTED:
         break;
     }
+    c->paid = l->gcra.cost;
     if (c->ahead > free_of_delay && !l->common.shadow) {
         ms = rate_ms(&l->zone->rate, c->ahead - free_of_delay);
         *delay_ms = ms > *delay_ms ? ms : *delay_ms;
@@ -272,8 +280,22 @@ refund_all(const struct charge *charges, int n)
     int i;
 
     for (i = 0; i < n; i++)
-        table_refund(&charges[i].limit->zone->table, charges[i].hash, charges[i].now,
-                     charges[i].limit->gcra.cost);
+        table_refund(&charges[i].limit->zone->table, charges[i].hash, charges[i].now, charges[i].paid);
+}
+
+static void
+tell_stores(struct sl_req *r, const struct charge *charges, int n)
+{
+    struct sl_loop *loop = sl_req_loop(r);
+    int i;
+
+    for (i = 0; i < n; i++) {
+        struct store *store = charges[i].limit->zone->store;
+
+        if (store != NULL && charges[i].paid > 0 &&
+            !store_tell(store, sl_loop_index(loop), charges[i].hash))
+            sl_count(loop, count_untold, 1);
+    }
 }
 
 /* 1: c is to be charged; 0: the limit does not hold for the request; -1: r has failed. */
@@ -302,6 +324,24 @@ limit_meets(struct sl_req *r, const struct limit *l, struct charge *c)
 
 #define CHARGES_MAX 16 /* that can be taken back */
 
+static int
+is_charged(const struct charge *charges, int n, const struct zone *z)
+{
+    while (n > 0 && charges[n - 1].limit->zone != z)
+        n--;
+    return n > 0;
+}
+
+/* Counts a request that is over: 1 when it is refused for that. */
+static int
+limit_is_over(struct sl_req *r, const struct charge *c)
+{
+    if (!c->limit->common.shadow)
+        return 1;
+    sl_count(sl_req_loop(r), count_shadowed, 1);
+    return 0;
+}
+
 enum sl_verdict
 limit_access(struct sl_req *r, const void *confp)
 {
@@ -310,22 +350,21 @@ limit_access(struct sl_req *r, const void *confp)
     int64_t delay_ms = 0;
     int i, n = 0, meets;
 
-    for (i = 0; limits != NULL && i < limits->nelts; i++) {
+    for (i = limits != NULL ? limits->nelts - 1 : -1; i >= 0; i--) {
+        const struct limit *l = APR_ARRAY_IDX(limits, i, const struct limit *);
+
         c = &charges[n];
-        meets = limit_meets(r, APR_ARRAY_IDX(limits, i, const struct limit *), c);
+        meets = is_charged(charges, n, l->zone) ? 0 : limit_meets(r, l, c);
         if (meets < 0)
             return SL_FAIL;
         if (meets == 0)
             continue;
-        if (limit_charge(r, c, &delay_ms)) {
-            n += n < CHARGES_MAX - 1;
-            continue;
-        }
-        if (!c->limit->common.shadow) {
+        if (!limit_charge(r, c, &delay_ms) && limit_is_over(r, c)) {
             refund_all(charges, n);
             return limit_refuse(r, c);
         }
-        sl_count(sl_req_loop(r), count_shadowed, 1);
+        n += n < CHARGES_MAX - 1;
     }
+    tell_stores(r, charges, n);
     return delay_ms > 0 ? limit_delay(r, delay_ms) : SL_NEXT;
 }

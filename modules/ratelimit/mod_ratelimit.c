@@ -36,15 +36,21 @@ DIRECTIVES
     A zone: RateLimitZone NAME key=EXPR rate=RATE [OPTION ...]. rate= is 10r/s, 600r/m, 50r/h
     or 1000r/d, up to a million; 600r/m and 10r/s are the same. size= is its memory (10m).
     ipv4= and ipv6= are the lengths of networks in key= (32 and 64). log= is how often a key
-    over the limit is logged (60s).
+    over the limit is logged (60s). store=redis://[:PASSWORD@]HOST[:PORT][/DB] has machines
+    with the same line hold one limit, where the server was built with hiredis. Each decides by
+    its own zone and tells Redis every 20 ms what it admitted; the answer is what all have. So
+    a burst may be larger by what each admits until it is answered, at least one request, and
+    that is owed: the rate holds on average, up to 64 requests of a key beyond the burst. When Redis does not
+    answer within 250 ms, the limit is that of this machine alone, no request waits, and the
+    log says so.
   RateLimit
     Limits requests by the rate of a zone: RateLimit ZONE [OPTION ...]. Without options, a
     request that comes sooner than the rate allows is refused. burst=N admits N requests ahead
     of their time. Those wait for it; with nodelay they go on at once, with delay=N the first
     N of them do. status= is the answer to a refused request (429). fields tells clients in
     RateLimit-Policy and RateLimit what is left to them. shadow refuses and delays nothing.
-    if=CONDITION says where the limit holds, except=NET,NET who is exempt. Lines of several
-    scopes that name one zone each count.
+    if=CONDITION says where the limit holds, except=NET,NET who is exempt. A request counts
+    once in a zone, by the innermost line that holds for it.
   ConnLimit
     How many requests of a key are under way at once: ConnLimit N [OPTION ...]. key= is what is
     counted (%{remote_addr}). Lines of the same key share their counts, and a request counts
@@ -90,6 +96,20 @@ ratelimit_open(struct sl_worker *w)
 }
 
 static int
+ratelimit_begin(struct sl_worker *w)
+{
+    return zones_open_stores(sl_worker_threads(w));
+}
+
+static int
+ratelimit_exit(struct sl_worker *w)
+{
+    (void)w;
+    zones_close_stores();
+    return 0;
+}
+
+static int
 ratelimit_init(const struct sl_module *self)
 {
     (void)self;
@@ -99,7 +119,7 @@ ratelimit_init(const struct sl_module *self)
 
 static const struct sl_directive directives[] = {
     SL_LINES("RateLimitZone", struct ratelimit_conf, zones, zone_parse, SL_IN_GLOBAL,
-             "NAME key=EXPR rate=RATE [size=SIZE] [ipv4=BITS] [ipv6=BITS] [log=TIME]",
+             "NAME key=EXPR rate=RATE [size=SIZE] [ipv4=BITS] [ipv6=BITS] [log=TIME] [store=URL]",
              "Names what is counted and how often it may come"),
     SL_LINES("RateLimit", struct ratelimit_conf, limits, limit_parse, SL_IN_ANY,
              "ZONE [burst=N] [nodelay] [delay=N] [fields] [shadow] [status=STATUS] [if=CONDITION] "
@@ -122,6 +142,8 @@ static const struct sl_directive directives[] = {
 static const struct sl_hook hooks[] = {
     SL_ON_CHECK_CONFIG(ratelimit_check),
     SL_ON_POST_CONFIG(ratelimit_open),
+    SL_ON_WORKER_INIT(ratelimit_begin),
+    SL_ON_WORKER_EXIT(ratelimit_exit),
     SL_ON_ACCESS(conn_access, SL_EARLY, SL_DRY_OK),
     SL_ON_ACCESS(limit_access, SL_EARLY, SL_DRY_OK),
     SL_ON_FIXUP(width_request, SL_EARLY, SL_DRY_OK),

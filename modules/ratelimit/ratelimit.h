@@ -11,6 +11,7 @@
  *   answer.c         Retry-After, RateLimit and RateLimit-Policy; told.c: their words
  *   conn.c           ConnLimit
  *   bandwidth.c      BandwidthLimit
+ *   store.c          one limit for several machines; redis.c: where they meet
  *   control.c        sluice ctl limit */
 #ifndef RATELIMIT_H
 #define RATELIMIT_H
@@ -19,6 +20,7 @@
 
 #include "gcra.h"
 #include "offenders.h"
+#include "store.h"
 #include "table.h"
 #include "told.h"
 
@@ -75,6 +77,9 @@ struct zone {
     struct table table; /* buckets NULL: not open: dry runs */
     struct offenders offenders;
     _Atomic(int64_t) full_logged_ms;
+    const char *store_text; /* NULL: this machine alone */
+    struct store_zone store_zone;
+    struct store *store; /* from worker_init on */
 };
 
 struct zone *zone_find(const char *name); /* NULL: none */
@@ -82,6 +87,8 @@ const char *zone_nearest(const char *name);
 sl_parse_f zone_parse;
 /* After check_config.  0, or -1 with a message in the log. */
 int zones_open_all(void);
+int zones_open_stores(unsigned n_loops);
+void zones_close_stores(void);
 uint64_t zone_hash(const struct zone *z, struct sl_span key);
 
 /* ---- what all limits have ---- */

@@ -50,7 +50,7 @@ zone_nearest(const char *name)
 /* ---- the line ---- */
 
 struct zone_options {
-    const char *key, *rate;
+    const char *key, *rate, *store;
     int64_t size, ipv4, ipv6, log_ms;
 };
 static const struct sl_option zone_options[] = {
@@ -61,6 +61,7 @@ static const struct sl_option zone_options[] = {
     {"ipv6", SL_SLOT_NUMBER, offsetof(struct zone_options, ipv6), "64", NULL, "length of networks"},
     {"log", SL_SLOT_DURATION, offsetof(struct zone_options, log_ms), "60s", NULL,
      "a key is logged once in this time"},
+    {"store", SL_SLOT_STRING, offsetof(struct zone_options, store), NULL, NULL, "where machines meet"},
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 
@@ -82,6 +83,24 @@ zone_name_check(struct sl_cmd *cmd, const char *name)
 }
 
 static const char *
+zone_store(struct sl_cmd *cmd, struct zone *z, const char *text)
+{
+    const char *err = store_parse(sl_cmd_pool(cmd), text, &z->store_zone.address);
+
+    if (err != NULL)
+        return sl_cmd_error(cmd, "store: %s", err);
+    if (redis_link == NULL) {
+        sl_cmd_cure(cmd, "on Debian, apt-get install libhiredis-dev, and build it again");
+        return "store: this server was built without hiredis";
+    }
+    z->store_text = text;
+    z->store_zone.name = z->name;
+    z->store_zone.table = &z->table;
+    z->store_zone.rate = &z->rate;
+    return NULL;
+}
+
+static const char *
 zone_fill(struct sl_cmd *cmd, const struct zone_options *o, struct zone *z)
 {
     const char *err;
@@ -98,6 +117,8 @@ zone_fill(struct sl_cmd *cmd, const struct zone_options *o, struct zone *z)
     z->rate_text = o->rate;
     z->size = o->size;
     z->log_ms = o->log_ms;
+    if (o->store != NULL && (err = zone_store(cmd, z, o->store)) != NULL)
+        return err;
     return key_make(cmd, o->key, o->ipv4, o->ipv6, &z->key);
 }
 
@@ -154,13 +175,26 @@ shared_open(struct shared *shared, int is_fresh, size_t size, uint64_t seed[2],
     table->n_buckets = (uint32_t)((size - used) / sizeof(struct bucket));
 }
 
-/* With another rate the numbers in a zone mean other times: it is another layout. */
+/* With another rate the numbers in a zone mean other times, and with a store its keys have other
+ * hashes: it is another layout. */
 static unsigned
-zone_layout(const struct rate *rate)
+zone_layout(const struct zone *z)
 {
-    uint64_t mixed = ((uint64_t)rate->n << 32 | rate->period_ms) * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t mixed = ((uint64_t)z->rate.n << 32 | z->rate.period_ms) * UINT64_C(0x9e3779b97f4a7c15);
 
-    return SHARED_LAYOUT << 24 | (unsigned)(mixed >> 40);
+    return SHARED_LAYOUT << 24 | ((unsigned)(mixed >> 40) & ~1u) | (z->store_text != NULL);
+}
+
+/* Machines that share a store have to agree on the hashes; a password makes them secret. */
+static void
+zone_common_seed(struct zone *z)
+{
+    const char *secret = z->store_zone.address.password != NULL ? z->store_zone.address.password : "";
+
+    z->seed[0] = z->seed[1] = 0;
+    z->seed[0] = siphash(z->seed, z->name, strlen(z->name));
+    z->seed[1] = siphash(z->seed, secret, strlen(secret));
+    z->seed[0] = siphash(z->seed, secret, strlen(secret));
 }
 
 static int
@@ -171,11 +205,33 @@ zone_open(struct zone *z)
     int is_fresh;
 
     apr_snprintf(name, sizeof name, "ratelimit:%s", z->name);
-    shared = sl_zone(name, zone_layout(&z->rate), (size_t)z->size, &is_fresh);
+    shared = sl_zone(name, zone_layout(z), (size_t)z->size, &is_fresh);
     if (shared == NULL)
         return -1;
     shared_open(shared, is_fresh, (size_t)z->size, z->seed, &z->offenders, &z->table);
+    if (z->store_text != NULL)
+        zone_common_seed(z);
     return 0;
+}
+
+int
+zones_open_stores(unsigned n_loops)
+{
+    struct zone *z;
+
+    for (z = all; z != NULL; z = z->next)
+        if (z->store_text != NULL && (z->store = store_open(&z->store_zone, n_loops)) == NULL)
+            return -1;
+    return 0;
+}
+
+void
+zones_close_stores(void)
+{
+    struct zone *z;
+
+    for (z = all; z != NULL; z = z->next)
+        store_close(&z->store);
 }
 
 int

@@ -115,6 +115,13 @@ def test_several_limits_on_one_location(sluice):
     assert admitted(s, 20) == 8
 
 
+def test_the_innermost_line_of_a_zone_counts(sluice):
+    s = sluice(HEAD + "RateLimitZone z key=%{remote_addr} rate=1r/h\nRateLimit z burst=9 nodelay\n"
+               "<Location /x>\nRateLimit z burst=3 nodelay if=\"%{method} == GET\"\n</Location>\nReturn 200 ok\n")
+    assert admitted(s, 9, "/x") == 4 and admitted(s, 2) == 2
+    assert [s.get("/x", method="POST", body=b"x").status for _ in range(6)] == [200] * 4 + [429] * 2
+
+
 def test_keys(sluice):
     s = sluice(HEAD + FROM_ANYWHERE +
                "RateLimitZone key key=%{req:X-Key} rate=1r/h\nRateLimitZone cookie key=%{cookie:sid} rate=1r/h\n"
@@ -162,9 +169,9 @@ def test_fields_tell_clients(sluice):
     assert [r.status for r in seen] == [200, 200, 200, 429]
     assert {r.get("RateLimit-Policy") for r in seen[:2]} == {'"api";q=3;w=180'}
     assert [r.get("RateLimit").rsplit("=", 1)[0] for r in seen[:2]] == ['"api";r=2;t', '"api";r=1;t']
-    assert seen[2].get("RateLimit-Policy") == '"api";q=3;w=180, "day";q=100;w=8640'
-    assert re.fullmatch(r'"api";r=0;t=\d+, "day";r=99;t=\d+', seen[2].get("RateLimit"))
-    left = int(re.search(r't=(\d+)', seen[3].get("RateLimit")).group(1))
+    assert seen[2].get("RateLimit-Policy") == '"day";q=100;w=8640, "api";q=3;w=180'
+    assert re.fullmatch(r'"day";r=99;t=\d+, "api";r=0;t=\d+', seen[2].get("RateLimit"))
+    left = int(re.search(r'"api";r=0;t=(\d+)', seen[3].get("RateLimit")).group(1))
     assert left == int(seen[3].get("Retry-After")) and 50 <= left <= 60
 
 
