@@ -242,7 +242,7 @@ body_make(struct sl_req *r, const apr_array_header_t *widths, int is_upload, int
     int i, holds;
 
     *failed = 0;
-    for (i = 0; widths != NULL && i < widths->nelts; i++) {
+    for (i = 0; i < widths->nelts; i++) {
         const struct width *w = APR_ARRAY_IDX(widths, i, const struct width *);
         struct meter m = {.width = w, .free = w->free, .tat = now_us(r)};
 
@@ -316,12 +316,13 @@ static const struct sl_filter_type width_filter = {.name = "bandwidth", .bytes =
 enum sl_verdict
 width_response(struct sl_req *r, const void *confp)
 {
-    int failed;
-    struct body *b = body_make(r, ((const struct ratelimit_conf *)confp)->widths, 0, &failed);
+    const apr_array_header_t *widths = ((const struct ratelimit_conf *)confp)->widths;
+    int failed = 0;
+    struct body *b = widths != NULL && sl_req_status(r) != 101 ? body_make(r, widths, 0, &failed) : NULL;
 
     if (failed)
         return SL_FAIL;
-    if (b == NULL || sl_req_status(r) == 101)
+    if (b == NULL)
         return SL_NEXT;
     b->timer.fn = body_resume;
     apr_pool_cleanup_register(sl_req_pool(r), &b->timer, body_forget, apr_pool_cleanup_null);
@@ -342,17 +343,14 @@ width_pace(struct sl_req *r, void *ctx, size_t n)
 }
 
 enum sl_verdict
-width_request(struct sl_req *r, const void *confp)
+width_request(struct sl_req *r, const apr_array_header_t *widths)
 {
-    int failed;
-    struct body *b = sl_req_has_body(r)
-                         ? body_make(r, ((const struct ratelimit_conf *)confp)->widths, 1, &failed)
-                         : NULL;
+    int failed = 0;
+    struct body *b = sl_req_has_body(r) ? body_make(r, widths, 1, &failed) : NULL;
 
-    if (b == NULL)
-        return SL_NEXT;
     if (failed)
         return SL_FAIL;
-    sl_req_pace_body(r, width_pace, b);
+    if (b != NULL)
+        sl_req_pace_body(r, width_pace, b);
     return SL_NEXT;
 }

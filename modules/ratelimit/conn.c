@@ -321,14 +321,13 @@ conn_hold(struct sl_req *r, const struct conn_zone *z, struct hold *holds, int *
 }
 
 enum sl_verdict
-conn_access(struct sl_req *r, const void *confp)
+conn_access(struct sl_req *r, const apr_array_header_t *conns)
 {
-    const apr_array_header_t *conns = ((const struct ratelimit_conf *)confp)->conns;
     struct hold holds[HOLDS_MAX];
     uint64_t hash = 0;
     int i, n_holds = 0, applies;
 
-    for (i = 0; conns != NULL && i < conns->nelts; i++) {
+    for (i = 0; i < conns->nelts; i++) {
         const struct conn_limit *l = APR_ARRAY_IDX(conns, i, const struct conn_limit *);
 
         applies = common_holds(&l->common, r);

@@ -39,11 +39,13 @@ key_make(struct sl_cmd *cmd, const char *text, int64_t ipv4, int64_t ipv6, struc
 static void
 mask(unsigned char *bytes, unsigned n, unsigned bits)
 {
-    unsigned i;
+    static const unsigned char first[] = {0, 0x80, 0xc0, 0xe0, 0xf0, 0xf8, 0xfc, 0xfe};
+    unsigned i = bits / 8;
 
-    for (i = bits / 8; i < n; i++)
-        bytes[i] = i == bits / 8 && bits % 8 != 0 ? (unsigned char)(bytes[i] & 0xff << (8 - bits % 8))
-                                                  : 0;
+    if (i < n)
+        bytes[i++] &= first[bits % 8];
+    for (; i < n; i++)
+        bytes[i] = 0;
 }
 
 /* Masked, as 4 or 16 bytes; 0: no address of these families. */

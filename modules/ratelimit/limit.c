@@ -343,14 +343,13 @@ limit_is_over(struct sl_req *r, const struct charge *c)
 }
 
 enum sl_verdict
-limit_access(struct sl_req *r, const void *confp)
+limit_access(struct sl_req *r, const apr_array_header_t *limits)
 {
-    const apr_array_header_t *limits = ((const struct ratelimit_conf *)confp)->limits;
     struct charge charges[CHARGES_MAX], *c;
     int64_t delay_ms = 0;
     int i, n = 0, meets;
 
-    for (i = limits != NULL ? limits->nelts - 1 : -1; i >= 0; i--) {
+    for (i = limits->nelts - 1; i >= 0; i--) {
         const struct limit *l = APR_ARRAY_IDX(limits, i, const struct limit *);
 
         c = &charges[n];

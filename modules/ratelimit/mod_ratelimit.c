@@ -117,6 +117,18 @@ ratelimit_init(const struct sl_module *self)
            sl_provider_register("control", "limit", &limit_command) != 0 ? -1 : 0;
 }
 
+/* What is refused at once comes first; a request may wait for its turn only at the end. */
+static enum sl_verdict
+ratelimit_access(struct sl_req *r, const void *confp)
+{
+    const struct ratelimit_conf *conf = confp;
+
+    if ((conf->conns != NULL && conn_access(r, conf->conns) != SL_NEXT) ||
+        (conf->widths != NULL && width_request(r, conf->widths) != SL_NEXT))
+        return SL_FAIL;
+    return conf->limits != NULL ? limit_access(r, conf->limits) : SL_NEXT;
+}
+
 static const struct sl_directive directives[] = {
     SL_LINES("RateLimitZone", struct ratelimit_conf, zones, zone_parse, SL_IN_GLOBAL,
              "NAME key=EXPR rate=RATE [size=SIZE] [ipv4=BITS] [ipv6=BITS] [log=TIME] [store=URL]",
@@ -144,9 +156,7 @@ static const struct sl_hook hooks[] = {
     SL_ON_POST_CONFIG(ratelimit_open),
     SL_ON_WORKER_INIT(ratelimit_begin),
     SL_ON_WORKER_EXIT(ratelimit_exit),
-    SL_ON_ACCESS(conn_access, SL_EARLY, SL_DRY_OK),
-    SL_ON_ACCESS(limit_access, SL_EARLY, SL_DRY_OK),
-    SL_ON_FIXUP(width_request, SL_EARLY, SL_DRY_OK),
+    SL_ON_ACCESS(ratelimit_access, SL_EARLY, SL_DRY_OK),
     SL_ON_RESPONSE(answer_fields, SL_EARLY, SL_DRY_OK),
     {SL_HOOK_RESPONSE, SL_LATE, SL_DRY_OK, "width_response", BEHIND_ENCODERS, NULL, NULL, NULL,
      width_response, NULL},

@@ -133,7 +133,8 @@ struct request *request_of(struct sl_req *r);
 extern const struct sl_cause cause_rate_limited, cause_conn_limited;
 
 sl_parse_f limit_parse;
-sl_req_f limit_access;
+/* May suspend the request. */
+enum sl_verdict limit_access(struct sl_req *r, const apr_array_header_t *limits);
 /* Names of zones become zones; their largest tolerance is found. */
 void limits_check(struct sl_worker *w);
 int limit_init(void); /* counters */
@@ -143,7 +144,7 @@ int limits_tell(const apr_array_header_t *limits);
 sl_req_f answer_fields;
 
 sl_parse_f conn_parse;
-sl_req_f conn_access;
+enum sl_verdict conn_access(struct sl_req *r, const apr_array_header_t *conns);
 int conn_init(void);
 int conns_open_all(void);
 
@@ -166,7 +167,8 @@ extern const struct sl_control_command limit_command;
 /* ---- bodies ---- */
 
 sl_parse_f width_parse;
-sl_req_f width_request, width_response;
+enum sl_verdict width_request(struct sl_req *r, const apr_array_header_t *widths);
+sl_req_f width_response;
 int widths_open_all(void);
 
 #endif

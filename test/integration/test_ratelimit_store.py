@@ -60,15 +60,16 @@ def redis():
 
 
 def drive(machines, seconds, key="a"):
-    """Requests at all of them for a while: how many were admitted, and the longest took."""
-    admitted, longest, end = [], [], time.time() + seconds
+    """Requests at all of them for a while: how many were admitted, and what nearly
+    all took at most."""
+    admitted, took, end = [], [], time.time() + seconds
 
     def ask(s):
         c = s.client()
         while time.time() < end:
             began = time.time()
             admitted.append(c.request("GET", "/", {"X-Key": key}).status == 200)
-            longest.append(time.time() - began)
+            took.append(time.time() - began)
             time.sleep(0.005)
         c.close()
     threads = [threading.Thread(target=ask, args=(s,)) for s in machines]
@@ -76,10 +77,10 @@ def drive(machines, seconds, key="a"):
         t.start()
     for t in threads:
         t.join()
-    return sum(admitted), max(longest)
+    return sum(admitted), sorted(took)[len(took) * 95 // 100]
 
 
-def test_machines_hold_one_limit(sluice, redis):
+def test_machines_hold_one_limit(redis, sluice):
     """Three machines; each alone would admit 16 and 20 a second."""
     at = redis()
     machines = [sluice(HEAD + ZONE.format(rate="20r/s", burst=15, at=at)) for _ in range(3)]
@@ -100,7 +101,7 @@ def slowly(s, n, key="k"):
     return [r.status for r in out], out[-1]
 
 
-def test_a_machine_hears_of_another(sluice, redis):
+def test_a_machine_hears_of_another(redis, sluice):
     """With the answer to what it admitted itself."""
     at = redis()
     a, b = (sluice(HEAD + ZONE.format(rate="1r/h", burst=9, at=at)) for _ in range(2))
@@ -113,7 +114,7 @@ def test_a_machine_hears_of_another(sluice, redis):
 
 
 @pytest.mark.parametrize("trouble", ["gone", "slow"])
-def test_without_an_answer_the_limit_is_local(sluice, redis, trouble):
+def test_without_an_answer_the_limit_is_local(redis, sluice, trouble):
     at = redis()
     machines = [sluice(HEAD + ZONE.format(rate="10r/s", burst=4, at=at)) for _ in range(2)]
     drive(machines, 1)
@@ -123,8 +124,8 @@ def test_without_an_answer_the_limit_is_local(sluice, redis, trouble):
         at.stop()
     else:
         at.proc.send_signal(signal.SIGSTOP)
-    n, longest = drive(machines, 3)
-    assert 2 * 30 * 0.85 <= n <= 2 * (30 + 5) + 2 and longest < 0.2, "no request waits for the store"
+    n, took = drive(machines, 3)
+    assert 2 * 30 * 0.85 <= n <= 2 * (30 + 5) + 2 and took < 0.1, "no request waits for the store"
     assert all(s.log().count("RATELIMIT0020") == 1 for s in machines)
     assert all("alone" in s.log() for s in machines)
     if trouble == "gone":
@@ -143,7 +144,7 @@ def test_a_store_that_is_not_there_stops_nobody(sluice):
     assert s.logged("RATELIMIT0020 zone z: store redis://127.0.0.1:.*refused")
 
 
-def test_a_password(sluice, redis):
+def test_a_password(redis, sluice):
     at = redis("--requirepass", "geheim")
     a, b = (sluice(HEAD + ZONE.format(rate="1r/h", burst=4, at=f":geheim@{at}")) for _ in range(2))
     wrong = sluice(HEAD + ZONE.format(rate="1r/h", burst=4, at=f":falsch@{at}")).expect("RATELIMIT0020")
@@ -152,7 +153,7 @@ def test_a_password(sluice, redis):
     assert "geheim" not in a.log() + b.log() and "falsch" not in wrong.log()
 
 
-def test_reloads_keep_telling(sluice, redis):
+def test_reloads_keep_telling(redis, sluice):
     at = redis()
     a, b = (sluice(HEAD + ZONE.format(rate="1r/h", burst=9, at=at)) for _ in range(2))
     for _ in range(3):
