@@ -6,8 +6,8 @@
 
 #include <hiredis/hiredis.h>
 
-#include <inttypes.h>
-#include <stdlib.h>
+#include <errno.h>
+#include <stdio.h>
 
 #define MS 1000
 
