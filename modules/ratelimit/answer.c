@@ -32,12 +32,14 @@ answer_fields(struct sl_req *r, const void *conf)
     const struct request *q;
     const struct sl_cause *cause = sl_req_cause(r);
 
-    if (cause != &cause_rate_limited && !limits_tell(((const struct ratelimit_conf *)conf)->limits))
+    if (cause != &cause_rate_limited &&
+        !limits_tell(((const struct ratelimit_conf *)conf)->limits))
         return SL_NEXT;
     q = request_of(r);
     if (q->retry_ms > 0 && cause == &cause_rate_limited)
-        sl_fields_set(sl_req_response(r), "Retry-After",
-                      sl_span(apr_psprintf(sl_req_pool(r), "%" PRId64, told_seconds(q->retry_ms))));
+        sl_fields_set(
+            sl_req_response(r), "Retry-After",
+            sl_span(apr_psprintf(sl_req_pool(r), "%" PRId64, told_seconds(q->retry_ms))));
     if (q->n_told == 0)
         return SL_NEXT;
     answer_list(r, q, "RateLimit-Policy", told_policy);

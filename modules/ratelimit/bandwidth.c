@@ -39,14 +39,20 @@ struct width {
 static struct width_zone *all;
 
 static const struct sl_option width_options[] = {
-    {"key", SL_SLOT_STRING, offsetof(struct width, key_text), NULL, NULL, "who shares the rate"},
-    {"upload", SL_SLOT_FLAG, offsetof(struct width, is_upload), NULL, NULL, "bodies of requests"},
-    {"after", SL_SLOT_SIZE, offsetof(struct width, free), "0", NULL, "so much of a body is free"},
-    {"if", SL_SLOT_COND_ROUTED, offsetof(struct width, common.cond), NULL, NULL, "where it holds"},
+    {"key", SL_SLOT_STRING, offsetof(struct width, key_text), NULL, NULL,
+     "who shares the rate"},
+    {"upload", SL_SLOT_FLAG, offsetof(struct width, is_upload), NULL, NULL,
+     "bodies of requests"},
+    {"after", SL_SLOT_SIZE, offsetof(struct width, free), "0", NULL,
+     "so much of a body is free"},
+    {"if", SL_SLOT_COND_ROUTED, offsetof(struct width, common.cond), NULL, NULL,
+     "where it holds"},
     {"except", SL_SLOT_STRING, offsetof(struct width, common.except_text), NULL, NULL,
      "networks without this limit"},
-    {"ipv4", SL_SLOT_NUMBER, offsetof(struct width, ipv4), "32", NULL, "length of networks"},
-    {"ipv6", SL_SLOT_NUMBER, offsetof(struct width, ipv6), "64", NULL, "length of networks"},
+    {"ipv4", SL_SLOT_NUMBER, offsetof(struct width, ipv4), "32", NULL,
+     "length of networks"},
+    {"ipv6", SL_SLOT_NUMBER, offsetof(struct width, ipv6), "64", NULL,
+     "length of networks"},
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 
@@ -62,9 +68,9 @@ forget_all(void *unused)
 static const char *
 width_zone_of(struct sl_cmd *cmd, struct width *w)
 {
-    const char *name = apr_psprintf(sl_cmd_pool(cmd), "%s %s %" PRId64 " %" PRId64 " %" PRId64,
-                                    w->key_text, w->is_upload ? "upload" : "download", w->rate, w->ipv4,
-                                    w->ipv6);
+    const char *name = apr_psprintf(
+        sl_cmd_pool(cmd), "%s %s %" PRId64 " %" PRId64 " %" PRId64, w->key_text,
+        w->is_upload ? "upload" : "download", w->rate, w->ipv4, w->ipv6);
     struct width_zone *z;
     const char *err;
 
@@ -78,7 +84,8 @@ width_zone_of(struct sl_cmd *cmd, struct width *w)
     if ((err = key_make(cmd, w->key_text, w->ipv4, w->ipv6, &z->key)) != NULL)
         return err;
     if (all == NULL)
-        apr_pool_cleanup_register(sl_cmd_pool(cmd), NULL, forget_all, apr_pool_cleanup_null);
+        apr_pool_cleanup_register(sl_cmd_pool(cmd), NULL, forget_all,
+                                  apr_pool_cleanup_null);
     z->next = all;
     all = z;
     return NULL;
@@ -149,8 +156,8 @@ static void
 meter_charge(struct meter *m, uint64_t now, size_t n)
 {
     int64_t paid = (int64_t)n < m->free ? 0 : (int64_t)n - m->free;
-    struct gcra g = {(uint64_t)((paid * US + m->width->rate - 1) / m->width->rate), RING_MASK,
-                     DEBT_MOST_US};
+    struct gcra g = {(uint64_t)((paid * US + m->width->rate - 1) / m->width->rate),
+                     RING_MASK, DEBT_MOST_US};
     uint64_t ahead;
 
     m->free -= (int64_t)n - paid;
@@ -168,7 +175,8 @@ meter_room(const struct meter *m, uint64_t now)
 {
     uint64_t ahead = meter_ahead(m, now);
 
-    return m->free + (ahead >= CREDIT_US ? 0 : (int64_t)(CREDIT_US - ahead) * m->width->rate / US);
+    return m->free +
+           (ahead >= CREDIT_US ? 0 : (int64_t)(CREDIT_US - ahead) * m->width->rate / US);
 }
 
 /* Microseconds until a piece of n bytes, or one worth sending, may go. */
@@ -246,7 +254,8 @@ body_make(struct sl_req *r, const apr_array_header_t *widths, int is_upload, int
         const struct width *w = APR_ARRAY_IDX(widths, i, const struct width *);
         struct meter m = {.width = w, .free = w->free, .tat = now_us(r)};
 
-        if (w->is_upload != is_upload || (w->zone != NULL && w->zone->table.buckets == NULL))
+        if (w->is_upload != is_upload ||
+            (w->zone != NULL && w->zone->table.buckets == NULL))
             continue;
         if ((holds = common_holds(&w->common, r)) < 0)
             *failed = 1;
@@ -311,21 +320,25 @@ width_bytes(struct sl_filter *f, const char *at, size_t n, unsigned flags)
     return SL_WAIT;
 }
 
-static const struct sl_filter_type width_filter = {.name = "bandwidth", .bytes = width_bytes};
+static const struct sl_filter_type width_filter = {.name = "bandwidth",
+                                                   .bytes = width_bytes};
 
 enum sl_verdict
 width_response(struct sl_req *r, const void *confp)
 {
     const apr_array_header_t *widths = ((const struct ratelimit_conf *)confp)->widths;
     int failed = 0;
-    struct body *b = widths != NULL && sl_req_status(r) != 101 ? body_make(r, widths, 0, &failed) : NULL;
+    struct body *b = widths != NULL && sl_req_status(r) != 101
+                         ? body_make(r, widths, 0, &failed)
+                         : NULL;
 
     if (failed)
         return SL_FAIL;
     if (b == NULL)
         return SL_NEXT;
     b->timer.fn = body_resume;
-    apr_pool_cleanup_register(sl_req_pool(r), &b->timer, body_forget, apr_pool_cleanup_null);
+    apr_pool_cleanup_register(sl_req_pool(r), &b->timer, body_forget,
+                              apr_pool_cleanup_null);
     sl_filter_add(r, &width_filter, b, 1);
     return SL_NEXT;
 }

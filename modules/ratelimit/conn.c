@@ -50,9 +50,12 @@ static const struct sl_option conn_options[] = {
     COMMON_OPTIONS(struct conn_limit, common, "429"),
     {"key", SL_SLOT_STRING, offsetof(struct conn_limit, key_text), "%{remote_addr}", NULL,
      "what is counted"},
-    {"name", SL_SLOT_STRING, offsetof(struct conn_limit, name), NULL, NULL, "lines of one count"},
-    {"ipv4", SL_SLOT_NUMBER, offsetof(struct conn_limit, ipv4), "32", NULL, "length of networks"},
-    {"ipv6", SL_SLOT_NUMBER, offsetof(struct conn_limit, ipv6), "64", NULL, "length of networks"},
+    {"name", SL_SLOT_STRING, offsetof(struct conn_limit, name), NULL, NULL,
+     "lines of one count"},
+    {"ipv4", SL_SLOT_NUMBER, offsetof(struct conn_limit, ipv4), "32", NULL,
+     "length of networks"},
+    {"ipv6", SL_SLOT_NUMBER, offsetof(struct conn_limit, ipv6), "64", NULL,
+     "length of networks"},
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 
@@ -84,15 +87,19 @@ conn_zone_of(struct sl_cmd *cmd, struct conn_limit *l)
         z->key.ipv6 == l->ipv6)
         return NULL;
     if (z != NULL)
-        return sl_cmd_error(cmd, "\"%s\" counts by another key or network at %s; name= gives this "
-                            "line a count of its own", l->name, z->place);
+        return sl_cmd_error(
+            cmd,
+            "\"%s\" counts by another key or network at %s; name= gives this "
+            "line a count of its own",
+            l->name, z->place);
     l->zone = z = apr_pcalloc(sl_cmd_pool(cmd), sizeof *z);
     z->name = l->name;
     z->place = sl_cmd_place(cmd);
     if ((err = key_make(cmd, l->key_text, l->ipv4, l->ipv6, &z->key)) != NULL)
         return err;
     if (all == NULL)
-        apr_pool_cleanup_register(sl_cmd_pool(cmd), NULL, forget_all, apr_pool_cleanup_null);
+        apr_pool_cleanup_register(sl_cmd_pool(cmd), NULL, forget_all,
+                                  apr_pool_cleanup_null);
     z->next = all;
     all = z;
     return NULL;
@@ -104,8 +111,8 @@ conn_parse(struct sl_cmd *cmd, void **item)
     struct conn_limit *l = apr_pcalloc(sl_cmd_pool(cmd), sizeof *l);
     const char *most = sl_cmd_arg(cmd, 0), *err;
 
-    if (sl_parse_slot(sl_cmd_pool(cmd), SL_SLOT_NUMBER, most, &l->most) != NULL || l->most < 1 ||
-        l->most > LIMIT_MOST)
+    if (sl_parse_slot(sl_cmd_pool(cmd), SL_SLOT_NUMBER, most, &l->most) != NULL ||
+        l->most < 1 || l->most > LIMIT_MOST)
         return "expected a number of requests first, 1 to 1000000";
     l->common.status = cause_conn_limited.status;
     l->key_text = "%{remote_addr}";
@@ -124,8 +131,10 @@ int
 conn_init(void)
 {
     count_refused = sl_counter("connlimit_refused", "requests refused by a ConnLimit");
-    count_shadowed = sl_counter("connlimit_shadowed", "requests a ConnLimit with shadow would have refused");
-    count_uncounted = sl_counter("connlimit_uncounted", "requests a ConnLimit let pass for lack of memory");
+    count_shadowed = sl_counter("connlimit_shadowed",
+                                "requests a ConnLimit with shadow would have refused");
+    count_uncounted = sl_counter("connlimit_uncounted",
+                                 "requests a ConnLimit let pass for lack of memory");
     return count_refused < 0 || count_shadowed < 0 || count_uncounted < 0 ? -1 : 0;
 }
 
@@ -223,8 +232,8 @@ count_up(const struct conn_zone *z, uint64_t hash, int64_t *n)
         if (at == NULL)
             return NULL;
         next = word >> COUNT_BITS == tag ? word + 1 : (tag << COUNT_BITS) + 1;
-    } while (!atomic_compare_exchange_strong_explicit(at, &word, next, memory_order_relaxed,
-                                                      memory_order_relaxed));
+    } while (!atomic_compare_exchange_strong_explicit(
+        at, &word, next, memory_order_relaxed, memory_order_relaxed));
     *n = (int64_t)(next & COUNT_MASK);
     return at;
 }
@@ -236,7 +245,8 @@ count_elsewhere(const struct conn_zone *z, uint64_t hash)
     int64_t n = 0;
 
     for (; others != 0; others &= others - 1)
-        n += bucket_count(bucket_of(z, (unsigned)__builtin_ctzll(others), hash), tag_of(hash));
+        n += bucket_count(bucket_of(z, (unsigned)__builtin_ctzll(others), hash),
+                          tag_of(hash));
     return n;
 }
 
@@ -263,7 +273,8 @@ conn_count(const char *name, uint64_t hash)
 {
     const struct conn_zone *z = conn_find(name);
 
-    return bucket_count(bucket_of(z, z->slots->mine, hash), tag_of(hash)) + count_elsewhere(z, hash);
+    return bucket_count(bucket_of(z, z->slots->mine, hash), tag_of(hash)) +
+           count_elsewhere(z, hash);
 }
 
 /* ---- one request ---- */
@@ -275,10 +286,14 @@ conn_say_over(struct sl_req *r, const struct conn_limit *l, uint64_t hash)
     struct sl_span key = key_text(&z->key, r);
     int64_t n_over;
 
-    if (offenders_note(&z->offenders, hash, key, sl_loop_now(sl_req_loop(r)), LOG_EVERY_MS, &n_over))
-        sl_req_log(r, SL_NOTICE, "RATELIMIT0011", "ConnLimit %s: key \"%.*s\" has more than %" PRId64
-                   " requests under way: %s; %" PRId64 " so far", z->name, (int)key.n, key.at, l->most,
-                   l->common.shadow ? "would be refused without shadow" : "refused", n_over);
+    if (offenders_note(&z->offenders, hash, key, sl_loop_now(sl_req_loop(r)),
+                       LOG_EVERY_MS, &n_over))
+        sl_req_log(r, SL_NOTICE, "RATELIMIT0011",
+                   "ConnLimit %s: key \"%.*s\" has more than %" PRId64
+                   " requests under way: %s; %" PRId64 " so far",
+                   z->name, (int)key.n, key.at, l->most,
+                   l->common.shadow ? "would be refused without shadow" : "refused",
+                   n_over);
 }
 
 /* What the request holds already of the names it met. */
@@ -291,7 +306,8 @@ struct hold {
 
 /* The count with this request.  0: it has no key, or is not counted. */
 static int64_t
-conn_hold(struct sl_req *r, const struct conn_zone *z, struct hold *holds, int *n_holds, uint64_t *hash)
+conn_hold(struct sl_req *r, const struct conn_zone *z, struct hold *holds, int *n_holds,
+          uint64_t *hash)
 {
     char room[KEY_ROOM];
     struct sl_span key;
@@ -313,7 +329,8 @@ conn_hold(struct sl_req *r, const struct conn_zone *z, struct hold *holds, int *
         sl_count(sl_req_loop(r), count_uncounted, 1);
         return 0;
     }
-    apr_pool_cleanup_register(sl_req_pool(r), (void *)at, count_down, apr_pool_cleanup_null);
+    apr_pool_cleanup_register(sl_req_pool(r), (void *)at, count_down,
+                              apr_pool_cleanup_null);
     n += count_elsewhere(z, *hash);
     if (*n_holds < HOLDS_MAX)
         holds[(*n_holds)++] = (struct hold){z, *hash, n};
@@ -334,7 +351,8 @@ conn_access(struct sl_req *r, const apr_array_header_t *conns)
         if (applies < 0)
             return SL_FAIL;
         if (applies && l->zone->slots == NULL)
-            sl_note(r, "%s: ConnLimit %" PRId64 " holds; not counted here", l->common.place, l->most);
+            sl_note(r, "%s: ConnLimit %" PRId64 " holds; not counted here",
+                    l->common.place, l->most);
         if (!applies || l->zone->slots == NULL ||
             conn_hold(r, l->zone, holds, &n_holds, &hash) <= l->most)
             continue;

@@ -29,7 +29,8 @@ ask_end(struct ask *a, int status)
 }
 
 static void
-ask_offload(struct ask *a, void (*work)(struct sl_offload *), void (*done)(struct sl_loop *, struct sl_offload *))
+ask_offload(struct ask *a, void (*work)(struct sl_offload *),
+            void (*done)(struct sl_loop *, struct sl_offload *))
 {
     a->job.work = work;
     a->job.done = done;
@@ -53,8 +54,8 @@ ask_key(struct ask *a, uint64_t *hash)
     struct sl_span key = key_of_text(a->w.key, a->word, room);
 
     if (key.n == 0) {
-        sl_control_print(a->call, "expected an address as the key of %s, found \"%s\"\n", a->w.name,
-                         a->word);
+        sl_control_print(a->call, "expected an address as the key of %s, found \"%s\"\n",
+                         a->w.name, a->word);
         ask_end(a, 2);
         return 0;
     }
@@ -87,17 +88,21 @@ top_row(struct ask *a, const struct offender_copy *row, int is_first)
     int64_t ago = (a->now_ms - row->last_ms) / 1000;
 
     if (sl_control_wants_json(a->call))
-        sl_control_print(a->call, "%s\n{\"key\":%s,\"over\":%" PRId64 ",\"last_seconds_ago\":%" PRId64 "}",
+        sl_control_print(a->call,
+                         "%s\n{\"key\":%s,\"over\":%" PRId64
+                         ",\"last_seconds_ago\":%" PRId64 "}",
                          is_first ? "" : ",", json_of(a, row->text), row->n_over, ago);
     else
-        sl_control_print(a->call, "%-48s %10" PRId64 "  %" PRId64 " s ago\n", row->text, row->n_over, ago);
+        sl_control_print(a->call, "%-48s %10" PRId64 "  %" PRId64 " s ago\n", row->text,
+                         row->n_over, ago);
 }
 
 static void
 ask_top(struct ask *a)
 {
     const struct offenders *o = a->w.offenders;
-    struct offender_copy *rows = apr_palloc(sl_control_pool(a->call), o->n * sizeof *rows);
+    struct offender_copy *rows =
+        apr_palloc(sl_control_pool(a->call), o->n * sizeof *rows);
     long most = a->word != NULL ? strtol(a->word, NULL, 10) : TOP_ROWS;
     int is_json = sl_control_wants_json(a->call);
     uint32_t i, n = 0;
@@ -134,13 +139,17 @@ count_done(struct sl_loop *loop, struct sl_offload *job)
 
     (void)loop;
     if (sl_control_wants_json(a->call))
-        sl_control_print(a->call, "{\"zone\":%s,\"key\":%s,\"rate\":%s,\"size\":%" PRId64
-                         ",\"room\":%" PRIu64 ",\"keys\":%" PRIu64 "}\n", json_of(a, z->name),
-                         json_of(a, z->key.source), json_of(a, z->rate_text), z->size,
+        sl_control_print(a->call,
+                         "{\"zone\":%s,\"key\":%s,\"rate\":%s,\"size\":%" PRId64
+                         ",\"room\":%" PRIu64 ",\"keys\":%" PRIu64 "}\n",
+                         json_of(a, z->name), json_of(a, z->key.source),
+                         json_of(a, z->rate_text), z->size,
                          (uint64_t)z->table.n_buckets * BUCKET_WORDS, a->n_keys);
     else
-        sl_control_print(a->call, "%s: key %s, rate %s, %" PRId64 " bytes, room for %" PRIu64
-                         " keys; %" PRIu64 " have a debt\n", z->name, z->key.source, z->rate_text, z->size,
+        sl_control_print(a->call,
+                         "%s: key %s, rate %s, %" PRId64 " bytes, room for %" PRIu64
+                         " keys; %" PRIu64 " have a debt\n",
+                         z->name, z->key.source, z->rate_text, z->size,
                          (uint64_t)z->table.n_buckets * BUCKET_WORDS, a->n_keys);
     ask_end(a, 0);
 }
@@ -151,7 +160,8 @@ show_conn(struct ask *a, uint64_t hash)
     int64_t n = conn_count(a->w.name, hash);
 
     if (sl_control_wants_json(a->call))
-        sl_control_print(a->call, "{\"key\":%s,\"under_way\":%" PRId64 "}\n", json_of(a, a->word), n);
+        sl_control_print(a->call, "{\"key\":%s,\"under_way\":%" PRId64 "}\n",
+                         json_of(a, a->word), n);
     else
         sl_control_print(a->call, "%s: %" PRId64 " under way\n", a->word, n);
     ask_end(a, 0);
@@ -167,10 +177,13 @@ show_debt(struct ask *a, uint64_t hash)
     int64_t ms = rate_ms(&z->rate, ahead);
 
     if (sl_control_wants_json(a->call))
-        sl_control_print(a->call, "{\"key\":%s,\"requests\":%" PRIu64 ",\"paid_in_ms\":%" PRId64 "}\n",
-                         json_of(a, a->word), requests, ms);
+        sl_control_print(
+            a->call, "{\"key\":%s,\"requests\":%" PRIu64 ",\"paid_in_ms\":%" PRId64 "}\n",
+            json_of(a, a->word), requests, ms);
     else
-        sl_control_print(a->call, "%s: owes %" PRIu64 " requests, paid in %" PRId64 ".%03" PRId64 " s\n",
+        sl_control_print(a->call,
+                         "%s: owes %" PRIu64 " requests, paid in %" PRId64 ".%03" PRId64
+                         " s\n",
                          a->word, requests, ms / 1000, ms % 1000);
     ask_end(a, 0);
 }
@@ -230,7 +243,8 @@ ask_clear(struct ask *a)
         return;
     was_there = a->w.zone != NULL && table_forget(&a->w.zone->table, hash);
     offenders_forget(a->w.offenders, hash);
-    sl_control_print(a->call, "%s: %s\n", a->word, was_there ? "forgotten" : "owed nothing");
+    sl_control_print(a->call, "%s: %s\n", a->word,
+                     was_there ? "forgotten" : "owed nothing");
     ask_end(a, 0);
 }
 
@@ -264,12 +278,14 @@ limit_run(struct sl_control_call *call, int argc, const char *const *argv)
     while (argc >= 2 && i < N_VERBS && strcmp(argv[0], verbs[i].name) != 0)
         i++;
     if (argc < 2 || argc > 3 || i == N_VERBS) {
-        sl_control_print(call, "expected top ZONE [N], show ZONE [KEY] or clear ZONE [KEY]\n");
+        sl_control_print(call,
+                         "expected top ZONE [N], show ZONE [KEY] or clear ZONE [KEY]\n");
         ask_end(a, 2);
         return;
     }
     if (!watched_find(argv[1], &a->w)) {
-        sl_control_print(call, "no RateLimitZone and no ConnLimit is called \"%s\"\n", argv[1]);
+        sl_control_print(call, "no RateLimitZone and no ConnLimit is called \"%s\"\n",
+                         argv[1]);
         ask_end(a, 1);
         return;
     }

@@ -18,12 +18,14 @@ common_check(struct sl_cmd *cmd, struct common *c)
     if (c->except_text == NULL)
         return NULL;
     words = apr_pstrdup(sl_cmd_pool(cmd), c->except_text);
-    for (word = apr_strtok(words, ",", &rest); word != NULL; word = apr_strtok(NULL, ",", &rest)) {
+    for (word = apr_strtok(words, ",", &rest); word != NULL;
+         word = apr_strtok(NULL, ",", &rest)) {
         err = sl_parse_slot(sl_cmd_pool(cmd), SL_SLOT_NETS, word, &c->except);
         if (err != NULL)
             return sl_cmd_error(cmd, "except: %s, found \"%s\"", err, word);
     }
-    return c->except != NULL ? NULL : "except: expected networks with commas between them";
+    return c->except != NULL ? NULL
+                             : "except: expected networks with commas between them";
 }
 
 int

@@ -15,7 +15,8 @@ is_address(const struct sl_variable *v)
 }
 
 const char *
-key_make(struct sl_cmd *cmd, const char *text, int64_t ipv4, int64_t ipv6, struct key *key)
+key_make(struct sl_cmd *cmd, const char *text, int64_t ipv4, int64_t ipv6,
+         struct key *key)
 {
     const struct sl_variable *v;
     struct sl_span literal, arg;
@@ -54,7 +55,8 @@ network_of(const struct key *key, const struct sl_sockaddr *addr, unsigned char 
 {
     const unsigned char *in6 = addr->u.in6.sin6_addr.s6_addr;
 
-    if (addr->u.sa.sa_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&addr->u.in6.sin6_addr)) {
+    if (addr->u.sa.sa_family == AF_INET6 &&
+        !IN6_IS_ADDR_V4MAPPED(&addr->u.in6.sin6_addr)) {
         memcpy(to, in6, 16);
         mask(to, 16, key->ipv6);
         return 16;
@@ -87,11 +89,13 @@ network_text(const struct key *key, struct sl_req *r)
     if (n == 0 || !is_cut(key, n))
         return sl_req_client_text(r);
     inet_ntop(n == 16 ? AF_INET6 : AF_INET, bytes, text, sizeof text);
-    return sl_span(apr_psprintf(sl_req_pool(r), "%s/%u", text, n == 16 ? key->ipv6 : key->ipv4));
+    return sl_span(
+        apr_psprintf(sl_req_pool(r), "%s/%u", text, n == 16 ? key->ipv6 : key->ipv4));
 }
 
 static struct sl_span
-part_text(const struct key *key, struct sl_req *r, const struct sl_variable *v, struct sl_span arg)
+part_text(const struct key *key, struct sl_req *r, const struct sl_variable *v,
+          struct sl_span arg)
 {
     if (is_address(v))
         return network_text(key, r);

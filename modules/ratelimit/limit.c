@@ -27,11 +27,14 @@ static int count_refused, count_delayed, count_shadowed, count_evicted, count_un
 
 static const struct sl_option limit_options[] = {
     COMMON_OPTIONS(struct limit, common, "429"),
-    {"burst", SL_SLOT_NUMBER, offsetof(struct limit, burst), "0", NULL, "requests ahead of the rate"},
-    {"nodelay", SL_SLOT_FLAG, offsetof(struct limit, nodelay), NULL, NULL, "the burst is not delayed"},
+    {"burst", SL_SLOT_NUMBER, offsetof(struct limit, burst), "0", NULL,
+     "requests ahead of the rate"},
+    {"nodelay", SL_SLOT_FLAG, offsetof(struct limit, nodelay), NULL, NULL,
+     "the burst is not delayed"},
     {"delay", SL_SLOT_NUMBER, offsetof(struct limit, delay), "0", NULL,
      "so many of the burst are not delayed"},
-    {"fields", SL_SLOT_FLAG, offsetof(struct limit, tells), NULL, NULL, "tells clients of the limit"},
+    {"fields", SL_SLOT_FLAG, offsetof(struct limit, tells), NULL, NULL,
+     "tells clients of the limit"},
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 
@@ -85,9 +88,10 @@ limit_check(struct sl_worker *w, struct limit *l)
     uint64_t cost, n_most, most;
 
     if (z == NULL) {
-        sl_worker_config_error(w, l->common.place, "RateLimit: no RateLimitZone \"%s\" is defined%s%s%s",
-                               l->zone_name, nearest != NULL ? "; did you mean \"" : "",
-                               nearest != NULL ? nearest : "", nearest != NULL ? "\"?" : "");
+        sl_worker_config_error(
+            w, l->common.place, "RateLimit: no RateLimitZone \"%s\" is defined%s%s%s",
+            l->zone_name, nearest != NULL ? "; did you mean \"" : "",
+            nearest != NULL ? nearest : "", nearest != NULL ? "\"?" : "");
         return;
     }
     cost = z->rate.period_ms;
@@ -95,9 +99,10 @@ limit_check(struct sl_worker *w, struct limit *l)
         return;
     n_most = RING_DEBT_MAX / cost - 1 - (z->store_text != NULL ? STORE_BEYOND : 0);
     if ((uint64_t)l->burst > n_most) {
-        sl_worker_config_error(w, l->common.place, "RateLimit: expected a burst of at most %" PRIu64
-                               " at the rate of zone %s, %s; found %" PRId64, n_most, z->name,
-                               z->rate_text, l->burst);
+        sl_worker_config_error(w, l->common.place,
+                               "RateLimit: expected a burst of at most %" PRIu64
+                               " at the rate of zone %s, %s; found %" PRId64,
+                               n_most, z->name, z->rate_text, l->burst);
         return;
     }
     l->gcra.cost = cost;
@@ -134,11 +139,16 @@ limit_init(void)
 {
     count_refused = sl_counter("ratelimit_refused", "requests refused by a RateLimit");
     count_delayed = sl_counter("ratelimit_delayed", "requests a RateLimit let wait");
-    count_shadowed = sl_counter("ratelimit_shadowed", "requests a RateLimit with shadow would have refused");
-    count_evicted = sl_counter("ratelimit_evicted", "keys with debts that a full zone forgot");
-    count_untold = sl_counter("ratelimit_untold", "requests a store was not told of, for there were too many");
-    return count_refused < 0 || count_delayed < 0 || count_shadowed < 0 || count_evicted < 0 ||
-           count_untold < 0 ? -1 : 0;
+    count_shadowed = sl_counter("ratelimit_shadowed",
+                                "requests a RateLimit with shadow would have refused");
+    count_evicted =
+        sl_counter("ratelimit_evicted", "keys with debts that a full zone forgot");
+    count_untold = sl_counter(
+        "ratelimit_untold", "requests a store was not told of, for there were too many");
+    return count_refused < 0 || count_delayed < 0 || count_shadowed < 0 ||
+                   count_evicted < 0 || count_untold < 0
+               ? -1
+               : 0;
 }
 
 /* ---- one request ---- */
@@ -179,7 +189,8 @@ limit_delay(struct sl_req *r, int64_t ms)
 
     t->timer.fn = turn_comes;
     t->token = sl_req_suspend(r);
-    apr_pool_cleanup_register(sl_req_pool(r), &t->timer, turn_forget, apr_pool_cleanup_null);
+    apr_pool_cleanup_register(sl_req_pool(r), &t->timer, turn_forget,
+                              apr_pool_cleanup_null);
     sl_timer_set(loop, &t->timer, sl_loop_now(loop) + ms);
     sl_count(loop, count_delayed, 1);
     sl_note(r, "waits %" PRId64 " ms for its turn", ms);
@@ -202,8 +213,10 @@ limit_say_full(struct sl_req *r, struct zone *z)
     sl_count(sl_req_loop(r), count_evicted, 1);
     if ((before == 0 || now - before >= LOG_EVERY_MS) &&
         atomic_compare_exchange_strong(&z->full_logged_ms, &before, now))
-        sl_log(SL_NOTICE, "RATELIMIT0003", "zone %s is full: the oldest keys are forgotten before "
-               "their time; size= gives it more", z->name);
+        sl_log(SL_NOTICE, "RATELIMIT0003",
+               "zone %s is full: the oldest keys are forgotten before "
+               "their time; size= gives it more",
+               z->name);
 }
 
 static void
@@ -214,10 +227,13 @@ limit_say_over(struct sl_req *r, const struct charge *c)
     struct sl_span key = key_text(&z->key, r);
     int64_t n_over;
 
-    if (!offenders_note(&z->offenders, c->hash, key, sl_loop_now(sl_req_loop(r)), z->log_ms, &n_over))
+    if (!offenders_note(&z->offenders, c->hash, key, sl_loop_now(sl_req_loop(r)),
+                        z->log_ms, &n_over))
         return;
-    sl_req_log(r, SL_NOTICE, "RATELIMIT0002", "zone %s: key \"%.*s\" is over %s with burst=%" PRId64
-               ": %s; %" PRId64 " requests so far", z->name, (int)key.n, key.at, z->rate_text, l->burst,
+    sl_req_log(r, SL_NOTICE, "RATELIMIT0002",
+               "zone %s: key \"%.*s\" is over %s with burst=%" PRId64 ": %s; %" PRId64
+               " requests so far",
+               z->name, (int)key.n, key.at, z->rate_text, l->burst,
                l->common.shadow ? "would be refused without shadow" : "refused", n_over);
 }
 
@@ -241,7 +257,8 @@ limit_refuse(struct sl_req *r, const struct charge *c)
     if (l->tells)
         limit_tell(r, c, c->ahead);
     sl_count(sl_req_loop(r), count_refused, 1);
-    sl_note(r, "%s: over %s of zone %s: refused", l->common.place, l->zone->rate_text, l->zone->name);
+    sl_note(r, "%s: over %s of zone %s: refused", l->common.place, l->zone->rate_text,
+            l->zone->name);
     return sl_req_refuse(r, (int)l->common.status, &cause_rate_limited);
 }
 
@@ -280,7 +297,8 @@ refund_all(const struct charge *charges, int n)
     int i;
 
     for (i = 0; i < n; i++)
-        table_refund(&charges[i].limit->zone->table, charges[i].hash, charges[i].now, charges[i].paid);
+        table_refund(&charges[i].limit->zone->table, charges[i].hash, charges[i].now,
+                     charges[i].paid);
 }
 
 static void

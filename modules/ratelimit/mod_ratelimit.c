@@ -40,9 +40,9 @@ DIRECTIVES
     with the same line hold one limit, where the server was built with hiredis. Each decides by
     its own zone and tells Redis every 20 ms what it admitted; the answer is what all have. So
     a burst may be larger by what each admits until it is answered, at least one request, and
-    that is owed: the rate holds on average, up to 64 requests of a key beyond the burst. When Redis does not
-    answer within 250 ms, the limit is that of this machine alone, no request waits, and the
-    log says so.
+    that is owed: the rate holds on average, up to 64 requests of a key beyond the burst.
+    When Redis does not answer within 250 ms, the limit is that of this machine alone, no
+    request waits, and the log says so.
   RateLimit
     Limits requests by the rate of a zone: RateLimit ZONE [OPTION ...]. Without options, a
     request that comes sooner than the rate allows is refused. burst=N admits N requests ahead
@@ -92,7 +92,9 @@ static int
 ratelimit_open(struct sl_worker *w)
 {
     (void)w;
-    return zones_open_all() != 0 || conns_open_all() != 0 || widths_open_all() != 0 ? -1 : 0;
+    if (zones_open_all() != 0 || conns_open_all() != 0 || widths_open_all() != 0)
+        return -1;
+    return 0;
 }
 
 static int
@@ -113,8 +115,10 @@ static int
 ratelimit_init(const struct sl_module *self)
 {
     (void)self;
-    return limit_init() != 0 || conn_init() != 0 ||
-           sl_provider_register("control", "limit", &limit_command) != 0 ? -1 : 0;
+    if (limit_init() != 0 || conn_init() != 0 ||
+        sl_provider_register("control", "limit", &limit_command) != 0)
+        return -1;
+    return 0;
 }
 
 /* What is refused at once comes first; a request may wait for its turn only at the end. */
@@ -131,10 +135,12 @@ ratelimit_access(struct sl_req *r, const void *confp)
 
 static const struct sl_directive directives[] = {
     SL_LINES("RateLimitZone", struct ratelimit_conf, zones, zone_parse, SL_IN_GLOBAL,
-             "NAME key=EXPR rate=RATE [size=SIZE] [ipv4=BITS] [ipv6=BITS] [log=TIME] [store=URL]",
+             "NAME key=EXPR rate=RATE [size=SIZE] [ipv4=BITS] [ipv6=BITS] [log=TIME] "
+             "[store=URL]",
              "Names what is counted and how often it may come"),
     SL_LINES("RateLimit", struct ratelimit_conf, limits, limit_parse, SL_IN_ANY,
-             "ZONE [burst=N] [nodelay] [delay=N] [fields] [shadow] [status=STATUS] [if=CONDITION] "
+             "ZONE [burst=N] [nodelay] [delay=N] [fields] [shadow] [status=STATUS] "
+             "[if=CONDITION] "
              "[except=NETS]",
              "Limits requests by the rate of a zone"),
     SL_LINES("ConnLimit", struct ratelimit_conf, conns, conn_parse, SL_IN_ANY,
@@ -142,8 +148,8 @@ static const struct sl_directive directives[] = {
              "[if=CONDITION] [except=NETS]",
              "Limits how many requests of a key are under way"),
     SL_LINES("BandwidthLimit", struct ratelimit_conf, widths, width_parse, SL_IN_ANY,
-             "RATE [key=EXPR] [upload] [after=SIZE] [ipv4=BITS] [ipv6=BITS] [if=CONDITION] "
-             "[except=NETS]",
+             "RATE [key=EXPR] [upload] [after=SIZE] [ipv4=BITS] [ipv6=BITS] "
+             "[if=CONDITION] [except=NETS]",
              "Limits how fast bodies are sent, or read"),
     SL_DIRECTIVES_END,
 };
@@ -158,8 +164,8 @@ static const struct sl_hook hooks[] = {
     SL_ON_WORKER_EXIT(ratelimit_exit),
     SL_ON_ACCESS(ratelimit_access, SL_EARLY, SL_DRY_OK),
     SL_ON_RESPONSE(answer_fields, SL_EARLY, SL_DRY_OK),
-    {SL_HOOK_RESPONSE, SL_LATE, SL_DRY_OK, "width_response", BEHIND_ENCODERS, NULL, NULL, NULL,
-     width_response, NULL},
+    {SL_HOOK_RESPONSE, SL_LATE, SL_DRY_OK, "width_response", BEHIND_ENCODERS, NULL, NULL,
+     NULL, width_response, NULL},
     SL_HOOKS_END,
 };
 SL_MODULE(ratelimit) = {

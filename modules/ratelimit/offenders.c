@@ -48,7 +48,8 @@ row_write(struct offender *row, uint64_t hash, const uint64_t text[OFFENDER_WORD
 static struct offender *
 row_of(const struct offenders *o, uint64_t hash)
 {
-    struct offender *set = &o->rows[hash % (o->n / OFFENDER_SET) * OFFENDER_SET], *oldest = set;
+    struct offender *set = &o->rows[hash % (o->n / OFFENDER_SET) * OFFENDER_SET],
+                    *oldest = set;
     int i;
 
     for (i = 0; i < OFFENDER_SET; i++) {
@@ -66,8 +67,9 @@ row_take(struct offender *row, uint64_t hash)
 {
     uint64_t before = atomic_load_explicit(&row->hash, memory_order_relaxed);
 
-    if (before == hash || !atomic_compare_exchange_strong_explicit(
-                              &row->hash, &before, hash, memory_order_relaxed, memory_order_relaxed))
+    if (before == hash ||
+        !atomic_compare_exchange_strong_explicit(
+            &row->hash, &before, hash, memory_order_relaxed, memory_order_relaxed))
         return;
     atomic_store_explicit(&row->n_over, 0, memory_order_relaxed);
     atomic_store_explicit(&row->logged_ms, 0, memory_order_relaxed);
@@ -80,12 +82,13 @@ row_is_to_log(struct offender *row, int64_t now_ms, int64_t every_ms)
 
     return (logged == 0 || now_ms - logged >= every_ms) &&
            atomic_compare_exchange_strong_explicit(&row->logged_ms, &logged, now_ms,
-                                                   memory_order_relaxed, memory_order_relaxed);
+                                                   memory_order_relaxed,
+                                                   memory_order_relaxed);
 }
 
 int
-offenders_note(const struct offenders *o, uint64_t hash, struct sl_span text, int64_t now_ms,
-               int64_t every_ms, int64_t *n_over)
+offenders_note(const struct offenders *o, uint64_t hash, struct sl_span text,
+               int64_t now_ms, int64_t every_ms, int64_t *n_over)
 {
     uint64_t key = hash != 0 ? hash : 1, words[OFFENDER_WORDS], its[OFFENDER_WORDS];
     struct offender *row = row_of(o, key);
@@ -120,7 +123,8 @@ offenders_forget(const struct offenders *o, uint64_t hash)
     uint32_t i;
 
     for (i = 0; i < o->n; i++)
-        if (hash == 0 || atomic_load_explicit(&o->rows[i].hash, memory_order_relaxed) == key) {
+        if (hash == 0 ||
+            atomic_load_explicit(&o->rows[i].hash, memory_order_relaxed) == key) {
             atomic_store_explicit(&o->rows[i].hash, 0, memory_order_relaxed);
             atomic_store_explicit(&o->rows[i].last_ms, 0, memory_order_relaxed);
         }

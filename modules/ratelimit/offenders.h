@@ -17,8 +17,8 @@
 struct offender {
     _Alignas(128) _Atomic(uint64_t) hash; /* 0: free */
     _Atomic(uint64_t) check;
-    _Atomic(int64_t) n_over;   /* requests over the limit */
-    _Atomic(int64_t) last_ms;  /* the last of them */
+    _Atomic(int64_t) n_over;    /* requests over the limit */
+    _Atomic(int64_t) last_ms;   /* the last of them */
     _Atomic(int64_t) logged_ms; /* 0: never */
     _Atomic(uint64_t) text[OFFENDER_WORDS];
 };
@@ -39,8 +39,8 @@ struct offender_copy {
 
 /* One more request over the limit.  Whether it is to be logged: the first of `every_ms`.
  * *n_over: so many since the key is known here. */
-int offenders_note(const struct offenders *o, uint64_t hash, struct sl_span text, int64_t now_ms,
-                   int64_t every_ms, int64_t *n_over);
+int offenders_note(const struct offenders *o, uint64_t hash, struct sl_span text,
+                   int64_t now_ms, int64_t every_ms, int64_t *n_over);
 int offenders_read(const struct offenders *o, uint32_t i, struct offender_copy *copy);
 /* hash 0: all. */
 void offenders_forget(const struct offenders *o, uint64_t hash);

@@ -32,8 +32,8 @@
 struct key {
     struct sl_expr *expr;
     const char *source;
-    int is_address;  /* %{remote_addr} alone: its bytes are the key */
-    int has_address; /* among others */
+    int is_address;      /* %{remote_addr} alone: its bytes are the key */
+    int has_address;     /* among others */
     unsigned ipv4, ipv6; /* lengths of the networks that count as one */
 };
 
@@ -54,7 +54,8 @@ struct sl_span key_of_text(const struct key *key, const char *text, char room[KE
 
 /* At the beginning of each zone. */
 struct shared {
-    uint64_t seed[2]; /* of the hashes; written before any process that uses it is ready */
+    uint64_t
+        seed[2]; /* of the hashes; written before any process that uses it is ready */
 };
 /* How many rows of offenders a zone of `size` bytes has. */
 uint32_t shared_rows(size_t size);
@@ -101,11 +102,16 @@ struct common {
     struct sl_networks *except;
     const char *place;
 };
-#define COMMON_OPTIONS(T, m, usual)                                                               \
-    {"shadow", SL_SLOT_FLAG, offsetof(T, m.shadow), NULL, NULL, "counts and logs, refuses nothing"}, \
-    {"status", SL_SLOT_NUMBER, offsetof(T, m.status), usual, NULL, "what is answered"},            \
-    {"if", SL_SLOT_COND_ROUTED, offsetof(T, m.cond), NULL, NULL, "where it holds"},                 \
-    {"except", SL_SLOT_STRING, offsetof(T, m.except_text), NULL, NULL, "networks without this limit"}
+#define COMMON_OPTIONS(T, m, usual)                                                      \
+    {"shadow", SL_SLOT_FLAG, offsetof(T, m.shadow),                                      \
+     NULL,     NULL,         "counts and logs, refuses nothing"},                        \
+        {"status", SL_SLOT_NUMBER, offsetof(T, m.status),                                \
+         usual,    NULL,           "what is answered"},                                  \
+        {"if", SL_SLOT_COND_ROUTED, offsetof(T, m.cond), NULL, NULL, "where it holds"},  \
+    {                                                                                    \
+        "except", SL_SLOT_STRING, offsetof(T, m.except_text), NULL, NULL,                \
+            "networks without this limit"                                                \
+    }
 /* After the options were read.  NULL or a phrase. */
 const char *common_check(struct sl_cmd *cmd, struct common *c);
 /* 1: the limit holds for the request; 0: it does not; -1: r has failed. */
@@ -114,10 +120,10 @@ int common_holds(const struct common *c, struct sl_req *r);
 /* ---- limits ---- */
 
 struct ratelimit_conf {
-    apr_array_header_t *zones;   /* of struct zone * */
-    apr_array_header_t *limits;  /* of struct limit * */
-    apr_array_header_t *conns;   /* of struct conn_limit * */
-    apr_array_header_t *widths;  /* of struct width * */
+    apr_array_header_t *zones;  /* of struct zone * */
+    apr_array_header_t *limits; /* of struct limit * */
+    apr_array_header_t *conns;  /* of struct conn_limit * */
+    apr_array_header_t *widths; /* of struct width * */
 };
 
 #define TOLD_MAX 4

@@ -13,22 +13,25 @@
 
 /* KEYS[1], the cost and the largest debt in ms; the debt in microseconds.  The time of one call is
  * the same in all of the script. */
-static const char script[] =
-    "local t = redis.call('TIME') "
-    "local now = t[1] * 1000 + t[2] / 1000 "
-    "local tat = tonumber(redis.call('GET', KEYS[1]) or '0') "
-    "if tat < now then tat = now end "
-    "tat = math.min(tat + ARGV[1], now + ARGV[2]) "
-    "redis.call('SET', KEYS[1], string.format('%.4f', tat), 'PX', math.ceil(tat - now) + 1000) "
-    "return math.ceil((tat - now) * 1000)";
+static const char script[] = "local t = redis.call('TIME') "
+                             "local now = t[1] * 1000 + t[2] / 1000 "
+                             "local tat = tonumber(redis.call('GET', KEYS[1]) or '0') "
+                             "if tat < now then tat = now end "
+                             "tat = math.min(tat + ARGV[1], now + ARGV[2]) "
+                             "redis.call('SET', KEYS[1], string.format('%.4f', tat), "
+                             "'PX', math.ceil(tat - now) + 1000) "
+                             "return math.ceil((tat - now) * 1000)";
 
-static const struct timeval patience = {STORE_TIMEOUT_MS / MS, STORE_TIMEOUT_MS % MS * 1000};
+static const struct timeval patience = {STORE_TIMEOUT_MS / MS,
+                                        STORE_TIMEOUT_MS % MS * 1000};
 
 static int
 redis_failed(const redisContext *c, char *why, size_t n)
 {
-    snprintf(why, n, "%s", c == NULL ? "no memory"
-                           : c->err == REDIS_ERR_IO && errno == EAGAIN ? "no answer in time" : c->errstr);
+    snprintf(why, n, "%s",
+             c == NULL                                   ? "no memory"
+             : c->err == REDIS_ERR_IO && errno == EAGAIN ? "no answer in time"
+                                                         : c->errstr);
     return -1;
 }
 
@@ -91,13 +94,15 @@ redis_append(redisContext *c, const struct store_zone *zone, const struct store_
 {
     double ticks_a_ms = zone->rate->n, cost = zone->rate->period_ms * key->n / ticks_a_ms;
 
-    return redisAppendCommand(c, "EVAL %s 1 sluice:ratelimit:%s:%016llx %f %f", script, zone->name,
-                              (unsigned long long)key->hash, cost, (double)zone->table->most / ticks_a_ms);
+    return redisAppendCommand(c, "EVAL %s 1 sluice:ratelimit:%s:%016llx %f %f", script,
+                              zone->name, (unsigned long long)key->hash, cost,
+                              (double)zone->table->most / ticks_a_ms);
 }
 
 /* All are sent before the first answer is read: one round trip. */
 static int
-redis_sync(void *c, const struct store_zone *zone, struct store_key keys[KEYS_ROOM], char *why, size_t n)
+redis_sync(void *c, const struct store_zone *zone, struct store_key keys[KEYS_ROOM],
+           char *why, size_t n)
 {
     long long us = 0;
     unsigned i;

@@ -95,7 +95,8 @@ rings_are_empty(struct store *s)
     unsigned i;
 
     for (i = 0; i < s->n_rings; i++)
-        if (atomic_load(&s->rings[i].head) != atomic_load_explicit(&s->rings[i].tail, memory_order_relaxed))
+        if (atomic_load(&s->rings[i].head) !=
+            atomic_load_explicit(&s->rings[i].tail, memory_order_relaxed))
             return 0;
     return 1;
 }
@@ -122,7 +123,8 @@ keys_collect(struct store *s)
     s->n_keys = 0;
     for (i = 0; i < s->n_rings; i++) {
         struct ring *r = &s->rings[i];
-        uint32_t head = atomic_load(&r->head), tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
+        uint32_t head = atomic_load(&r->head),
+                 tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
 
         for (; tail != head && s->n_keys < KEYS_MOST; tail++)
             keys_add(s, r->hashes[tail % RING_ROOM]);
@@ -158,8 +160,10 @@ store_failed(struct store *s, const char *why)
         redis_link->close(s->link);
     s->link = NULL;
     if (!s->is_down)
-        sl_log(SL_WARN, "RATELIMIT0020", "zone %s: store %s: %s; the limit holds for this machine "
-               "alone", s->zone->name, s->zone->address.url, why);
+        sl_log(SL_WARN, "RATELIMIT0020",
+               "zone %s: store %s: %s; the limit holds for this machine "
+               "alone",
+               s->zone->name, s->zone->address.url, why);
     s->is_down = 1;
 }
 
@@ -171,13 +175,15 @@ store_sync(struct store *s)
     keys_collect(s);
     if (s->link == NULL)
         s->link = redis_link->open(&s->zone->address, why, sizeof why);
-    if (s->link == NULL || redis_link->sync(s->link, s->zone, s->keys, why, sizeof why) != 0) {
+    if (s->link == NULL ||
+        redis_link->sync(s->link, s->zone, s->keys, why, sizeof why) != 0) {
         store_failed(s, why);
         return;
     }
     keys_raise(s);
     if (s->is_down)
-        sl_log(SL_NOTICE, "RATELIMIT0021", "zone %s: store %s is back; the limit holds for all machines",
+        sl_log(SL_NOTICE, "RATELIMIT0021",
+               "zone %s: store %s is back; the limit holds for all machines",
                s->zone->name, s->zone->address.url);
     s->is_down = 0;
 }

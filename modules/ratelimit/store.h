@@ -20,13 +20,14 @@
 #define STORE_BEYOND 64
 
 struct store_address {
-    const char *url; /* as it was written, without the password */
+    const char *url;             /* as it was written, without the password */
     const char *host, *password; /* password NULL: none */
     int port, db;
 };
 
 /* redis://[:PASSWORD@]HOST[:PORT][/DB].  NULL or a phrase. */
-const char *store_parse(apr_pool_t *pool, const char *text, struct store_address *address);
+const char *store_parse(apr_pool_t *pool, const char *text,
+                        struct store_address *address);
 
 struct store;
 
@@ -58,7 +59,8 @@ struct store_link {
     /* The connection, or NULL and `why`. */
     void *(*open)(const struct store_address *address, char *why, size_t n);
     /* Tells what was admitted and fills in what is owed now.  0, or -1 and `why`. */
-    int (*sync)(void *link, const struct store_zone *zone, struct store_key keys[KEYS_ROOM], char *why, size_t n);
+    int (*sync)(void *link, const struct store_zone *zone,
+                struct store_key keys[KEYS_ROOM], char *why, size_t n);
     void (*close)(void *link);
 };
 /* NULL where the server was built without hiredis. */

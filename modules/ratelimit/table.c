@@ -58,7 +58,8 @@ table_find(const struct table *t, uint64_t hash, struct place *p)
     uint64_t tag = tag_of(hash);
 
     p->is_found = 0;
-    return bucket_find(first_bucket(t, hash), tag, p) || bucket_find(second_bucket(t, hash), tag, p);
+    return bucket_find(first_bucket(t, hash), tag, p) ||
+           bucket_find(second_bucket(t, hash), tag, p);
 }
 
 static uint64_t
@@ -69,7 +70,8 @@ word_age(const struct table *t, uint64_t word, uint64_t now)
 
 /* The oldest word of a bucket; returns how many have no debt. */
 static int
-bucket_oldest(const struct table *t, struct bucket *b, uint64_t now, struct place *p, uint64_t *age)
+bucket_oldest(const struct table *t, struct bucket *b, uint64_t now, struct place *p,
+              uint64_t *age)
 {
     int i, n = 0;
 
@@ -110,8 +112,8 @@ place_set(const struct place *p, uint64_t word)
 {
     uint64_t before = p->word;
 
-    return atomic_compare_exchange_strong_explicit(p->at, &before, word, memory_order_relaxed,
-                                                   memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(
+        p->at, &before, word, memory_order_relaxed, memory_order_relaxed);
 }
 
 enum table_verdict
@@ -146,7 +148,8 @@ table_refund(const struct table *t, uint64_t hash, uint64_t now, uint64_t cost)
         ahead = gcra_ahead(p.word & RING_MASK, now, t->most);
         if (ahead == 0)
             return;
-    } while (!place_set(&p, word_of(hash, gcra_tat(now, ahead > cost ? ahead - cost : 0))));
+    } while (
+        !place_set(&p, word_of(hash, gcra_tat(now, ahead > cost ? ahead - cost : 0))));
 }
 
 void
@@ -204,7 +207,8 @@ table_count(const struct table *t, uint64_t now)
 
     for (i = 0; i < t->n_buckets; i++)
         for (k = 0; k < BUCKET_WORDS; k++) {
-            uint64_t word = atomic_load_explicit(&t->buckets[i].words[k], memory_order_relaxed);
+            uint64_t word =
+                atomic_load_explicit(&t->buckets[i].words[k], memory_order_relaxed);
 
             n += word != 0 && gcra_ahead(word & RING_MASK, now, t->most) > 0;
         }

@@ -54,14 +54,20 @@ struct zone_options {
     int64_t size, ipv4, ipv6, log_ms;
 };
 static const struct sl_option zone_options[] = {
-    {"key", SL_SLOT_STRING, offsetof(struct zone_options, key), NULL, NULL, "what is counted"},
-    {"rate", SL_SLOT_STRING, offsetof(struct zone_options, rate), NULL, NULL, "10r/s, 600r/m, 50r/h"},
-    {"size", SL_SLOT_SIZE, offsetof(struct zone_options, size), "10m", NULL, "of its memory"},
-    {"ipv4", SL_SLOT_NUMBER, offsetof(struct zone_options, ipv4), "32", NULL, "length of networks"},
-    {"ipv6", SL_SLOT_NUMBER, offsetof(struct zone_options, ipv6), "64", NULL, "length of networks"},
+    {"key", SL_SLOT_STRING, offsetof(struct zone_options, key), NULL, NULL,
+     "what is counted"},
+    {"rate", SL_SLOT_STRING, offsetof(struct zone_options, rate), NULL, NULL,
+     "10r/s, 600r/m, 50r/h"},
+    {"size", SL_SLOT_SIZE, offsetof(struct zone_options, size), "10m", NULL,
+     "of its memory"},
+    {"ipv4", SL_SLOT_NUMBER, offsetof(struct zone_options, ipv4), "32", NULL,
+     "length of networks"},
+    {"ipv6", SL_SLOT_NUMBER, offsetof(struct zone_options, ipv6), "64", NULL,
+     "length of networks"},
     {"log", SL_SLOT_DURATION, offsetof(struct zone_options, log_ms), "60s", NULL,
      "a key is logged once in this time"},
-    {"store", SL_SLOT_STRING, offsetof(struct zone_options, store), NULL, NULL, "where machines meet"},
+    {"store", SL_SLOT_STRING, offsetof(struct zone_options, store), NULL, NULL,
+     "where machines meet"},
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 
@@ -74,11 +80,12 @@ zone_name_check(struct sl_cmd *cmd, const char *name)
 
     if (strchr(name, '=') != NULL)
         return "expected the name of the zone first";
-    if (name[0] == '\0' || name[strspn(name, allowed)] != '\0' || strlen(name) > NAME_LENGTH)
+    if (name[0] == '\0' || name[strspn(name, allowed)] != '\0' ||
+        strlen(name) > NAME_LENGTH)
         return "the name of a zone may have 40 letters, digits, '.', '_' and '-'";
     before = zone_find(name);
-    return before != NULL ? sl_cmd_error(cmd, "the zone %s is defined already at %s", name,
-                                         before->place)
+    return before != NULL ? sl_cmd_error(cmd, "the zone %s is defined already at %s",
+                                         name, before->place)
                           : NULL;
 }
 
@@ -106,7 +113,8 @@ zone_fill(struct sl_cmd *cmd, const struct zone_options *o, struct zone *z)
     const char *err;
 
     if (o->key == NULL || o->rate == NULL) {
-        sl_cmd_cure(cmd, "for example: RateLimitZone %s key=%%{remote_addr} rate=10r/s", z->name);
+        sl_cmd_cure(cmd, "for example: RateLimitZone %s key=%%{remote_addr} rate=10r/s",
+                    z->name);
         return o->key == NULL ? "expected key=EXPR, what requests are counted by"
                               : "expected rate=, so many requests in a time";
     }
@@ -125,7 +133,8 @@ zone_fill(struct sl_cmd *cmd, const struct zone_options *o, struct zone *z)
 const char *
 zone_parse(struct sl_cmd *cmd, void **item)
 {
-    struct zone_options o = {.size = 10 * 1024 * 1024, .ipv4 = 32, .ipv6 = 64, .log_ms = LOG_EVERY_MS};
+    struct zone_options o = {
+        .size = 10 * 1024 * 1024, .ipv4 = 32, .ipv6 = 64, .log_ms = LOG_EVERY_MS};
     const char *name = sl_cmd_arg(cmd, 0), *err = zone_name_check(cmd, name);
     struct zone *z;
 
@@ -137,7 +146,8 @@ zone_parse(struct sl_cmd *cmd, void **item)
     z->name = name;
     z->place = sl_cmd_place(cmd);
     if (all == NULL)
-        apr_pool_cleanup_register(sl_cmd_pool(cmd), NULL, forget_all, apr_pool_cleanup_null);
+        apr_pool_cleanup_register(sl_cmd_pool(cmd), NULL, forget_all,
+                                  apr_pool_cleanup_null);
     z->next = all;
     all = z; /* also one with errors: lines that name it are not to blame */
     *item = z;
@@ -147,7 +157,8 @@ zone_parse(struct sl_cmd *cmd, void **item)
 /* ---- shared memory ---- */
 
 /*   | seed, 128 bytes | rows of offenders | buckets |   */
-_Static_assert(sizeof(struct shared) <= alignof(struct offender), "the seed has a row's room");
+_Static_assert(sizeof(struct shared) <= alignof(struct offender),
+               "the seed has a row's room");
 
 uint32_t
 shared_rows(size_t size)
@@ -180,16 +191,19 @@ shared_open(struct shared *shared, int is_fresh, size_t size, uint64_t seed[2],
 static unsigned
 zone_layout(const struct zone *z)
 {
-    uint64_t mixed = ((uint64_t)z->rate.n << 32 | z->rate.period_ms) * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t mixed =
+        ((uint64_t)z->rate.n << 32 | z->rate.period_ms) * UINT64_C(0x9e3779b97f4a7c15);
 
-    return SHARED_LAYOUT << 24 | ((unsigned)(mixed >> 40) & ~1u) | (z->store_text != NULL);
+    return SHARED_LAYOUT << 24 | ((unsigned)(mixed >> 40) & ~1u) |
+           (z->store_text != NULL);
 }
 
 /* Machines that share a store have to agree on the hashes; a password makes them secret. */
 static void
 zone_common_seed(struct zone *z)
 {
-    const char *secret = z->store_zone.address.password != NULL ? z->store_zone.address.password : "";
+    const char *secret =
+        z->store_zone.address.password != NULL ? z->store_zone.address.password : "";
 
     z->seed[0] = z->seed[1] = 0;
     z->seed[0] = siphash(z->seed, z->name, strlen(z->name));
@@ -220,7 +234,8 @@ zones_open_stores(unsigned n_loops)
     struct zone *z;
 
     for (z = all; z != NULL; z = z->next)
-        if (z->store_text != NULL && (z->store = store_open(&z->store_zone, n_loops)) == NULL)
+        if (z->store_text != NULL &&
+            (z->store = store_open(&z->store_zone, n_loops)) == NULL)
             return -1;
     return 0;
 }
