@@ -219,6 +219,7 @@ REQUESTS = {
                                                         "/blog/7", "/blog/x", "/else", "/v1/a%20b")],
     "caching.conf": [("test", p, {"Cookie": "session=1"}) for p in ("/x",)],
     "browser-policy.conf": [("test", "/api/x", {}), ("test", "/x", {})],
+    "rate-limit.conf": [("test", "/api/x", {}), ("test", "/login", {}), ("test", "/files/x", {}), ("test", "/x", {})],
     "security-headers.conf": [("test", "/app/x", {}), ("test", "/x", {})],
     "haproxy.conf": [("test", p, {}) for p in ("/", "/api/x", "/static/x")],
     "conditions.conf": [(B, "/x", {}), (B, "/x", {"Cookie": "a=b; beta=1"}), (B, "/x", {"X-Beta": "1"}),
