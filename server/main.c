@@ -1,4 +1,5 @@
 /* The program: its options, and which of its shapes they ask for. */
+#include "config/lint.h"
 #include "config/load.h"
 #include "explain.h"
 #include "master/control.h"
@@ -30,7 +31,7 @@
 #endif
 
 enum mode { MODE_MASTER, MODE_SINGLE, MODE_WORKER, MODE_TEST, MODE_DIRECTIVES, MODE_MODULES,
-            MODE_SCOPES, MODE_EFFECTIVE, MODE_EXPLAIN, MODE_COMMAND, MODE_RESTART, MODE_TAKE_OVER,
+            MODE_SCOPES, MODE_EFFECTIVE, MODE_LINT, MODE_EXPLAIN, MODE_COMMAND, MODE_RESTART, MODE_TAKE_OVER,
             MODE_TAKE_OVER_TEST };
 
 struct options {
@@ -51,6 +52,7 @@ struct options {
 
 #define USAGE                                                                                \
     "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S | -T]\n"             \
+    "       sluice [-f FILE] --lint [--json]\n"                                               \
     "       sluice [-f FILE] ctl generations | close id=N | zones | counters\n"              \
     "       sluice [-f FILE] -E 'METHOD URL' [-H 'FIELD: VALUE']... [from=ADDR] [--json]\n"  \
     "       sluice --listen [ADDR:]PORT --proxy TARGET\n"
@@ -83,6 +85,8 @@ print_help(void)
            "  -S                 list listeners, hosts and locations\n"
            "  -T                 print every value that holds, and the line that says so\n"
            "  -E 'METHOD URL'    explain what would be done with this request, and why\n"
+           "  --lint             say what is legal but likely not meant: where, why, the cure; status\n"
+           "                     1 when there is such a thing, or an error\n"
            "  -V, -v             versions and paths\n"
            "  --listen, --proxy  serve without a file: sluice --listen :8080 --proxy "
            "http://127.0.0.1:3000\n"
@@ -121,7 +125,7 @@ static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},         {"listen", required_argument, NULL, 'l'},
     {"proxy", required_argument, NULL, 'p'},  {"module-dir", required_argument, NULL, 'm'},
     {"confirm", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 'i'},
-    {"json", no_argument, NULL, 'j'},
+    {"json", no_argument, NULL, 'j'},         {"lint", no_argument, NULL, 'n'},
     {"worker", required_argument, NULL, 'w'}, {"version", no_argument, NULL, 'v'},
     {"take-over", required_argument, NULL, 'O'}, {"take-over-test", required_argument, NULL, 'Q'},
     {NULL, 0, NULL, 0},
@@ -240,6 +244,10 @@ parse_options(int argc, char **argv, struct options *o)
             o->mode = MODE_EXPLAIN;
             o->ask.what = optarg;
             break;
+        case 'n':
+            o->mode = MODE_LINT;
+            o->source.is_linting = 1;
+            break;
         case 'H':
             if (o->ask.n_fields < sizeof o->fields / sizeof o->fields[0])
                 o->fields[o->ask.n_fields++] = optarg;
@@ -325,6 +333,7 @@ look_at_config(const struct options *o, apr_pool_t *pool)
     case MODE_MASTER:
     case MODE_SINGLE:
     case MODE_WORKER:
+    case MODE_LINT:
     case MODE_EXPLAIN:
     case MODE_COMMAND:
     case MODE_RESTART:
@@ -334,6 +343,23 @@ look_at_config(const struct options *o, apr_pool_t *pool)
     }
     config_print_errors(w->config, stderr);
     return n_errors == 0 ? 0 : 1;
+}
+
+/* Errors and findings; 0: there are none. */
+static int
+lint_config(const struct options *o, apr_pool_t *pool)
+{
+    struct sl_worker *w = worker_for_test(pool, &o->source);
+    int n;
+
+    worker_check(w);
+    if (w->config->errors->nelts == 0)
+        lint_core(w->config);
+    if (o->is_json)
+        n = lint_print_json(w->config, stdout);
+    else
+        n = config_print_errors(w->config, stderr) + lint_print_text(w->config, stdout);
+    return n == 0 && w->config->errors->nelts == 0 ? 0 : 1;
 }
 
 static int
@@ -471,6 +497,9 @@ main(int argc, char **argv)
         rc = restart_prepare(&o, pool);
         if (rc == 0)
             rc = master_main(argv, argc, is_daemon(&o));
+        break;
+    case MODE_LINT:
+        rc = lint_config(&o, pool);
         break;
     case MODE_EXPLAIN:
         rc = explain_request(&o, pool);

@@ -9,6 +9,7 @@
 #include "worker.h"
 
 #include "channel.h"
+#include "config/lint.h"
 #include "config/load.h"
 #include "config/snapshot.h"
 #include "explain.h"
@@ -103,6 +104,25 @@ sl_worker_config_error(struct sl_worker *w, const char *place, const char *fmt, 
     text = apr_pvsprintf(w->config->pool, fmt, args);
     va_end(args);
     config_error(w->config, place, NULL, "%s", text);
+}
+
+int
+sl_worker_is_linting(const struct sl_worker *w)
+{
+    return w->config->lint != NULL;
+}
+
+void
+sl_lint(struct sl_worker *w, const struct sl_lint_rule *rule, const char *place, const char *fmt,
+        ...)
+{
+    va_list args;
+
+    if (!sl_worker_is_linting(w))
+        return;
+    va_start(args, fmt);
+    lint_add(w->config, rule, place, apr_pvsprintf(w->config->pool, fmt, args));
+    va_end(args);
 }
 
 /* ---- the master, or the signals ---- */

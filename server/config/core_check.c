@@ -9,20 +9,6 @@
 #include <pwd.h>
 #include <sys/stat.h>
 
-const char *
-core_place(const struct config *c, const struct sl_scope *scope, const char *name)
-{
-    const struct loaded_module *core = config_module(c, 0);
-    const struct mark *marks = scope_raw(scope, core)->marks;
-    const struct sl_directive *row;
-    unsigned i;
-
-    for (i = 0; marks != NULL && (row = directive_row(core, core->module->directives, i)); i++)
-        if (strcmp(row->name, name) == 0)
-            return marks[slots_first(core, core->module->directives, row)].place;
-    return NULL;
-}
-
 static void
 check_listeners(struct config *c)
 {

@@ -5,6 +5,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "config/pattern.h"
 
+#include "config/lint.h"
 #include "sluice/conf.h"
 
 #include <apr_strings.h>
@@ -62,8 +63,10 @@ sl_cmd_pattern(struct sl_cmd *cmd, const char *text, struct sl_pattern **pattern
     unsigned at;
 
     *pattern = sl_pattern_compile(sl_cmd_pool(cmd), text, &why, &at);
-    if (*pattern != NULL)
+    if (*pattern != NULL) {
+        lint_saw_pattern(cmd, *pattern);
         return NULL;
+    }
     sl_cmd_cure(cmd, "a character with a meaning of its own stands behind a backslash");
     return sl_cmd_error(cmd, "expected a valid pattern, found \"%s\": %s, at its character %u", text,
                         why, at);
