@@ -9,6 +9,7 @@
 
 #include "sluice/base.h"
 #include "sluice/conf.h"
+#include "sluice/control.h"
 #include "sluice/encoder.h"
 #include "sluice/expr.h"
 #include "sluice/fields.h"
