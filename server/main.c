@@ -179,6 +179,7 @@ take_ctl(int argc, char **argv, int at, struct options *o)
 {
     static char line[CONTROL_LINE_MAX];
     size_t n = 0;
+    unsigned f;
     int i, rc = 0;
 
     if (at >= argc || is_one_of(argv[at], commands)) {
@@ -190,6 +191,11 @@ take_ctl(int argc, char **argv, int at, struct options *o)
     }
     for (i = at; i < argc && rc == 0; i++)
         rc = control_word_add(line, sizeof line, &n, argv[i]);
+    for (f = 0; f < o->ask.n_fields && rc == 0; f++) {
+        rc = control_word_add(line, sizeof line, &n, "-H");
+        if (rc == 0)
+            rc = control_word_add(line, sizeof line, &n, o->fields[f]);
+    }
     if (o->is_json && rc == 0)
         rc = control_word_add(line, sizeof line, &n, "--json");
     if (rc != 0)
@@ -390,7 +396,7 @@ explain_request(struct options *o, apr_pool_t *pool)
     if (config_print_errors(w->config, stderr) > 0)
         return 1;
     o->ask.fields = o->fields;
-    if ((x = explain(w, &o->ask, &err)) == NULL) {
+    if ((x = explain(w, pool, &o->ask, &err)) == NULL) {
         fprintf(stderr, "sluice: -E: %s\n", err);
         return 2;
     }

@@ -507,6 +507,7 @@ worker_read(apr_pool_t *pool, const struct config_source *source)
     w->pool = pool;
     w->channel = -1;
     serving_register();
+    explain_register();
     w->config = config_load(pool, source);
     w->n_threads = worker_threads_wanted(w->config);
     atomic_store(&w->n_accepting, (int)w->n_threads);
