@@ -49,7 +49,7 @@ redirect_parse_status(struct sl_cmd *cmd, struct redirect *d)
     d->scope = sl_cmd_scope(cmd);
     if (status > 0)
         sl_cmd_cure(cmd, "the status is a number: %d", status);
-    else if (argc == 2)
+    else if (argc == 2 && status_parse(sl_cmd_arg(cmd, 0)) < 0)
         sl_cmd_cure(cmd, "the status stands first: 302 %s %s", sl_cmd_arg(cmd, 0),
                     sl_cmd_arg(cmd, 1));
     if (argc != 3)
@@ -119,7 +119,7 @@ route_parse_return(struct sl_cmd *cmd, void **item)
     if ((a->status == 204 || a->status == 304) && text != NULL)
         return sl_cmd_error(cmd, "%d has no text (RFC 9110, 6.4.1)", a->status);
     if (text != NULL) {
-        a->text = sl_cmd_expr(cmd, text, SL_PHASE_ROUTED, NULL, &err);
+        a->text = sl_cmd_expr(cmd, sl_cmd_arg(cmd, 1), SL_PHASE_ROUTED, NULL, &err);
         if (a->text == NULL)
             return err;
     }
