@@ -81,6 +81,9 @@ FOUND = [
     ("proxy-loop", 6, HOST.format("ProxyPass http://127.0.0.1:8080")),
     ("proxy-loop", 6, HOST.format("ProxyPass http://localhost:8080/x")),
     ("any-upgrade", 7, inside("ProxyUpgrade any")),
+    ("unverified-server", 6, "LoadModule tls\n" + HEAD + "ProxyTLS verify=off\nProxyPass https://10.0.0.1\n"),
+    ("unverified-server", 8, "LoadModule tls\n" + HEAD + "<Balancer p>\nServer https://10.0.0.1\n"
+     "ServerTLS verify=off\n</Balancer>\nProxyPass balancer://p\n"),
     ("unused-pool", 5, HEAD + "<Balancer p>\nServer 10.0.0.1:80\n</Balancer>\n" + PASS),
 ]
 
@@ -110,6 +113,7 @@ CLEAN = [
     HOST.format("Return 200 %{path}"),
     inside("<Location /v2>\nStripPrefix /v2\nRewrite ^/x /y\n</Location>\n<Location /v3/>\n"
            "Rewrite ^/v3/(.*) /$1\nRewrite ^/v4 /y\n</Location>\n<Location /v5/>\nRewrite ^/v5$ /\n</Location>"),
+    "LoadModule tls\n" + HEAD + "ProxyTLS sni=a.test\nProxyPass https://10.0.0.1\n",
     HOST.format("ProxyPass http://127.0.0.1:8081\nProxyUpgrade websocket"),
     inside("<Location /app/>\nProxyPass http://10.0.0.1:80/base\n</Location>\n<Location /app2>\n"
            "ProxyPass http://10.0.0.1:80/base/\n</Location>"),
