@@ -22,6 +22,8 @@
 #include "sluice/pattern.h"
 #include "sluice/provider.h"
 #include "sluice/req.h"
+#include "sluice/source.h"
+#include "sluice/subrequest.h"
 #include "sluice/upstream.h"
 #include "sluice/zone.h"
 

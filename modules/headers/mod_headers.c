@@ -29,7 +29,30 @@ DIRECTIVES
     on all, those the proxy makes itself included.
   RequestHeader
     Changes the request before it goes to the server.
+  SecurityHeaders
+    basic sets X-Content-Type-Options, X-Frame-Options (SAMEORIGIN) and Referrer-Policy;
+    strict, for sites that load nothing from elsewhere, has a stricter Referrer-Policy,
+    DENY, Permissions-Policy, Cross-Origin-Opener-Policy, Cross-Origin-Resource-Policy and a
+    Content-Security-Policy beside. A field the server has set stays. Both take away what tells of the
+    server: Server, X-Powered-By, X-AspNet-Version, X-AspNetMvc-Version, X-Generator and
+    X-Runtime. On all responses; Header lines act after it. HTTPS has a line of its own, HSTS
+    of mod_tls.
+  CORS
+    CORS off, or CORS ORIGIN ... [methods=LIST] [headers=LIST] [expose=LIST] [max_age=TIME]
+    [credentials]: pages of these origins may read the answers. An origin is
+    https://app.example.com, with *. before the host any name below it, or * for everybody.
+    Preflights are answered before access control sees them, for they carry no password; one
+    of another origin gets 403. methods= defaults to GET,HEAD,POST, headers= (fields of
+    requests; * is any) to Content-Type, max_age= to 10m; expose= names the fields of responses a page may
+    read. credentials lets cookies be sent, and needs origins by name. What a server says of
+    it itself is replaced. The inner line holds, outer ones do not add up.
+  CookieFlags
+    CookieFlags [secure] [httponly] [samesite=lax|strict|none] [only=NAMES] [except=NAMES]:
+    attributes that passing cookies lack; what a cookie has itself stays.
 EXAMPLE
+    SecurityHeaders basic
+    CookieFlags secure httponly samesite=lax except=theme
+    CORS https://app.example.com methods=GET,PUT headers=Content-Type,X-Token credentials
     Header set X-Frame-Options "SAMEORIGIN"
     Header edit Set-Cookie "$" "; Secure"
     Header set Cache-Control no-store if="%{status} >= 400 || %{path} starts_with /private/"
@@ -37,7 +60,7 @@ EXAMPLE
     RequestHeader unset X-Debug
 */
 
-#include "sluice/module.h"
+#include "headers.h"
 
 #include <apr_strings.h>
 
@@ -58,10 +81,6 @@ struct edit {
     struct sl_template *with;   /* edits */
     const char *place;
     struct sl_cond *condition; /* if=; NULL: none */
-};
-
-struct headers_conf {
-    apr_array_header_t *request, *response; /* of struct edit * */
 };
 
 /* ---- the configuration ---- */
@@ -363,10 +382,24 @@ headers_request(struct sl_req *r, const void *confp)
 }
 
 static enum sl_verdict
+headers_preflight(struct sl_req *r, const void *confp)
+{
+    const struct headers_conf *conf = confp;
+
+    return conf->cors != NULL ? cors_preflight(r, conf->cors) : SL_NEXT;
+}
+
+static enum sl_verdict
 headers_response(struct sl_req *r, const void *confp)
 {
     const struct headers_conf *conf = confp;
 
+    if (conf->security != SECURITY_OFF)
+        security_apply(r, (enum security)conf->security);
+    if (conf->cors != NULL)
+        cors_response(r, conf->cors);
+    if (conf->cookies != NULL)
+        cookie_flags_apply(r, conf->cookies);
     return apply_all(r, conf->response, sl_req_response(r), sl_req_status(r) >= 400);
 }
 
@@ -375,9 +408,17 @@ static const struct sl_directive directives[] = {
              "ACTION NAME [VALUE] [always] [if=CONDITION]", "Changes a field of the response"),
     SL_LINES("RequestHeader", struct headers_conf, request, request_header_parse, SL_IN_ANY,
              "ACTION NAME [VALUE] [if=CONDITION]", "Changes a field of the request"),
+    SL_ENUM("SecurityHeaders", struct headers_conf, security, "off", SL_IN_ANY, security_words,
+            "off|basic|strict", "Fields against common attacks, and none that tell of the server"),
+    SL_PARSED("CORS", struct headers_conf, cors, cors_parse, SL_IN_ANY, "off|ORIGIN ... [OPTION ...]",
+              "Which pages of other origins may read the answers; by default none"),
+    SL_LINES("CookieFlags", struct headers_conf, cookies, cookie_flags_parse, SL_IN_ANY,
+             "[secure] [httponly] [samesite=lax|strict|none] [only=NAMES] [except=NAMES]",
+             "Adds attributes to passing cookies"),
     SL_DIRECTIVES_END,
 };
 static const struct sl_hook hooks[] = {
+    SL_ON_ACCESS(headers_preflight, SL_EARLY, SL_DRY_OK),
     SL_ON_FIXUP(headers_request, SL_MIDDLE, SL_DRY_OK),
     SL_ON_RESPONSE(headers_response, SL_MIDDLE, SL_DRY_OK),
     SL_HOOKS_END,

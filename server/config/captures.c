@@ -39,6 +39,23 @@ captures_of(struct sl_req *r, const void *owner)
 }
 
 void
+captures_copy(struct sl_req *to, const struct sl_req *from)
+{
+    const struct captured *c;
+    unsigned i;
+
+    for (c = from->captures; c != NULL; c = c->next) {
+        struct sl_captures *copy = captures_of(to, c->owner);
+
+        for (i = 0; i < SL_GROUPS; i++) {
+            struct sl_span group = c->captures.group[i];
+
+            copy->group[i] = (struct sl_span){sl_span_dup(to->pool, group), group.n};
+        }
+    }
+}
+
+void
 sl_req_keep_captures(struct sl_req *r, const struct sl_pattern *pattern,
                      const struct sl_captures *captures)
 {
