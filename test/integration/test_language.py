@@ -309,3 +309,47 @@ def test_the_manual_fails_on_drift(tmp_path, entry, row, says):
                        capture_output=True, text=True, timeout=60)
     assert (r.returncode == 0) == (says is None), r.stderr
     assert says is None or says in r.stderr
+
+
+# ---- the installed default ----
+
+with open(os.path.join(TOP, "conf", "sluice.conf.in")) as _f:
+    HEAD_LINES, *BLOCKS = re.split(r"^# ---- (?=.* ----)", _f.read(), flags=re.M)
+
+
+def checked(folder, text, *args):
+    conf = folder / "sluice.conf"
+    conf.write_text(text.replace("@sysconfdir@", "/etc").replace("/var/log/sluice", str(folder)))
+    return subprocess.run([PROGRAM, "-f", str(conf), "--module-dir", MODULES, *args], capture_output=True,
+                          text=True, timeout=60)
+
+
+def test_the_default_says_what_to_write_next(tmp_path, sluice):
+    r = checked(tmp_path, HEAD_LINES, "-t")
+    assert (r.returncode, r.stdout) == (0, "configuration OK\n"), r.stderr
+    assert checked(tmp_path, HEAD_LINES, "--lint").stdout == "nothing found\n"
+    s = sluice(HEAD_LINES.replace("Listen 80\n", ""))
+    r = s.get("/any/where", host="anybody")
+    assert r.status == 200 and b"ProxyPass http://127.0.0.1:3000" in r.body
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[b.split(" ----")[0].replace(" ", "-")[:40] for b in BLOCKS])
+def test_each_block_of_the_default_holds(tmp_path, block):
+    """Without its number signs; the two that give all requests to one backend want no text before."""
+    lines = "".join(l[1:] + "\n" for l in block.split("\n") if re.match(r"#(?! \S)", l))
+    lines = re.sub(r"file:/etc/sluice/sorry.html", f"file:{TOP}/conf/examples/sorry.html", lines)
+    for name in re.findall(r"^LoadModule (\w+)", lines, re.M):
+        if not os.path.exists(f"{MODULES}/mod_{name}.so"):
+            lines = re.sub(rf"^LoadModule {name}\n{name}.*\n", "", lines, flags=re.M | re.I)
+    head = HEAD_LINES.replace("#LoadModule tls", "LoadModule tls")
+    if "balancer://backend" in lines and "<Balancer backend>" not in lines:
+        lines += "<Balancer backend>\nServer 192.168.1.101:8080\n</Balancer>\n"
+    if "TLSCertificate" in lines:
+        lines += "TLSPlaceholder on\n"
+    if "<Test" in lines:
+        lines += "Redirect 301 /old-page /new-page\n"
+    assert lines.strip()
+    r = checked(tmp_path, head + lines, "-t")
+    assert r.returncode == 0, r.stderr
+    r = checked(tmp_path, head + lines, "--lint")
+    assert r.stdout == "nothing found\n", r.stdout
