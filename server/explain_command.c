@@ -1,6 +1,7 @@
-/* `sluice ctl explain`: the question of -E, asked of the server that runs.  It is answered by the
- * generation that serves, with the pools as they are at this moment, on thread 0 between two
- * rounds of its loop: a dry run waits for nothing, and leaves no trace. */
+/* `sluice ctl explain`: the question of -E, asked of the server that runs.  It is
+ * answered by the generation that serves, with the pools as they are at this moment, on
+ * thread 0 between two rounds of its loop: a dry run waits for nothing, and leaves no
+ * trace. */
 #include "explain.h"
 
 #include "sluice/control.h"

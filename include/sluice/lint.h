@@ -3,7 +3,8 @@
  * A module looks for it in its check_config hook, where the configuration is whole:
  *
  *     if (sl_worker_is_linting(w) && pool->n_users == 0)
- *         sl_lint(w, &unused_pool, pool->place, "nothing sends requests to %s", pool->name);
+ *         sl_lint(w, &unused_pool, pool->place, "nothing sends requests to %s",
+ * pool->name);
  *
  * Nothing of it runs, or costs anything, at a start. */
 #ifndef SLUICE_LINT_H

@@ -1,8 +1,8 @@
-/* What is legal here but likely not meant: places no request reaches, patterns that match more
- * than they seem to, redirects that go round.  Run under --lint alone.
+/* What is legal here but likely not meant: places no request reaches, patterns that match
+ * more than they seem to, redirects that go round.  Run under --lint alone.
  *
- * Whether one pattern covers another cannot be known in general; what is looked at is the text
- * a pattern begins with, and only certain findings are told. */
+ * Whether one pattern covers another cannot be known in general; what is looked at is the
+ * text a pattern begins with, and only certain findings are told. */
 #include "route.h"
 
 #include <apr_lib.h>
@@ -14,8 +14,10 @@ static const struct sl_lint_rule never_reached = {
     "never-reached", "no request gets here: what stands inside has no effect",
     "move it, narrow what takes its requests, or take it away"};
 static const struct sl_lint_rule unknown_hosts_only = {
-    "unknown-hosts-only", "siblings never merge: a request of a host a VirtualHost names does not "
-    "look at locations outside of it", "put it inside the hosts it is for"};
+    "unknown-hosts-only",
+    "siblings never merge: a request of a host a VirtualHost names does not "
+    "look at locations outside of it",
+    "put it inside the hosts it is for"};
 static const struct sl_lint_rule answers_nothing = {
     "answers-nothing", "each request of this host is answered with 404",
     "give it a ProxyPass, Return, Redirect or Location"};
@@ -28,15 +30,19 @@ static const struct sl_lint_rule goes_round = {
     "redirect-loop", "clients go round until they give up",
     "send them elsewhere, or end the pattern with $"};
 static const struct sl_lint_rule decoded_path = {
-    "decoded-path", "%{path} is decoded: what the client escaped reaches the next server as it "
-    "was not sent", "use %{uri}, or what a pattern captured: $0, $1"};
-static const struct sl_lint_rule no_effect = {
-    "no-effect", "no path of this location is changed by it", "compare it with the location's path"};
+    "decoded-path",
+    "%{path} is decoded: what the client escaped reaches the next server as it "
+    "was not sent",
+    "use %{uri}, or what a pattern captured: $0, $1"};
+static const struct sl_lint_rule no_effect = {"no-effect",
+                                              "no path of this location is changed by it",
+                                              "compare it with the location's path"};
 static const struct sl_lint_rule to_itself = {
     "proxy-loop", "each request comes back in here until connections run out",
     "name the backend's own port"};
 static const struct sl_lint_rule any_upgrade = {
-    "any-upgrade", "a client may switch to protocols in which requests pass unseen, h2c for one",
+    "any-upgrade",
+    "a client may switch to protocols in which requests pass unseen, h2c for one",
     "ProxyUpgrade websocket"};
 
 /* ---- what a pattern begins with ---- */
@@ -101,7 +107,8 @@ has_anchor(const char *text)
     return 0;
 }
 
-/* A dot outside of a set, before a letter or digit as before the end of a name; NULL: none. */
+/* A dot outside of a set, before a letter or digit as before the end of a name; NULL:
+ * none. */
 static const char *
 naked_dot(const char *text)
 {
@@ -173,23 +180,26 @@ is_taken_by(const struct route_site *site, const struct route_site *by)
 }
 
 static void
-lint_location(struct sl_worker *w, const struct route_site *site, const struct route_site *around)
+lint_location(struct sl_worker *w, const struct route_site *site,
+              const struct route_site *around)
 {
     int i;
 
     if (!is_possible(site, around)) {
-        sl_lint(w, &never_reached, place_of(site), "\"%.*s\" does not lie in the location around it, "
-                "%s", (int)site->path.n, site->path.at, place_of(around));
+        sl_lint(w, &never_reached, place_of(site),
+                "\"%.*s\" does not lie in the location around it, %s",
+                (int)site->path.n, site->path.at, place_of(around));
         return;
     }
     for (i = 0; i < route_n(around->patterns); i++) {
-        const struct route_site *by = APR_ARRAY_IDX(around->patterns, i, struct route_site *);
+        const struct route_site *by =
+            APR_ARRAY_IDX(around->patterns, i, struct route_site *);
 
         if (by == site) /* those behind are asked later */
             return;
         if (is_taken_by(site, by)) {
-            sl_lint(w, &never_reached, place_of(site), "the LocationMatch at %s takes all its paths",
-                    place_of(by));
+            sl_lint(w, &never_reached, place_of(site),
+                    "the LocationMatch at %s takes all its paths", place_of(by));
             return;
         }
     }
@@ -214,7 +224,8 @@ lint_host(struct sl_worker *w, const struct route_site *site)
     const struct route_conf *conf = sl_scope_conf(site->scope, &sl_module_record);
 
     if (!route_site_has_inside(site) && !site->has_ifs && conf->pass == NULL &&
-        conf->answer == NULL && route_n(conf->redirects) == 0 && route_n(conf->redirect_matches) == 0)
+        conf->answer == NULL && route_n(conf->redirects) == 0 &&
+        route_n(conf->redirect_matches) == 0)
         sl_lint(w, &answers_nothing, place_of(site), "nothing in this host answers");
 }
 
@@ -226,13 +237,17 @@ lint_outside(struct sl_worker *w, const struct route_map *map)
     int i, has_hosts = map->hosts.n > 0 || map->hosts.n_suffixes > 0 || any != NULL;
 
     for (i = 0; has_hosts && i < route_n(map->global.all); i++) {
-        const struct route_site *site = APR_ARRAY_IDX(map->global.all, i, struct route_site *);
+        const struct route_site *site =
+            APR_ARRAY_IDX(map->global.all, i, struct route_site *);
 
         if (any != NULL)
-            sl_lint(w, &never_reached, place_of(site), "it stands outside of all hosts, and the "
-                    "VirtualHost * at %s takes every host nobody names", place_of(any));
+            sl_lint(w, &never_reached, place_of(site),
+                    "it stands outside of all hosts, and the "
+                    "VirtualHost * at %s takes every host nobody names",
+                    place_of(any));
         else
-            sl_lint(w, &unknown_hosts_only, place_of(site), "it stands outside of all hosts");
+            sl_lint(w, &unknown_hosts_only, place_of(site),
+                    "it stands outside of all hosts");
     }
 }
 
@@ -248,12 +263,13 @@ names_decoded_path(const char *text)
 static int
 is_plain_path(const char *to)
 {
-    return to[0] == '/' && to[1] != '/' && strchr(to, '$') == NULL && strstr(to, "%{") == NULL;
+    return to[0] == '/' && to[1] != '/' && strchr(to, '$') == NULL &&
+           strstr(to, "%{") == NULL;
 }
 
 static void
-lint_redirect(struct sl_worker *w, const struct route_site *site, const apr_array_header_t *lines,
-              int at)
+lint_redirect(struct sl_worker *w, const struct route_site *site,
+              const apr_array_header_t *lines, int at)
 {
     const struct redirect *d = APR_ARRAY_IDX(lines, at, struct redirect *);
     struct sl_span to = {d->to_text, strcspn(d->to_text, "?#")};
@@ -261,17 +277,18 @@ lint_redirect(struct sl_worker *w, const struct route_site *site, const apr_arra
 
     if ((site->kind == ROUTE_PREFIX && !route_path_is_below(d->path, site->path)) ||
         (site->kind == ROUTE_EXACT && !sl_span_eq(d->path, site->path)))
-        sl_lint(w, &never_reached, d->place, "%.*s is no path of this location", (int)d->path.n,
-                d->path.at);
+        sl_lint(w, &never_reached, d->place, "%.*s is no path of this location",
+                (int)d->path.n, d->path.at);
     for (i = 0; i < at; i++) {
         const struct redirect *before = APR_ARRAY_IDX(lines, i, struct redirect *);
 
         if (sl_span_eq(before->path, d->path))
-            sl_lint(w, &never_reached, d->place, "the Redirect at %s has that path already",
-                    before->place);
+            sl_lint(w, &never_reached, d->place,
+                    "the Redirect at %s has that path already", before->place);
     }
     if (sl_span_eq(to, d->path))
-        sl_lint(w, &goes_round, d->place, "it sends %.*s to itself", (int)d->path.n, d->path.at);
+        sl_lint(w, &goes_round, d->place, "it sends %.*s to itself", (int)d->path.n,
+                d->path.at);
     if (names_decoded_path(d->to_text))
         sl_lint(w, &decoded_path, d->place, "where to go is made of %%{path}");
 }
@@ -283,13 +300,15 @@ lint_redirect_match(struct sl_worker *w, const struct redirect *d)
 
     lint_pattern(w, d->pattern, d->place);
     if (is_plain_path(d->to_text) && sl_pattern_match(d->pattern, to, 0, NULL) > 0)
-        sl_lint(w, &goes_round, d->place, "its pattern matches where it sends to, %s", d->to_text);
+        sl_lint(w, &goes_round, d->place, "its pattern matches where it sends to, %s",
+                d->to_text);
     if (names_decoded_path(d->to_text))
         sl_lint(w, &decoded_path, d->place, "where to go is made of %%{path}");
 }
 
 static void
-lint_redirects(struct sl_worker *w, const struct sl_scope *scope, const struct route_site *site)
+lint_redirects(struct sl_worker *w, const struct sl_scope *scope,
+               const struct route_site *site)
 {
     const struct route_conf *conf = sl_scope_conf(scope, &sl_module_record);
     int i;
@@ -298,12 +317,14 @@ lint_redirects(struct sl_worker *w, const struct sl_scope *scope, const struct r
         if (APR_ARRAY_IDX(conf->redirects, i, struct redirect *)->scope == scope)
             lint_redirect(w, site, conf->redirects, i);
     for (i = 0; i < route_n(conf->redirect_matches); i++) {
-        const struct redirect *d = APR_ARRAY_IDX(conf->redirect_matches, i, struct redirect *);
+        const struct redirect *d =
+            APR_ARRAY_IDX(conf->redirect_matches, i, struct redirect *);
 
         if (d->scope == scope)
             lint_redirect_match(w, d);
     }
-    if (conf->answer != NULL && conf->answer->scope == scope && conf->answer->is_location &&
+    if (conf->answer != NULL && conf->answer->scope == scope &&
+        conf->answer->is_location &&
         names_decoded_path(sl_expr_source(conf->answer->text)))
         sl_lint(w, &decoded_path, conf->answer->place, "where to go is made of %%{path}");
 }
@@ -324,15 +345,16 @@ may_match(const struct route_site *site, const struct sl_pattern *p)
 }
 
 static void
-lint_rewrites(struct sl_worker *w, const struct sl_scope *scope, const struct route_site *site)
+lint_rewrites(struct sl_worker *w, const struct sl_scope *scope,
+              const struct route_site *site)
 {
     const struct route_conf *conf = sl_scope_conf(scope, &sl_module_record);
     const char *strip_place = sl_scope_said(scope, &sl_module_record, "StripPrefix");
     int i, is_tree = site->kind == ROUTE_PREFIX || site->kind == ROUTE_EXACT;
 
     if (strip_place != NULL && is_tree && !touches(site->path, sl_span(conf->strip)))
-        sl_lint(w, &no_effect, strip_place, "no path in %.*s begins with %s", (int)site->path.n,
-                site->path.at, conf->strip);
+        sl_lint(w, &no_effect, strip_place, "no path in %.*s begins with %s",
+                (int)site->path.n, site->path.at, conf->strip);
     for (i = 0; i < route_n(conf->rewrites); i++) {
         const struct rewrite *rule = APR_ARRAY_IDX(conf->rewrites, i, struct rewrite *);
 
@@ -349,7 +371,8 @@ lint_rewrites(struct sl_worker *w, const struct sl_scope *scope, const struct ro
 
 /* ---- targets ---- */
 
-/* "127.0.0.1:8080" -> 8080 where the address is this machine's; 0: it is not, or none is written. */
+/* "127.0.0.1:8080" -> 8080 where the address is this machine's; 0: it is not, or none is
+ * written. */
 static int
 own_port(struct sl_span authority)
 {
@@ -383,8 +406,9 @@ lint_target(struct sl_worker *w, const struct sl_scope *scope)
         (port = own_port(conf->pass->target->authority)) > 0)
         for (i = 0; sl_worker_listen(w, i, &l); i++)
             if (listen_port(l.text) == port)
-                sl_lint(w, &to_itself, conf->pass->place, "%.*s is this server itself, %s",
-                        (int)conf->pass->target->text.n, conf->pass->target->text.at, l.place);
+                sl_lint(w, &to_itself, conf->pass->place,
+                        "%.*s is this server itself, %s", (int)conf->pass->target->text.n,
+                        conf->pass->target->text.at, l.place);
     around = parent != NULL ? sl_scope_conf(parent, &sl_module_record) : NULL;
     if (conf->proxy.upgrade == SL_UPGRADE_ANY &&
         (around == NULL || around->proxy.upgrade != SL_UPGRADE_ANY))

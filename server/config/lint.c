@@ -63,21 +63,25 @@ line_number(const struct config *c, const char *place)
 }
 
 void
-lint_add(struct config *c, const struct sl_lint_rule *rule, const char *place, const char *text)
+lint_add(struct config *c, const struct sl_lint_rule *rule, const char *place,
+         const char *text)
 {
     int at = line_number(c, place);
-    const struct conf_line *line = at >= 0 ? APR_ARRAY_IDX(c->lines, at, struct conf_line *) : NULL;
+    const struct conf_line *line =
+        at >= 0 ? APR_ARRAY_IDX(c->lines, at, struct conf_line *) : NULL;
     const char *colon = place != NULL ? strrchr(place, ':') : NULL;
 
     APR_ARRAY_PUSH(c->lint->findings, struct lint_finding) = (struct lint_finding){
         rule, at, place, text,
         line != NULL && line->text != NULL
-            ? apr_psprintf(c->pool, "%6s | %s", colon != NULL ? colon + 1 : "", line->text) : NULL};
+            ? apr_psprintf(c->pool, "%6s | %s", colon != NULL ? colon + 1 : "",
+                           line->text)
+            : NULL};
 }
 
 void
-lint_found(struct config *c, const struct sl_lint_rule *rule, const char *place, const char *fmt,
-           ...)
+lint_found(struct config *c, const struct sl_lint_rule *rule, const char *place,
+           const char *fmt, ...)
 {
     va_list args;
 
@@ -116,8 +120,8 @@ lint_print_text(const struct config *c, FILE *to)
     for (i = 0; i < findings->nelts; i++) {
         const struct lint_finding *f = &APR_ARRAY_IDX(findings, i, struct lint_finding);
 
-        fprintf(to, "%s%s%s: %s\n", f->place != NULL ? f->place : "", f->place != NULL ? ": " : "",
-                f->rule->name, f->text);
+        fprintf(to, "%s%s%s: %s\n", f->place != NULL ? f->place : "",
+                f->place != NULL ? ": " : "", f->rule->name, f->text);
         if (f->excerpt != NULL)
             fprintf(to, "%s\n", f->excerpt);
         fprintf(to, "    why: %s\n    cure: %s\n", f->rule->why, f->rule->cure);
@@ -152,7 +156,8 @@ json_place(const struct config *c, FILE *to, const char *place)
     const char *colon = place != NULL ? strrchr(place, ':') : NULL;
 
     json_member(c, to, "file",
-                colon != NULL ? apr_pstrmemdup(c->pool, place, (size_t)(colon - place)) : place);
+                colon != NULL ? apr_pstrmemdup(c->pool, place, (size_t)(colon - place))
+                              : place);
     fprintf(to, ",\"line\":%d", colon != NULL ? atoi(colon + 1) : 0);
 }
 

@@ -43,7 +43,8 @@ void lint_core(struct config *c);
 /* lint_pattern.c: a text on which the pattern gives up; NULL: none was found. */
 const char *lint_pattern_gives_up(apr_pool_t *pool, const struct sl_pattern *pattern);
 
-/* In the order of the lines; with the errors, if there are any.  How many findings there are. */
+/* In the order of the lines; with the errors, if there are any.  How many findings there
+ * are. */
 int lint_print_text(const struct config *c, FILE *to);
 int lint_print_json(const struct config *c, FILE *to);
 

@@ -1,7 +1,8 @@
-/* Whether a pattern can be made to need too many steps: not guessed from how it looks, but
- * tried.  What makes patterns explode is one text, over and over, that two repetitions can
- * share in many ways, and at last a byte that fits none: each byte the pattern itself speaks
- * of is tried so, alone and in pairs, behind the text it begins with. */
+/* Whether a pattern can be made to need too many steps: not guessed from how it looks,
+ * but tried.  What makes patterns explode is one text, over and over, that two
+ * repetitions can share in many ways, and at last a byte that fits none: each byte the
+ * pattern itself speaks of is tried so, alone and in pairs, behind the text it begins
+ * with. */
 #include "config/lint.h"
 
 #include <apr_lib.h>
@@ -51,7 +52,9 @@ begin_take(struct probe *p)
 
     if (*at == '^')
         at++;
-    for (; n + 1 < sizeof p->begin && (apr_isalnum(*at) || strchr("/-_", *at) != NULL) && *at; at++)
+    for (; n + 1 < sizeof p->begin && (apr_isalnum(*at) || strchr("/-_", *at) != NULL) &&
+           *at;
+         at++)
         p->begin[n++] = *at;
     if (n > 0 && *at != '\0' && strchr("*?+{", *at) != NULL)
         n--;
