@@ -192,12 +192,14 @@ dry_conn(struct sl_loop *loop, const struct listener *l, const struct sl_sockadd
     return c;
 }
 
+/* NULL: a server that runs may have no descriptors to spare. */
 static struct sl_loop *
 dry_loop(struct sl_worker *w)
 {
     struct sl_loop *loop;
 
-    SL_ASSERT(loop_open(&loop, 0) == 0);
+    if (loop_open(&loop, 0) != 0)
+        return NULL;
     loop->worker = w;
     counters_detach(loop);
     conn_thread_init(loop);
@@ -271,7 +273,10 @@ explain(struct sl_worker *w, apr_pool_t *pool, const struct explain_ask *ask, co
     if (*err != NULL)
         return NULL;
     listener_choose(w, pool, &u, &found);
-    found.loop = dry_loop(w);
+    if ((found.loop = dry_loop(w)) == NULL) {
+        *err = "there are no descriptors left to run it with";
+        return NULL;
+    }
     c = dry_conn(found.loop, found.listener, &peer, pool);
     found.r = sl_req_new(c, &dry_protocol);
     found.url = sl_span(strchr(ask->what, ' ') + strspn(strchr(ask->what, ' '), " "));

@@ -34,7 +34,7 @@ struct explained {
     int has_ended;                  /* 0: a hook waits for something */
 };
 
-/* NULL: *err says what is wrong with the question.  pool: holds the question until
+/* NULL: *err says what is wrong with the question, or lacks for it.  pool: holds the question until
  * explain_end(), and what is assumed for it.  On any thread that runs no request. */
 struct explained *explain(struct sl_worker *w, apr_pool_t *pool, const struct explain_ask *ask,
                           const char **err);

@@ -3,6 +3,7 @@ request fares as told."""
 import json
 import os
 import re
+import resource
 import subprocess
 import threading
 
@@ -375,6 +376,20 @@ def test_questions_leave_no_trace(live):
     thread.join()
     assert statuses == {200} and live.serving() == pid
     assert "/api/x" not in live.access.read_text() and "/api/y" in live.access.read_text()
+
+
+def test_a_server_without_descriptors_says_so(live):
+    """One is left, which the command itself takes."""
+    pid = live.serving()
+    taken = {int(n) for n in os.listdir(f"/proc/{pid}/fd")}
+    free = [n for n in range(max(taken) + 3) if n not in taken]
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[1], before[1]))
+    r = live.say("ctl", "explain", "GET http://a.test/old")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    assert r.returncode == 2 and r.stdout == "there are no descriptors left to run it with\n"
+    assert "answer 301" in live.say("ctl", "explain", "GET http://a.test/old").stdout
+    assert live.serving() == pid and live.s.get("/api/x", host="a.test").status == 200
 
 
 # ---- -T ----
