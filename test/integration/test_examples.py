@@ -68,6 +68,7 @@ def test_rewrite_redirect(example):
     assert body(s.get("/v1/users")) == "101 /users" == body(s.get("/v2/users"))
     assert s.get("/old-page").get("Location") == "/new-page"
     assert s.get("/blog/7").get("Location") == "/posts/7"
+    assert body(s.get("/users/ann/avatar")) == "101 /avatars/ann.png"
     assert body(s.get("/else")) == "102 /else"
 
 
