@@ -26,5 +26,8 @@ void worker_leave(struct sl_worker *w, int64_t ms, int handover);
 void worker_standby(struct sl_worker *w);
 /* From thread 0: ends a standby, if there is one. */
 void worker_resume(struct sl_worker *w);
+/* On the loop's thread: while the worker leaves, hands over or closes what is idle, and ends the
+ * thread when nothing is left. */
+void worker_drain_look(struct sl_loop *loop);
 
 #endif

@@ -157,7 +157,9 @@ loop_less_busy(struct sl_loop *loop)
 void
 accept_one(struct sl_loop *loop, struct listener *l, int fd, const struct sl_sockaddr *peer)
 {
-    struct sl_loop *to = loop->worker->n_threads > 1 ? loop_less_busy(loop) : loop;
+    struct sl_worker *w = loop->worker;
+    int is_leaving = atomic_load_explicit(&w->leaving, memory_order_relaxed) != LEAVING_NOT;
+    struct sl_loop *to = w->n_threads > 1 && !is_leaving ? loop_less_busy(loop) : loop;
     struct handed *h;
 
     if (to == loop || (h = malloc(sizeof *h)) == NULL) {
