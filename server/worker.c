@@ -455,9 +455,11 @@ source_told(struct config_source *source, int channel, unsigned *place)
 
     do {
         if (channel_receive(channel, &m, &fd) != 1 ||
-            (m.kind == MSG_MODULE && loader_give(m.text, fd) != 0))
+            (m.kind == MSG_MODULE && (fd < 0 || loader_give(m.text, fd) != 0)))
             return -1;
     } while (m.kind == MSG_MODULE);
+    if (fd == CHANNEL_FD_LOST)
+        return -1;
     if (m.kind == MSG_SNAPSHOT)
         source->snapshot = fd;
     *place = (unsigned)m.number % SL_PLACES;

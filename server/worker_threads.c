@@ -241,7 +241,7 @@ void
 worker_leave(struct sl_worker *w, int64_t ms, int handover)
 {
     int64_t now = w->loops[0]->now_ms;
-    enum leaving how = handover >= 0 ? LEAVING_TO_OTHERS : LEAVING_FOR_GOOD;
+    enum leaving how = handover != -1 ? LEAVING_TO_OTHERS : LEAVING_FOR_GOOD;
     int before = atomic_load(&w->leaving);
     unsigned i;
 

@@ -3,15 +3,15 @@
  * do with it. */
 #include "master/state.h"
 
+#include "master/clients.h"
 #include "master/control.h"
 #include "master/notify.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define STOP_NOW_MS 1000 /* for a worker told to stop at once */
 
@@ -69,10 +69,9 @@ run_stop(struct master *ma, int client, const char *line)
 {
     (void)line;
     control_print(client, "stopping\n");
-    if (ma->n_stoppers < STOPPERS_MAX) {
-        fcntl(client, F_SETFL, O_NONBLOCK); /* the end waits for nobody */
+    if (ma->n_stoppers < STOPPERS_MAX)
         ma->stoppers[ma->n_stoppers++] = client;
-    } else
+    else
         control_exit(&client, 1);
     commands_stop(ma, 0);
 }
@@ -183,7 +182,7 @@ pass_on(const struct master *ma, int client, const char *line)
     else if (generation_try(g, &m, client) != 0)
         control_print(client, "the worker does not listen: %s\n", strerror(errno));
     else {
-        close(client);
+        client_pass(&client);
         return;
     }
     control_exit(&client, 1);
@@ -215,28 +214,40 @@ command_find(const char *line)
     return NULL;
 }
 
-void
-commands_take(struct master *ma)
+static void
+command_run(struct master *ma, int client, const char *line)
 {
-    char line[CONTROL_TAKEN_MAX];
-    int client = control_accept(ma->placed[OUTSIDE_CONTROL].fd, line, sizeof line);
-    const struct command *c;
-    char *end;
+    const struct command *c = command_find(line);
+    char own[CONTROL_TAKEN_MAX];
 
-    if (client < 0)
-        return;
-    c = command_find(line);
-    end = strchr(line, '\n');
     if (c == NULL) {
         pass_on(ma, client, line);
         return;
     }
-    if (end == NULL || strstr(line, " --json") != NULL) {
-        control_print(client, "%s: %s\n", c->name,
-                      end == NULL ? "too many words" : "it has no --json");
-        control_exit(&client, 2);
+    snprintf(own, sizeof own, "%.*s", (int)strcspn(line, "\n"), line);
+    if (strchr(line, '\n') != NULL && strstr(own, " --json") == NULL) {
+        c->run(ma, client, own);
         return;
     }
-    *end = '\0';
-    c->run(ma, client, line);
+    control_print(client, "%s: %s\n", c->name,
+                  strchr(line, '\n') == NULL ? "too many words" : "it has no --json");
+    control_exit(&client, 2);
+}
+
+void
+commands_run(struct master *ma)
+{
+    char line[CONTROL_TAKEN_MAX];
+    int client;
+
+    while ((client = clients_take(line)) >= 0) {
+        const char *command = control_line_command(line);
+
+        if (command != NULL) {
+            command_run(ma, client, command);
+            continue;
+        }
+        control_print(client, "this server speaks sluice-control %d\n", CONTROL_VERSION);
+        control_exit(&client, 2);
+    }
 }

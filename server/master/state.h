@@ -73,8 +73,8 @@ void generations_print(const struct master *ma, int client);
 
 /* ---- commands.c: what the operator says ---- */
 
-/* The control socket has a client: its command is done, begun or passed on. */
-void commands_take(struct master *ma);
+/* Commands that have come are done, begun or passed on. */
+void commands_run(struct master *ma);
 /* The name of the i-th command behind "ctl", NULL past the last. */
 const char *commands_name(unsigned i);
 /* A second time: at once.  is_patient: in their own time. */

@@ -97,8 +97,9 @@ take_ready(struct sl_loop *loop, struct io *io, unsigned what)
     (void)what;
     for (i = 0; i < TAKE_TURN; i++) {
         rc = channel_receive(io->fd, &m, &fd);
-        if (rc == 1 && fd >= 0) {
-            take_one(loop, &m, fd);
+        if (rc == 1) {
+            if (fd >= 0) /* else it is closed: this process has no descriptor left */
+                take_one(loop, &m, fd);
             continue;
         }
         if (rc < 0 && errno == EAGAIN)

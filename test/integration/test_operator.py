@@ -1,5 +1,6 @@
 """What the operator types, and what is said in return: start, stop, restart, refusals, -t."""
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -277,6 +278,70 @@ def test_a_crash_names_the_command(commander):
         assert r.returncode == 1 and time.time() < deadline
         assert "no worker serves now" in r.stdout
         time.sleep(0.02)
+
+
+# ---- clients of the control socket that are silent, and descriptors that run out ----
+
+def cpu(pid):
+    """Seconds of processor time so far."""
+    with open(f"/proc/{pid}/stat") as f:
+        return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_silent_clients_delay_nothing(daemon):
+    silent = [raw(daemon, b"sluice-control 1 gen" if i % 2 else b"") for i in range(50)]
+    began = time.time()
+    assert daemon.ctl().returncode == 0 and daemon.k("reload").returncode == 0
+    assert daemon.k("reopen").returncode == 0 and time.time() - began < (5 if IS_SANITIZED else 1)
+    for c in silent:    # each has its second
+        assert answer(c) == b""
+    assert time.time() - began < 10
+    full = [raw(daemon) for _ in range(200)]    # more than there is room for: the oldest go
+    assert daemon.ctl().returncode == 0
+    assert answer(full[0]) == b""
+
+
+def test_the_master_without_descriptors_waits(daemon):
+    pid = daemon.pid()
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(open_files(pid)) + 5,) * 2)
+    many = []
+    began, used = time.time(), cpu(pid)
+    while time.time() - began < 2:
+        while len(many) < 60:
+            many.append(raw(daemon))
+        time.sleep(0.05)
+    assert cpu(pid) - used < 0.3
+    assert daemon.status() == b"200"
+    for c in many:
+        c.close()
+    assert daemon.ctl().returncode == 0
+    log = (daemon.dir / "log").read_text()
+    assert "SL0264 the master has no descriptor left for a client" in log and log.count("SL0264") < 30
+
+
+def open_files(pid):
+    return [int(f) for f in os.listdir(f"/proc/{pid}/fd")]
+
+
+def test_a_reload_without_descriptors_is_refused(daemon):
+    pid = daemon.pid()
+    before, said = sorted(open_files(pid)), []
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    for more in range(1, 16):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(before) + more, limits[1]))
+        r = daemon.k("reload", "--timeout", "20s")
+        assert daemon.status() == b"200", r.stdout
+        if r.returncode != 0:
+            said.append(r.stdout)
+            assert "nothing was changed" in r.stdout, r.stdout
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert any("no descriptor left for what the new worker sends" in s for s in said), said
+    assert any("Too many open files" in s for s in said), said
+    assert daemon.k("reload").returncode == 0
+    deadline = time.time() + 10
+    while len(open_files(pid)) != len(before):
+        assert time.time() < deadline, (before, open_files(pid))
+        time.sleep(0.05)
 
 
 # ---- a place that cannot be had ----

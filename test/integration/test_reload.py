@@ -159,6 +159,14 @@ def test_generations_max(operate, origin):
     o.reload()
 
 
+def test_reloads_in_a_row_do_not_pile_up(operate):
+    """An idle worker that drains is gone before the next one has started."""
+    o = operate("GenerationsMax 4\nLoadModule route\nReturn 200 x\n")
+    for _ in range(20):
+        o.reload()
+    assert o.settled()
+
+
 def test_a_draining_generation_can_be_closed(operate, origin):
     origin.on("/never", lambda c, r: time.sleep(30))
     o = operate("StopTimeout 200ms\n" + CONF.format(origin=origin))
