@@ -3,6 +3,7 @@
  * do with it. */
 #include "master/state.h"
 
+#include "control_words.h"
 #include "master/clients.h"
 #include "master/control.h"
 #include "master/notify.h"
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define STOP_NOW_MS 1000 /* for a worker told to stop at once */
 
@@ -74,6 +76,38 @@ run_stop(struct master *ma, int client, const char *line)
     else
         control_exit(&client, 1);
     commands_stop(ma, 0);
+}
+
+/* Who names another file than the server was started with learns that it is not read. */
+static void
+say_file(const struct master *ma, int client, const char *line)
+{
+    char own[CONTROL_TAKEN_MAX], *at = own, *word;
+    struct stat a, b;
+
+    snprintf(own, sizeof own, "%s", line);
+    while ((word = control_word_next(&at)) != NULL && strncmp(word, "file=", 5) != 0)
+        ;
+    if (word == NULL || (ma->file != NULL && stat(ma->file, &a) == 0 && stat(word + 5, &b) == 0 &&
+                         a.st_ino == b.st_ino && a.st_dev == b.st_dev))
+        return;
+    control_print(client, "warning: %s is not read: this server was started with %s, and reads that; "
+                  "to take the other one: -k restart\n", word + 5,
+                  ma->file != NULL ? ma->file : "--listen and --proxy");
+}
+
+static void
+run_reload(struct master *ma, int client, const char *line)
+{
+    say_file(ma, client, line);
+    reload_begin(ma, client, line);
+}
+
+static void
+run_upgrade(struct master *ma, int client, const char *line)
+{
+    say_file(ma, client, line);
+    upgrade_begin(ma, client, line);
 }
 
 static void
@@ -139,8 +173,8 @@ static const struct command {
     command_f *run;
     const char *usage, *help; /* NULL: it is one of -k, not of ctl */
 } commands[] = {
-    {"reload", reload_begin, NULL, NULL},
-    {"upgrade", upgrade_begin, NULL, NULL},
+    {"reload", run_reload, NULL, NULL},
+    {"upgrade", run_upgrade, NULL, NULL},
     {"confirm", run_confirm, NULL, NULL},
     {"reopen", run_reopen, NULL, NULL},
     {"stop", run_stop, NULL, NULL},

@@ -135,6 +135,9 @@ worker_refused(struct master *ma, const struct generation *g, int fd)
     text[n > 0 ? n : 0] = '\0';
     if (g == ma->reload.g)
         reload_refuse(ma, text);
+    else if (ma->serving != NULL) /* whoever starts the first one sees it */
+        sl_log(SL_ERROR, "SL0266", "generation %u cannot start again: %.*s", g->id,
+               (int)strcspn(text, "\n"), text);
 }
 
 /* Whoever has dropped its privileges gets no more by way of the master. */
@@ -251,14 +254,19 @@ ending(int status, char *to, size_t n)
     return to;
 }
 
+/* g serves or stands by: it gets another process. */
 static void
-serving_crashed(struct generation *g, const char *how)
+process_crashed(struct generation *g, const char *how)
 {
     int64_t now = monotonic_ms();
     int wait = now - g->started_at > CALM_MS ? 0 : g->backoff_ms;
 
-    sl_log(SL_ERROR, "SL0202", "the worker ended by %s; the next one starts in %d ms, from the "
-           "configuration that was accepted", how, wait);
+    if (g->state == GENERATION_STANDBY)
+        sl_log(SL_ERROR, "SL0214", "generation %u, which stands by, ended by %s; its next worker "
+               "starts in %d ms", g->id, how, wait);
+    else
+        sl_log(SL_ERROR, "SL0202", "the worker ended by %s; the next one starts in %d ms, from the "
+               "configuration that was accepted", how, wait);
     g->start_at = now + wait;
     g->backoff_ms = wait == 0 ? BACKOFF_FIRST_MS : wait * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS
                                                                              : wait * 2;
@@ -280,18 +288,12 @@ process_ended(struct master *ma, struct generation *g, int status)
     }
     if (g == ma->reload.before)
         reload_end(ma);
-    if (g == ma->serving && !ma->is_stopping) {
-        serving_crashed(g, how);
+    if ((g == ma->serving || g == ma->standby) && !ma->is_stopping) {
+        process_crashed(g, how);
         return;
     }
     if (ma->is_stopping ? WIFSIGNALED(status) : ma->serving == NULL)
         ma->status = 1;
-    if (g == ma->standby) {
-        sl_log(SL_ERROR, "SL0214", "generation %u ended by %s: there is no way back to it", g->id,
-               how);
-        ma->standby = NULL;
-        ma->confirm_at = 0;
-    }
     if (g->state == GENERATION_DRAINING && g->is_ready && status != 0)
         sl_log(SL_ERROR, "SL0245", "generation %u ended by %s while it drained: what it still had is "
                "lost", g->id, how);
@@ -493,7 +495,7 @@ static struct master the_master = {.placed = {{.fd = -1}, {.fd = -1}},
                                    .upgrade = {.client = -1, .program = -1, .answer = -1}};
 
 int
-master_main(char **worker_argv, int n_argv, int is_daemon)
+master_main(char **worker_argv, int n_argv, const char *file, int is_daemon)
 {
     struct master *ma = &the_master;
     struct generation *g;
@@ -501,6 +503,7 @@ master_main(char **worker_argv, int n_argv, int is_daemon)
 
     ma->argv = worker_argv;
     ma->n_argv = n_argv;
+    ma->file = file;
     if (is_daemon && (rc = operator_split(ma)) >= 0)
         return rc;
     descriptors_raise();
@@ -516,7 +519,7 @@ master_main(char **worker_argv, int n_argv, int is_daemon)
 }
 
 int
-master_take_over(char **worker_argv, int n_argv, int fd)
+master_take_over(char **worker_argv, int n_argv, const char *file, int fd)
 {
     struct master *ma = &the_master;
     const struct generation *g;
@@ -525,6 +528,7 @@ master_take_over(char **worker_argv, int n_argv, int fd)
     prctl(PR_SET_NAME, "sluice"); /* it was executed as the number of a descriptor */
     ma->argv = worker_argv;
     ma->n_argv = n_argv;
+    ma->file = file;
     descriptors_raise();
     clients_open();
     files_open(&ma->files);

@@ -43,6 +43,7 @@ struct records_out;
 struct master {
     char **argv; /* main()'s, for the workers */
     int n_argv;
+    const char *file; /* the configuration; NULL: there is none but the options */
     char program[PATH_MAX];
     struct generation *generations; /* newest first; the owner of each */
     struct generation *serving;     /* NULL: none has been accepted yet */

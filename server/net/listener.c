@@ -41,13 +41,16 @@ static int
 bind_unix(int fd, const char *path)
 {
     struct sockaddr_un un = {.sun_family = AF_UNIX};
+    mode_t mask;
+    int rc;
 
     snprintf(un.sun_path, sizeof un.sun_path, "%s", path);
     if (unix_is_stale(&un))
         unlink(un.sun_path);
-    if (bind(fd, (struct sockaddr *)&un, sizeof un) != 0)
-        return -1;
-    return chmod(un.sun_path, 0666);
+    mask = umask(0111); /* 0666 from the beginning: a chmod() could be led elsewhere */
+    rc = bind(fd, (struct sockaddr *)&un, sizeof un);
+    umask(mask);
+    return rc;
 }
 
 static int
