@@ -1,6 +1,8 @@
 """What the operator types, and what is said in return: start, stop, restart, refusals, -t."""
 import os
+import pathlib
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -610,3 +612,100 @@ def test_the_manual_has_what_the_list_has(tmp_path):
             assert f".B {line.strip()}\n" in core
         elif line.startswith("  ") and line[2] != " ":
             assert f"Syntax: {line.strip()}\n" in core
+
+
+# ---- what is not said elsewhere ----
+
+def test_a_reload_names_the_file_that_is_read(daemon):
+    other = daemon.dir / "other file"
+    other.write_text(daemon.conf.read_text())
+    r = run("-f", str(other), "-k", "reload")
+    assert r.returncode == 0
+    assert f"warning: {other} is not read: this server was started with {daemon.conf}, and reads that" in r.stdout
+    link = daemon.dir / "link"
+    link.symlink_to(daemon.conf)
+    assert "warning" not in run("-f", str(link), "-k", "reload").stdout
+    assert "warning" not in daemon.k("reload").stdout
+
+
+def test_a_daemon_without_a_log_is_warned_of(tmp_path, origin):
+    d = Daemon(tmp_path, origin, 1)
+    assert "warning" not in d.k("start").stdout and d.k("stop").returncode == 0
+    d.head = d.head.replace(f"ErrorLog {d.dir}/log\n", "")
+    d.write()
+    r = d.k("start")
+    assert r.returncode == 0 and "warning: no ErrorLog" in r.stdout and "ControlSocket" not in r.stdout
+    assert d.k("stop").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_daemon_without_a_control_socket_is_warned_of(tmp_path, origin):
+    d = Daemon(tmp_path, origin, 1)
+    d.head, place = "Threads 1\n", "/tmp/sluice-nobody-%d" % os.getpid()
+    os.mkdir(place)
+    shutil.chown(place, "nobody")
+    d.conf = pathlib.Path(place) / "c"
+    d.write(outside=f"PidFile {place}/pid\nErrorLog {place}/log\n")
+    try:
+        r = run("-f", str(d.conf), "-k", "start", user="nobody", cwd="/")
+        assert r.returncode == 0 and "warning: no ControlSocket" in r.stdout and "ErrorLog" not in r.stdout, r.stdout
+        pid = int((pathlib.Path(place) / "pid").read_text())
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.time() + 10
+        while os.path.exists(f"/proc/{pid}"):
+            assert time.time() < deadline
+            time.sleep(0.02)
+    finally:
+        shutil.rmtree(place)
+
+
+def test_why_a_crashed_worker_cannot_start_again_is_logged(daemon):
+    folder = daemon.dir / "logs"
+    folder.mkdir()
+    daemon.write(f"AccessLog {folder}/a\n")
+    assert daemon.k("reload").returncode == 0
+    shutil.rmtree(folder)
+    os.kill(int(daemon.ctl().stdout.split()[6]), signal.SIGKILL)
+    deadline = time.time() + 10
+    while "SL0266" not in (log := (daemon.dir / "log").read_text()):
+        assert time.time() < deadline, log
+        time.sleep(0.05)
+    assert f"cannot start again: {place(daemon.conf, 'AccessLog')}AccessLog {folder}/a: No such file" in log, log
+    folder.mkdir()
+    while daemon.ctl().stdout.split()[6] == "0" or "SL0213" not in (daemon.dir / "log").read_text():
+        assert time.time() < deadline + 10
+        time.sleep(0.05)
+    assert daemon.status() == b"200"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes files of two users")
+def test_root_opens_no_log_through_the_link_of_another(daemon):
+    folder, target = daemon.dir / "logs", daemon.dir / "target"
+    folder.mkdir()
+    daemon.write(f"AccessLog {folder}/a common flush=10ms\n")
+    assert daemon.k("reload").returncode == 0
+    os.unlink(folder / "a")
+    os.symlink(target, folder / "a")
+    assert daemon.k("reopen").returncode == 0 and target.exists()   # root's own link
+    os.unlink(target)
+    os.lchown(folder / "a", 65534, 65534)
+    r = daemon.k("reopen")
+    assert r.returncode == 1 and not target.exists(), r.stdout
+    assert f"{folder}/a cannot be opened again" in (daemon.dir / "log").read_text()
+    r = daemon.k("reload")
+    assert r.returncode == 1 and not target.exists(), r.stdout
+    os.unlink(folder / "a")
+    os.symlink("/dev/stdout", folder / "a")     # as images of containers have it
+    assert daemon.k("reopen").returncode == 0
+
+
+def test_a_unix_listener_is_for_everyone_from_the_beginning(daemon):
+    before = os.umask(0o077)
+    try:
+        daemon.write(f"Listen unix:{daemon.dir}/web\n")
+        assert daemon.k("reload").returncode == 0
+        assert os.stat(daemon.dir / "web").st_mode & 0o777 == 0o666
+        assert daemon.k("restart").returncode == 0
+        assert os.stat(daemon.dir / "web").st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)

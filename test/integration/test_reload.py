@@ -196,6 +196,41 @@ def test_an_unconfirmed_reload_goes_back(operate, origin):
     assert idle.request("GET", "/").status == 200 and o.settled()
 
 
+def test_a_standby_that_dies_is_replaced(operate):
+    o = operate("LoadModule route\nReturn 200 old\n")
+    o.s.expect("SL0212", "SL0214")
+    o.write("LoadModule route\nReturn 200 new\n")
+    o.reload("--confirm", "3s")
+    for _ in range(2):
+        before = o.generations()[1]
+        os.kill(before[1], signal.SIGKILL)
+        end = time.time() + 5
+        while o.generations()[1][1] in (0, before[1]) and time.time() < end:
+            time.sleep(0.02)
+        assert o.generations()[1][0] == "standby" and o.s.get("/").body == b"new"
+    assert o.s.logged("SL0212")
+    end = time.time() + 5
+    while o.s.get("/").body == b"new" and time.time() < end:
+        time.sleep(0.02)
+    assert o.s.get("/").body == b"old" and o.settled()
+
+
+def test_a_standby_that_is_gone_when_it_is_called(operate):
+    o = operate("LoadModule route\nReturn 200 old\n")
+    o.s.expect("SL0212", "SL0214", "SL0202")
+    o.write("LoadModule route\nReturn 200 new\n")
+    o.reload("--confirm", "1s")
+    while "SL0212" not in o.s.log():    # whenever it comes back it is killed again: back-off
+        pid = o.generations()[1][1]
+        if pid > 0:
+            os.kill(pid, signal.SIGKILL)
+        assert o.s.get("/").body
+    end = time.time() + 10
+    while (o.s.get("/").body == b"new" or len(o.generations()) > 1) and time.time() < end:
+        time.sleep(0.02)
+    assert o.s.get("/").body == b"old" and o.settled()
+
+
 def test_a_confirmed_reload_stays(operate):
     o = operate()
     o.write("LoadModule route\nReturn 200 new\n")
