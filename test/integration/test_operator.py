@@ -213,6 +213,14 @@ def test_a_command_of_a_module(commander):
     assert commander.ctl("later", "300").stdout == "late\n" and time.time() - began > 0.29
 
 
+def test_commands_after_an_upgrade(commander):
+    for how in ("upgrade", "reload"):
+        r = commander.k(how)
+        assert r.returncode == 0, r.stdout
+        assert commander.ctl("say", how).stdout == f"[{how}]\nexit 7\n1 words\n"
+        assert commander.ctl("zones").returncode == 0
+
+
 def test_commands_are_listed_and_nearly_named(commander):
     r = commander.ctl("help")
     assert r.returncode == 0

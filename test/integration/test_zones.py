@@ -277,5 +277,7 @@ def test_nothing_leaks(two):
             kill(op)
     assert op.settled() and len(op.generations()) == 1
     assert memfds(master) == before and descriptors(master) == n
+    with open(f"/proc/{master}/task/{master}/children") as f:
+        assert [int(pid) for pid in f.read().split()] == [op.serving()]
     assert {users for _, _, _, users in zones(op)} == {str(max(op.generations()))}
     assert in_flight(op, {"a": 0, "b": 0})
