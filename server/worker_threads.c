@@ -134,7 +134,7 @@ thread_is_done(struct serving_thread *t)
 
     if (atomic_load(&t->w->n_accepting) > 0) /* one of them may be for this thread */
         return 0;
-    if (loop->clients == NULL && atomic_load(&loop->n_conns) == 0)
+    if (loop->clients == NULL && atomic_load(&loop->n_conns) == 0 && loop->subrequests == NULL)
         return !thread_is_sent_more(t);
     if (loop->now_ms < atomic_load(&t->drain_until))
         return 0;

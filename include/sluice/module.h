@@ -18,8 +18,11 @@
 #include "sluice/log.h"
 #include "sluice/loop.h"
 #include "sluice/net.h"
+#include "sluice/pattern.h"
 #include "sluice/provider.h"
 #include "sluice/req.h"
+#include "sluice/source.h"
+#include "sluice/subrequest.h"
 #include "sluice/upstream.h"
 #include "sluice/zone.h"
 

@@ -30,7 +30,7 @@ struct balancer {
 /* The lines of one section; the pool itself is filled in as they are read. */
 struct balancer_conf {
     apr_array_header_t *servers, *later;
-    void *method, *keepalive, *retry, *tls;
+    void *method, *keepalive, *retry, *tls, *send_proxy;
 };
 
 /* directives.c: the lines, and the pool of the section being read, NULL outside of one. */

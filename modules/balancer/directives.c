@@ -287,6 +287,18 @@ server_tls_parse(struct sl_cmd *cmd, void **item)
 }
 
 static const char *
+send_proxy_parse(struct sl_cmd *cmd, void **item)
+{
+    const char *version = sl_cmd_arg(cmd, 0);
+
+    *item = section_pool;
+    if (version == NULL || (strcmp(version, "v1") != 0 && strcmp(version, "v2") != 0))
+        return "expected v1 or v2";
+    section_pool->pool->send_proxy = version[1] - '0';
+    return sl_cmd_argc(cmd) == 1 ? NULL : "expected nothing behind the version";
+}
+
+static const char *
 later_parse(struct sl_cmd *cmd, void **item)
 {
     (void)item;
@@ -316,7 +328,8 @@ const struct sl_directive balancer_directives[] = {
              "Not in this version"),
     SL_PARSED("ServerTLS", struct balancer_conf, tls, server_tls_parse, SL_IN_GLOBAL,
               "[verify=] [ca=] [sni=] [cert=] [key=]", "How https:// servers are verified"),
-    SL_LINES("SendProxy", struct balancer_conf, later, later_parse, SL_IN_GLOBAL, "...",
-             "Not in this version"),
+    SL_PARSED("SendProxy", struct balancer_conf, send_proxy, send_proxy_parse, SL_IN_GLOBAL,
+              "v1|v2",
+              "Begins connections with a PROXY header that names the client"),
     SL_DIRECTIVES_END,
 };

@@ -55,7 +55,9 @@ DIRECTIVES
     How https:// servers of the pool are spoken to: verify=, ca=, sni=, cert= and key=, as
     ProxyTLS of mod_tls says, which is needed.
   SendProxy
-    Not in this version: an error.
+    Each connection to a server begins with a header of the PROXY protocol, which names the
+    client and the address it came to, also before TLS. The server must expect it. Such a
+    connection serves one request.
 EXAMPLE
     <Balancer backend>
         Method leastconn

@@ -182,8 +182,11 @@ sl_fields_unset(struct sl_fields *f, const char *name)
     struct sl_span s = sl_span(name);
     enum sl_field_id id = sl_field_id(s);
 
-    if (fields_may_have(f, id) && !sl_field_is_framing(id))
-        fields_remove(f, id, s, 0);
+    if (!fields_may_have(f, id) || sl_field_is_framing(id))
+        return;
+    fields_remove(f, id, s, 0);
+    if (id != SL_F_OTHER)
+        f->ids &= ~field_bit(id);
 }
 
 void

@@ -70,6 +70,15 @@ def test_rewrite_redirect(example):
     assert body(s.get("/else")) == "102 /else"
 
 
+def test_browser_policy(example):
+    s = example("browser-policy.conf", {"/c": reply(200, b"x", [("Set-Cookie", "a=1")])})
+    r = s.get("/c")
+    assert r.get("X-Frame-Options") == "SAMEORIGIN"
+    assert r.get("Set-Cookie") == "a=1; Secure; HttpOnly; SameSite=Lax"
+    r = s.get("/api/", [("Origin", "https://app.example.com")])
+    assert body(r) == "102 /api/" and r.get("Access-Control-Allow-Credentials") == "true"
+
+
 def test_security_headers(example):
     s = example("security-headers.conf")
     r = s.get("/app/x")

@@ -46,6 +46,28 @@ ProxyPass {origin}
     assert r.seen("User-Agent") == "browser 7" and r.seen("Host") == "inner.test"
 
 
+def test_captures_of_an_edit(sluice, origin):
+    origin.on("/", reply(200, b"", [("X-A", "2026-11-25"), ("X-B", "a.b.c"), ("X-C", ""), ("X-D", "aXbX")]))
+    s = sluice(BASE + f"""
+Header edit X-A "(?<y>\\d+)-(\\d+)-(\\d+)" "$3.$2.$<y> of $0 for $$1 at %{{arg:x}}"
+Header edit* X-B "\\." "%{{status}}"
+Header edit X-C "^$" "was empty"
+Header edit* X-D "X*" "-"
+ProxyPass {origin}
+""")
+    r = s.get("/?x=$2")
+    assert r.get("X-A") == "25.11.2026 of 2026-11-25 for $1 at $2"
+    assert r.get("X-B") == "a200b200c" and r.get("X-C") == "was empty" and r.get("X-D") == "-a--b--"
+
+
+@pytest.mark.parametrize("line", ['Header edit X-A "^(a+)+$" x', 'RequestHeader edit X-A "^(a+)+$" x'])
+def test_an_edit_that_gives_up_fails_the_request(sluice, origin, line):
+    origin.on("/bad", reply(200, b"", [("X-A", "a" * 60 + "b")]))
+    s = sluice(BASE + f"{line}\nProxyPass {origin}\n").expect("SL0453")
+    assert s.get("/", {"X-A": "aaaa"}).status == 200
+    assert s.get("/bad", {"X-A": "a" * 60 + "b"}).status == 500
+
+
 def test_outer_fields_hold_inside(sluice, origin):
     s = sluice(BASE + f"Header set X-Outer 1\nProxyPass {origin}\n"
                "<Location /in>\nHeader set X-Inner 2\n</Location>\n"
@@ -147,3 +169,145 @@ def test_clients_that_leave_within_their_body_are_logged(sluice, origin, tmp_pat
     assert s.stop() == 0
     lines = (tmp_path / "a.log").read_text().splitlines()
     assert len(lines) == 5 and all('" 499 ' in l for l in lines), lines
+
+
+# ---- SecurityHeaders, CookieFlags, CORS ----
+
+def fields(r, name):
+    return [v for k, v in r.fields if k.lower() == name.lower()]
+
+
+def test_security_headers(sluice, origin):
+    origin.on("/", reply(200, b"x", [("Server", "Apache/2.4.1 (Unix)"), ("X-Powered-By", "PHP/5.2"),
+                                     ("X-Frame-Options", "DENY")]))
+    s = sluice(BASE + f"""
+SecurityHeaders basic
+<Location /strict/>
+    SecurityHeaders strict
+    Header set X-Frame-Options SAMEORIGIN
+    Header unset Referrer-Policy
+</Location>
+<Location /off/>
+    SecurityHeaders off
+</Location>
+<Location /none/>
+    Return 404
+</Location>
+<Location /own/>
+    ServerHeader mine
+</Location>
+ProxyPass {origin}
+StripPrefix /strict
+""".replace("StripPrefix /strict\n", "Rewrite . /\n"))
+    r = s.get("/")
+    assert r.get("X-Content-Type-Options") == "nosniff"
+    assert r.get("Referrer-Policy") == "strict-origin-when-cross-origin"
+    assert fields(r, "X-Frame-Options") == ["DENY"], "what the server has set stays"
+    assert r.get("Server") is None and r.get("X-Powered-By") is None
+    assert r.get("Content-Security-Policy") is None
+    r = s.get("/strict/")
+    assert fields(r, "X-Frame-Options") == ["SAMEORIGIN"], "Header acts after it"
+    assert r.get("Referrer-Policy") is None and "default-src 'self'" in r.get("Content-Security-Policy")
+    assert r.get("Cross-Origin-Opener-Policy") == "same-origin"
+    r = s.get("/off/")
+    assert r.get("X-Content-Type-Options") is None and r.get("Server") == "Apache/2.4.1 (Unix)"
+    r = s.get("/none/")
+    assert r.status == 404 and r.get("X-Content-Type-Options") == "nosniff", "errors, too"
+    assert fields(s.get("/own/"), "Server") == ["mine"]
+
+
+def test_cookie_flags(sluice, origin):
+    origin.on("/", reply(200, b"x", [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2; Path=/; secure ;SameSite=None"),
+                                     ("Set-Cookie", "theme=secure; Max-Age=1"), ("Set-Cookie", "bad")]))
+    s = sluice(BASE + f"""
+CookieFlags secure httponly samesite=lax except=theme
+<Location /more/>
+    CookieFlags samesite=strict only=theme,other
+</Location>
+Rewrite . /
+ProxyPass {origin}
+""")
+    assert fields(s.get("/"), "Set-Cookie") == [
+        "a=1; Secure; HttpOnly; SameSite=Lax", "b=2; Path=/; secure ;SameSite=None; HttpOnly",
+        "theme=secure; Max-Age=1", "bad; Secure; HttpOnly; SameSite=Lax"]
+    assert "theme=secure; Max-Age=1; SameSite=Strict" in fields(s.get("/more/"), "Set-Cookie")
+
+
+@pytest.mark.parametrize("line, what", [
+    ("CookieFlags", "found nothing"),
+    ("CookieFlags only=a", "expected secure, httponly or samesite="),
+    ("CookieFlags samesite=none", "browsers drop such cookies"),
+    ("CookieFlags samesite=sometimes", "lax"),
+    ("CookieFlags secur", "secure"),
+    ("CORS", "found nothing"),
+    ("CORS methods=GET", "expected origins before the options"),
+    ("CORS app.example.com", "an origin has a scheme"),
+    ("CORS https://app.example.com/", "expected an origin"),
+    ("CORS null", "expected an origin"),
+    ("CORS https://*", "expected an origin"),
+    ("CORS * credentials", "any page could act as the user"),
+    ("CORS * methods=G(T", "expected names with commas between in methods="),
+    ("CORS * max_age=off", "expected max_age= as a time"),
+    ("SecurityHeaders lax", "off"),
+])
+def test_lines_refused(refused, line, what):
+    assert what in refused(BASE + line + "\nReturn 200 ok\n")
+
+
+CORS = BASE + """
+CORS https://app.example.com https://*.example.org:8443 methods=GET,PUT headers=Content-Type,X-Token \\
+    expose=X-Total max_age=5m credentials
+<Location /open/>
+    CORS * headers=*
+</Location>
+<Location /off/>
+    CORS off
+</Location>
+ProxyPass {origin}
+"""
+
+
+def ask(s, path, origin):
+    return s.get(path, [("Origin", origin)] if origin else [])
+
+
+def preflight(s, path, origin, headers=None):
+    return s.get(path, method="OPTIONS", fields=[("Origin", origin), ("Access-Control-Request-Method", "PUT")] +
+                     ([("Access-Control-Request-Headers", headers)] if headers else []))
+
+
+def test_cors(sluice, origin):
+    origin.on("/", reply(200, b"x", [("Access-Control-Allow-Origin", "*"), ("Vary", "Accept")]))
+    origin.on("/open/", reply(200, b"x"))
+    origin.on("/off/", reply(200, b"x", [("Access-Control-Allow-Origin", "*")]))
+    s = sluice(CORS.replace("{origin}", str(origin)))
+    for good in ("https://app.example.com", "https://a.b.example.org:8443", "https://APP.example.com"):
+        r = ask(s, "/", good)
+        assert fields(r, "Access-Control-Allow-Origin") == [good], good
+        assert r.get("Access-Control-Allow-Credentials") == "true" and r.get("Vary") == "Accept, Origin"
+        assert r.get("Access-Control-Expose-Headers") == "X-Total"
+    for bad in (None, "http://app.example.com", "https://app.example.com.evil.test", "https://evilexample.org:8443",
+                "https://x.example.org", "https://evil.test/.example.org:8443", "null"):
+        r = ask(s, "/", bad)
+        assert r.status == 200 and fields(r, "Access-Control-Allow-Origin") == [], bad
+        assert r.get("Vary") == "Accept, Origin"
+    r = ask(s, "/open/", "https://any.test")
+    assert r.get("Access-Control-Allow-Origin") == "*" and r.get("Vary") is None
+    assert fields(ask(s, "/off/", "https://any.test"), "Access-Control-Allow-Origin") == ["*"]
+
+
+def test_cors_preflight(sluice, origin):
+    s = sluice(CORS.replace("{origin}", str(origin)))
+    r = preflight(s, "/", "https://app.example.com", "x-token")
+    assert r.status == 204 and r.get("Access-Control-Allow-Origin") == "https://app.example.com"
+    assert r.get("Access-Control-Allow-Methods") == "GET,PUT" and r.get("Access-Control-Max-Age") == "300"
+    assert r.get("Access-Control-Allow-Headers") == "Content-Type,X-Token"
+    assert r.get("Access-Control-Allow-Credentials") == "true"
+    assert "Origin" in r.get("Vary") and "Access-Control-Request-Headers" in r.get("Vary")
+    r = preflight(s, "/", "https://evil.test")
+    assert r.status == 403 and r.get("Access-Control-Allow-Origin") is None
+    r = preflight(s, "/open/", "https://any.test", "X-Any, X-Other")
+    assert r.get("Access-Control-Allow-Origin") == "*" and r.get("Access-Control-Allow-Headers") == "X-Any, X-Other"
+    assert origin.requests == [], "the server never hears of them"
+    r = s.get("/off/", [("Origin", "https://a.test")], method="OPTIONS")
+    assert len(origin.requests) == 1, "an OPTIONS that is no preflight is a request like any other"
