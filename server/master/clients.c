@@ -27,7 +27,7 @@ enum client_state {
 };
 
 struct client {
-    struct client *next; /* newest first */
+    struct client *next; /* oldest first: who came first is taken first */
     enum client_state state;
     int fd;
     int64_t until; /* ms; 0: for as long as it takes */
@@ -49,14 +49,15 @@ static struct clients {
 static struct client *
 client_new(int fd, enum client_state state)
 {
-    struct client *c = calloc(1, sizeof *c);
+    struct client *c = calloc(1, sizeof *c), **at = &clients.first;
 
     if (c == NULL)
         return NULL;
     c->fd = fd;
     c->state = state;
-    c->next = clients.first;
-    clients.first = c;
+    while (*at != NULL)
+        at = &(*at)->next;
+    *at = c;
     clients.n++;
     return c;
 }
@@ -223,16 +224,15 @@ clients_may_come(int64_t now)
 static int
 clients_make_room(void)
 {
-    struct client *c, *oldest = NULL;
+    struct client *c;
 
     if (clients.n < CLIENTS_MAX)
         return 1;
-    for (c = clients.first; c != NULL; c = c->next)
-        if (c->state == CLIENT_COMES)
-            oldest = c;
-    if (oldest == NULL)
+    for (c = clients.first; c != NULL && c->state != CLIENT_COMES; c = c->next)
+        ;
+    if (c == NULL)
         return 0;
-    client_free(&oldest);
+    client_free(&c);
     return 1;
 }
 

@@ -1,6 +1,7 @@
 """Generations: reloads, their refusals, hand-over, going back, crashes, rotation, the daemon."""
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -168,6 +169,18 @@ def test_reloads_in_a_row_do_not_pile_up(operate):
     assert o.settled()
 
 
+def test_a_worker_without_descriptors_drains_all_the_same(operate):
+    """It cannot take what leads to the next generation: as where nothing can be handed over."""
+    o = operate("DrainIdle 3s\nLoadModule route\nReturn 200 x\n")
+    idle = o.s.client()
+    assert idle.request("GET", "/").get("Connection") is None
+    limits = resource.prlimit(o.serving(), resource.RLIMIT_NOFILE)
+    resource.prlimit(o.serving(), resource.RLIMIT_NOFILE, (1, limits[1]))
+    o.reload()
+    assert idle.request("GET", "/").get("Connection") == "close" and idle.closed()
+    assert o.settled()
+
+
 def test_a_draining_generation_can_be_closed(operate, origin):
     origin.on("/never", lambda c, r: time.sleep(30))
     o = operate("StopTimeout 200ms\n" + CONF.format(origin=origin))
@@ -223,8 +236,10 @@ def test_a_standby_that_is_gone_when_it_is_called(operate):
     o.reload("--confirm", "1s")
     while "SL0212" not in o.s.log():    # whenever it comes back it is killed again: back-off
         pid = o.generations()[1][1]
-        if pid > 0:
-            os.kill(pid, signal.SIGKILL)
+        try:
+            os.kill(pid or o.s.proc.pid, signal.SIGKILL if pid else 0)
+        except ProcessLookupError:
+            pass
         assert o.s.get("/").body
     end = time.time() + 10
     while (o.s.get("/").body == b"new" or len(o.generations()) > 1) and time.time() < end:
