@@ -333,6 +333,14 @@ def open_files(pid):
     return [int(f) for f in os.listdir(f"/proc/{pid}/fd")]
 
 
+def given_back(pid, n, timeout=10):
+    """Whether so many descriptors are open in time: those of a worker go when it has ended."""
+    deadline = time.time() + timeout
+    while len(open_files(pid)) != n and time.time() < deadline:
+        time.sleep(0.02)
+    return len(open_files(pid)) == n
+
+
 def test_a_reload_without_descriptors_is_refused(daemon):
     pid = daemon.pid()
     before, said = sorted(open_files(pid)), []
@@ -344,14 +352,12 @@ def test_a_reload_without_descriptors_is_refused(daemon):
         if r.returncode != 0:
             said.append(r.stdout)
             assert "nothing was changed" in r.stdout, r.stdout
+        assert given_back(pid, len(before)), (before, open_files(pid))
     resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
     assert any("no descriptor left for what the new worker sends" in s for s in said), said
     assert any("Too many open files" in s for s in said), said
     assert daemon.k("reload").returncode == 0
-    deadline = time.time() + 10
-    while len(open_files(pid)) != len(before):
-        assert time.time() < deadline, (before, open_files(pid))
-        time.sleep(0.05)
+    assert given_back(pid, len(before)), (before, open_files(pid))
 
 
 # ---- a place that cannot be had ----
