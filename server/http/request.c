@@ -251,9 +251,11 @@ req_run_from(struct sl_req *r, enum sl_hook_point point)
 void
 req_run(struct sl_req *r)
 {
+    struct sl_loop *loop = r->loop;
     uint64_t began = hook_clock();
 
     r->flags |= REQ_RUNNING;
+    loop->n_running++;
     for (; r->phase < N_PHASES; r->phase++, r->list = NULL) {
         if (r->list == NULL) {
             r->list = &r->scope->lists[phases[r->phase]];
@@ -267,13 +269,15 @@ req_run(struct sl_req *r)
     else if (r->source != NULL && (r->flags & REQ_HEAD_GIVEN) == 0)
         answer_from_source(r); /* what it does is not the time of the hook that named it */
     r->flags &= ~(unsigned)REQ_RUNNING;
-    if (r->flags & REQ_GONE) {
+    if (r->flags & REQ_GONE)
         sl_req_finish(&r);
-        return;
+    else {
+        if (r->phase == N_PHASES && (r->flags & REQ_ANSWERED) == 0)
+            sl_req_fail(r, 0, &sl_cause_no_handler, NULL);
+        req_settle(r);
     }
-    if (r->phase == N_PHASES && (r->flags & REQ_ANSWERED) == 0)
-        sl_req_fail(r, 0, &sl_cause_no_handler, NULL);
-    req_settle(r);
+    if (--loop->n_running == 0 && loop->due_subrequests != NULL)
+        subrequests_begin(loop);
 }
 
 void

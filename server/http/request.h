@@ -156,6 +156,8 @@ void source_drop(struct sl_req *r);
 
 /* subrequest.c */
 void subrequest_unlink(struct sl_req *r);
+/* Those that hooks have asked for, which are over now. */
+void subrequests_begin(struct sl_loop *loop);
 /* The loop ends: those under way are told. */
 void subrequests_close(struct sl_loop *loop);
 
