@@ -431,6 +431,19 @@ time_option(apr_pool_t *pool, const char *name, const char *text)
     return -1;
 }
 
+/* The server reads the file it was started with, and says so when another one was meant.  A path
+ * that is too long for the line is left out. */
+static const char *
+text_with_file(apr_pool_t *pool, const char *text, const char *file)
+{
+    char *path = file != NULL ? realpath(file, NULL) : NULL, line[CONTROL_TAKEN_MAX / 2];
+    size_t n = 0;
+    int rc = path != NULL ? control_word_add(line, sizeof line, &n, path) : -1;
+
+    free(path);
+    return rc == 0 ? apr_psprintf(pool, "%s file=%s", text, line) : text;
+}
+
 /* Where the server listens stands in the configuration, even in one with errors, and with modules
  * that are half installed. */
 static int
@@ -451,6 +464,8 @@ command_send(const struct options *o, const char *command, apr_pool_t *pool)
         text = apr_psprintf(pool, "%s confirm=%" APR_INT64_T_FMT, text, confirm);
     if (timeout > 0 && is_reload) /* the server's own patience: it refuses, and says so */
         text = apr_psprintf(pool, "%s timeout=%" APR_INT64_T_FMT, text, timeout);
+    if (is_reload)
+        text = text_with_file(pool, text, source.file);
     rc = control_command(core->control_socket != NULL ? core->control_socket : CONTROL_DEFAULT,
                          text, is_reload ? 0 : timeout);
     if (rc == CONTROL_NOBODY && core->control_socket == NULL && o->source.file != NULL)
@@ -498,7 +513,7 @@ main(int argc, char **argv)
         o.source.file = SL_SYSCONFDIR "/sluice/sluice.conf";
     switch (o.mode) {
     case MODE_MASTER:
-        rc = master_main(argv, argc, is_daemon(&o));
+        rc = master_main(argv, argc, o.source.file, is_daemon(&o));
         break;
     case MODE_SINGLE:
         rc = worker_main(&o.source, -1, 0);
@@ -507,7 +522,7 @@ main(int argc, char **argv)
         rc = worker_main(&o.source, o.worker_fd, is_daemon(&o));
         break;
     case MODE_TAKE_OVER: /* the option and its number are the last words */
-        rc = master_take_over(argv, argc - 2, o.state_fd);
+        rc = master_take_over(argv, argc - 2, o.source.file, o.state_fd);
         break;
     case MODE_TAKE_OVER_TEST:
         rc = upgrade_test(o.state_fd);
@@ -518,7 +533,7 @@ main(int argc, char **argv)
     case MODE_RESTART:
         rc = restart_prepare(&o, pool);
         if (rc == 0)
-            rc = master_main(argv, argc, is_daemon(&o));
+            rc = master_main(argv, argc, o.source.file, is_daemon(&o));
         break;
     case MODE_LINT:
         rc = lint_config(&o, pool);

@@ -471,6 +471,19 @@ worker_start(struct sl_worker *w)
     return w->channel < 0 ? 0 : channel_say(w->channel, MSG_READY, NULL, -1);
 }
 
+/* A daemon's own streams lead nowhere: who starts one without a log or without a way to reach it
+ * learns so while there is a terminal. */
+static void
+daemon_warn(const struct core_conf *core)
+{
+    if (strcmp(core->error_log->where, "stderr") == 0)
+        fprintf(stderr, "sluice: warning: no ErrorLog: what this daemon has to say is lost; "
+                "write \"ErrorLog FILE\" or \"ErrorLog syslog\"\n");
+    if (core->control_socket == NULL && geteuid() != 0)
+        fprintf(stderr, "sluice: warning: no ControlSocket: -k reload and -k stop do not reach this "
+                "daemon; write \"ControlSocket FILE\"\n");
+}
+
 /* Listens to the master, or for the signals, on thread 0, and serves until all is closed. */
 static void
 worker_run(struct sl_worker *w)
@@ -535,9 +548,11 @@ source_told(struct config_source *source, int channel, unsigned *place)
 
     do {
         if (channel_receive(channel, &m, &fd) != 1 ||
-            (m.kind == MSG_MODULE && loader_give(m.text, fd) != 0))
+            (m.kind == MSG_MODULE && (fd < 0 || loader_give(m.text, fd) != 0)))
             return -1;
     } while (m.kind == MSG_MODULE);
+    if (fd == CHANNEL_FD_LOST)
+        return -1;
     if (m.kind == MSG_SNAPSHOT)
         source->snapshot = fd;
     *place = (unsigned)m.number % SL_PLACES;
@@ -567,6 +582,8 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
     w->place = place;
     w->is_service = is_daemon || getenv("NOTIFY_SOCKET") != NULL;
     w->is_accepted = source.snapshot > 0;
+    if (is_daemon && w->config->errors->nelts == 0)
+        daemon_warn(config_global(w->config)->core);
     if (worker_set_up(w) == 0 && worker_start(w) == 0) {
         if (is_daemon)
             streams_close(STDOUT_FILENO); /* nobody reads what a daemon prints */

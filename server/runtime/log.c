@@ -4,9 +4,10 @@
  * a process look like all others. */
 #include "runtime/log.h"
 
+#include "runtime/append.h"
+
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -93,7 +94,7 @@ log_open(const char *where, enum log_format format, const struct log_levels *lev
     if (to_syslog)
         log_open_syslog();
     else if (strcmp(where, "stderr") != 0)
-        fd = open(where, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+        fd = append_open(where);
     if (fd < 0)
         return errno;
     atomic_store(&log_levels, levels);
