@@ -410,8 +410,8 @@ worker_run(struct sl_worker *w)
 static void
 worker_end(struct sl_worker *w)
 {
-    config_run_worker_hooks(w->config, SL_HOOK_WORKER_EXIT, w);
     offload_close();
+    config_run_worker_hooks(w->config, SL_HOOK_WORKER_EXIT, w);
     control_calls_close();
     worker_threads_free(w);
     counters_close();

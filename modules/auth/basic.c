@@ -1,0 +1,189 @@
+/* AuthBasic: names and passwords (RFC 7617), compared with a file. */
+#include "auth.h"
+
+#include <apr_strings.h>
+
+#include <openssl/crypto.h>
+
+#define PASSWORD_MAX 512 /* of libcrypt; a longer one is nobody's */
+
+struct basic {
+    int is_off;
+    const char *realm, *place, *challenge;
+    struct auth_file *file;
+    int64_t keep_ms;
+    int passes;
+};
+
+static const struct sl_option options[] = {
+    {"cache", SL_SLOT_DURATION, offsetof(struct basic, keep_ms), "5m", NULL,
+     "how long a password that was right is not verified again; off: each time"},
+    {"pass", SL_SLOT_FLAG, offsetof(struct basic, passes), "off", NULL,
+     "whether the server gets Authorization, too"},
+    {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
+};
+
+int
+basic_is_on(const struct basic *b)
+{
+    return b != NULL && !b->is_off;
+}
+
+const char *
+basic_line(struct sl_cmd *cmd, void **item)
+{
+    struct basic *b = apr_pcalloc(sl_cmd_pool(cmd), sizeof *b);
+    const char *err;
+
+    *item = b;
+    b->place = sl_cmd_place(cmd);
+    b->realm = sl_cmd_arg(cmd, 0);
+    b->is_off = sl_cmd_argc(cmd) == 1 && strcmp(b->realm, "off") == 0;
+    if (b->is_off)
+        return NULL;
+    if (sl_cmd_argc(cmd) < 2) {
+        sl_cmd_cure(cmd, "make the file with \"htpasswd -cB FILE USER\"");
+        return "expected a realm and a file of passwords, or off";
+    }
+    b->challenge = auth_quoted(sl_cmd_pool(cmd), b->realm);
+    if (b->challenge == NULL)
+        return "expected a realm without control characters";
+    b->challenge = apr_psprintf(sl_cmd_pool(cmd), "Basic realm=%s, charset=\"UTF-8\"", b->challenge);
+    b->keep_ms = 300 * 1000;
+    if ((err = sl_cmd_options(cmd, 2, options, b)) != NULL)
+        return err;
+    return auth_file_read(cmd, sl_cmd_arg(cmd, 1), &passwords_kind, &b->file);
+}
+
+/* ---- the field ---- */
+
+static int
+has_control(const char *at, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i < n; i++)
+        if ((unsigned char)at[i] < ' ' || at[i] == 127)
+            return 1;
+    return 0;
+}
+
+static int
+is_basic(struct sl_span field)
+{
+    return field.n >= 6 && field.at[5] == ' ' &&
+           sl_span_eqi((struct sl_span){field.at, 5}, SL_SPAN("Basic"));
+}
+
+enum basic_parse
+basic_parse(apr_pool_t *pool, struct sl_span field, struct sl_span *user, struct sl_span *password)
+{
+    struct sl_span coded;
+    const char *colon;
+    char *text;
+    int n;
+
+    if (!is_basic(field))
+        return BASIC_OTHER_SCHEME;
+    coded = (struct sl_span){field.at + 6, field.n - 6};
+    while (coded.n > 0 && *coded.at == ' ') {
+        coded.at++;
+        coded.n--;
+    }
+    text = apr_palloc(pool, coded.n + 1);
+    n = base64_decode(coded, text);
+    colon = n > 0 ? memchr(text, ':', (size_t)n) : NULL;
+    if (colon == NULL || has_control(text, (size_t)n))
+        return BASIC_MALFORMED;
+    *user = (struct sl_span){text, (size_t)(colon - text)};
+    *password = (struct sl_span){colon + 1, (size_t)(text + n - colon - 1)};
+    return user->n > 0 && password->n < PASSWORD_MAX ? BASIC_OK : BASIC_MALFORMED;
+}
+
+/* ---- the hooks ---- */
+
+static enum sl_verdict
+ask_again(struct sl_req *r, const struct basic *b, const struct sl_cause *cause, const char *why)
+{
+    return auth_denied(r, cause, b->challenge, apr_psprintf(sl_req_pool(r), "AuthBasic \"%s\" (%s): %s",
+                                                            b->realm, b->place, why));
+}
+
+static enum sl_verdict
+verify(struct sl_req *r, const struct basic *b, struct sl_span user, struct sl_span password)
+{
+    struct auth_digest d;
+    struct auth_req *a = auth_of(r);
+
+    if (sl_req_is_dry(r)) {
+        sl_note(r, "AuthBasic \"%s\" (%s) would verify the password of %.*s with %s, and let him pass "
+                "if it is right", b->realm, b->place, (int)user.n, user.at, auth_file_path(b->file));
+        auth_passed(r, AUTH_BASIC, user);
+        return SL_NEXT;
+    }
+    d = auth_digest(b->file, auth_file_version(b->file), user, password);
+    if (auth_cache_has(&d, sl_loop_now(sl_req_loop(r)))) {
+        auth_passed(r, AUTH_BASIC, user);
+        return SL_NEXT;
+    }
+    a->name = user;
+    a->verification = verification_begin(r, b->file, user, password, b->keep_ms);
+    if (a->verification == NULL)
+        return auth_denied(r, &auth_cause_busy, NULL, b->place);
+    return SL_WAIT;
+}
+
+enum sl_verdict
+basic_ask(struct sl_req *r, const void *confp)
+{
+    const struct basic *b = ((const struct auth_conf *)confp)->basic;
+    struct sl_span field, user, password;
+    enum sl_verdict v = SL_NEXT;
+    unsigned n;
+
+    if (!basic_is_on(b) || auth_is_over(r))
+        return SL_NEXT;
+    n = auth_credentials(r, &field);
+    if (n != 1)
+        return ask_again(r, b, n == 0 ? &auth_cause_no_credentials : &auth_cause_bad_credentials,
+                         n == 0 ? "no Authorization came" : "there is more than one Authorization");
+    switch (basic_parse(sl_req_pool(r), field, &user, &password)) {
+    case BASIC_OTHER_SCHEME:
+        return ask_again(r, b, &auth_cause_no_credentials, "Authorization has another scheme");
+    case BASIC_MALFORMED:
+        return ask_again(r, b, &auth_cause_bad_credentials, "Authorization does not parse");
+    case BASIC_OK:
+        v = verify(r, b, user, password);
+        OPENSSL_cleanse((char *)(uintptr_t)password.at, password.n);
+    }
+    return v;
+}
+
+enum sl_verdict
+basic_answered(struct sl_req *r, const void *confp)
+{
+    const struct basic *b = ((const struct auth_conf *)confp)->basic;
+    struct auth_req *a = auth_of(r);
+    struct verification *v = a->verification;
+
+    if (!basic_is_on(b) || v == NULL)
+        return SL_NEXT;
+    a->verification = NULL;
+    if (!verification_is_good(v))
+        return ask_again(r, b, &auth_cause_bad_credentials, "user or password is wrong");
+    auth_passed(r, AUTH_BASIC, a->name);
+    return SL_NEXT;
+}
+
+/* What was meant for this server is not for the one behind it. */
+enum sl_verdict
+basic_clean(struct sl_req *r, const void *confp)
+{
+    const struct basic *b = ((const struct auth_conf *)confp)->basic;
+    struct sl_span field;
+
+    if (basic_is_on(b) && !b->passes && auth_credentials(r, &field) > 0 &&
+        is_basic(field))
+        sl_fields_unset(sl_req_head(r), "Authorization");
+    return SL_NEXT;
+}
