@@ -52,6 +52,27 @@ names_take(struct sl_cmd *cmd, struct forward *f)
     return err;
 }
 
+/* The target, and what it is asked for: its path, with the query that only a question has. */
+static const char *
+target_take(struct sl_cmd *cmd, struct forward *f)
+{
+    const char *text = sl_cmd_arg(cmd, 0), *query = strchr(text, '?'), *err;
+    apr_pool_t *pool = sl_cmd_pool(cmd);
+    struct sl_span parts[2];
+
+    if (query == NULL)
+        query = text + strlen(text);
+    err = sl_target_parse(cmd, apr_pstrmemdup(pool, text, (size_t)(query - text)), &f->target);
+    if (err != NULL)
+        return err;
+    if (query[strcspn(query, "# \t")] != '\0')
+        return "expected a target without fragment and blanks";
+    parts[0] = f->target->path.n > 0 ? f->target->path : SL_SPAN("/");
+    parts[1] = sl_span(query);
+    f->path = sl_spans_join(pool, parts, 2);
+    return NULL;
+}
+
 const char *
 forward_line(struct sl_cmd *cmd, void **item)
 {
@@ -59,20 +80,17 @@ forward_line(struct sl_cmd *cmd, void **item)
     const char *err;
 
     *item = f;
-    if (sl_cmd_argc(cmd) == 0)
-        return "expected a target, such as http://HOST:PORT/PATH or balancer://POOL/PATH, or off";
     f->is_off = sl_cmd_argc(cmd) == 1 && strcmp(sl_cmd_arg(cmd, 0), "off") == 0;
     if (f->is_off)
         return NULL;
     f->place = sl_cmd_place(cmd);
     f->timeout_ms = 10000;
     f->answer_text = options[2].init;
-    if ((err = sl_target_parse(cmd, sl_cmd_arg(cmd, 0), &f->target)) != NULL ||
+    if ((err = target_take(cmd, f)) != NULL ||
         (err = sl_cmd_options(cmd, 1, options, f)) != NULL || (err = names_take(cmd, f)) != NULL)
         return err;
     if (f->timeout_ms < 1)
         return "expected timeout= of a time";
-    f->path = f->target->path.n > 0 ? f->target->path : SL_SPAN("/");
     f->proxy = (struct sl_proxy_conf){
         .connect_ms = f->timeout_ms, .send_ms = f->timeout_ms, .first_ms = f->timeout_ms,
         .idle_ms = f->timeout_ms, .total_ms = f->timeout_ms, .host = SL_HOST_UPSTREAM,

@@ -49,8 +49,6 @@ jwt_line(struct sl_cmd *cmd, void **item)
     const char *err;
 
     *item = j;
-    if (sl_cmd_argc(cmd) == 0)
-        return "expected a file of keys (a JSON Web Key Set), or off";
     j->is_off = sl_cmd_argc(cmd) == 1 && strcmp(sl_cmd_arg(cmd, 0), "off") == 0;
     if (j->is_off)
         return NULL;
