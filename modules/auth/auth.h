@@ -3,7 +3,7 @@
  *   mod_auth.c    rows, hooks, what a request's methods found, its answer when it is denied
  *   basic.c       AuthBasic: names and passwords
  *   passwords.c   a file of passwords; is this one right?
- *   verify.c      the same on offload threads, each question once, right answers remembered
+ *   verify.c      that, on offload threads, each question once, right answers remembered
  *   jwt.c         AuthJWT: tokens, their parts and claims; jwks.c the keys that sign them
  *   forward.c     AuthForward: another server is asked
  *   base64.c      the codings of both
@@ -81,13 +81,14 @@ struct auth_file;
 const char *auth_file_read(struct sl_cmd *cmd, const char *path, const struct auth_file_kind *kind,
                            struct auth_file **file);
 const char *auth_file_path(const struct auth_file *f);
-/* Any thread.  Of the present contents: without a lock. */
-uint64_t auth_file_version(const struct auth_file *f);
-/* The present contents, to be given back. */
-struct auth_contents *auth_file_hold(struct auth_file *f);
+/* The present contents, as this loop's thread knows them: until its hook or its mail returns, unless
+ * they are held. */
+struct auth_contents *auth_file_contents(const struct auth_file *f, const struct sl_loop *loop);
+/* Any thread. */
+void auth_contents_hold(struct auth_contents *c);
 void auth_contents_drop(struct auth_contents **c);
-/* While the worker has its rights: from here on changes are seen. */
-void auth_files_watch(void);
+/* While the worker has its rights and no threads yet: from here on changes are seen. */
+void auth_files_watch(struct sl_worker *w);
 
 /* Bytes written to `to`, which has room for 3/4 of in.n; -1: it does not parse. */
 int base64_decode(struct sl_span in, char *to);    /* RFC 4648, 4, padded */
@@ -122,12 +123,15 @@ struct auth_digest auth_digest(const struct auth_file *f, uint64_t version, stru
 int auth_cache_has(const struct auth_digest *d, int64_t now_ms);
 void auth_cache_add(const struct auth_digest *d, int64_t until_ms);
 
-/* A password being verified for a request that waits.  NULL: too many are. */
+/* A password being verified for the request, which waits; said when it goes on. */
+enum auth_outcome { AUTH_WRONG, AUTH_RIGHT, AUTH_BUSY /* too many wait */ };
 struct verification *verification_begin(struct sl_req *r, struct auth_file *file,
                                         struct sl_span user, struct sl_span password,
                                         int64_t keep_ms);
-int verification_is_good(const struct verification *v);
-int verify_open(void);
+enum auth_outcome verification_outcome(const struct verification *v);
+/* `home`: the loop of thread 0, which ends last. */
+void verify_open(struct sl_loop *home);
+/* When no thread runs any more. */
 void verify_close(void);
 
 /* ---- tokens ---- */

@@ -121,15 +121,13 @@ verify(struct sl_req *r, const struct basic *b, struct sl_span user, struct sl_s
         auth_passed(r, AUTH_BASIC, user);
         return SL_NEXT;
     }
-    d = auth_digest(b->file, auth_file_version(b->file), user, password);
+    d = auth_digest(b->file, auth_file_contents(b->file, sl_req_loop(r))->version, user, password);
     if (auth_cache_has(&d, sl_loop_now(sl_req_loop(r)))) {
         auth_passed(r, AUTH_BASIC, user);
         return SL_NEXT;
     }
     a->name = user;
     a->verification = verification_begin(r, b->file, user, password, b->keep_ms);
-    if (a->verification == NULL)
-        return auth_denied(r, &auth_cause_busy, NULL, b->place);
     return SL_WAIT;
 }
 
@@ -169,9 +167,15 @@ basic_answered(struct sl_req *r, const void *confp)
     if (!basic_is_on(b) || v == NULL)
         return SL_NEXT;
     a->verification = NULL;
-    if (!verification_is_good(v))
+    switch (verification_outcome(v)) {
+    case AUTH_RIGHT:
+        auth_passed(r, AUTH_BASIC, a->name);
+        break;
+    case AUTH_WRONG:
         return ask_again(r, b, &auth_cause_bad_credentials, "user or password is wrong");
-    auth_passed(r, AUTH_BASIC, a->name);
+    case AUTH_BUSY:
+        return auth_denied(r, &auth_cause_busy, NULL, b->place);
+    }
     return SL_NEXT;
 }
 

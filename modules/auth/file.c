@@ -1,26 +1,35 @@
 /* Files of passwords and keys: kept with the configuration as it was accepted, read again when the
  * worker begins and whenever they change.  What does not parse is told, and what was read before
- * stays.  Contents are replaced on thread 0 and held by whoever uses them, so that no thread sees
- * them go. */
+ * stays.
+ *
+ * Each thread has the contents it uses in a slot of its own, so that none waits for another and
+ * none sees them go.  Thread 0 reads what has changed and puts it beside each slot; a mail has the
+ * thread take it from there. */
 #include "auth.h"
 
 #include <apr_strings.h>
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+struct slot {
+    struct sl_mail mail; /* on its way while `next` is not NULL */
+    struct auth_contents *now; /* the thread's */
+    _Atomic(struct auth_contents *) next; /* NULL: `now` is the newest */
+};
+
 struct auth_file {
     struct auth_file *next;
-    const char *path, *place;
+    const char *path;
     const struct auth_file_kind *kind;
-    pthread_mutex_t lock; /* of `contents`, while it is taken or replaced */
-    struct auth_contents *contents;
-    _Atomic uint64_t version;
+    struct auth_contents *first; /* as the configuration was accepted */
+    struct slot *slots;          /* one a thread; NULL before there are any, and in dry runs */
+    unsigned n_slots;
 };
 
 static struct auth_file *all;
+static struct sl_worker *worker; /* once files are watched */
 
 /* ---- contents ---- */
 
@@ -43,6 +52,12 @@ contents_make(const struct auth_file_kind *kind, struct sl_span text, char why[A
 }
 
 void
+auth_contents_hold(struct auth_contents *c)
+{
+    atomic_fetch_add(&c->n_holders, 1);
+}
+
+void
 auth_contents_drop(struct auth_contents **cp)
 {
     struct auth_contents *c = *cp;
@@ -55,35 +70,40 @@ auth_contents_drop(struct auth_contents **cp)
 }
 
 struct auth_contents *
-auth_file_hold(struct auth_file *f)
+auth_file_contents(const struct auth_file *f, const struct sl_loop *loop)
 {
-    struct auth_contents *c;
-
-    pthread_mutex_lock(&f->lock);
-    c = f->contents;
-    atomic_fetch_add(&c->n_holders, 1);
-    pthread_mutex_unlock(&f->lock);
-    return c;
+    return f->slots != NULL ? f->slots[sl_loop_index(loop)].now : f->first;
 }
 
 static void
-contents_replace(struct auth_file *f, struct auth_contents *fresh)
+slot_take(struct sl_loop *loop, struct sl_mail *mail)
 {
-    struct auth_contents *old;
+    struct slot *s = (struct slot *)(void *)mail;
+    struct auth_contents *old = s->now;
 
-    pthread_mutex_lock(&f->lock);
-    old = f->contents;
-    f->contents = fresh;
-    pthread_mutex_unlock(&f->lock);
-    atomic_store(&f->version, fresh->version);
-    if (old != NULL)
-        auth_contents_drop(&old);
+    (void)loop;
+    s->now = atomic_exchange(&s->next, NULL);
+    auth_contents_drop(&old);
 }
 
-uint64_t
-auth_file_version(const struct auth_file *f)
+/* On thread 0; c's first holder is the caller, who gives it up. */
+static void
+contents_spread(struct auth_file *f, struct auth_contents *c)
 {
-    return atomic_load(&f->version);
+    unsigned i;
+
+    for (i = 0; i < f->n_slots; i++) {
+        struct slot *s = &f->slots[i];
+        struct auth_contents *untaken;
+
+        auth_contents_hold(c);
+        untaken = atomic_exchange(&s->next, c);
+        if (untaken != NULL) /* the mail that is on its way brings the newer ones */
+            auth_contents_drop(&untaken);
+        else
+            sl_loop_post(sl_worker_loop(worker, i), &s->mail);
+    }
+    auth_contents_drop(&c);
 }
 
 const char *
@@ -98,13 +118,19 @@ static apr_status_t
 file_forget(void *ctx)
 {
     struct auth_file *f = ctx, **at;
+    unsigned i;
 
     for (at = &all; *at != f; at = &(*at)->next)
         ;
     *at = f->next;
-    if (f->contents != NULL)
-        auth_contents_drop(&f->contents);
-    pthread_mutex_destroy(&f->lock);
+    for (i = 0; i < f->n_slots; i++) {
+        struct auth_contents *next = atomic_load(&f->slots[i].next);
+
+        auth_contents_drop(&f->slots[i].now);
+        if (next != NULL)
+            auth_contents_drop(&next);
+    }
+    auth_contents_drop(&f->first);
     return APR_SUCCESS;
 }
 
@@ -128,19 +154,15 @@ auth_file_read(struct sl_cmd *cmd, const char *path, const struct auth_file_kind
     struct auth_file *f = apr_pcalloc(sl_cmd_pool(cmd), sizeof *f);
     const char *err;
     char why[AUTH_WHY_MAX] = "";
-    struct auth_contents *c;
     struct sl_span text;
 
     f->path = path_beside(cmd, path);
-    f->place = sl_cmd_place(cmd);
     f->kind = kind;
     if ((err = sl_cmd_file(cmd, path, AUTH_FILE_MAX, &text)) != NULL)
         return err;
-    c = contents_make(kind, text, why);
-    if (c == NULL)
+    f->first = contents_make(kind, text, why);
+    if (f->first == NULL)
         return sl_cmd_error(cmd, "%s%s", f->path, why);
-    pthread_mutex_init(&f->lock, NULL);
-    contents_replace(f, c);
     f->next = all;
     all = f;
     apr_pool_cleanup_register(sl_cmd_pool(cmd), f, file_forget, apr_pool_cleanup_null);
@@ -175,8 +197,9 @@ fd_read(int fd)
     return (struct sl_span){NULL, 0};
 }
 
-static void
-file_take(struct auth_file *f, int fd, const char *happened)
+/* NULL: it was told what is wrong. */
+static struct auth_contents *
+file_take(const struct auth_file *f, int fd, const char *happened)
 {
     char why[AUTH_WHY_MAX] = "";
     struct sl_span text = fd_read(fd);
@@ -188,34 +211,54 @@ file_take(struct auth_file *f, int fd, const char *happened)
         c = contents_make(f->kind, text, why);
     free((char *)(uintptr_t)text.at);
     close(fd);
-    if (c != NULL)
-        contents_replace(f, c);
-    else
+    if (c == NULL)
         sl_log(SL_WARN, "AUTH0001", "%s%s: %s; what was read before is kept", f->path, why, happened);
+    return c;
 }
 
 static void
 file_changed(int fd, void *ctx)
 {
     struct auth_file *f = ctx;
-    uint64_t before = auth_file_version(f);
+    struct auth_contents *c = file_take(f, fd, "it has changed");
 
-    file_take(f, fd, "it has changed");
-    if (auth_file_version(f) != before)
-        sl_log(SL_NOTICE, "AUTH0002", "%s: it has changed and was read again", f->path);
+    if (c == NULL)
+        return;
+    contents_spread(f, c);
+    sl_log(SL_NOTICE, "AUTH0002", "%s: it has changed and was read again", f->path);
+}
+
+/* The threads do not run yet. */
+static void
+slots_make(struct sl_worker *w, struct auth_file *f, struct auth_contents *c)
+{
+    unsigned i;
+
+    f->n_slots = sl_worker_threads(w);
+    f->slots = apr_pcalloc(sl_worker_pool(w), f->n_slots * sizeof *f->slots);
+    for (i = 0; i < f->n_slots; i++) {
+        auth_contents_hold(c);
+        f->slots[i].now = c;
+        f->slots[i].mail.fn = slot_take;
+    }
 }
 
 void
-auth_files_watch(void)
+auth_files_watch(struct sl_worker *w)
 {
     struct auth_file *f;
 
+    worker = w;
     for (f = all; f != NULL; f = f->next) {
         int fd = sl_file_open(f->path, file_changed, f);
+        struct auth_contents *c = NULL;
 
         if (fd >= 0)
-            file_take(f, fd, "it has changed since the configuration was read");
+            c = file_take(f, fd, "it has changed since the configuration was read");
         else
             sl_log(SL_WARN, "AUTH0003", "%s: %s: changes will not be seen", f->path, strerror(errno));
+        slots_make(w, f, c != NULL ? c : f->first);
+        if (c != NULL)
+            auth_contents_drop(&c);
     }
 }

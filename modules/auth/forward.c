@@ -80,6 +80,8 @@ forward_line(struct sl_cmd *cmd, void **item)
     const char *err;
 
     *item = f;
+    if (sl_cmd_argc(cmd) == 0)
+        return "expected a target, or off";
     f->is_off = sl_cmd_argc(cmd) == 1 && strcmp(sl_cmd_arg(cmd, 0), "off") == 0;
     if (f->is_off)
         return NULL;

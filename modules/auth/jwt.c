@@ -49,6 +49,8 @@ jwt_line(struct sl_cmd *cmd, void **item)
     const char *err;
 
     *item = j;
+    if (sl_cmd_argc(cmd) == 0)
+        return "expected a file of keys (a JSON Web Key Set), or off";
     j->is_off = sl_cmd_argc(cmd) == 1 && strcmp(sl_cmd_arg(cmd, 0), "off") == 0;
     if (j->is_off)
         return NULL;
@@ -279,17 +281,16 @@ static const char *
 signature_check(struct sl_req *r, const struct jwt *j, struct sl_span text, const struct token *t)
 {
     int64_t now = sl_loop_now(sl_req_loop(r));
-    struct auth_digest d = auth_digest(j->file, auth_file_version(j->file), text, SL_SPAN(""));
-    struct auth_contents *keys;
+    const struct auth_contents *keys = auth_file_contents(j->file, sl_req_loop(r));
+    struct auth_digest d = auth_digest(j->file, keys->version, text, SL_SPAN(""));
     const char *why;
 
-    if (!sl_req_is_dry(r) && auth_cache_has(&d, now))
+    if (sl_req_is_dry(r))
+        return jwks_verify(keys->parsed, t);
+    if (auth_cache_has(&d, now))
         return NULL;
-    keys = auth_file_hold(j->file);
-    d = auth_digest(j->file, keys->version, text, SL_SPAN(""));
     why = jwks_verify(keys->parsed, t);
-    auth_contents_drop(&keys);
-    if (why == NULL && !sl_req_is_dry(r))
+    if (why == NULL)
         auth_cache_add(&d, now + CACHED_MAX_MS);
     return why;
 }

@@ -277,9 +277,17 @@ auth_check(struct sl_worker *w)
 static int
 auth_begin(struct sl_worker *w)
 {
+    auth_files_watch(w);
+    return 0;
+}
+
+static int
+auth_thread(struct sl_worker *w, struct sl_loop *loop)
+{
     (void)w;
-    auth_files_watch();
-    return verify_open();
+    if (sl_loop_index(loop) == 0)
+        verify_open(loop);
+    return 0;
 }
 
 static int
@@ -307,13 +315,14 @@ static const struct sl_directive directives[] = {
 static const struct sl_hook hooks[] = {
     SL_ON_CHECK_CONFIG(auth_check),
     SL_ON_POST_CONFIG(auth_begin),
+    SL_ON_THREAD_INIT(auth_thread),
     SL_ON_WORKER_EXIT(auth_exit),
-    SL_ON_ACCESS(basic_ask, SL_MIDDLE, SL_DRY_OK),
-    SL_ON_ACCESS(basic_answered, SL_MIDDLE, SL_DRY_OK),
-    SL_ON_ACCESS(jwt_access, SL_MIDDLE, SL_DRY_OK),
-    SL_ON_ACCESS(forward_ask, SL_MIDDLE, SL_DRY_OK),
-    SL_ON_ACCESS(forward_answered, SL_MIDDLE, SL_DRY_OK),
-    SL_ON_ACCESS(auth_decide, SL_MIDDLE, SL_DRY_OK),
+    SL_ON_ACCESS(basic_ask, SL_LATE, SL_DRY_OK),
+    SL_ON_ACCESS(basic_answered, SL_LATE, SL_DRY_OK),
+    SL_ON_ACCESS(jwt_access, SL_LATE, SL_DRY_OK),
+    SL_ON_ACCESS(forward_ask, SL_LATE, SL_DRY_OK),
+    SL_ON_ACCESS(forward_answered, SL_LATE, SL_DRY_OK),
+    SL_ON_ACCESS(auth_decide, SL_LATE, SL_DRY_OK),
     SL_ON_FIXUP(basic_clean, SL_EARLY, SL_DRY_OK),
     SL_ON_FIXUP(jwt_clean, SL_EARLY, SL_DRY_OK),
     SL_ON_RESPONSE(auth_response, SL_EARLY, SL_DRY_OK),

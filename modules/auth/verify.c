@@ -1,6 +1,7 @@
 /* Passwords are verified on offload threads, a few at a time: a hash that is worth its name takes
  * milliseconds, and names are looked up on those threads, too.  A question that is being answered
- * is not asked again: whoever has the same waits with the first.
+ * is not asked again: whoever has the same waits with the first.  All questions go to thread 0 by
+ * mail, which alone knows what is under way, so that no thread waits for a lock.
  *
  * What was right is remembered for a while in a table of digests.  Wrong answers are not: guessing
  * must cost.  An entry is four words and a time, written in an order that makes a lock needless:
@@ -8,11 +9,9 @@
  * digest of anything. */
 #include "auth.h"
 
-#include <apr_strings.h>
-
 #include <openssl/crypto.h>
 #include <openssl/hmac.h>
-#include <pthread.h>
+
 #include <stdlib.h>
 
 #define SETS 1024
@@ -31,24 +30,30 @@ struct verification {
     struct verification *next; /* of the same job */
     struct sl_token token;
     atomic_uint n_holders; /* the request and the job */
-    int is_good;           /* written before the request is woken */
+    enum auth_outcome outcome; /* written before the request is woken */
 };
 
+/* Made by the request's thread, thread 0's from when it arrives there. */
 struct job {
-    struct sl_offload offload; /* first */
+    union {
+        struct sl_mail mail; /* on its way to thread 0 */
+        struct sl_offload offload;
+    } u; /* first */
     struct job *next;
+    struct auth_file *file;
     struct auth_digest digest;
-    struct auth_contents *contents;
+    struct auth_contents *contents; /* NULL until it runs or waits to run */
     struct verification *waiting;
-    const char *hash; /* of contents */
     unsigned n_waiting;
+    const char *hash; /* of contents */
     int is_known, is_good;
     int64_t keep_ms;
-    size_t n;
-    char password[];
+    size_t n_password, n_user;
+    char text[]; /* the password, NUL, the user */
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows */
+/* Thread 0's. */
+static struct sl_loop *home;
 static struct job *jobs, *queue, **queue_end = &queue; /* being verified; not begun */
 static unsigned n_running, n_waiting;
 
@@ -142,100 +147,89 @@ verification_make(struct sl_req *r)
     return v;
 }
 
-int
-verification_is_good(const struct verification *v)
+enum auth_outcome
+verification_outcome(const struct verification *v)
 {
-    return v->is_good;
+    return v->outcome;
 }
 
-/* ---- jobs ---- */
+/* Wakes all who wait for a job. */
+static void
+waiting_wake(struct job *job, enum auth_outcome outcome)
+{
+    struct verification *v, *next;
+
+    for (v = job->waiting; v != NULL; v = next) {
+        next = v->next;
+        v->outcome = outcome;
+        sl_req_resume(v->token, SL_NEXT);
+        verification_drop(v);
+    }
+    job->waiting = NULL;
+}
+
+/* ---- jobs, on thread 0 ---- */
 
 static void
 job_free(struct job *job)
 {
-    OPENSSL_cleanse(job->password, job->n);
-    auth_contents_drop(&job->contents);
+    OPENSSL_cleanse(job->text, job->n_password);
+    if (job->contents != NULL)
+        auth_contents_drop(&job->contents);
     free(job);
 }
 
+/* On an offload thread. */
 static void
 job_work(struct sl_offload *offload)
 {
     struct job *job = (struct job *)(void *)offload;
-    int is_right = password_is(job->password, job->hash);
+    int is_right = password_is(job->text, job->hash);
 
     job->is_good = is_right & job->is_known;
 }
 
-static struct verification *
-job_leave(struct job *job)
-{
-    struct verification *waiting;
-    struct job **at;
-
-    pthread_mutex_lock(&lock);
-    for (at = &jobs; *at != job; at = &(*at)->next)
-        ;
-    *at = job->next;
-    waiting = job->waiting;
-    n_waiting -= job->n_waiting;
-    n_running--;
-    pthread_mutex_unlock(&lock);
-    return waiting;
-}
-
-/* The next of the queue, where there is room to run it. */
-static struct job *
-queue_next(void)
-{
-    struct job *job = NULL;
-
-    pthread_mutex_lock(&lock);
-    if (n_running < RUNNING_MAX && queue != NULL) {
-        job = queue;
-        queue = job->next;
-        if (queue == NULL)
-            queue_end = &queue;
-        job->next = jobs;
-        jobs = job;
-        n_running++;
-    }
-    pthread_mutex_unlock(&lock);
-    return job;
-}
-
-/* Wakes who waited, and frees the job. */
 static void
 job_finish(struct sl_loop *loop, struct job *job)
 {
-    struct verification *v, *next;
+    struct job **at;
 
+    for (at = &jobs; *at != job; at = &(*at)->next)
+        ;
+    *at = job->next;
+    n_running--;
+    n_waiting -= job->n_waiting;
     if (job->is_good)
         auth_cache_add(&job->digest, sl_loop_now(loop) + job->keep_ms);
-    for (v = job_leave(job); v != NULL; v = next) {
-        next = v->next;
-        v->is_good = job->is_good;
-        sl_req_resume(v->token, SL_NEXT);
-        verification_drop(v);
-    }
+    waiting_wake(job, job->is_good ? AUTH_RIGHT : AUTH_WRONG);
     job_free(job);
 }
 
-static void
-jobs_run(struct sl_loop *loop)
-{
-    struct job *job;
-
-    while ((job = queue_next()) != NULL)
-        if (sl_offload(loop, &job->offload) != 0)
-            job_finish(loop, job); /* nothing was compared: it is not good */
-}
+static void jobs_run(struct sl_loop *loop);
 
 static void
 job_done(struct sl_loop *loop, struct sl_offload *offload)
 {
     job_finish(loop, (struct job *)(void *)offload);
     jobs_run(loop);
+}
+
+static void
+jobs_run(struct sl_loop *loop)
+{
+    while (n_running < RUNNING_MAX && queue != NULL) {
+        struct job *job = queue;
+
+        queue = job->next;
+        if (queue == NULL)
+            queue_end = &queue;
+        job->next = jobs;
+        jobs = job;
+        n_running++;
+        job->u.offload = (struct sl_offload){.work = job_work, .done = job_done};
+        if (sl_offload(loop, &job->u.offload) != 0)
+            job_finish(loop, job); /* nothing was compared: it is not good */
+    }
 }
 
 static struct job *
@@ -246,96 +240,117 @@ job_find(struct job *list, const struct auth_digest *d)
     return list;
 }
 
-/* Takes contents over. */
-static struct job *
-job_make(struct auth_contents *contents, const struct auth_digest *d, struct sl_span user,
-         struct sl_span password, int64_t keep_ms)
+static struct sl_span
+job_password(const struct job *job)
 {
-    struct job *job = calloc(1, sizeof *job + password.n + 1);
+    return (struct sl_span){job->text, job->n_password};
+}
 
-    SL_ASSERT(job != NULL);
-    job->offload.work = job_work;
-    job->offload.done = job_done;
-    job->digest = *d;
+static struct sl_span
+job_user(const struct job *job)
+{
+    return (struct sl_span){job->text + job->n_password + 1, job->n_user};
+}
+
+static void
+job_queue(struct job *job, struct auth_contents *contents)
+{
+    auth_contents_hold(contents);
     job->contents = contents;
-    job->hash = passwords_hash(contents->parsed, user, &job->is_known);
-    job->keep_ms = keep_ms;
-    job->n = password.n;
-    memcpy(job->password, password.at, password.n);
-    return job;
+    job->hash = passwords_hash(contents->parsed, job_user(job), &job->is_known);
+    job->next = NULL;
+    *queue_end = job;
+    queue_end = &job->next;
 }
 
-/* Has r wait for the job of the same question, or for this one, which is then queued and not the
- * caller's any more.  NULL: too many wait. */
-static struct verification *
-question_join(struct sl_req *r, struct job **own)
+/* Moves who waits for `from` to `to`, which asks the same. */
+static void
+job_join(struct job *from, struct job *to)
 {
-    struct job *job = job_find(jobs, &(*own)->digest);
-    struct verification *v;
-
-    if (n_waiting >= WAITING_MAX)
-        return NULL;
-    if (job == NULL)
-        job = job_find(queue, &(*own)->digest);
-    if (job == NULL) {
-        job = *own;
-        *queue_end = job;
-        queue_end = &job->next;
-        *own = NULL;
-    }
-    v = verification_make(r);
-    v->next = job->waiting;
-    job->waiting = v;
-    job->n_waiting++;
-    n_waiting++;
-    return v;
+    from->waiting->next = to->waiting;
+    to->waiting = from->waiting;
+    from->waiting = NULL;
+    to->n_waiting++;
+    job_free(from);
 }
+
+static void
+job_arrived(struct sl_loop *loop, struct sl_mail *mail)
+{
+    struct job *job = (struct job *)(void *)mail, *same;
+    struct auth_contents *contents = auth_file_contents(job->file, loop);
+
+    job->digest = auth_digest(job->file, contents->version, job_user(job), job_password(job));
+    same = job_find(jobs, &job->digest);
+    if (same == NULL)
+        same = job_find(queue, &job->digest);
+    if (auth_cache_has(&job->digest, sl_loop_now(loop)) || n_waiting == WAITING_MAX) {
+        waiting_wake(job, n_waiting == WAITING_MAX ? AUTH_BUSY : AUTH_RIGHT);
+        job_free(job);
+        return;
+    }
+    n_waiting++;
+    if (same != NULL)
+        job_join(job, same);
+    else
+        job_queue(job, contents);
+    jobs_run(loop);
+}
+
+/* ---- a request ---- */
 
 struct verification *
 verification_begin(struct sl_req *r, struct auth_file *file, struct sl_span user,
                    struct sl_span password, int64_t keep_ms)
 {
-    struct auth_contents *contents = auth_file_hold(file);
-    struct auth_digest d = auth_digest(file, contents->version, user, password);
-    struct job *own = job_make(contents, &d, user, password, keep_ms);
-    struct verification *v;
+    struct job *job = calloc(1, sizeof *job + password.n + 1 + user.n);
+    struct verification *v = verification_make(r);
 
-    pthread_mutex_lock(&lock);
-    v = question_join(r, &own);
-    pthread_mutex_unlock(&lock);
-    if (own != NULL)
-        job_free(own);
-    jobs_run(sl_req_loop(r));
+    SL_ASSERT(job != NULL);
+    job->u.mail.fn = job_arrived;
+    job->file = file;
+    job->waiting = v;
+    job->n_waiting = 1;
+    job->keep_ms = keep_ms;
+    job->n_password = password.n;
+    job->n_user = user.n;
+    memcpy(job->text, password.at, password.n);
+    memcpy(job->text + password.n + 1, user.at, user.n);
+    sl_loop_post(home, &job->u.mail);
     return v;
 }
 
 /* ---- the process ---- */
 
-int
-verify_open(void)
+void
+verify_open(struct sl_loop *loop)
 {
+    home = loop;
     sl_random_bytes(process_key, sizeof process_key);
-    return 0;
+}
+
+static void
+jobs_forget(struct job **list)
+{
+    while (*list != NULL) {
+        struct job *job = *list;
+
+        *list = job->next;
+        while (job->waiting != NULL) {
+            struct verification *v = job->waiting;
+
+            job->waiting = v->next;
+            verification_drop(v);
+        }
+        job_free(job);
+    }
 }
 
 /* What waits for threads that are no more. */
 void
 verify_close(void)
 {
-    static struct job **const lists[] = {&jobs, &queue};
-    unsigned i;
-
-    for (i = 0; i < 2; i++)
-        while (*lists[i] != NULL) {
-            struct job *job = *lists[i];
-            struct verification *v, *next;
-
-            *lists[i] = job->next;
-            for (v = job->waiting; v != NULL; v = next) {
-                next = v->next;
-                verification_drop(v);
-            }
-            job_free(job);
-        }
+    jobs_forget(&jobs);
+    jobs_forget(&queue);
     queue_end = &queue;
 }
