@@ -1,10 +1,10 @@
 /* mod_auth: who asks.
  *
  *   mod_auth.c    rows, hooks, what a request's methods found, its answer when it is denied
- *   basic.c       AuthBasic: names and passwords
+ *   basic.c       AuthBasic: names and passwords; basic_field.c how they come
  *   passwords.c   a file of passwords; is this one right?
  *   verify.c      that, on offload threads, each question once, right answers remembered
- *   jwt.c         AuthJWT: tokens, their parts and claims; jwks.c the keys that sign them
+ *   jwt.c         AuthJWT: tokens; token.c their parts and claims, jwks.c the keys that sign them
  *   forward.c     AuthForward: another server is asked
  *   base64.c      the codings of both
  *   file.c        files that are read again when they change */
@@ -104,6 +104,8 @@ const char *passwords_hash(const struct passwords *p, struct sl_span user, int *
 /* Whether `password` has this hash.  Takes as long as the hash's method wants: milliseconds. */
 int password_is(const char *password, const char *hash);
 
+/* Whether a field's value begins with "Basic ". */
+int basic_is_scheme(struct sl_span field);
 /* User and password of a field's value "Basic ...", in `pool` (RFC 7617, 2). */
 enum basic_parse { BASIC_OK, BASIC_OTHER_SCHEME, BASIC_MALFORMED };
 enum basic_parse basic_parse(apr_pool_t *pool, struct sl_span field, struct sl_span *user,

@@ -5,8 +5,6 @@
 
 #include <openssl/crypto.h>
 
-#define PASSWORD_MAX 512 /* of libcrypt; a longer one is nobody's */
-
 struct basic {
     int is_off;
     const char *realm, *place, *challenge;
@@ -53,51 +51,6 @@ basic_line(struct sl_cmd *cmd, void **item)
     if ((err = sl_cmd_options(cmd, 2, options, b)) != NULL)
         return err;
     return auth_file_read(cmd, sl_cmd_arg(cmd, 1), &passwords_kind, &b->file);
-}
-
-/* ---- the field ---- */
-
-static int
-has_control(const char *at, size_t n)
-{
-    size_t i;
-
-    for (i = 0; i < n; i++)
-        if ((unsigned char)at[i] < ' ' || at[i] == 127)
-            return 1;
-    return 0;
-}
-
-static int
-is_basic(struct sl_span field)
-{
-    return field.n >= 6 && field.at[5] == ' ' &&
-           sl_span_eqi((struct sl_span){field.at, 5}, SL_SPAN("Basic"));
-}
-
-enum basic_parse
-basic_parse(apr_pool_t *pool, struct sl_span field, struct sl_span *user, struct sl_span *password)
-{
-    struct sl_span coded;
-    const char *colon;
-    char *text;
-    int n;
-
-    if (!is_basic(field))
-        return BASIC_OTHER_SCHEME;
-    coded = (struct sl_span){field.at + 6, field.n - 6};
-    while (coded.n > 0 && *coded.at == ' ') {
-        coded.at++;
-        coded.n--;
-    }
-    text = apr_palloc(pool, coded.n + 1);
-    n = base64_decode(coded, text);
-    colon = n > 0 ? memchr(text, ':', (size_t)n) : NULL;
-    if (colon == NULL || has_control(text, (size_t)n))
-        return BASIC_MALFORMED;
-    *user = (struct sl_span){text, (size_t)(colon - text)};
-    *password = (struct sl_span){colon + 1, (size_t)(text + n - colon - 1)};
-    return user->n > 0 && password->n < PASSWORD_MAX ? BASIC_OK : BASIC_MALFORMED;
 }
 
 /* ---- the hooks ---- */
@@ -187,7 +140,7 @@ basic_clean(struct sl_req *r, const void *confp)
     struct sl_span field;
 
     if (basic_is_on(b) && !b->passes && auth_credentials(r, &field) > 0 &&
-        is_basic(field))
+        basic_is_scheme(field))
         sl_fields_unset(sl_req_head(r), "Authorization");
     return SL_NEXT;
 }
