@@ -9,8 +9,9 @@
  * digest of anything. */
 #include "auth.h"
 
+#include <apr_siphash.h>
+
 #include <openssl/crypto.h>
-#include <openssl/hmac.h>
 
 #include <stdlib.h>
 
@@ -24,7 +25,7 @@ struct entry {
     _Atomic int64_t until_ms; /* 0: free */
 };
 static struct entry cache[SETS][WAYS];
-static unsigned char process_key[32];
+static unsigned char process_keys[4][APR_SIPHASH_KSIZE];
 
 struct verification {
     struct verification *next; /* of the same job */
@@ -66,22 +67,23 @@ auth_digest(const struct auth_file *f, uint64_t version, struct sl_span a, struc
         const void *file;
         uint64_t version, n_a, n_b;
     } begin = {f, version, a.n, b.n};
-    unsigned char text[sizeof begin + 2048], *big = text;
+    unsigned char room[sizeof begin + 2048], *text = room;
     struct auth_digest d;
     size_t n = sizeof begin + a.n + b.n;
+    unsigned i;
 
-    if (n > sizeof text) {
-        big = malloc(n);
-        SL_ASSERT(big != NULL);
+    if (n > sizeof room) {
+        text = malloc(n);
+        SL_ASSERT(text != NULL);
     }
-    memcpy(big, &begin, sizeof begin);
-    memcpy(big + sizeof begin, a.at, a.n);
-    if (b.n > 0)
-        memcpy(big + sizeof begin + a.n, b.at, b.n);
-    HMAC(EVP_sha256(), process_key, sizeof process_key, big, n, (unsigned char *)d.word, NULL);
-    OPENSSL_cleanse(big, n);
-    if (big != text)
-        free(big);
+    memcpy(text, &begin, sizeof begin);
+    memcpy(text + sizeof begin, a.at, a.n);
+    memcpy(text + sizeof begin + a.n, b.at, b.n);
+    for (i = 0; i < 4; i++)
+        d.word[i] = apr_siphash24(text, n, process_keys[i]);
+    OPENSSL_cleanse(text, n);
+    if (text != room)
+        free(text);
     return d;
 }
 
@@ -326,7 +328,7 @@ void
 verify_open(struct sl_loop *loop)
 {
     home = loop;
-    sl_random_bytes(process_key, sizeof process_key);
+    sl_random_bytes(process_keys, sizeof process_keys);
 }
 
 static void
