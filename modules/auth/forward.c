@@ -23,8 +23,8 @@ static const struct sl_option options[] = {
     {"copy", SL_SLOT_STRING, offsetof(struct forward, copy_text), NULL, NULL,
      "fields of a good answer that the request gets, in place of the client's"},
     {"answer", SL_SLOT_STRING, offsetof(struct forward, answer_text),
-     "WWW-Authenticate,Location,Set-Cookie,Content-Type,Cache-Control,Retry-After", NULL,
-     "fields of a refusal that the client gets"},
+     "WWW-Authenticate,Location,Set-Cookie,Cache-Control,Retry-After", NULL,
+     "fields of a refusal that the client gets, beside what its body needs"},
     {"user", SL_SLOT_TOKEN, offsetof(struct forward, user), NULL, NULL,
      "the field of a good answer that becomes %{user}"},
     {"timeout", SL_SLOT_DURATION, offsetof(struct forward, timeout_ms), "10s", NULL,
@@ -298,6 +298,20 @@ fields_add(struct sl_fields *to, const struct question *q, const apr_array_heade
     }
 }
 
+/* What the body is, and how it is coded, goes wherever the body goes. */
+static void
+body_fields_add(struct sl_fields *to, const struct question *q)
+{
+    int i;
+
+    for (i = 0; i < q->fields->nelts; i++) {
+        const struct sl_field *x = &APR_ARRAY_IDX(q->fields, i, struct sl_field);
+
+        if (x->id == SL_F_CONTENT_TYPE || x->id == SL_F_CONTENT_ENCODING)
+            sl_fields_set(to, x->name.at, x->value);
+    }
+}
+
 static enum sl_verdict
 answer_refusal(struct sl_req *r, void *ctx)
 {
@@ -305,8 +319,10 @@ answer_refusal(struct sl_req *r, void *ctx)
     struct sl_span body = {q->body, q->is_long ? 0 : q->n};
 
     fields_add(sl_req_response(r), q, q->forward->answer);
-    if (body.at == NULL)
-        body.at = "";
+    if (body.n == 0)
+        body = SL_SPAN("");
+    else
+        body_fields_add(sl_req_response(r), q);
     sl_req_log(r, SL_INFO, auth_cause_refused.id, "%s: AuthForward (%s): %d",
                auth_cause_refused.text, q->forward->place, q->status);
     return sl_respond(r, q->status, NULL, body);

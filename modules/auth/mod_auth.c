@@ -16,7 +16,7 @@ DESCRIPTION
 
     What was meant for this server is not passed on: Authorization, where it has the scheme
     that was looked for, and a token's cookie are taken out of the request, unless the option
-    pass says otherwise.
+    pass says otherwise. Where answers differ by user, a cache needs %{user} in its key.
 
     Files are read while the server has its rights, and again when they change; one that does
     not parse is told in the log, and what it held before stays.
@@ -28,9 +28,9 @@ DIRECTIVES
   AuthBasic
     AuthBasic REALM FILE [cache=TIME] [pass]: users and passwords as htpasswd keeps them, one
     USER:HASH a line, the hash by bcrypt (htpasswd -B) or another method of libcrypt, by
-    apr1 or, for what is left of old times, by SHA. A password is verified on a thread that
-    nobody else waits for, which takes the more time the better the method is, and for an unknown
-    user as much as for a known one; one that was right is not verified again for cache=,
+    apr1 or, for what is left of old times, by SHA. To verify one takes the more time the
+    better the method is, as much for an unknown user as for a known one, and holds up no
+    other request; a password that was right is not verified again for cache=,
     5 minutes by default, unless the file changes. Of more than 256 requests that wait for
     this the others are answered with 503. Wrong passwords are not remembered: RateLimit is
     for those who guess. "AuthBasic off" asks nobody.
@@ -50,12 +50,13 @@ DIRECTIVES
     X-Forwarded-Method, -Uri, -Host and -For. 2xx lets the request through, with the fields
     copy=NAME,NAME of that answer in place of whatever the client sent under these names;
     user=NAME is the field that becomes %{user}. 401, 403 and redirects are the client's
-    answer, with the fields answer=NAME,NAME and a body of at most 64k. Anything else is a failure: 502,
-    or 503 where no answer came within timeout=, 10 seconds by default. "AuthForward off"
-    asks nobody.
+    answer, with the fields answer=NAME,NAME (by default WWW-Authenticate, Location,
+    Set-Cookie, Cache-Control and Retry-After) and a body of at most 64k. Anything else is a
+    failure: 502, or 503 where no answer came within timeout=, 10 seconds by default.
+    "AuthForward off" asks nobody.
   AuthRequire
-    A condition on who asked, that must hold: 403 otherwise. Of several lines all must. It is asked once a method knows
-    the client, and not of those who pass without one.
+    A condition on who asked, that must hold: 403 otherwise. Of several lines all must. It
+    is asked once a method knows the client, and not of those who pass without one.
 VARIABLES
     %{user} and %{jwt:NAME} are absent until the access phase has found out who asks.
 EXAMPLE
@@ -269,7 +270,6 @@ auth_check(struct sl_worker *w)
                                       : sl_scope_place(s),
                                "AuthRequire: expected AuthBasic, AuthJWT or AuthForward beside it, "
                                "which say who asks; \"AuthRequire -\" forgets those of the sections around");
-        return -1;
     }
     return 0;
 }
