@@ -498,12 +498,13 @@ def test_forward_chosen_fields_and_long_body(sluice, origin, make_origin):
     judge.on("/verify", reply(401, b"x" * 200000, [("X-Why", "because"), ("Location", "/"), ("Content-Encoding", "x")]))
     s = asked(sluice, origin, judge, "send=Cookie,Accept answer=X-Why")
     r = s.get("/", {"Cookie": "a", "Authorization": "b", "Accept": "c"})
-    assert (r.status, r.get("X-Why"), r.get("Location"), r.body, r.get("Content-Encoding")) == (401, "because", None, b"", None)
+    assert (r.status, r.get("X-Why"), r.get("Location"), r.body) == (401, "because", None, b"")
+    assert r.get("Content-Encoding") is None
+    assert (judge.last.get("Cookie"), judge.last.get("Accept"), judge.last.get("Authorization")) == ("a", "c", None)
+    assert judge.last.get("Host") == str(judge) and judge.last.get("X-Forwarded-Uri") == "/"
     judge.on("/verify", reply(403, b"coded", [("Content-Encoding", "gzip")]))
     r = s.get("/", {"Accept": "c"})
     assert (r.status, r.body, r.get("Content-Encoding")) == (403, b"coded", "gzip")
-    assert (judge.last.get("Cookie"), judge.last.get("Accept"), judge.last.get("Authorization")) == ("a", "c", None)
-    assert judge.last.get("Host") == str(judge) and judge.last.get("X-Forwarded-Uri") == "/"
 
 
 def test_forward_clients_that_leave(sluice, origin, make_origin):
