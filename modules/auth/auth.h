@@ -81,8 +81,8 @@ struct auth_file;
 const char *auth_file_read(struct sl_cmd *cmd, const char *path, const struct auth_file_kind *kind,
                            struct auth_file **file);
 const char *auth_file_path(const struct auth_file *f);
-/* The present contents, as this loop's thread knows them: until its hook or its mail returns, unless
- * they are held. */
+/* The present contents, as this loop's thread knows them: until its hook or its mail returns,
+ * unless they are held. */
 struct auth_contents *auth_file_contents(const struct auth_file *f, const struct sl_loop *loop);
 /* Any thread. */
 void auth_contents_hold(struct auth_contents *c);
@@ -169,7 +169,8 @@ sl_parse_f basic_line, jwt_line, forward_line;
 int basic_is_on(const struct basic *b);
 int jwt_is_on(const struct jwt *j);
 int forward_is_on(const struct forward *f);
-sl_req_f basic_ask, basic_answered, basic_clean, jwt_access, jwt_clean, forward_ask, forward_answered;
+sl_req_f basic_ask, basic_answered, basic_clean, jwt_access, jwt_clean;
+sl_req_f forward_ask, forward_answered;
 sl_variable_f jwt_variable;
 /* The challenge of a token that does not suffice. */
 const char *jwt_insufficient(struct sl_req *r, const struct jwt *j);

@@ -46,7 +46,8 @@ basic_line(struct sl_cmd *cmd, void **item)
     b->challenge = auth_quoted(sl_cmd_pool(cmd), b->realm);
     if (b->challenge == NULL)
         return "expected a realm without control characters";
-    b->challenge = apr_psprintf(sl_cmd_pool(cmd), "Basic realm=%s, charset=\"UTF-8\"", b->challenge);
+    b->challenge = apr_pstrcat(sl_cmd_pool(cmd), "Basic realm=", b->challenge,
+                               ", charset=\"UTF-8\"", NULL); /* RFC 7617, 2.1 */
     b->keep_ms = 300 * 1000;
     if ((err = sl_cmd_options(cmd, 2, options, b)) != NULL)
         return err;
@@ -58,8 +59,9 @@ basic_line(struct sl_cmd *cmd, void **item)
 static enum sl_verdict
 ask_again(struct sl_req *r, const struct basic *b, const struct sl_cause *cause, const char *why)
 {
-    return auth_denied(r, cause, b->challenge, apr_psprintf(sl_req_pool(r), "AuthBasic \"%s\" (%s): %s",
-                                                            b->realm, b->place, why));
+    return auth_denied(r, cause, b->challenge,
+                       apr_psprintf(sl_req_pool(r), "AuthBasic \"%s\" (%s): %s", b->realm,
+                                    b->place, why));
 }
 
 static enum sl_verdict
@@ -69,8 +71,9 @@ verify(struct sl_req *r, const struct basic *b, struct sl_span user, struct sl_s
     struct auth_req *a = auth_of(r);
 
     if (sl_req_is_dry(r)) {
-        sl_note(r, "AuthBasic \"%s\" (%s) would verify the password of %.*s with %s, and let him pass "
-                "if it is right", b->realm, b->place, (int)user.n, user.at, auth_file_path(b->file));
+        sl_note(r, "AuthBasic \"%s\" (%s) would verify the password of %.*s with %s, and let him "
+                "pass if it is right", b->realm, b->place, (int)user.n, user.at,
+                auth_file_path(b->file));
         auth_passed(r, AUTH_BASIC, user);
         return SL_NEXT;
     }

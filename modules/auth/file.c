@@ -212,7 +212,8 @@ file_take(const struct auth_file *f, int fd, const char *happened)
     free((char *)(uintptr_t)text.at);
     close(fd);
     if (c == NULL)
-        sl_log(SL_WARN, "AUTH0001", "%s%s: %s; what was read before is kept", f->path, why, happened);
+        sl_log(SL_WARN, "AUTH0001", "%s%s: %s; what was read before is kept", f->path, why,
+               happened);
     return c;
 }
 
@@ -256,7 +257,8 @@ auth_files_watch(struct sl_worker *w)
         if (fd >= 0)
             c = file_take(f, fd, "it has changed since the configuration was read");
         else
-            sl_log(SL_WARN, "AUTH0003", "%s: %s: changes will not be seen", f->path, strerror(errno));
+            sl_log(SL_WARN, "AUTH0003", "%s: %s: changes will not be seen", f->path,
+                   strerror(errno));
         slots_make(w, f, c != NULL ? c : f->first);
         if (c != NULL)
             auth_contents_drop(&c);

@@ -365,5 +365,6 @@ forward_answered(struct sl_req *r, const void *confp)
     if (is_refusal(q->status))
         return sl_access_denied(r, answer_refusal, q);
     return auth_denied(r, &auth_cause_unclear, NULL,
-                       apr_psprintf(sl_req_pool(r), "AuthForward (%s): it answered %d", place, q->status));
+                       apr_psprintf(sl_req_pool(r), "AuthForward (%s): it answered %d", place,
+                                    q->status));
 }

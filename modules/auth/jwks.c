@@ -243,8 +243,9 @@ algorithm_of(const json_t *jwk)
     for (i = 0; i < sizeof algorithms / sizeof algorithms[0]; i++) {
         const struct algorithm *a = &algorithms[i];
 
-        if (member_is(jwk, "kty", a->kty) && (a->crv == NULL || member_is(jwk, "crv", a->crv)))
-            return member_may_be(jwk, "alg", a->name) && member_may_be(jwk, "use", "sig") ? a : NULL;
+        if (member_is(jwk, "kty", a->kty) && (a->crv == NULL || member_is(jwk, "crv", a->crv)) &&
+            member_may_be(jwk, "alg", a->name) && member_may_be(jwk, "use", "sig"))
+            return a;
     }
     return NULL;
 }
@@ -316,7 +317,8 @@ jwks_parse(struct sl_span text, char why[AUTH_WHY_MAX])
     if (json == NULL)
         apr_snprintf(why, AUTH_WHY_MAX, ":%d: %s", error.line, error.text);
     else if (!json_is_array(keys) || json_array_size(keys) > KEYS_MAX)
-        apr_snprintf(why, AUTH_WHY_MAX, ": expected {\"keys\": [...]} with at most %d keys", KEYS_MAX);
+        apr_snprintf(why, AUTH_WHY_MAX, ": expected {\"keys\": [...]} with at most %d keys",
+                     KEYS_MAX);
     else
         set = keys_take(keys, why);
     json_decref(json);

@@ -146,7 +146,8 @@ auth_field_names(struct sl_cmd *cmd, const char *text, const char **err)
         name = sl_span_dup(sl_cmd_pool(cmd), one);
         if (sl_parse_slot(sl_cmd_pool(cmd), SL_SLOT_TOKEN, name, &name) != NULL ||
             sl_field_is_framing(sl_field_id(one))) {
-            *err = sl_cmd_error(cmd, "expected names of fields with commas between, found \"%s\"", name);
+            *err = sl_cmd_error(cmd, "expected names of fields with commas between, found \"%s\"",
+                                name);
             return NULL;
         }
         APR_ARRAY_PUSH(names, const char *) = name;
@@ -269,7 +270,8 @@ auth_check(struct sl_worker *w)
                                       ? APR_ARRAY_IDX(conf->require, 0, struct requirement *)->place
                                       : sl_scope_place(s),
                                "AuthRequire: expected AuthBasic, AuthJWT or AuthForward beside it, "
-                               "which say who asks; \"AuthRequire -\" forgets those of the sections around");
+                               "which say who asks; \"AuthRequire -\" forgets those of the sections "
+                               "around");
     }
     return 0;
 }

@@ -129,7 +129,8 @@ ask(const char *user, const char *password)
 {
     static struct sl_req_public r;
 
-    return verification_begin((struct sl_req *)(void *)&r, NULL, sl_span(user), sl_span(password), 500);
+    return verification_begin((struct sl_req *)(void *)&r, NULL, sl_span(user), sl_span(password),
+                              500);
 }
 
 static void
