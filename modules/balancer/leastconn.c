@@ -9,7 +9,7 @@
 
 struct load {
     const atomic_uint *n_active; /* this process's */
-    unsigned weight;
+    atomic_uint weight;
 };
 
 struct leastconn {
@@ -39,8 +39,12 @@ leastconn_ready(struct sl_pool *pool, void *data)
 
     if (lc->loads == NULL)
         lc->loads = apr_pcalloc(lc->pool, (pool->n_servers + 1) * sizeof(struct load));
-    for (i = 0; i < pool->n_servers; i++)
-        lc->loads[i] = (struct load){pool->servers[i]->n_active, pool->servers[i]->weight};
+    for (i = 0; i < pool->n_servers; i++) {
+        if (lc->loads[i].n_active != pool->servers[i]->n_active) /* never while others pick */
+            lc->loads[i].n_active = pool->servers[i]->n_active;
+        atomic_store_explicit(&lc->loads[i].weight, pool->servers[i]->weight,
+                              memory_order_relaxed);
+    }
     return 0;
 }
 
@@ -58,7 +62,10 @@ load_of(const struct leastconn *lc, const struct sl_pool *pool, unsigned i, int 
 static inline int64_t
 load_compare(int64_t n, const struct load *a, int64_t n_b, const struct load *b)
 {
-    return a->weight == b->weight ? n - n_b : n * b->weight - n_b * a->weight;
+    unsigned weight = atomic_load_explicit(&a->weight, memory_order_relaxed);
+    unsigned weight_b = atomic_load_explicit(&b->weight, memory_order_relaxed);
+
+    return weight == weight_b ? n - n_b : n * weight_b - n_b * weight;
 }
 
 /* The least busy: the first and the last of them, and how many. */
