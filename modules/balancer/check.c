@@ -136,13 +136,24 @@ check_opened(struct check *k)
     check_sends(k);
 }
 
+/* A server that keeps the connection open has said by now what it had to say. */
+static void
+check_late(struct check *k)
+{
+    char why[SL_EVENT_TEXT] = "no answer in time";
+
+    if (k->is_open && k->n_read > 0)
+        check_answer(&k->b->check, k->answer, k->n_read, 1, why, sizeof why);
+    check_over(k, 0, k->is_open ? why : "no connection in time");
+}
+
 static void
 check_ready(struct sl_conn *c, unsigned what)
 {
     struct check *k = *sl_conn_protocol_data(c);
 
     if (what & SL_TIMEOUT)
-        check_over(k, 0, k->is_open ? "no answer in time" : "no connection in time");
+        check_late(k);
     else if (k->is_open)
         check_sends(k);
     else if (what & SL_WRITABLE)

@@ -129,8 +129,8 @@ note_others(struct sl_req *r, const struct sl_pool *pool, const struct sl_server
         const char *word = condition_word(s);
 
         if (s == picked && (s->flags & SL_SERVER_CHECKED))
-            sl_note(r, "server %s: is checked by %s every %lld ms", s->name,
-                    b->check.is_tcp ? "tcp" : b->check.uri, (long long)b->check.interval_ms);
+            sl_note(r, "server %s: is checked by %s every %ld ms", s->name,
+                    b->check.is_tcp ? "tcp" : b->check.uri, (long)b->check.interval_ms);
         else if (s != picked && strcmp(word, "up") != 0)
             sl_note(r, "server %s: %s", s->name, word);
         else if (s != picked && sl_server_is_full(s))

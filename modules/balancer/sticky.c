@@ -12,6 +12,8 @@
 
 #include <apr_strings.h>
 
+#include <stdio.h>
+
 #define MARK_LENGTH 16 /* hex digits */
 
 struct sticky_options {
@@ -54,7 +56,7 @@ static const char *
 attributes_make(apr_pool_t *pool, const struct sticky_options *o)
 {
     const char *age = o->max_age_ms > 0
-        ? apr_psprintf(pool, "; Max-Age=%lld", (long long)(o->max_age_ms / 1000)) : "";
+        ? apr_psprintf(pool, "; Max-Age=%ld", (long)(o->max_age_ms / 1000)) : "";
 
     return apr_pstrcat(pool, "; Path=", o->path, o->domain != NULL ? "; Domain=" : "",
                        o->domain != NULL ? o->domain : "", age, o->is_secure ? "; Secure" : "",
@@ -125,9 +127,9 @@ sticky_ready(struct sticky *st, apr_pool_t *p, const struct sl_pool *pool)
     st->n = pool->n_servers;
     st->marks = apr_pcalloc(p, (pool->n_servers + 1) * sizeof(*st->marks));
     for (i = 0; i < pool->n_servers; i++)
-        apr_snprintf(st->marks[i], MARK_LENGTH + 1, "%016llx",
-                     (unsigned long long)ring_hash(pool->servers[i]->name,
-                                                   strlen(pool->servers[i]->name), of_pool));
+        snprintf(st->marks[i], MARK_LENGTH + 1, "%016llx",
+                 (unsigned long long)ring_hash(pool->servers[i]->name,
+                                               strlen(pool->servers[i]->name), of_pool));
 }
 
 /* ---- what the request says ---- */
