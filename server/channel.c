@@ -24,8 +24,8 @@ message_make(struct message *m, enum message_kind kind, const char *text)
     m->n_text = (uint32_t)strlen(m->text);
 }
 
-int
-channel_send(int channel, const struct message *m, int fd)
+static int
+message_send(int channel, const struct message *m, int fd, int flags)
 {
     struct iovec iov = {(void *)(uintptr_t)m, sizeof *m};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -44,9 +44,21 @@ channel_send(int channel, const struct message *m, int fd)
         memcpy(CMSG_DATA(c), &fd, sizeof fd);
     }
     do
-        k = sendmsg(channel, &msg, MSG_NOSIGNAL);
+        k = sendmsg(channel, &msg, MSG_NOSIGNAL | flags);
     while (k < 0 && errno == EINTR);
     return k == (ssize_t)sizeof *m ? 0 : -1;
+}
+
+int
+channel_send(int channel, const struct message *m, int fd)
+{
+    return message_send(channel, m, fd, 0);
+}
+
+int
+channel_try(int channel, const struct message *m, int fd)
+{
+    return message_send(channel, m, fd, MSG_DONTWAIT);
 }
 
 static int

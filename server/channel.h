@@ -6,8 +6,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CHANNEL_VERSION 4
+#define CHANNEL_VERSION 5
 #define CHANNEL_OLDEST 4 /* of workers that a master of this version gets on with */
+#define CHANNEL_COMMANDS 5 /* since this one workers know MSG_COMMAND */
 #define CHANNEL_TEXT 1024
 #define FILES_MAX 1024 /* the numbers of MSG_FILE are below */
 
@@ -49,6 +50,8 @@ enum message_kind {
     MSG_CHANGED, /* number is that name, the descriptor leads to the present contents */
     MSG_MODULE,  /* descriptor: a module as it was loaded, text its file; the master gives it back,
                     before MSG_SNAPSHOT, to the process that replaces a crashed one */
+    MSG_COMMAND, /* master: descriptor: a client of the control socket, text what was read of its
+                    line, from the command on */
 };
 
 struct message {
@@ -62,6 +65,8 @@ struct message {
 
 /* fd -1: none goes along.  0 or -1 with errno. */
 int channel_send(int channel, const struct message *m, int fd);
+/* The same, but where the other side does not keep up: -1 with EAGAIN, at once. */
+int channel_try(int channel, const struct message *m, int fd);
 /* 1: a message, *fd its descriptor or -1, the caller's; 0: the other side is gone; -1: errno,
  * EPROTO when it is malformed or of a version out of reach. */
 int channel_receive(int channel, struct message *m, int *fd);

@@ -185,18 +185,10 @@ static struct sl_conn *
 dry_conn(struct sl_loop *loop, const struct listener *l, const struct sl_sockaddr *peer,
          apr_pool_t *pool)
 {
-    struct sl_conn *c = apr_pcalloc(pool, sizeof *c);
+    struct sl_conn *c = apr_palloc(pool, sizeof *c);
 
-    c->magic = CONN_MAGIC;
-    c->io.fd = -1;
-    c->is_client = 1;
-    c->loop = loop;
-    c->out_end = &c->out;
-    c->timer.due = INT64_MAX;
-    c->listener = (struct listener *)(uintptr_t)l;
+    conn_pretend(c, loop, l, peer, &dry_protocol);
     c->transport = l->conf->transport;
-    c->protocol = &dry_protocol;
-    c->peer = *peer;
     return c;
 }
 

@@ -1,5 +1,6 @@
 /* The program: its options, and which of its shapes they ask for. */
 #include "config/load.h"
+#include "control_words.h"
 #include "explain.h"
 #include "master/control.h"
 #include "master/master.h"
@@ -51,7 +52,7 @@ struct options {
 
 #define USAGE                                                                                \
     "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S | -T]\n"             \
-    "       sluice [-f FILE] ctl generations | close id=N | zones | counters\n"              \
+    "       sluice [-f FILE] ctl COMMAND [WORD]... [--json]     (ctl help lists them)\n"     \
     "       sluice [-f FILE] -E 'METHOD URL' [-H 'FIELD: VALUE']... [from=ADDR] [--json]\n"  \
     "       sluice --listen [ADDR:]PORT --proxy TARGET\n"
 
@@ -75,6 +76,7 @@ print_help(void)
            "  ctl generations    list who serves and who drains; ctl close id=N ends one\n"
            "  ctl zones          list the memory that generations share\n"
            "  ctl counters       print what was counted, in all generations since the start\n"
+           "  ctl help           list all commands, those of the loaded modules too\n"
            "  -X                 run in the foreground: a master and its worker\n"
            "  -XX                run as one process, for debuggers\n"
            "  -t                 test the configuration, <Test> blocks included, and leave\n"
@@ -129,23 +131,24 @@ static const struct option long_options[] = {
 
 static const char *const commands[] = {"start",  "reload", "confirm", "upgrade",
                                        "reopen", "stop",   "restart", NULL};
-static const char *const ctl_words[] = {"generations", "close", "zones", "counters", NULL};
 
-/* Whether word is one of them; else says what is expected behind name. */
 static int
-is_one_of(const char *name, const char *word, const char *const *words)
+is_one_of(const char *word, const char *const *words)
+{
+    while (*words != NULL && strcmp(*words, word) != 0)
+        words++;
+    return *words != NULL;
+}
+
+static void
+expected_commands(const char *word)
 {
     int i;
 
-    for (i = 0; words[i] != NULL; i++)
-        if (word != NULL && strcmp(words[i], word) == 0)
-            return 1;
-    fprintf(stderr, "sluice: %s%s%s: expected ", name, word != NULL ? " " : "",
-            word != NULL ? word : "");
-    for (i = 0; words[i] != NULL; i++)
-        fprintf(stderr, "%s%s", i == 0 ? "" : words[i + 1] == NULL ? " or " : ", ", words[i]);
+    fprintf(stderr, "sluice: -k %s: expected ", word);
+    for (i = 0; commands[i] != NULL; i++)
+        fprintf(stderr, "%s%s", i == 0 ? "" : commands[i + 1] == NULL ? " or " : ", ", commands[i]);
     fprintf(stderr, "\n");
-    return 0;
 }
 
 /* What other servers' users type: the option getopt has just refused. */
@@ -166,33 +169,47 @@ option_hint(int letter)
     fprintf(stderr, USAGE "\"sluice --help\" says what they do\n");
 }
 
-/* The words behind "ctl" are the command; returns argc. */
+/* The words from `at` on are the command.  0, or the exit status. */
 static int
-take_ctl(int argc, char **argv, struct options *o)
+take_ctl(int argc, char **argv, int at, struct options *o)
 {
-    static char command[256];
+    static char line[CONTROL_LINE_MAX];
     size_t n = 0;
-    int i;
+    int i, rc = 0;
 
-    for (i = optind + 1; i < argc && n < sizeof command; i++)
-        n += (size_t)snprintf(command + n, sizeof command - n, "%s%s", n > 0 ? " " : "", argv[i]);
-    o->command = command;
+    if (at >= argc || is_one_of(argv[at], commands)) {
+        fprintf(stderr, "sluice: ctl%s%s: expected %s%s\n", at < argc ? " " : "",
+                at < argc ? argv[at] : "",
+                at < argc ? "-k " : "a command; \"sluice ctl help\" lists them",
+                at < argc ? argv[at] : "");
+        return 2;
+    }
+    for (i = at; i < argc && rc == 0; i++)
+        rc = control_word_add(line, sizeof line, &n, argv[i]);
+    if (o->is_json && rc == 0)
+        rc = control_word_add(line, sizeof line, &n, "--json");
+    if (rc != 0)
+        fprintf(stderr, "sluice: ctl %s: expected less than %d KiB\n", argv[at],
+                CONTROL_LINE_MAX / 1024);
+    o->command = line;
     o->mode = MODE_COMMAND;
-    return argc;
+    return rc != 0 ? 2 : 0;
 }
 
 /* -1: they fit together; else the exit status. */
 static int
 options_check(int argc, char **argv, struct options *o)
 {
-    if (o->command != NULL && !is_one_of("-k", o->command, commands))
+    if (o->command != NULL && !is_one_of(o->command, commands)) {
+        expected_commands(o->command);
         return 2;
+    }
     if (o->mode == MODE_EXPLAIN && optind < argc && strncmp(argv[optind], "from=", 5) == 0)
         o->ask.from = argv[optind++] + 5;
     if (optind < argc && strcmp(argv[optind], "ctl") == 0) {
-        if (!is_one_of("ctl", argv[optind + 1], ctl_words))
+        if (take_ctl(argc, argv, optind + 1, o) != 0)
             return 2;
-        optind = take_ctl(argc, argv, o);
+        optind = argc;
     } else if (o->command != NULL && o->mode == MODE_MASTER && strcmp(o->command, "start") != 0)
         o->mode = strcmp(o->command, "restart") == 0 ? MODE_RESTART : MODE_COMMAND;
     if (optind < argc) {
@@ -391,24 +408,23 @@ command_send(const struct options *o, const char *command, apr_pool_t *pool)
     const struct core_conf *core;
     int64_t confirm = time_option(pool, "confirm", o->confirm);
     int64_t timeout = time_option(pool, "timeout", o->timeout);
-    int is_reload = strcmp(command, "reload") == 0 || strcmp(command, "upgrade") == 0, n;
-    char text[512];
+    int is_reload = strcmp(command, "reload") == 0 || strcmp(command, "upgrade") == 0, rc;
+    const char *text = command;
 
     source.core_only = 1;
     core = config_global(config_load(pool, &source))->core;
     if (confirm < 0 || timeout < 0)
         return 2;
-    n = snprintf(text, sizeof text, "%s", command);
     if (confirm > 0)
-        n += snprintf(text + n, sizeof text - (size_t)n, " confirm=%lld", (long long)confirm);
+        text = apr_psprintf(pool, "%s confirm=%" APR_INT64_T_FMT, text, confirm);
     if (timeout > 0 && is_reload) /* the server's own patience: it refuses, and says so */
-        snprintf(text + n, sizeof text - (size_t)n, " timeout=%lld", (long long)timeout);
-    n = control_command(core->control_socket != NULL ? core->control_socket : CONTROL_DEFAULT,
-                        text, is_reload ? 0 : timeout);
-    if (n == CONTROL_NOBODY && core->control_socket == NULL && o->source.file != NULL)
+        text = apr_psprintf(pool, "%s timeout=%" APR_INT64_T_FMT, text, timeout);
+    rc = control_command(core->control_socket != NULL ? core->control_socket : CONTROL_DEFAULT,
+                         text, is_reload ? 0 : timeout);
+    if (rc == CONTROL_NOBODY && core->control_socket == NULL && o->source.file != NULL)
         fprintf(stderr, "cure: write \"ControlSocket FILE\" in %s; without it only a daemon "
                 "started by root has one\n", o->source.file);
-    return n;
+    return rc;
 }
 
 /* In a process of its own, for a master loads no module: the configuration is good, and the server

@@ -47,6 +47,7 @@ conn_close_all(struct sl_loop *loop)
 
     while ((c = loop->clients) != NULL)
         sl_conn_close(&c);
+    subrequests_close(loop);
     while ((c = loop->upstreams) != NULL)
         sl_conn_close(&c);
 }

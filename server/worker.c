@@ -9,6 +9,7 @@
 #include "worker.h"
 
 #include "channel.h"
+#include "control_calls.h"
 #include "config/load.h"
 #include "config/snapshot.h"
 #include "explain.h"
@@ -139,6 +140,9 @@ master_says(struct sl_worker *w, const struct message *m, int fd)
         return;
     case MSG_CHANGED:
         watched_changed((unsigned)m->number, fd);
+        return;
+    case MSG_COMMAND:
+        control_call_take(w->loops[0], m->text, fd);
         return;
     default: /* nothing else is said to a worker that serves */
         break;
@@ -408,6 +412,7 @@ worker_end(struct sl_worker *w)
 {
     config_run_worker_hooks(w->config, SL_HOOK_WORKER_EXIT, w);
     offload_close();
+    control_calls_close();
     worker_threads_free(w);
     counters_close();
     watched_close();

@@ -63,7 +63,7 @@ struct sl_worker {
                           * nothing else is said, and more time to stop */
 };
 
-/* net/conn.c.  Takes fd over; `peer` len 0 for a Unix socket. */
+/* net/greeting.c.  Takes fd over; `peer` len 0 for a Unix socket. */
 void conn_accepted(struct sl_loop *loop, struct listener *listener, int fd,
                    const struct sl_sockaddr *peer);
 /* serving.c.  On the loop's thread, while the worker leaves, again and again: idle connections

@@ -96,7 +96,7 @@ thread_is_done(struct serving_thread *t)
 {
     struct sl_loop *loop = t->loop;
 
-    if (loop->clients == NULL && atomic_load(&loop->n_conns) == 0)
+    if (loop->clients == NULL && atomic_load(&loop->n_conns) == 0 && loop->subrequests == NULL)
         return 1;
     if (loop->now_ms < atomic_load(&t->drain_until))
         return 0;

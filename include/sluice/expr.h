@@ -37,8 +37,9 @@ struct sl_variable {
 struct sl_expr *sl_expr_compile(apr_pool_t *pool, const char *text, enum sl_phase phase,
                                 const char **err);
 /* The same for the line of a directive: where its own condition (`cond`, NULL: none) or else
- * an <If> around it has groups, $0 to $9 are what it captured and "$$" is a dollar sign; any
- * other dollar sign, and all of them elsewhere, are what they are. */
+ * the nearest <If> or section with a pattern (sl_scope_set_pattern()) around it has groups, $0
+ * to $9 and $<name> are what it captured and "$$" is a dollar sign; any other dollar sign, and
+ * all of them elsewhere, are what they are. */
 struct sl_expr *sl_cmd_expr(struct sl_cmd *cmd, const char *text, enum sl_phase phase,
                             struct sl_cond *cond, const char **err);
 /* Evaluates; a constant or a lone variable is not copied. */

@@ -42,6 +42,7 @@ struct sl_cause {
     X(internal, "SL0450", 500, "an internal limit or resource was exhausted")                \
     X(hook_failed, "SL0451", 500, "a module failed without saying why")                      \
     X(condition_limit, "SL0452", 500, "a pattern of a condition needs too many steps")       \
+    X(pattern_limit, "SL0453", 500, "a pattern needs too many steps")                        \
     X(connect_failed, "SL0501", 502, "the server refused or reset the connection")           \
     X(connect_timeout, "SL0502", 504, "no connection within ProxyTimeout connect")           \
     X(send_failed, "SL0503", 502, "the server closed while the request was sent")            \

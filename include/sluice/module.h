@@ -9,6 +9,7 @@
 
 #include "sluice/base.h"
 #include "sluice/conf.h"
+#include "sluice/control.h"
 #include "sluice/encoder.h"
 #include "sluice/expr.h"
 #include "sluice/fields.h"
@@ -17,8 +18,11 @@
 #include "sluice/log.h"
 #include "sluice/loop.h"
 #include "sluice/net.h"
+#include "sluice/pattern.h"
 #include "sluice/provider.h"
 #include "sluice/req.h"
+#include "sluice/source.h"
+#include "sluice/subrequest.h"
 #include "sluice/upstream.h"
 #include "sluice/zone.h"
 

@@ -9,6 +9,7 @@
  *   hosts                struct sl_host_lookup         route
  *   balance              struct sl_balance_method      leastconn
  *   encoder              struct sl_encoder             gzip
+ *   control              struct sl_control_command     limit
  *   (modules name groups of their own as MODULE/GROUP) */
 #ifndef SLUICE_PROVIDER_H
 #define SLUICE_PROVIDER_H

@@ -129,6 +129,8 @@ struct sl_pool {
     const struct sl_upstream_protocol *protocol; /* NULL: HTTP/1.1 */
     const struct sl_transport *transport;        /* NULL: plain */
     void *transport_data;                        /* the transport's, set while configured */
+    int send_proxy; /* version of the PROXY header each connection begins with; 0: none.  Such a
+                     * connection serves one request */
 };
 
 /* All pools, one after the other; after NULL: the first.  NULL past the last. */

@@ -9,6 +9,7 @@
  *   check.c         health checks; check_http.c: what is asked and what is a good answer
  *   queue.c         requests that wait for a server with room
  *   sticky.c        clients that stay with a server
+ *   control.c       what the operator asks and says: sluice ctl server
  *   roundrobin.c, leastconn.c, random2.c (ewma, too), hash.c (iphash, too), first.c
  *                   the methods; turns.c and ring.c are what they pick from */
 #ifndef BALANCER_H
@@ -70,7 +71,8 @@ struct balancer {
 /* The lines of one section; the pool itself is filled in as they are read. */
 struct balancer_conf {
     apr_array_header_t *servers, *later;
-    void *method, *keepalive, *retry, *check, *eject, *queue, *sticky, *tls;
+    void *method, *keepalive, *retry, *check, *eject, *queue, *sticky, *tls,
+        *send_proxy;
 };
 
 /* mod_balancer.c: all pools that are defined, one after the other. */
@@ -124,6 +126,9 @@ const char *condition_word(const struct sl_server *s);
 /* check.c: begins and ends with the generation that serves. */
 void checks_start(struct sl_worker *w);
 void checks_stop(void);
+
+/* control.c */
+extern const struct sl_control_command server_command;
 
 extern const struct sl_balance_method roundrobin_method;
 extern const struct sl_balance_method leastconn_method;

@@ -388,11 +388,15 @@ server_tls_parse(struct sl_cmd *cmd, void **item)
 }
 
 static const char *
-later_parse(struct sl_cmd *cmd, void **item)
+send_proxy_parse(struct sl_cmd *cmd, void **item)
 {
-    (void)item;
-    sl_cmd_cure(cmd, "leave the line out");
-    return "is not in this version";
+    const char *version = sl_cmd_arg(cmd, 0);
+
+    *item = section_pool;
+    if (version == NULL || (strcmp(version, "v1") != 0 && strcmp(version, "v2") != 0))
+        return "expected v1 or v2";
+    section_pool->pool->send_proxy = version[1] - '0';
+    return sl_cmd_argc(cmd) == 1 ? NULL : "expected nothing behind the version";
 }
 
 const struct sl_directive balancer_directives[] = {
@@ -425,7 +429,8 @@ const struct sl_directive balancer_directives[] = {
      sticky_parse, NULL, NULL},
     SL_PARSED("ServerTLS", struct balancer_conf, tls, server_tls_parse, SL_IN_GLOBAL,
               "[verify=] [ca=] [sni=] [cert=] [key=]", "How https:// servers are verified"),
-    SL_LINES("SendProxy", struct balancer_conf, later, later_parse, SL_IN_GLOBAL, "...",
-             "Not in this version"),
+    SL_PARSED("SendProxy", struct balancer_conf, send_proxy, send_proxy_parse, SL_IN_GLOBAL,
+              "v1|v2",
+              "Begins connections with a PROXY header that names the client"),
     SL_DIRECTIVES_END,
 };

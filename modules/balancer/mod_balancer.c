@@ -98,7 +98,9 @@ DIRECTIVES
     How https:// servers of the pool are spoken to: verify=, ca=, sni=, cert= and key=, as
     ProxyTLS of mod_tls says, which is needed.  Checks use the same.
   SendProxy
-    Not in this version: an error.
+    Each connection to a server begins with a header of the PROXY protocol, which names the
+    client and the address it came to, also before TLS. The server must expect it. Such a
+    connection serves one request.
 EXAMPLE
     <Balancer backend>
         Method leastconn
@@ -381,7 +383,8 @@ balancer_init(const struct sl_module *self)
     size_t i;
 
     (void)self;
-    if (sl_provider_register("target", "balancer", &target_provider) < 0)
+    if (sl_provider_register("target", "balancer", &target_provider) < 0
+        || sl_provider_register("control", "server", &server_command) < 0)
         return -1;
     for (i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
         if (sl_provider_register("balance", methods[i].name, methods[i].method) < 0)

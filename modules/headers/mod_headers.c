@@ -14,13 +14,15 @@ DESCRIPTION
 
     Actions: set (replaces every line of the name), add (one more line), append (to the
     last line, behind a comma), merge (append unless it is a member already), setifempty,
-    unset, edit PATTERN REPLACEMENT (the first match of each line; $1 is a captured group, $0
-    the match, $$ a dollar sign) and edit* (all matches). A dollar sign in the value of a
-    variable is just that.
+    unset, edit PATTERN REPLACEMENT (the first match of each line; $1 and $<name> are captured
+    groups, $0 the match, $$ a dollar sign) and edit* (all matches). A dollar sign in the value
+    of a variable is just that. A request or response whose field needs too many steps of a
+    pattern fails.
 
     A line that ends with if=CONDITION acts where the condition holds (mod_route has the
-    language). What its =~ captured is $1 to $9 in the value of set, add, append, merge and
-    setifempty, and $$ a dollar sign there.
+    language). What its =~ captured, else what the nearest If or LocationMatch with groups did,
+    is $1 to $9 and $<name> in the value of set, add, append, merge and setifempty, and $$ a
+    dollar sign there.
 DIRECTIVES
   Header
     Changes the response. Without the word always it acts on responses below 400, with it
@@ -64,30 +66,19 @@ EXAMPLE
 
 #include <strings.h>
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
-#define MATCH_LIMIT 100000
-#define GROUPS_MAX 10
 #define EDITED_MAX 65536 /* bytes of one edited value */
 
 enum action { SET, ADD, APPEND, MERGE, SETIFEMPTY, UNSET, EDIT, EDIT_ALL };
 static const char *const action_words[] = {"set",        "add",   "append", "merge",
                                            "setifempty", "unset", "edit",   "edit*", NULL};
 
-/* Of the replacement of an edit. */
-struct part {
-    struct sl_expr *text; /* NULL: the group */
-    int group;
-};
-
 struct edit {
     enum action action;
     int always;
     const char *name;
     struct sl_expr *value;     /* NULL: unset, edits */
-    pcre2_code *pattern;       /* edits */
-    apr_array_header_t *parts; /* edits: of struct part */
+    struct sl_pattern *pattern; /* edits */
+    struct sl_template *with;   /* edits */
     const char *place;
     struct sl_cond *condition; /* if=; NULL: none */
 };
@@ -102,85 +93,6 @@ name_check(struct sl_cmd *cmd, const char *name)
         return sl_cmd_error(cmd, "expected a field that is not part of the framing, found \"%s\"",
                             name);
     return NULL;
-}
-
-static apr_status_t
-pattern_free(void *pattern)
-{
-    pcre2_code_free(pattern);
-    return APR_SUCCESS;
-}
-
-static const char *
-pattern_make(struct sl_cmd *cmd, const char *text, pcre2_code **pattern)
-{
-    int code;
-    size_t at;
-    unsigned char why[128];
-
-    *pattern = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, 0, &code, &at, NULL);
-    if (*pattern == NULL) {
-        pcre2_get_error_message(code, why, sizeof why);
-        return sl_cmd_error(cmd, "expected a pattern, found \"%s\": %s at byte %d", text,
-                            (const char *)why, (int)at);
-    }
-    apr_pool_cleanup_register(sl_cmd_pool(cmd), *pattern, pattern_free, apr_pool_cleanup_null);
-    pcre2_jit_compile(*pattern, PCRE2_JIT_COMPLETE);
-    return NULL;
-}
-
-static const char *
-part_add(struct sl_cmd *cmd, struct edit *e, const char *text, size_t n, enum sl_phase phase)
-{
-    const char *err = NULL;
-    struct part part = {NULL, 0};
-
-    if (n == 0)
-        return NULL;
-    part.text = sl_expr_compile(sl_cmd_pool(cmd), apr_pstrmemdup(sl_cmd_pool(cmd), text, n), phase,
-                                &err);
-    APR_ARRAY_PUSH(e->parts, struct part) = part;
-    return part.text != NULL ? NULL : err;
-}
-
-/* The next '$' that is not part of a %{variable}; the end when there is none. */
-static const char *
-dollar_next(const char *at)
-{
-    const char *close;
-
-    for (; *at != '\0' && *at != '$'; at++)
-        if (at[0] == '%' && at[1] == '{' && (close = strchr(at, '}')) != NULL)
-            at = close;
-    return at;
-}
-
-/* Groups stand in the configuration alone: a value of a variable is never read as one. */
-static const char *
-replacement_make(struct sl_cmd *cmd, struct edit *e, const char *text, enum sl_phase phase)
-{
-    const char *at = text, *dollar, *err;
-    uint32_t n_groups = 0;
-    int group;
-
-    pcre2_pattern_info(e->pattern, PCRE2_INFO_CAPTURECOUNT, &n_groups);
-    e->parts = apr_array_make(sl_cmd_pool(cmd), 4, sizeof(struct part));
-    for (; *(dollar = dollar_next(at)) == '$'; at = dollar + 2) {
-        group = dollar[1] - '0';
-        if (dollar[1] == '$' || group < 0 || group > 9) { /* "$$", or just a dollar sign */
-            if ((err = part_add(cmd, e, at, (size_t)(dollar + 1 - at), phase)) != NULL)
-                return err;
-            dollar -= dollar[1] != '$';
-            continue;
-        }
-        if ((uint32_t)group > n_groups)
-            return sl_cmd_error(cmd, "\"%s\" uses $%d, but the pattern has %u group%s", text, group,
-                                (unsigned)n_groups, n_groups == 1 ? "" : "s");
-        if ((err = part_add(cmd, e, at, (size_t)(dollar - at), phase)) != NULL)
-            return err;
-        APR_ARRAY_PUSH(e->parts, struct part) = (struct part){NULL, group};
-    }
-    return part_add(cmd, e, at, strlen(at), phase);
 }
 
 static const char *
@@ -231,12 +143,12 @@ edit_parse(struct sl_cmd *cmd, void **item, int is_request)
     if (e->action == EDIT || e->action == EDIT_ALL) {
         if (sl_cmd_arg(cmd, 2) == NULL)
             return "expected a pattern and a replacement";
-        if ((err = pattern_make(cmd, sl_cmd_arg(cmd, next++), &e->pattern)) != NULL)
+        if ((err = sl_cmd_pattern(cmd, sl_cmd_arg(cmd, next++), &e->pattern)) != NULL)
             return err;
         value = sl_cmd_arg(cmd, next++);
         if (value == NULL)
             return "expected a replacement behind the pattern";
-        if ((err = replacement_make(cmd, e, value, phase)) != NULL)
+        if ((err = sl_cmd_template(cmd, value, e->pattern, phase, NULL, &e->with)) != NULL)
             return err;
     } else if (e->action != UNSET) {
         value = sl_cmd_arg(cmd, next++);
@@ -264,16 +176,17 @@ request_header_parse(struct sl_cmd *cmd, void **item)
 
 /* ---- the edits ---- */
 
-static _Thread_local pcre2_match_data *match;
-static _Thread_local pcre2_match_context *limits;
+/* The worse, the greater. */
+enum outcome {
+    APPLIED,
+    NOT_A_VALUE, /* it holds bytes no field may have, or too many */
+    GAVE_UP,     /* a pattern needs too many steps */
+};
 
-static void __attribute__((destructor))
-match_free(void)
+static enum outcome
+outcome_of(int rc)
 {
-    pcre2_match_data_free(match);
-    pcre2_match_context_free(limits);
-    match = NULL;
-    limits = NULL;
+    return rc == 0 ? APPLIED : NOT_A_VALUE;
 }
 
 /* A value that grows in a pool. */
@@ -303,90 +216,63 @@ grow(struct growing *g, struct sl_span s)
     g->n += s.n;
 }
 
-/* $0 to $9 of the last match. */
-static struct sl_span
-matched(const char *subject, int group, int n_groups)
+/* *value with matches replaced; as it was when nothing matches. */
+static enum outcome
+replace(struct sl_req *r, const struct edit *e, struct sl_span *value)
 {
-    const size_t *at = pcre2_get_ovector_pointer(match);
-
-    if (group >= n_groups || at[2 * group] == PCRE2_UNSET || at[2 * group] > at[2 * group + 1])
-        return SL_SPAN("");
-    return (struct sl_span){subject + at[2 * group], at[2 * group + 1] - at[2 * group]};
-}
-
-static int
-match_at(const struct edit *e, struct sl_span value, size_t from)
-{
-    int n;
-
-    if (match == NULL) {
-        match = pcre2_match_data_create(GROUPS_MAX, NULL);
-        limits = pcre2_match_context_create(NULL);
-        if (limits != NULL)
-            pcre2_set_match_limit(limits, MATCH_LIMIT);
-    }
-    if (match == NULL || from > value.n)
-        return -1;
-    n = pcre2_match(e->pattern, (PCRE2_SPTR)value.at, value.n, from, 0, match, limits);
-    return n == 0 ? GROUPS_MAX : n; /* 0: more groups than are asked for */
-}
-
-/* The value with matches replaced by `with`, the texts of e->parts; as it was when nothing
- * matches.  at NULL: it grew beyond all measure. */
-static struct sl_span
-edited(apr_pool_t *pool, const struct edit *e, struct sl_span value, const struct sl_span *with)
-{
-    struct growing out = {.pool = pool};
+    struct growing out = {.pool = sl_req_pool(r)};
+    struct sl_captures captures;
     size_t from = 0;
-    int n, i, is_empty;
+    int found, is_changed = 0;
 
-    if ((n = match_at(e, value, 0)) < 0)
-        return value;
-    for (; n > 0; n = match_at(e, value, from)) {
-        const size_t *at = pcre2_get_ovector_pointer(match);
+    if (value->at == NULL)
+        *value = SL_SPAN("");
+    while ((found = sl_pattern_match(e->pattern, *value, from, &captures)) > 0) {
+        struct sl_span match = captures.group[0];
+        size_t start = (size_t)(match.at - value->at);
 
-        grow(&out, (struct sl_span){value.at + from, at[0] - from});
-        for (i = 0; i < e->parts->nelts; i++) {
-            const struct part *part = &APR_ARRAY_IDX(e->parts, i, struct part);
-
-            grow(&out, part->text != NULL ? with[i] : matched(value.at, part->group, n));
-        }
-        is_empty = at[1] == at[0];
-        from = at[1];
+        grow(&out, (struct sl_span){value->at + from, start - from});
+        grow(&out, sl_template_fill(e->with, &captures, r));
+        if (out.is_over)
+            return NOT_A_VALUE;
+        is_changed = 1;
+        from = start + match.n;
         if (e->action == EDIT)
             break;
-        if (is_empty) { /* one byte on */
-            if (from < value.n)
-                grow(&out, (struct sl_span){value.at + from, 1});
+        if (match.n == 0 && from == value->n)
+            break;
+        if (match.n == 0) { /* one byte on */
+            grow(&out, (struct sl_span){value->at + from, 1});
             from++;
         }
     }
-    if (from < value.n)
-        grow(&out, (struct sl_span){value.at + from, value.n - from});
-    return out.is_over ? (struct sl_span){NULL, 0} : (struct sl_span){out.at != NULL ? out.at : "", out.n};
+    if (found < 0)
+        return GAVE_UP;
+    if (!is_changed)
+        return APPLIED;
+    grow(&out, (struct sl_span){value->at + from, value->n - from});
+    *value = (struct sl_span){out.at != NULL ? out.at : "", out.n};
+    return out.is_over ? NOT_A_VALUE : APPLIED;
 }
 
-static int
+static enum outcome
 edit_lines(struct sl_req *r, const struct edit *e, struct sl_fields *f)
 {
     struct sl_span name = sl_span(e->name), value;
-    struct sl_span *with = apr_palloc(sl_req_pool(r), (size_t)(e->parts->nelts + 1) * sizeof *with);
+    enum outcome all = APPLIED, one;
     const struct sl_field *x;
     unsigned i;
-    int rc = 0, k;
 
-    for (k = 0; k < e->parts->nelts; k++) {
-        const struct part *part = &APR_ARRAY_IDX(e->parts, k, struct part);
-
-        with[k] = part->text != NULL ? sl_expr_text(part->text, r) : SL_SPAN("");
-    }
-    for (i = 0; (x = sl_fields_at(f, i)) != NULL; i++) {
+    for (i = 0; (x = sl_fields_at(f, i)) != NULL && all != GAVE_UP; i++) {
         if (!sl_span_eqi(x->name, name))
             continue;
-        value = edited(sl_req_pool(r), e, x->value, with);
-        rc |= value.at != NULL ? sl_fields_put(f, i, value) : -1;
+        value = x->value;
+        one = replace(r, e, &value);
+        if (one == APPLIED && value.at != x->value.at && sl_fields_put(f, i, value) != 0)
+            one = NOT_A_VALUE;
+        all = one > all ? one : all;
     }
-    return rc;
+    return all;
 }
 
 /* Whether a comma-separated list has this member. */
@@ -427,7 +313,7 @@ append(struct sl_req *r, const struct edit *e, struct sl_fields *f, struct sl_sp
                                        3));
 }
 
-static int
+static enum outcome
 apply(struct sl_req *r, const struct edit *e, struct sl_fields *f)
 {
     struct sl_span value = {NULL, 0};
@@ -436,29 +322,31 @@ apply(struct sl_req *r, const struct edit *e, struct sl_fields *f)
         value = sl_expr_text(e->value, r);
     switch (e->action) {
     case SET:
-        return sl_fields_set(f, e->name, value);
+        return outcome_of(sl_fields_set(f, e->name, value));
     case ADD:
-        return sl_fields_add(f, e->name, value);
+        return outcome_of(sl_fields_add(f, e->name, value));
     case APPEND:
     case MERGE:
-        return append(r, e, f, value);
+        return outcome_of(append(r, e, f, value));
     case SETIFEMPTY:
-        return sl_fields_get(f, e->name).n > 0 ? 0 : sl_fields_set(f, e->name, value);
+        return sl_fields_get(f, e->name).n > 0 ? APPLIED
+                                               : outcome_of(sl_fields_set(f, e->name, value));
     case UNSET:
         sl_fields_unset(f, e->name);
-        return 0;
+        return APPLIED;
     case EDIT:
     case EDIT_ALL:
         return edit_lines(r, e, f);
     }
-    return 0;
+    return APPLIED;
 }
 
-/* Fields may be what a server trusts: a line whose condition cannot be decided fails the
- * request. */
+/* Fields may be what a server trusts: a line whose condition or pattern cannot be decided
+ * fails the request. */
 static enum sl_verdict
 apply_all(struct sl_req *r, const apr_array_header_t *edits, struct sl_fields *f, int is_error)
 {
+    enum outcome outcome;
     int i, holds;
 
     for (i = 0; edits != NULL && i < edits->nelts; i++) {
@@ -471,7 +359,10 @@ apply_all(struct sl_req *r, const apr_array_header_t *edits, struct sl_fields *f
             return sl_req_fail(r, 0, &sl_cause_condition_limit, "%s", e->place);
         if (!holds)
             continue;
-        if (apply(r, e, f) != 0)
+        outcome = apply(r, e, f);
+        if (outcome == GAVE_UP)
+            return sl_req_fail(r, 0, &sl_cause_pattern_limit, "%s", e->place);
+        if (outcome == NOT_A_VALUE)
             sl_req_log(r, SL_WARN, "HEADERS0001",
                        "%s: the value for %s holds bytes no field may have, or too many; left as it "
                        "was",

@@ -66,7 +66,7 @@ route_trace_end(const struct route_trace *t, struct sl_req *r, const struct rout
     for (i = 0; i < route_n(in->all); i++) {
         const struct route_site *site = APR_ARRAY_IDX(in->all, i, struct route_site *);
         int is_pattern = site->kind == ROUTE_PATTERN;
-        struct sl_span text = is_pattern ? sl_span(route_pattern_text(site->pattern)) : site->path;
+        struct sl_span text = is_pattern ? sl_span(sl_pattern_text(site->pattern)) : site->path;
 
         sl_note(r, "%s Location%s %s\"%.*s\" %s", sl_scope_place(site->scope),
                 is_pattern ? "Match" : "", site->kind == ROUTE_EXACT ? "= " : "",

@@ -36,9 +36,11 @@ DESCRIPTION
     text that is compared with a number and is none equals nothing and is neither less nor
     more. Header, RequestHeader, Rewrite and AccessLog take a condition of their own: if=.
 
-    What =~ captured is $1 to $9 in the value of a Header or RequestHeader line and in the text
-    of Return, where the line's own condition or else an If around it has groups; $0 is the
-    match and $$ a dollar sign there.
+    Patterns capture: $1 to $9 are their groups, $<name> is a group (?<name>...) and $0 the
+    match; $$ is a dollar sign. So it is in TO of Rewrite and RedirectMatch, and in the value of
+    a Header or RequestHeader line, TO of Redirect and the text of Return, where the line's own
+    condition, an If or a LocationMatch around it has groups: the nearest that has any counts.
+    All of them may hold %{variables}, too; in TO what may not stand in a URL is escaped.
 DIRECTIVES
   VirtualHost
     A host: its names, *.suffixes or *.
@@ -51,7 +53,8 @@ DIRECTIVES
     hold for requests of which it is true.
   ProxyPass
     Sends requests to a server: [http://]HOST:PORT, unix:/PATH or balancer://POOL. A path
-    behind it replaces the prefix of the location.
+    behind it replaces the prefix of the location; with $1 in it, inside an If or LocationMatch
+    with groups, it is the whole path that is asked for.
   ProxyTimeout
     How long a server may take: connect= to accept, send= between two writes of the
     request, first= until its response begins, idle= between two reads of the response,
@@ -116,13 +119,15 @@ static const struct route_site *
 site_by_pattern(struct sl_req *r, const struct route_site *in, struct sl_span path,
                 struct route_trace *trace, int *rc)
 {
+    struct sl_captures captures;
     int i;
 
     for (i = 0; i < route_n(in->patterns); i++) {
         const struct route_site *site = APR_ARRAY_IDX(in->patterns, i, struct route_site *);
-        struct route_match match = {NULL, {NULL, 0}, 0};
 
-        *rc = route_pattern_match(site->pattern, sl_req_pool(r), path, &match);
+        *rc = sl_pattern_match(site->pattern, path, 0, &captures);
+        if (*rc > 0)
+            sl_req_keep_captures(r, site->pattern, &captures);
         if (*rc != 0)
             return site;
         route_trace_tried(trace, site);
@@ -212,7 +217,7 @@ route_location(struct sl_req *r, const void *conf)
     while (route_site_has_inside(site) &&
            (inner = site_inside(r, site, is_dry, &rc)) != NULL) {
         if (rc < 0)
-            return sl_req_fail(r, 0, &route_cause_pattern, "%s", sl_scope_place(inner->scope));
+            return sl_req_fail(r, 0, &sl_cause_pattern_limit, "%s", sl_scope_place(inner->scope));
         if (is_noting && !is_dry) /* else the look-up has told of all */
             sl_note(r, "location: %s", sl_scope_place(inner->scope));
         site = inner;

@@ -43,6 +43,47 @@ route_escape(apr_pool_t *pool, struct sl_span s, unsigned allowed)
     return (struct sl_span){to, (size_t)(at - to)};
 }
 
+struct sl_span
+route_escape_path(apr_pool_t *pool, struct sl_span s)
+{
+    return route_escape(pool, s, ROUTE_IN_PATH);
+}
+
+struct sl_span
+route_escape_url(apr_pool_t *pool, struct sl_span s)
+{
+    return route_escape(pool, s, ROUTE_IN_PATH | ROUTE_IN_URL);
+}
+
+static int
+is_escaped_slash(struct sl_span s, size_t i)
+{
+    return i + 2 < s.n && s.at[i + 1] == '2' && (s.at[i + 2] | 0x20) == 'f';
+}
+
+struct sl_span
+route_escape_decoded(apr_pool_t *pool, struct sl_span s)
+{
+    char *to = NULL, *at = NULL;
+    size_t i;
+
+    for (i = 0; i < s.n; i++) {
+        int is_sign = s.at[i] == '%' && !is_escaped_slash(s, i);
+
+        if (is_sign && to == NULL) {
+            to = apr_palloc(pool, 3 * s.n);
+            memcpy(to, s.at, i);
+            at = to + i;
+        }
+        if (to == NULL)
+            continue;
+        *at++ = s.at[i];
+        if (is_sign)
+            *at++ = '2', *at++ = '5';
+    }
+    return route_escape_path(pool, to != NULL ? (struct sl_span){to, (size_t)(at - to)} : s);
+}
+
 /* "%2F" stays as it is when paths are normalised; every other escape is decoded. */
 static const char *
 escape_check(struct sl_cmd *cmd, const char *at)

@@ -111,7 +111,7 @@ static struct view
 view_of(const struct route_conf *conf)
 {
     struct view v = {SL_SPAN(""), SL_SPAN(""), 0, 0};
-    int has_path = conf->pass != NULL && conf->pass->target->path.n > 0;
+    int has_path = conf->pass != NULL && conf->pass->target->path.n > 0 && conf->pass->whole == NULL;
 
     if (has_path) {
         v.outer = conf->pass->prefix;

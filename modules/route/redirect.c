@@ -13,9 +13,9 @@ struct redirect {
     const char *place;
     int status;
     struct sl_span path; /* Redirect */
-    struct sl_span to;
-    struct route_pattern *pattern; /* RedirectMatch */
-    struct route_template *template;
+    struct sl_expr *to;
+    struct sl_pattern *pattern; /* RedirectMatch */
+    struct sl_template *template;
     int may_name_host; /* TO begins with "//" as written */
 };
 
@@ -86,24 +86,22 @@ route_parse_redirect(struct sl_cmd *cmd, void **item)
     if (*sl_cmd_arg(cmd, 2) == '\0')
         return "expected a path or URL to go to, found nothing";
     d->path = sl_span(apr_pstrdup(pool, sl_cmd_arg(cmd, 1)));
-    d->to = route_escape(pool, sl_span(apr_pstrdup(pool, sl_cmd_arg(cmd, 2))),
-                         ROUTE_IN_PATH | ROUTE_IN_URL);
+    d->to = sl_cmd_expr(cmd, sl_cmd_arg(cmd, 2), SL_PHASE_ROUTED, NULL, &err);
     *item = d;
-    return NULL;
+    return err;
 }
 
 const char *
 route_parse_redirect_match(struct sl_cmd *cmd, void **item)
 {
-    apr_pool_t *pool = sl_cmd_pool(cmd);
-    struct redirect *d = apr_pcalloc(pool, sizeof *d);
+    struct redirect *d = apr_pcalloc(sl_cmd_pool(cmd), sizeof *d);
     const char *err = redirect_parse_status(cmd, d);
 
     if (err == NULL)
-        err = route_pattern_make(cmd, apr_pstrdup(pool, sl_cmd_arg(cmd, 1)), &d->pattern);
+        err = sl_cmd_pattern(cmd, sl_cmd_arg(cmd, 1), &d->pattern);
     if (err == NULL)
-        err = route_template_make(cmd, apr_pstrdup(pool, sl_cmd_arg(cmd, 2)), d->pattern,
-                                  ROUTE_IN_PATH | ROUTE_IN_URL, &d->template);
+        err = sl_cmd_template(cmd, sl_cmd_arg(cmd, 2), d->pattern, SL_PHASE_ROUTED, route_escape_url,
+                              &d->template);
     *item = d;
     return err;
 }
@@ -178,7 +176,7 @@ redirect_exact(struct sl_req *r, const apr_array_header_t *lines)
         if (!sl_span_eq(d->path, path))
             continue;
         sl_note(r, "%s Redirect %d %.*s", d->place, d->status, (int)path.n, path.at);
-        return send_to(r, d->status, with_query(r, d->to), 1);
+        return send_to(r, d->status, with_query(r, sl_expr_text(d->to, r)), d->may_name_host);
     }
     return SL_NEXT;
 }
@@ -186,22 +184,22 @@ redirect_exact(struct sl_req *r, const apr_array_header_t *lines)
 static enum sl_verdict
 redirect_pattern(struct sl_req *r, const apr_array_header_t *lines)
 {
-    struct route_match m = {NULL, {NULL, 0}, 0};
+    struct sl_captures captures;
     struct sl_span path = {NULL, 0};
     int i;
 
     if (route_n(lines) > 0) /* normalised as all matching is, escaped as its groups must be */
-        path = route_escape(sl_req_pool(r), sl_req_path(r), ROUTE_IN_PATH);
+        path = route_escape_decoded(sl_req_pool(r), sl_req_path(r));
     for (i = 0; i < route_n(lines); i++) {
         const struct redirect *d = APR_ARRAY_IDX(lines, i, struct redirect *);
-        int found = route_pattern_match(d->pattern, sl_req_pool(r), path, &m);
+        int found = sl_pattern_match(d->pattern, path, 0, &captures);
 
         if (found < 0)
-            return sl_req_fail(r, 0, &route_cause_pattern, "RedirectMatch");
+            return sl_req_fail(r, 0, &sl_cause_pattern_limit, "RedirectMatch");
         if (!found)
             continue;
-        sl_note(r, "%s RedirectMatch %d \"%s\"", d->place, d->status, route_pattern_text(d->pattern));
-        return send_to(r, d->status, with_query(r, route_template_fill(d->template, &m, sl_req_pool(r))),
+        sl_note(r, "%s RedirectMatch %d \"%s\"", d->place, d->status, sl_pattern_text(d->pattern));
+        return send_to(r, d->status, with_query(r, sl_template_fill(d->template, &captures, r)),
                        d->may_name_host);
     }
     return SL_NEXT;

@@ -9,9 +9,9 @@
 struct rewrite {
     const char *place;
     struct sl_cond *condition; /* if=; NULL: none */
-    struct route_pattern *pattern;
-    struct route_template *to;
-    struct route_template *query; /* behind the '?' of TO; NULL: TO has none */
+    struct sl_pattern *pattern;
+    struct sl_template *to;
+    struct sl_template *query; /* behind the '?' of TO; NULL: TO has none */
     int drops_query;              /* TO ends with '?' */
 };
 
@@ -35,13 +35,13 @@ rewrite_parse_to(struct sl_cmd *cmd, struct rewrite *w, const char *to)
     const char *err, *mark = strchr(to, '?');
     const char *path = mark == NULL ? to : apr_pstrndup(sl_cmd_pool(cmd), to, (size_t)(mark - to));
 
-    if (*to != '/' && *to != '$')
+    if (*to != '/' && *to != '$' && strncmp(to, "%{", 2) != 0)
         return sl_cmd_error(cmd, "expected a path that begins with '/', found \"%s\"", to);
-    err = route_template_make(cmd, path, w->pattern, ROUTE_IN_PATH, &w->to);
+    err = sl_cmd_template(cmd, path, w->pattern, SL_PHASE_ROUTED, route_escape_path, &w->to);
     if (err != NULL || mark == NULL)
         return err;
     w->drops_query = mark[1] == '\0';
-    return route_template_make(cmd, mark + 1, w->pattern, ROUTE_IN_PATH, &w->query);
+    return sl_cmd_template(cmd, mark + 1, w->pattern, SL_PHASE_ROUTED, route_escape_path, &w->query);
 }
 
 static const struct sl_option rewrite_options[] = {
@@ -53,8 +53,7 @@ static const struct sl_option rewrite_options[] = {
 const char *
 route_parse_rewrite(struct sl_cmd *cmd, void **item)
 {
-    apr_pool_t *pool = sl_cmd_pool(cmd);
-    struct rewrite *w = apr_pcalloc(pool, sizeof *w);
+    struct rewrite *w = apr_pcalloc(sl_cmd_pool(cmd), sizeof *w);
     const char *err;
 
     w->place = sl_cmd_place(cmd);
@@ -62,9 +61,9 @@ route_parse_rewrite(struct sl_cmd *cmd, void **item)
         return "expected a pattern and what to put in the path's place";
     if ((err = sl_cmd_options(cmd, 2, rewrite_options, w)) != NULL)
         return err;
-    err = route_pattern_make(cmd, apr_pstrdup(pool, sl_cmd_arg(cmd, 0)), &w->pattern);
+    err = sl_cmd_pattern(cmd, sl_cmd_arg(cmd, 0), &w->pattern);
     if (err == NULL)
-        err = rewrite_parse_to(cmd, w, apr_pstrdup(pool, sl_cmd_arg(cmd, 1)));
+        err = rewrite_parse_to(cmd, w, sl_cmd_arg(cmd, 1));
     *item = w;
     return err;
 }
@@ -74,11 +73,21 @@ pass_place(struct sl_cmd *cmd, struct route_pass *pass)
 {
     struct sl_scope *scope = sl_cmd_scope(cmd);
     const struct route_site *site = route_site(sl_cmd_module_data(cmd), scope);
+    const char *err, *path = sl_span_dup(sl_cmd_pool(cmd), pass->target->path);
+    struct sl_expr *whole = sl_cmd_expr(cmd, path, SL_PHASE_ROUTED, NULL, &err);
 
+    if (whole == NULL)
+        return err;
     pass->rank = route_rank(scope);
     pass->place = sl_cmd_place(cmd);
-    if (pass->target->path.n > 0 && site->kind == ROUTE_PATTERN) {
+    pass->whole = sl_expr_is_constant(whole) ? NULL : whole;
+    if (pass->whole != NULL && strchr(path, '%') != NULL) {
         sl_cmd_cure(cmd, "take the path away and use Rewrite");
+        return "a path of what a pattern captured has no escapes of its own";
+    }
+    if (pass->target->path.n > 0 && pass->whole == NULL && site->kind == ROUTE_PATTERN) {
+        sl_cmd_cure(cmd, "take the path away and use Rewrite, or say with $1 what the pattern "
+                    "captured");
         return "a path replaces the location's prefix, and a LocationMatch has none";
     }
     pass->is_exact = site->kind == ROUTE_EXACT;
@@ -132,7 +141,7 @@ work_strip(struct sl_req *r, struct work *w, struct sl_span prefix)
 /* The new query before the old one. */
 static void
 work_query(struct sl_req *r, struct work *w, const struct rewrite *rule,
-           const struct route_match *m)
+           const struct sl_captures *captures)
 {
     struct sl_span added;
 
@@ -140,7 +149,7 @@ work_query(struct sl_req *r, struct work *w, const struct rewrite *rule,
         w->query = (struct sl_span){NULL, 0};
         return;
     }
-    added = route_template_fill(rule->query, m, sl_req_pool(r));
+    added = sl_template_fill(rule->query, captures, r);
     if (w->query.n > 0) {
         struct sl_span parts[] = {added, SL_SPAN("&"), w->query};
 
@@ -153,7 +162,7 @@ work_query(struct sl_req *r, struct work *w, const struct rewrite *rule,
 static int
 work_rewrite(struct sl_req *r, struct work *w, const apr_array_header_t *rules)
 {
-    struct route_match m = {NULL, {NULL, 0}, 0};
+    struct sl_captures captures;
     int i;
 
     for (i = 0; i < rules->nelts; i++) {
@@ -161,17 +170,17 @@ work_rewrite(struct sl_req *r, struct work *w, const apr_array_header_t *rules)
         int holds = rule->condition != NULL ? sl_cond_holds(rule->condition, r) : 1, found = 0;
 
         if (holds > 0)
-            found = route_pattern_match(rule->pattern, sl_req_pool(r), w->path, &m);
+            found = sl_pattern_match(rule->pattern, w->path, 0, &captures);
         if (holds < 0 || found < 0)
             return -1;
         if (!found) {
-            sl_note(r, "%s Rewrite \"%s\": %s", rule->place, route_pattern_text(rule->pattern),
+            sl_note(r, "%s Rewrite \"%s\": %s", rule->place, sl_pattern_text(rule->pattern),
                     holds ? "does not match" : "its condition does not hold");
             continue;
         }
         if (rule->query != NULL)
-            work_query(r, w, rule, &m);
-        w->path = route_template_fill(rule->to, &m, sl_req_pool(r));
+            work_query(r, w, rule, &captures);
+        w->path = sl_template_fill(rule->to, &captures, r);
         if (w->path.n == 0 || w->path.at[0] != '/') {
             struct sl_span parts[] = {SL_SPAN("/"), w->path};
 
@@ -179,18 +188,23 @@ work_rewrite(struct sl_req *r, struct work *w, const apr_array_header_t *rules)
         }
         w->is_changed = 1;
         sl_note(r, "%s Rewrite \"%s\": the path becomes %.*s", rule->place,
-                route_pattern_text(rule->pattern), (int)w->path.n, w->path.at);
+                sl_pattern_text(rule->pattern), (int)w->path.n, w->path.at);
     }
     return 0;
 }
 
-/* The target's path takes the place of the location's; where the path was changed before,
+/* The target's path takes the place of the location's, or of all with $1 in it; where the path was changed before,
  * the location's is gone, and the target's stands in front. */
 static void
 work_target(struct sl_req *r, struct work *w, const struct route_pass *pass)
 {
     struct sl_span parts[2] = {pass->target->path, w->path};
 
+    if (pass->whole != NULL) {
+        w->path = route_escape_decoded(sl_req_pool(r), sl_expr_text(pass->whole, r));
+        w->is_changed = 1;
+        return;
+    }
     if (!w->is_changed && pass->is_exact)
         parts[1] = SL_SPAN("");
     else if (!w->is_changed)
@@ -223,7 +237,7 @@ route_map_path(struct sl_req *r, const struct route_conf *conf)
     if (conf->strip != NULL)
         work_strip(r, &w, sl_span(conf->strip));
     if (route_n(conf->rewrites) > 0 && work_rewrite(r, &w, conf->rewrites) != 0)
-        return sl_req_fail(r, 0, &route_cause_pattern, "Rewrite");
+        return sl_req_fail(r, 0, &sl_cause_pattern_limit, "Rewrite");
     if (conf->pass != NULL && conf->pass->target->path.n > 0)
         work_target(r, &w, conf->pass);
     work_set(r, &w);

@@ -3,7 +3,6 @@
  *   sections.c        <VirtualHost>, <Location>, <LocationMatch>: makes sites; <If>
  *   hosts.c           name -> site, by hash
  *   tree.c            path -> site, by a radix tree of prefixes
- *   pattern.c         PCRE2 patterns and the $1 of their replacements
  *   path.c            raw and normalised paths, prefixes, escapes
  *   rewrite.c         StripPrefix, Rewrite, and the path of a ProxyPass target
  *   explain.c         which locations a look-up passed over, and why
@@ -65,36 +64,6 @@ void *route_hosts_put(apr_pool_t *pool, struct route_hosts *hosts, struct sl_spa
  * was. */
 void *route_hosts_find(const struct route_hosts *hosts, struct sl_span name, struct sl_span *by);
 
-/* ---- patterns (pattern.c) ---- */
-
-struct route_pattern; /* compiled, with JIT where the machine has it */
-
-/* What a match found; zeroed before its first use, memory is the request's. */
-struct route_match {
-    void *data;
-    struct sl_span subject;
-    int n; /* groups set, $0 included */
-};
-
-extern const struct sl_cause route_cause_pattern;
-
-/* NULL, or a phrase. */
-const char *route_pattern_make(struct sl_cmd *cmd, const char *text,
-                               struct route_pattern **pattern);
-const char *route_pattern_text(const struct route_pattern *p);
-/* 1 a match, 0 none, -1 when the pattern needs too many steps: fail the request. */
-int route_pattern_match(const struct route_pattern *p, apr_pool_t *pool,
-                        struct sl_span subject, struct route_match *m);
-
-/* Text with $0 .. $9 ("$$" is a dollar). */
-struct route_template;
-/* Bytes of the text that `allowed` lacks are escaped; groups must be the pattern's. */
-const char *route_template_make(struct sl_cmd *cmd, const char *text,
-                                const struct route_pattern *pattern, unsigned allowed,
-                                struct route_template **made);
-struct sl_span route_template_fill(const struct route_template *t, const struct route_match *m,
-                                   apr_pool_t *pool);
-
 /* ---- paths (path.c) ---- */
 
 enum {
@@ -106,6 +75,10 @@ enum {
 const char *route_path_check(struct sl_cmd *cmd, const char *path);
 /* Escapes what `allowed` lacks; the same span where nothing is. */
 struct sl_span route_escape(apr_pool_t *pool, struct sl_span s, unsigned allowed);
+sl_escape_f route_escape_path, route_escape_url; /* ROUTE_IN_PATH; and ROUTE_IN_URL beside it */
+/* For what was decoded as normalised paths are: a '%' is one too, but in "%2F".  Decoding the
+ * result once, and never twice, gives the text. */
+sl_escape_f route_escape_decoded;
 /* Whether the normalised path lies at or below the prefix. */
 int route_path_is_below(struct sl_span path, struct sl_span prefix);
 /* What is left of the raw path behind a prefix of its normalised form: empty, or it begins
@@ -141,7 +114,7 @@ struct route_site {
     struct sl_scope *scope;
     enum route_site_kind kind;
     struct sl_span path; /* PREFIX and EXACT; "/" for GLOBAL and HOST */
-    struct route_pattern *pattern;
+    struct sl_pattern *pattern;
     struct route_tree inside;     /* locations in this one, by path */
     apr_array_header_t *patterns; /* of struct route_site *, in file order; NULL: none */
     apr_array_header_t *all;      /* the locations in this one, of struct route_site *; NULL: none */
@@ -200,6 +173,9 @@ struct route_pass {
     const char *place;
     int is_exact;          /* stands in <Location = PATH> */
     struct sl_span prefix; /* of the location it stands in, without a trailing slash */
+    /* The whole path that is asked for, of what a pattern around captured; NULL: the target's
+     * path, if it has one, takes the prefix's place. */
+    struct sl_expr *whole;
 };
 
 struct route_return {

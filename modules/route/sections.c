@@ -165,12 +165,13 @@ route_open_location_match(struct sl_cmd *cmd, struct sl_scope *scope)
     for (i = 0; i < route_n(around->patterns); i++) {
         const struct route_site *other = APR_ARRAY_IDX(around->patterns, i, struct route_site *);
 
-        if (strcmp(route_pattern_text(other->pattern), text) == 0)
+        if (strcmp(sl_pattern_text(other->pattern), text) == 0)
             return sl_cmd_error(cmd, "\"%s\" has a LocationMatch already, at %s", text,
                                 sl_scope_place(other->scope));
     }
-    if ((err = route_pattern_make(cmd, text, &site->pattern)) != NULL)
+    if ((err = sl_cmd_pattern(cmd, text, &site->pattern)) != NULL)
         return err;
+    sl_scope_set_pattern(scope, site->pattern);
     if (around->patterns == NULL)
         around->patterns = apr_array_make(sl_cmd_pool(cmd), 4, sizeof(struct route_site *));
     APR_ARRAY_PUSH(around->patterns, struct route_site *) = site;

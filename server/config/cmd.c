@@ -91,25 +91,30 @@ cmd_slot(struct sl_cmd *cmd, enum sl_slot type, const char *const *words, const 
                                       : slot_parse(cmd->c->pool, type, words, text, slot);
 }
 
-/* The condition whose groups a value of this line may use; NULL: none has any. */
-static struct sl_cond *
-captures_of(const struct sl_cmd *cmd, struct sl_cond *own)
+/* Whose groups a value of this line may use: the nearest that has any.  0: none has. */
+static int
+capturer_find(const struct sl_cmd *cmd, struct sl_cond *own, struct capturer *c)
 {
-    const struct sl_scope *s = cmd->scope;
+    const struct sl_scope *s;
 
-    if (own != NULL && own->n_groups > 0)
-        return own;
-    for (; s != NULL && s->kind == SL_SCOPE_IF; s = s->parent)
-        if (s->condition != NULL && s->condition->n_groups > 0)
-            return s->condition;
-    return NULL;
+    *c = (struct capturer){.n_groups = 0};
+    if (own != NULL)
+        *c = cond_capturer(own);
+    for (s = cmd->scope; s != NULL && c->n_groups == 0; s = s->parent)
+        if (s->condition != NULL)
+            *c = cond_capturer(s->condition);
+        else if (s->pattern != NULL)
+            *c = capturer_of_pattern(s->pattern);
+    return c->n_groups > 0;
 }
 
 struct sl_expr *
 sl_cmd_expr(struct sl_cmd *cmd, const char *text, enum sl_phase phase, struct sl_cond *cond,
             const char **err)
 {
-    return expr_compile(cmd->c->pool, text, phase, captures_of(cmd, cond), err);
+    struct capturer c;
+
+    return expr_compile(cmd->c->pool, text, phase, capturer_find(cmd, cond, &c) ? &c : NULL, err);
 }
 
 /* ---- options ---- */

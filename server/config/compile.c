@@ -148,7 +148,7 @@ config_run_worker_hooks(struct config *c, enum sl_hook_point point, struct sl_wo
 
         if (calls[i].hook->on_worker == NULL)
             continue;
-        crash_place = (struct crash_place){&calls[i], NULL};
+        crash_place = (struct crash_place){&calls[i], NULL, NULL};
         if (calls[i].hook->on_worker(w) != 0)
             return hook_failed(c, module, point);
     }

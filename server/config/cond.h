@@ -8,10 +8,10 @@
 #ifndef CONFIG_COND_H
 #define CONFIG_COND_H
 
+#include "config/pattern.h"
 #include "sluice/expr.h"
 
 #define COND_DEPTH_MAX 64 /* parentheses and negations inside each other */
-#define COND_GROUPS 10    /* $0 .. $9 */
 
 enum cond_word_kind {
     COND_VARIABLE, /* %{name} */
@@ -45,8 +45,6 @@ enum cond_op {
     COND_IN,
 };
 
-struct cond_pattern;
-
 struct cond_node {
     enum cond_op op;
     unsigned cost;            /* rough ns */
@@ -65,7 +63,7 @@ struct cond_node {
     struct sl_span *texts;
     double *numbers; /* also times, in ms, and bools */
     struct sl_networks *nets;
-    struct cond_pattern *pattern;
+    struct sl_pattern *pattern;
 };
 
 struct sl_cond {
@@ -107,22 +105,7 @@ cond_span_order(struct sl_span a, struct sl_span b)
 int cond_number(struct sl_span text, double *number);
 int cond_bool(struct sl_span text, double *number);
 
-/* cond_pattern.c: PCRE2 on a short leash. */
-struct cond_pattern *cond_pattern_make(apr_pool_t *pool, const char *text,
-                                       const char **why, unsigned *at);
-unsigned cond_pattern_groups(const struct cond_pattern *p);
-/* 1, 0, or -1 when it needs too many steps.  groups (COND_GROUPS of them, NULL: not
- * wanted) are set on 1; those that took no part are empty. */
-int cond_pattern_match(const struct cond_pattern *p, apr_pool_t *pool,
-                       struct sl_span subject, struct sl_span *groups);
-
-/* expr.c: sl_expr_compile() with $0 .. $9 of a condition; NULL: a dollar sign is just
- * that. */
-struct sl_expr *expr_compile(apr_pool_t *pool, const char *text, enum sl_phase phase,
-                             struct sl_cond *captures, const char **err);
-/* cond_eval.c: what the last match of a condition captured in this request; "" without
- * one. */
-struct sl_span cond_capture(const struct sl_cond *cond, const struct sl_req *r,
-                            int group);
+/* Whose groups a value may use: those of the condition. */
+struct capturer cond_capturer(struct sl_cond *cond);
 
 #endif

@@ -411,7 +411,7 @@ check_pattern(struct check *c)
 
     if (node->right->kind == COND_VARIABLE || strstr(node->right->text, "%{") != NULL)
         return fail_type(c, node->right, "a pattern without variables", NULL);
-    node->pattern = cond_pattern_make(c->pool, node->right->text, &why, &at);
+    node->pattern = sl_pattern_compile(c->pool, node->right->text, &why, &at);
     if (node->pattern == NULL) {
         cond_fail(c->pool, c->e,
                   "a character with a meaning of its own stands behind a backslash",
@@ -537,11 +537,41 @@ groups_of(const struct cond_node *node)
     unsigned i, n, most = 0;
 
     if (node->n_inner == 0)
-        return node->op == COND_MATCH ? cond_pattern_groups(node->pattern) : 0;
+        return node->op == COND_MATCH ? sl_pattern_groups(node->pattern) : 0;
     for (i = 0; i < node->n_inner; i++)
         if ((n = groups_of(node->inner[i])) > most)
             most = n;
     return most;
+}
+
+/* The number of a group by its name: the same in each =~ that has it, else 0. */
+static unsigned
+group_named(const struct cond_node *node, struct sl_span name)
+{
+    unsigned i, n, number = 0;
+
+    if (node->n_inner == 0)
+        return node->op == COND_MATCH ? sl_pattern_group(node->pattern, name) : 0;
+    for (i = 0; i < node->n_inner; i++) {
+        n = group_named(node->inner[i], name);
+        if (n != 0 && number != 0 && n != number)
+            return 0;
+        number = n != 0 ? n : number;
+    }
+    return number;
+}
+
+static unsigned
+cond_named(const void *cond, struct sl_span name)
+{
+    return group_named(((const struct sl_cond *)cond)->root, name);
+}
+
+struct capturer
+cond_capturer(struct sl_cond *cond)
+{
+    return (struct capturer){cond, cond->n_groups, &cond->keeps_captures, "the condition's pattern",
+                             cond_named};
 }
 
 struct sl_cond *

@@ -11,48 +11,6 @@
 
 #include <stdlib.h>
 
-/* What the last match of a condition captured in a request. */
-struct captures {
-    struct captures *next;
-    const struct sl_cond *cond;
-    struct sl_span groups[COND_GROUPS];
-};
-
-static struct captures *
-captures_find(const struct sl_req *r, const struct sl_cond *cond)
-{
-    struct captures *c = r->captures;
-
-    while (c != NULL && c->cond != cond)
-        c = c->next;
-    return c;
-}
-
-/* Where to put them; NULL: nobody asks. */
-static struct captures *
-captures_for(struct sl_req *r, const struct sl_cond *cond)
-{
-    struct captures *c;
-
-    if (!cond->keeps_captures)
-        return NULL;
-    if ((c = captures_find(r, cond)) != NULL)
-        return c;
-    c = apr_pcalloc(r->pool, sizeof *c);
-    c->cond = cond;
-    c->next = r->captures;
-    r->captures = c;
-    return c;
-}
-
-struct sl_span
-cond_capture(const struct sl_cond *cond, const struct sl_req *r, int group)
-{
-    const struct captures *c = captures_find(r, cond);
-
-    return c != NULL && c->groups[group].at != NULL ? c->groups[group] : SL_SPAN("");
-}
-
 /* ---- values ---- */
 
 static struct sl_span
@@ -214,9 +172,9 @@ part_holds(const struct cond_node *node, struct sl_req *r)
 static int
 pattern_holds(const struct sl_cond *cond, const struct cond_node *node, struct sl_req *r)
 {
-    struct captures *c = node->op == COND_MATCH ? captures_for(r, cond) : NULL;
-    int found = cond_pattern_match(node->pattern, r->pool, value(node->a, r),
-                                   c != NULL ? c->groups : NULL);
+    int is_kept = cond->keeps_captures && node->op == COND_MATCH;
+    int found = sl_pattern_match(node->pattern, value(node->a, r), 0,
+                                 is_kept ? captures_of(r, cond) : NULL);
 
     return found < 0 ? -1 : found == (node->op == COND_MATCH);
 }

@@ -87,8 +87,11 @@ DIRECTIVES
   Threads
     How many threads serve; auto, which is the default, takes one for each CPU it may use.
   Listen
-    Where clients are accepted: [ADDR:]PORT or unix:/PATH, then the transport (tls) and
-    backlog=N.  A client that stays silent is accepted after a second.
+    Where clients are accepted: [ADDR:]PORT or unix:/PATH, then the transport (tls), proxy and
+    backlog=N.  A client that stays silent is accepted after a second.  With proxy, each
+    connection must begin with a header of the PROXY protocol, version 1 or 2, and the client
+    is who it names, also for TrustedProxies; a connection without one is closed.  Whoever
+    reaches that port can name anybody: it is for the load balancer in front alone.
   ErrorLog
     Where messages go: a file, stderr or syslog. What a daemon writes to stderr once it serves
     is lost. format=json writes one object a line, always valid, with the members time, level,
@@ -217,8 +220,10 @@ listen_word(struct sl_cmd *cmd, struct listen_conf *l, const char *word)
         l->backlog = atoi(word + 8);
         return l->backlog > 0 ? NULL : "expected backlog=N with N above 0";
     }
-    if (strcmp(word, "proxy") == 0)
-        return "the PROXY protocol is not spoken by this version";
+    if (strcmp(word, "proxy") == 0) {
+        l->wants_proxy_header = 1;
+        return NULL;
+    }
     l->transport = sl_provider_find("transport", word);
     if (l->transport != NULL)
         return NULL;
@@ -226,7 +231,7 @@ listen_word(struct sl_cmd *cmd, struct listen_conf *l, const char *word)
         sl_cmd_cure(cmd, "it is called tls, and needs a module that brings it");
     else
         sl_cmd_cure(cmd, "write \"LoadModule %s\" if a module of that name brings it", word);
-    return sl_cmd_error(cmd, "expected backlog=N or a transport, found \"%s\", which no loaded "
+    return sl_cmd_error(cmd, "expected proxy, backlog=N or a transport, found \"%s\", which no loaded "
                         "module brings", word);
 }
 
@@ -349,7 +354,7 @@ static const struct sl_directive directives[] = {
     {"Threads", SL_SLOT_PARSED, G, offsetof(struct core_conf, threads), "auto",
      "How many threads serve", "auto|N", threads_parse, NULL, NULL},
     SL_LINES("Listen", struct core_conf, listen, listen_parse, G,
-             "[ADDR:]PORT|unix:/PATH [TRANSPORT] [backlog=N]", "Where clients are accepted"),
+             "[ADDR:]PORT|unix:/PATH [TRANSPORT] [proxy] [backlog=N]", "Where clients are accepted"),
     {"ErrorLog", SL_SLOT_PARSED, G, offsetof(struct core_conf, error_log), "stderr",
      "Where messages go, and how", "FILE|stderr|syslog [format=text|json]", error_log_parse, NULL,
      NULL},

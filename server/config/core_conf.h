@@ -16,6 +16,7 @@ struct listen_conf {
     int port;
     int backlog;
     const struct sl_transport *transport; /* NULL: plain */
+    int wants_proxy_header;
 };
 
 /* An ErrorPage line. */

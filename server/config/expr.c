@@ -1,8 +1,9 @@
 /* Values: text with %{variables}, compiled to a list of parts.
  *
  * "%{name}" and "%{name:argument}" are variables, "%%" is a percent sign, any other percent
- * sign stays what it is.  So it is with "$1" and "$$" where a condition captures. */
-#include "config/cond.h"
+ * sign stays what it is.  So it is with "$1", "$<name>" and "$$" where a
+ * condition or a section's pattern captures. */
+#include "config/pattern.h"
 #include "http/request.h"
 #include "http/variables.h"
 
@@ -12,7 +13,7 @@ struct part {
     struct sl_span literal; /* variable NULL */
     const struct sl_variable *variable;
     struct sl_span arg;
-    const struct sl_cond *captures; /* else: group of it */
+    const void *captures; /* else: group of what this captured */
     int group;
 };
 
@@ -100,27 +101,25 @@ take_percent(apr_pool_t *pool, apr_array_header_t *parts, const char *p, enum sl
 
 /* The same from a dollar sign on. */
 static const char *
-take_dollar(apr_pool_t *pool, apr_array_header_t *parts, const char *p, struct sl_cond *captures,
+take_dollar(apr_pool_t *pool, apr_array_header_t *parts, const char *p, const struct capturer *c,
             const char **err)
 {
-    int group = p[1] - '0';
+    int group;
+    const char *next = group_parse(pool, p, c, &group, err);
 
-    if (group < 0 || group > 9) {
-        push_literal(parts, p, 1);
-        return p + (p[1] == '$' ? 2 : 1);
-    }
-    if ((unsigned)group > captures->n_groups) {
-        *err = apr_psprintf(pool, "expected $0 to $%u, the groups of the condition's pattern, found $%d",
-                            captures->n_groups, group);
+    if (next == NULL)
         return NULL;
+    if (group < 0) {
+        push_literal(parts, p, 1);
+        return next;
     }
-    captures->keeps_captures = 1;
-    APR_ARRAY_PUSH(parts, struct part) = (struct part){.captures = captures, .group = group};
-    return p + 2;
+    *c->keeps = 1;
+    APR_ARRAY_PUSH(parts, struct part) = (struct part){.captures = c->owner, .group = group};
+    return next;
 }
 
 struct sl_expr *
-expr_compile(apr_pool_t *pool, const char *text, enum sl_phase phase, struct sl_cond *captures,
+expr_compile(apr_pool_t *pool, const char *text, enum sl_phase phase, const struct capturer *c,
              const char **err)
 {
     struct sl_expr *e = apr_pcalloc(pool, sizeof *e);
@@ -130,14 +129,14 @@ expr_compile(apr_pool_t *pool, const char *text, enum sl_phase phase, struct sl_
     e->source = p = apr_pstrdup(pool, text);
     *err = NULL;
     while (*p != '\0') {
-        size_t plain = strcspn(p, captures != NULL ? "%$" : "%");
+        size_t plain = strcspn(p, c != NULL ? "%$" : "%");
 
         push_literal(parts, p, plain);
         p += plain;
         if (*p == '%')
             p = take_percent(pool, parts, p, phase, err);
         else if (*p == '$')
-            p = take_dollar(pool, parts, p, captures, err);
+            p = take_dollar(pool, parts, p, c, err);
         if (p == NULL)
             return NULL;
     }
@@ -155,8 +154,11 @@ sl_expr_compile(apr_pool_t *pool, const char *text, enum sl_phase phase, const c
 static struct sl_span
 part_text(const struct part *part, struct sl_req *r)
 {
-    if (part->captures != NULL)
-        return cond_capture(part->captures, r, part->group);
+    if (part->captures != NULL) {
+        const struct sl_captures *captures = captures_find(r, part->captures);
+
+        return captures != NULL ? captures->group[part->group] : SL_SPAN("");
+    }
     if (part->variable == NULL)
         return part->literal;
     return part->variable->get != NULL ? part->variable->get(r, part->arg)

@@ -44,6 +44,7 @@ struct sl_scope {
     void **conf;                  /* merged, by module index */
     void *raw;                    /* config/: what was written here, with places */
     struct sl_cond *condition;    /* of an If; NULL: it has none that compiles */
+    struct sl_pattern *pattern;   /* what a request has matched to be here; NULL: none */
     struct overlays *overlays;    /* the Ifs that apply here; NULL: none */
     struct hook_list lists[SL_HOOK_COUNT]; /* from SL_HOOK_PRE_CONNECTION on */
 };

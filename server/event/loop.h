@@ -51,6 +51,7 @@ struct sl_loop {
     int64_t wall_us; /* CLOCK_REALTIME of this wake */
     struct io *queue, **queue_end; /* the ready queue */
     struct io *graves;
+    struct subrequest *subrequests; /* under way */
     void (*release)(struct sl_loop *loop, struct io *io);
     struct io mail_io;
     char *scratch; /* LOOP_SCRATCH bytes */

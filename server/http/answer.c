@@ -109,6 +109,8 @@ enum sl_flow
 answer_head(struct sl_req *r)
 {
     r->flags |= REQ_ANSWERED;
+    if (r->flags & REQ_SUB) /* its answer is an answer's raw material */
+        return answer_begin(r);
     r->list = &r->scope->lists[SL_HOOK_RESPONSE];
     r->hook = 0;
     return answer_after_hooks(r);
@@ -164,6 +166,7 @@ answer_cut(struct sl_req *r, const struct sl_cause *cause)
 {
     if (r->cause == NULL)
         r->cause = cause;
+    source_drop(r);
     r->flags |= REQ_CUT | REQ_SOURCE_DONE | REQ_NO_REUSE;
     r->protocol->reset(r);
 }
@@ -178,17 +181,24 @@ respond_finish(struct sl_req *r)
     r->flags |= REQ_SOURCE_DONE;
 }
 
+/* RFC 9110, 9.3.2: HEAD says of a body what GET would. */
+static void
+respond_set_length(struct sl_req *r, int status, int64_t length)
+{
+    r->status = status;
+    r->length = length;
+    if (status == 204 || status == 304 || length < 0 || !sl_span_eq(r->method, SL_SPAN("HEAD")))
+        return;
+    fields_unset_id(&r->response, SL_F_CONTENT_LENGTH);
+    fields_push(&r->response, SL_F_CONTENT_LENGTH, SL_SPAN("Content-Length"),
+                sl_span(apr_psprintf(r->pool, "%ld", (long)length)));
+}
+
 static void
 respond_set(struct sl_req *r, int status, const char *type, struct sl_span body)
 {
-    r->status = status;
-    r->length = (int64_t)body.n;
+    respond_set_length(r, status, (int64_t)body.n);
     r->respond_body = body;
-    if (status != 204 && status != 304 && sl_span_eq(r->method, SL_SPAN("HEAD"))) {
-        fields_unset_id(&r->response, SL_F_CONTENT_LENGTH); /* RFC 9110, 9.3.2: as for GET */
-        fields_push(&r->response, SL_F_CONTENT_LENGTH, SL_SPAN("Content-Length"),
-                    sl_span(apr_psprintf(r->pool, "%lu", (unsigned long)body.n)));
-    }
     if (type != NULL)
         fields_push(&r->response, SL_F_CONTENT_TYPE, SL_SPAN("Content-Type"), sl_span(type));
 }
@@ -248,6 +258,22 @@ respond(struct sl_req *r)
     }
 }
 
+void
+answer_from_source(struct sl_req *r)
+{
+    respond_set_length(r, r->status, r->length);
+    switch (answer_head(r)) {
+    case SL_FLOW_GONE:
+        answer_instead(r);
+        break;
+    case SL_FLOW_ROOM:
+    case SL_FLOW_FULL:
+        if ((r->flags & REQ_IN_RESPONSE) == 0)
+            source_want(r);
+        break;
+    }
+}
+
 enum sl_verdict
 sl_respond(struct sl_req *r, int status, const char *type, struct sl_span body)
 {
@@ -271,6 +297,7 @@ answer_instead(struct sl_req *r)
         return;
     }
     filters_drop(r);
+    source_drop(r);
     respond_set_error(r, r->failed_status, r->cause);
     answer_begin(r);
     respond_finish(r);
@@ -291,6 +318,8 @@ answer_resume(struct sl_req *r, enum sl_verdict verdict)
         attempt_client_gone((struct sl_attempt *)r->exchange);
     else if (r->exchange != NULL)
         exchange_want(r->exchange);
+    else if (r->source != NULL && flow != SL_FLOW_GONE)
+        source_want(r);
     else {
         if (flow == SL_FLOW_GONE)
             answer_instead(r);

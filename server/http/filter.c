@@ -409,6 +409,8 @@ sl_filter_resume(struct sl_filter *f)
         answer_cut(r, &sl_cause_client_gone);
     if (r->exchange != NULL && flow == SL_FLOW_ROOM)
         exchange_want(r->exchange);
+    else if (r->source != NULL && flow == SL_FLOW_ROOM)
+        source_want(r);
     else
         req_settle(r);
 }

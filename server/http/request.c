@@ -169,6 +169,7 @@ req_abort(struct sl_req *r, const struct sl_cause *cause)
 {
     if (r->exchange != NULL)
         exchange_cancel(r->exchange);
+    source_drop(r);
     r->flags |= REQ_NO_REUSE;
     sl_req_fail(r, 0, cause, NULL);
     req_settle(r);
@@ -240,6 +241,14 @@ req_phase_over(struct sl_req *r)
 }
 
 void
+req_run_from(struct sl_req *r, enum sl_hook_point point)
+{
+    for (r->phase = 0; r->phase < N_PHASES && phases[r->phase] < point; r->phase++)
+        ;
+    req_run(r);
+}
+
+void
 req_run(struct sl_req *r)
 {
     uint64_t began = hook_clock();
@@ -255,6 +264,8 @@ req_run(struct sl_req *r)
     }
     if (r->exchange != NULL && (r->flags & REQ_WAITING) == 0)
         exchange_start(r->exchange);
+    else if (r->source != NULL && (r->flags & REQ_HEAD_GIVEN) == 0)
+        answer_from_source(r); /* what it does is not the time of the hook that named it */
     r->flags &= ~(unsigned)REQ_RUNNING;
     if (r->flags & REQ_GONE) {
         sl_req_finish(&r);
@@ -296,10 +307,14 @@ sl_req_finish(struct sl_req **rp)
     struct sl_loop *loop = r->loop;
 
     *rp = NULL;
-    SL_ASSERT(r->magic == REQ_MAGIC && r->exchange == NULL);
+    SL_ASSERT(r->magic == REQ_MAGIC && r->exchange == NULL && r->source == NULL);
     req_token_drop(r);
-    counter_step(loop->n_requests);
-    req_run_log(r);
+    if (r->flags & REQ_SUB)
+        subrequest_unlink(r);
+    else {
+        counter_step(loop->n_requests);
+        req_run_log(r);
+    }
     filters_drop(r);
     if (r->head_buf != NULL)
         sl_buf_drop(&r->head_buf);
@@ -320,6 +335,7 @@ sl_req_gone(struct sl_req *r)
         r->status = sl_cause_client_gone.status;
     if (r->exchange != NULL)
         exchange_cancel(r->exchange);
+    source_drop(r);
     if (r->flags & REQ_RUNNING)
         return; /* req_run() does the rest */
     sl_req_finish(&r);
@@ -355,6 +371,8 @@ sl_req_writable(struct sl_req *r)
         return;
     if (r->exchange != NULL)
         exchange_want(r->exchange);
+    else if (r->source != NULL)
+        source_want(r);
 }
 
 /* What a client did wrong is no error of the server's, whatever the status. */

@@ -34,6 +34,7 @@ enum req_flag {
     REQ_SOURCE_ENDED = 65536, /* the source gave the end; filters may still hold bytes */
     REQ_IN_RESPONSE_HOOK = 131072, /* a response hook is on the stack */
     REQ_ENTERED = 262144, /* a module chose its scope */
+    REQ_SUB = 524288,     /* of the server's own: subrequest.c */
 };
 
 struct sl_req {
@@ -60,6 +61,8 @@ struct sl_req {
     int64_t body_seen;
     int64_t bytes_sent;
     struct sl_exchange *exchange;
+    const struct sl_source *source; /* a module answers; NULL: not, or no more */
+    void *source_ctx;
     struct sl_buf *head_buf;     /* holds the request head */
     struct sl_buf *response_buf; /* holds the response head */
     struct sl_filter *filters;
@@ -80,7 +83,7 @@ struct sl_req {
     int64_t started_us;
     int64_t upstream_us;
     void *vars;            /* http/variables.c */
-    void *captures;        /* config/cond_eval.c */
+    void *captures;        /* config/captures.c */
     struct req_data *data; /* of modules */
     struct req_note *notes, **notes_end;
     struct sl_sockaddr client;
@@ -102,6 +105,8 @@ struct req_note {
 
 /* request.c: the driver; and the one place that tells the protocol that all is done. */
 void req_run(struct sl_req *r);
+/* From the hooks of this point on; of one behind the handler's: from the answer on. */
+void req_run_from(struct sl_req *r, enum sl_hook_point point);
 void req_settle(struct sl_req *r);
 /* The request is refused before its hooks ran. */
 void req_refuse(struct sl_req *r, const struct sl_cause *cause);
@@ -140,6 +145,22 @@ const char *status_reason(int status);
 /* In place of a response that was taken but not given: the page of its status, with the fields
  * of it that a client needs to act on that status. */
 void answer_replaced(struct sl_req *r);
+
+/* A source has been set: the head, then what it gives. */
+void answer_from_source(struct sl_req *r);
+
+/* source.c: there is room for more; may free r. */
+void source_want(struct sl_req *r);
+/* Nothing is wanted from it any more, if there is one. */
+void source_drop(struct sl_req *r);
+
+/* subrequest.c */
+void subrequest_unlink(struct sl_req *r);
+/* The loop ends: those under way are told. */
+void subrequests_close(struct sl_loop *loop);
+
+/* config/captures.c: `to` gets what patterns have captured in `from`. */
+void captures_copy(struct sl_req *to, const struct sl_req *from);
 
 /* error_page.c: NULL: the plain page. */
 const struct error_page *error_page_find(const struct sl_req *r, int status);

@@ -80,15 +80,14 @@ control_listen(const char *path, pid_t *taken_by)
     return -1;
 }
 
-/* A line without its end, within a second in all: the master has nothing else to do it with.
- * 0 or -1. */
+/* A line, or the beginning of one that does not fit, within a second in all: the master has
+ * nothing else to do it with.  0 or -1. */
 static int
 read_line(int fd, char *line, size_t n)
 {
     int64_t until = monotonic_ms() + PATIENCE_MS, left;
     struct pollfd p = {fd, POLLIN, 0};
     size_t used = 0;
-    char *end;
 
     while (used + 1 < n && (left = until - monotonic_ms()) > 0 && poll(&p, 1, (int)left) > 0) {
         ssize_t k = read(fd, line + used, n - 1 - used);
@@ -97,12 +96,10 @@ read_line(int fd, char *line, size_t n)
             return -1;
         used += (size_t)k;
         line[used] = '\0';
-        if ((end = strchr(line, '\n')) != NULL) {
-            *end = '\0';
+        if (memchr(line, '\n', used) != NULL)
             return 0;
-        }
     }
-    return -1;
+    return used + 1 == n ? 0 : -1;
 }
 
 int
@@ -110,7 +107,7 @@ control_accept(int listener, char *text, size_t n)
 {
     struct timeval patience = {1, 0};
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC), version = 0, used = 0;
-    char line[512];
+    char line[CONTROL_TAKEN_MAX];
 
     if (fd < 0)
         return -1;
@@ -119,14 +116,14 @@ control_accept(int listener, char *text, size_t n)
         close(fd);
         return -1;
     }
-    *text = '\0';
-    if (sscanf(line, GREETING " %d %n", &version, &used) == 1 && version == CONTROL_VERSION)
+    if (sscanf(line, GREETING " %d%*1[ ]%n", &version, &used) == 1 && used > 0 &&
+        version == CONTROL_VERSION) {
         snprintf(text, n, "%s", line + used);
-    else {
-        control_print(fd, "this server speaks " GREETING " %d\n", CONTROL_VERSION);
-        control_exit(&fd, 2);
+        return fd;
     }
-    return fd;
+    control_print(fd, "this server speaks " GREETING " %d\n", CONTROL_VERSION);
+    control_exit(&fd, 2);
+    return -1;
 }
 
 void
@@ -176,13 +173,15 @@ control_number(const char *text, const char *name, long fallback)
     return value < 0 ? 0 : value > NUMBER_MAX ? NUMBER_MAX : value;
 }
 
-/* Prints the answer until it ends, or the time does: *status is its exit status. */
+/* Prints the answer until it ends, or the time does: *status is its exit status, which the last
+ * line has; a line like that before it is text. */
 static int
 answer_print(int fd, int64_t until, int *status)
 {
     struct pollfd p = {fd, POLLIN, 0};
     char text[4096];
     size_t used = 0;
+    int is_begun = 0; /* the line at text is the rest of one */
 
     for (;;) {
         int64_t left = until - monotonic_ms();
@@ -202,8 +201,13 @@ answer_print(int fd, int64_t until, int *status)
         while ((end = strchr(text, '\n')) != NULL || used + 1 == sizeof text) {
             size_t n = end != NULL ? (size_t)(end - text) + 1 : used;
 
-            if (sscanf(text, "exit %d", status) != 1)
+            if (*status != CONTROL_NOBODY) {
+                printf("exit %d\n", *status);
+                *status = CONTROL_NOBODY;
+            }
+            if (is_begun || sscanf(text, "exit %d", status) != 1)
                 fwrite(text, 1, n, stdout);
+            is_begun = end == NULL;
             memmove(text, text + n, used - n + 1);
             used -= n;
         }

@@ -1,5 +1,6 @@
-/* The control socket: a command is one line, "sluice-control 1 COMMAND [NAME=VALUE]...", its
- * answer lines of text and at last "exit N". */
+/* The control socket: a command is one line, "sluice-control 1 COMMAND [WORD]...", its answer
+ * lines of text and at last "exit N".  The words of the master's own commands are NAME=VALUE; how
+ * others are written is in control_words.h. */
 #ifndef CONTROL_H
 #define CONTROL_H
 
@@ -9,6 +10,7 @@
 
 #define CONTROL_VERSION 1
 #define CONTROL_NOBODY 3 /* the exit status when no server answers */
+#define CONTROL_TAKEN_MAX 512 /* what the master reads of a line; its own commands are shorter */
 
 /* ---- the master's side ---- */
 
@@ -16,7 +18,8 @@
  * path is replaced, what a living one listens at is not (EADDRINUSE, with its process). */
 int control_listen(const char *path, pid_t *taken_by);
 /* One command, read within a second; the client's descriptor, or -1.  text is what stands
- * behind the version; "" when the client speaks another one (it has been told). */
+ * behind the version, with its "\n" if that was read.  A client that speaks another version is
+ * told. */
 int control_accept(int listener, char *text, size_t n);
 void control_print(int client, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The end of an answer: closes. */

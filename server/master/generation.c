@@ -102,6 +102,13 @@ generation_send(const struct generation *g, struct message *m, int fd)
 }
 
 int
+generation_try(const struct generation *g, struct message *m, int fd)
+{
+    m->version = g->version;
+    return g->channel >= 0 ? channel_try(g->channel, m, fd) : -1;
+}
+
+int
 generation_start(struct generation *g, char **argv, int n_argv)
 {
     struct timeval patience = {1, 0}; /* a worker that does not read holds nobody up */

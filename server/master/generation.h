@@ -65,6 +65,8 @@ int generation_start(struct generation *g, char **argv, int n_argv);
 void generation_close_channel(struct generation *g);
 /* All that is said to a worker goes by this: m in the version its program speaks.  0 or -1. */
 int generation_send(const struct generation *g, struct message *m, int fd);
+/* The same without waiting for a worker that does not keep up. */
+int generation_try(const struct generation *g, struct message *m, int fd);
 int generation_say(const struct generation *g, enum message_kind kind, int64_t number, int fd);
 /* Idle connections of `from` go to `to` (NULL: nowhere); it exits within ms, -1: in its own
  * time. */

@@ -6,8 +6,8 @@
  *           \-> refused: nothing has changed
  *
  * One thread, one poll(): the signals, the control socket and the workers' channels.  Here is
- * the turn and what it meets; what a reload does is in reload.c, what the operator finds
- * outside in operator.c. */
+ * the turn and what it meets; what the operator says is in commands.c, what a reload does in
+ * reload.c, what the operator finds outside in operator.c. */
 #include "master/master.h"
 
 #include "config/snapshot.h"
@@ -29,7 +29,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define STOP_NOW_MS 1000 /* for a worker told to stop at once */
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 5000
 #define CALM_MS 1000 /* a worker that lived this long is replaced at once */
@@ -210,7 +209,8 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
     case MSG_TAKE:
     case MSG_STOP:
     case MSG_CHANGED:
-    case MSG_CONN: /* no worker says these to the master */
+    case MSG_CONN:
+    case MSG_COMMAND: /* no worker says these to the master */
         break;
     }
     if (fd >= 0)
@@ -318,115 +318,6 @@ children_reap(struct master *ma)
     }
 }
 
-/* ---- commands ---- */
-
-static void
-stop(struct master *ma, int is_patient)
-{
-    struct generation *g, *next;
-
-    if (!ma->is_stopping && ma->serving != NULL)
-        sl_log(SL_NOTICE, "SL0203", "stopping");
-    notify_systemd("STOPPING=1");
-    reload_abandon(ma);
-    for (g = ma->generations; g != NULL; g = next) {
-        next = g->next;
-        if (g->pid == 0)
-            generations_remove(ma, g);
-        else if (ma->is_stopping) {
-            generation_say(g, MSG_STOP, 0, -1);
-            g->kill_at = monotonic_ms() + STOP_NOW_MS;
-        } else
-            generation_drain(g, NULL, is_patient ? -1 : g->stop_ms, &ma->listeners);
-    }
-    ma->is_stopping = 1;
-}
-
-/* Takes client over: it is answered when the server has stopped. */
-static void
-stop_for(struct master *ma, int client)
-{
-    control_print(client, "stopping\n");
-    if (ma->n_stoppers < STOPPERS_MAX) {
-        fcntl(client, F_SETFL, O_NONBLOCK); /* the end waits for nobody */
-        ma->stoppers[ma->n_stoppers++] = client;
-    } else
-        control_exit(&client, 1);
-    stop(ma, 0);
-}
-
-static void
-reopen(struct master *ma, int client)
-{
-    struct generation *g;
-    int n_failed = 0;
-
-    watch_look_now(&ma->files);
-    for (g = ma->generations; g != NULL; g = g->next)
-        n_failed += generation_reopen(g);
-    if (ma->serving != NULL)
-        operator_log_open(ma->serving);
-    if (n_failed == 0)
-        sl_log(SL_NOTICE, "SL0215", "files were opened again");
-    control_print(client, n_failed == 0 ? "files were opened again\n"
-                  : n_failed == 1 ? "a file cannot be opened again: see the error log\n"
-                                  : "%d files cannot be opened again: see the error log\n",
-                  n_failed);
-    control_exit(&client, n_failed == 0 ? 0 : 1);
-}
-
-static void
-close_generation(struct master *ma, int client, unsigned id)
-{
-    struct generation *g;
-
-    for (g = ma->generations; g != NULL; g = g->next)
-        if (g->id == id && g->state == GENERATION_DRAINING) {
-            generation_drain(g, NULL, g->stop_ms, &ma->listeners);
-            control_print(client, "generation %u ends within %lld ms\n", id,
-                          (long long)g->stop_ms);
-            control_exit(&client, 0);
-            return;
-        }
-    control_print(client, "there is no generation %u that drains\n", id);
-    control_exit(&client, 1);
-}
-
-static void
-control_event(struct master *ma)
-{
-    char command[256];
-    int client = control_accept(ma->placed[OUTSIDE_CONTROL].fd, command, sizeof command);
-
-    if (client < 0 || command[0] == '\0')
-        return;
-    if (strncmp(command, "reload", 6) == 0)
-        reload_begin(ma, client, command);
-    else if (strncmp(command, "upgrade", 7) == 0)
-        upgrade_begin(ma, client, command);
-    else if (strcmp(command, "confirm") == 0)
-        reload_confirm(ma, client);
-    else if (strcmp(command, "reopen") == 0)
-        reopen(ma, client);
-    else if (strcmp(command, "generations") == 0) {
-        generations_print(ma, client);
-        control_exit(&client, 0);
-    } else if (strcmp(command, "zones") == 0) {
-        zones_print(ma, client);
-        control_exit(&client, 0);
-    } else if (strcmp(command, "counters") == 0) {
-        counters_print(ma, client);
-        control_exit(&client, 0);
-    } else if (strncmp(command, "close ", 6) == 0)
-        close_generation(ma, client, (unsigned)control_number(command, "id", 0));
-    else if (strcmp(command, "stop") == 0) {
-        stop_for(ma, client);
-    } else {
-        control_print(client, "this server does not know \"%s\"\n", command);
-        control_exit(&client, 2);
-    }
-}
-
 /* ---- signals ---- */
 
 static void
@@ -440,13 +331,13 @@ signal_event(struct master *ma)
     case SIGTERM:
     case SIGINT:
     case SIGQUIT:
-        stop(ma, info.ssi_signo == SIGQUIT);
+        commands_stop(ma, info.ssi_signo == SIGQUIT);
         return;
     case SIGHUP:
         reload_begin(ma, -1, "");
         return;
     case SIGUSR1:
-        reopen(ma, -1);
+        commands_reopen(ma, -1);
         return;
     case SIGUSR2:
         upgrade_begin(ma, -1, "");
@@ -551,7 +442,7 @@ turn(struct master *ma)
         if (fds[i].revents != 0)
             channel_event(ma, polled[i]);
     if (fds[1].revents != 0 && fds[1].fd == ma->placed[OUTSIDE_CONTROL].fd)
-        control_event(ma);
+        commands_take(ma);
     if (fds[2].revents != 0)
         watch_events(&ma->files, monotonic_ms());
     if (fds[0].revents != 0)

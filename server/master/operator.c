@@ -1,6 +1,6 @@
 /* What the operator finds outside: the pid file, the control socket and the error log, where
  * the configuration of the generation that serves wants them, and the end of the command that
- * starts a daemon.  What is said over the control socket is read in master.c. */
+ * starts a daemon.  What is said over the control socket is read in commands.c. */
 #include "master/state.h"
 
 #include "master/control.h"

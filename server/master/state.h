@@ -71,6 +71,17 @@ struct generation *generations_add(struct master *ma);
 void generations_remove(struct master *ma, struct generation *g);
 void generations_print(const struct master *ma, int client);
 
+/* ---- commands.c: what the operator says ---- */
+
+/* The control socket has a client: its command is done, begun or passed on. */
+void commands_take(struct master *ma);
+/* The name of the i-th command behind "ctl", NULL past the last. */
+const char *commands_name(unsigned i);
+/* A second time: at once.  is_patient: in their own time. */
+void commands_stop(struct master *ma, int is_patient);
+/* Takes client over (-1: nobody) and answers it. */
+void commands_reopen(struct master *ma, int client);
+
 /* ---- reload.c ---- */
 
 /* Why no reload can begin now; NULL: nothing is against it. */

@@ -2,6 +2,7 @@
 #include "net/conn.h"
 
 #include "http/request.h"
+#include "net/greeting.h"
 #include "runtime/counter.h"
 #include "upstream/exchange.h"
 
@@ -57,6 +58,22 @@ conn_make(struct sl_loop *loop, int fd, int is_client)
         c->next->prev = &c->next;
     *list = c;
     return c;
+}
+
+void
+conn_pretend(struct sl_conn *c, struct sl_loop *loop, const struct listener *listener,
+             const struct sl_sockaddr *peer, const struct sl_protocol *protocol)
+{
+    memset(c, 0, sizeof *c);
+    c->magic = CONN_MAGIC;
+    c->io.fd = -1;
+    c->is_client = 1;
+    c->loop = loop;
+    c->out_end = &c->out;
+    c->timer.due = INT64_MAX;
+    c->listener = (struct listener *)(uintptr_t)listener;
+    c->protocol = protocol;
+    c->peer = *peer;
 }
 
 struct sl_span
@@ -361,14 +378,12 @@ sl_conn_timeout(struct sl_conn *c, int64_t ms)
     conn_due(c, ms);
 }
 
-static void conn_sniff(struct sl_conn *c, unsigned what);
-
 /* What the protocol keeps for it goes first, while the connection is whole. */
 static void
 conn_forget_protocol(struct sl_conn *c)
 {
-    if (c->on_ready == conn_sniff && c->protocol_data != NULL)
-        sl_buf_drop((struct sl_buf **)&c->protocol_data);
+    if (c->is_client)
+        greeting_forget(c);
     if (c->protocol != NULL)
         c->protocol->closed(c);
     if (c->upstream_protocol != NULL)
@@ -422,130 +437,4 @@ conn_thread_init(struct sl_loop *loop)
     loop->pieces.size = (sizeof(struct piece) + 15) & ~(size_t)15;
     loop_on_release(loop, conn_release);
     serving_thread_init(loop);
-}
-
-/* 1: *protocol is the one the first bytes tell; 0: the last, none of the others knows them; -1:
- * too few to tell. */
-static int
-conn_protocol_of(const struct sl_conn *c, const struct sl_buf *buf, const struct sl_protocol **protocol)
-{
-    const struct listener *l = c->listener;
-    unsigned i;
-    int answer = 0;
-
-    for (i = 0; i < l->n_protocols && answer == 0; i++) {
-        *protocol = l->protocols[i];
-        if (l->protocols[i]->sniff != NULL)
-            answer = l->protocols[i]->sniff(buf->bytes, buf->end);
-    }
-    return answer;
-}
-
-/* Several protocols on one listener: the first bytes tell which, and are handed on. */
-static void
-conn_sniff(struct sl_conn *c, unsigned what)
-{
-    const struct sl_protocol *protocol = NULL;
-    struct sl_buf *buf;
-    int answer;
-    ssize_t k;
-
-    if (what & SL_TIMEOUT) {
-        sl_conn_close(&c);
-        return;
-    }
-    if (c->protocol_data == NULL)
-        c->protocol_data = buf_take(c->loop, BUF_SMALL);
-    buf = c->protocol_data;
-    do { /* a transport may hold more than it hands out at once */
-        k = sl_conn_read(c, buf->bytes + buf->end, buf_room(buf));
-        if (k == SL_IO_AGAIN)
-            return;
-        if (k <= 0) {
-            sl_conn_close(&c);
-            return;
-        }
-        buf->end += (unsigned)k;
-        answer = conn_protocol_of(c, buf, &protocol);
-    } while (answer < 0 && buf_room(buf) > 0);
-    c->protocol_data = NULL;
-    c->protocol = protocol;
-    c->on_ready = protocol->ready;
-    protocol->open(c, (struct sl_data){buf->bytes, buf->end, buf});
-    sl_buf_drop(&buf);
-}
-
-/* The protocol agreed on, the only one, or the one the first bytes tell. */
-static void
-conn_begin(struct sl_conn *c)
-{
-    struct listener *l = c->listener;
-    const char *alpn = c->transport != NULL && c->transport->alpn != NULL ? c->transport->alpn(c)
-                                                                          : NULL;
-    unsigned i;
-
-    for (i = 0; i < l->n_protocols && c->protocol == NULL; i++)
-        if (l->n_protocols == 1 || (alpn != NULL && strcmp(l->protocols[i]->name, alpn) == 0))
-            c->protocol = l->protocols[i];
-    if (c->protocol == NULL) {
-        c->on_ready = conn_sniff;
-        return;
-    }
-    c->on_ready = c->protocol->ready;
-    c->protocol->open(c, (struct sl_data){NULL, 0, NULL});
-}
-
-/* The transport's turn before the protocol's; what came behind the handshake is read at once. */
-static void
-conn_shakes_hands(struct sl_conn *c, unsigned what)
-{
-    int rc = what & SL_TIMEOUT ? -1 : c->transport->handshake(c);
-
-    if (what & SL_TIMEOUT)
-        sl_log(SL_INFO, "SL0216", "client %.*s: Listen %s %s: no handshake within Timeout header",
-               (int)conn_peer_text(c).n, conn_peer_text(c).at, c->listener->conf->text,
-               c->transport->name);
-    if (rc < 0)
-        sl_conn_close(&c);
-    if (rc <= 0)
-        return;
-    conn_begin(c);
-    if (!c->io.is_dead && conn_may_read(c))
-        c->on_ready(c, SL_READABLE);
-}
-
-void
-conn_accepted(struct sl_loop *loop, struct listener *listener, int fd,
-              const struct sl_sockaddr *peer)
-{
-    struct sl_conn *c = conn_make(loop, fd, 1);
-    const struct core_conf *conf = listener->scope->core;
-
-    atomic_fetch_add_explicit(&loop->n_conns, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&loop->worker->n_conns, 1, memory_order_relaxed);
-    if (c == NULL) {
-        atomic_fetch_sub_explicit(&loop->n_conns, 1, memory_order_relaxed);
-        atomic_fetch_sub_explicit(&loop->worker->n_conns, 1, memory_order_relaxed);
-        return;
-    }
-    sl_count(loop, COUNT_CONNECTIONS, 1);
-    c->listener = listener;
-    c->peer = *peer;
-    c->io.ready = SL_WRITABLE;
-    if (listener->conf->transport != NULL) {
-        c->transport = listener->conf->transport;
-        if (c->transport->open(c, 1) != 0) {
-            sl_conn_close(&c);
-            return;
-        }
-    }
-    conn_due(c, conf->header_ms);
-    if (hooks_run_conn(c, SL_HOOK_PRE_CONNECTION) == SL_FAIL) {
-        sl_conn_close(&c);
-        return;
-    }
-    if (c->transport != NULL && c->transport->handshake != NULL)
-        c->on_ready = conn_shakes_hands;
-    else
-        conn_begin(c);
 }

@@ -49,6 +49,10 @@ struct sl_conn {
 
 /* Takes the descriptor over and watches it.  NULL (descriptor closed) on failure. */
 struct sl_conn *conn_make(struct sl_loop *loop, int fd, int is_client);
+/* One that leads nowhere, for requests that come from nobody, zeroed and made as if it had come in
+ * at `listener` from `peer`.  The caller's memory; nothing of it needs to be closed. */
+void conn_pretend(struct sl_conn *c, struct sl_loop *loop, const struct listener *listener,
+                  const struct sl_sockaddr *peer, const struct sl_protocol *protocol);
 struct sl_span conn_peer_text(struct sl_conn *c);
 
 /* Writes iov at once as far as it goes and queues the rest: `head` is copied, data held or

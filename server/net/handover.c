@@ -10,13 +10,20 @@
 
 #define TAKE_TURN 256
 
+/* What a transport knows, or a PROXY header has said, does not go over with the descriptor. */
+static int
+conn_is_bare(const struct sl_conn *c)
+{
+    return c->transport == NULL && !c->listener->conf->wants_proxy_header;
+}
+
 int
 conn_may_stay(const struct sl_conn *c)
 {
     struct sl_worker *w = c->loop->worker;
 
     return atomic_load_explicit(&w->leaving, memory_order_relaxed) == LEAVING_NOT ||
-           (c->transport == NULL && atomic_load_explicit(&w->handover, memory_order_relaxed) >= 0);
+           (conn_is_bare(c) && atomic_load_explicit(&w->handover, memory_order_relaxed) >= 0);
 }
 
 /* The descriptor stays open in the other process: it has to leave this epoll set first. */
@@ -47,7 +54,7 @@ conn_leave(struct sl_conn *c)
         return;
     if (leaving == LEAVING_FOR_GOOD)
         conn_end(&c);
-    else if (c->transport == NULL && to >= 0)
+    else if (conn_is_bare(c) && to >= 0)
         conn_send_away(c, to);
     else if (c->loop->now_ms >= atomic_load(&w->drain_idle_until))
         conn_end(&c);

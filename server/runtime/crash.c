@@ -57,7 +57,10 @@ crashed(int number)
 
     say(&report, "the worker crashed by ");
     say(&report, names[number]);
-    if (at->call == NULL)
+    if (at->command != NULL) {
+        say(&report, " in the command ");
+        say(&report, at->command);
+    } else if (at->call == NULL)
         say(&report, " outside modules");
     else {
         say(&report, " in mod_");

@@ -4,10 +4,12 @@
 
 #include "config/scope.h"
 
-/* The hook that runs, NULL outside hooks, and the request it runs for, NULL for none. */
+/* The hook that runs, NULL outside hooks, and the request it runs for, NULL for none; or the
+ * command of the control socket. */
 struct crash_place {
     const struct hook_call *call;
     struct sl_req *request;
+    const char *command;
 };
 
 extern _Thread_local struct crash_place crash_place;

@@ -96,7 +96,7 @@ hook_was_slow(const struct hook_call *call, uint64_t n_ticks)
 static void
 hook_enter(const struct hook_call *call, struct sl_req *request)
 {
-    crash_place = (struct crash_place){call, request};
+    crash_place = (struct crash_place){call, request, NULL};
     if (fatal_ns > 0)
         before = spent_now();
 }

@@ -3,6 +3,7 @@
 #include "upstream/exchange.h"
 
 #include "http/http1.h"
+#include "net/proxy_header.h"
 #include "runtime/counter.h"
 
 #include <errno.h>
@@ -55,6 +56,23 @@ ex_shakes_hands(struct sl_conn *c, unsigned what)
     }
 }
 
+/* For whom the connection is.  A fresh socket takes it whole. */
+static int
+ex_send_proxy_header(struct sl_exchange *ex, int fd)
+{
+    struct sl_sockaddr nobody = {.len = 0}, at = {.len = sizeof at.u};
+    const struct sl_sockaddr *from = ex->r != NULL ? sl_req_client(ex->r) : NULL;
+    struct sl_conn *client = ex->r != NULL ? ex->r->conn : NULL;
+    char bytes[PROXY_HEADER_WRITES + 1];
+    size_t n;
+
+    if (client == NULL || getsockname(client->io.fd, &at.u.sa, &at.len) != 0 ||
+        (at.u.sa.sa_family != AF_INET && at.u.sa.sa_family != AF_INET6))
+        at.len = 0;
+    n = proxy_header_write(bytes, ex->pool->send_proxy, from != NULL ? from : &nobody, &at);
+    return send(fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)n ? 0 : -1;
+}
+
 static void
 ex_connected(struct sl_conn *c, unsigned what)
 {
@@ -72,6 +90,10 @@ ex_connected(struct sl_conn *c, unsigned what)
     getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &error, &n);
     if (error != 0 || (c->io.ready & SL_WRITABLE) == 0) {
         server_address_failed(c->server, ex->a.address);
+        exchange_attempt_failed(ex, &sl_cause_connect_failed);
+        return;
+    }
+    if (ex->pool->send_proxy != 0 && ex_send_proxy_header(ex, c->io.fd) != 0) {
         exchange_attempt_failed(ex, &sl_cause_connect_failed);
         return;
     }

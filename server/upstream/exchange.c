@@ -80,7 +80,8 @@ sl_attempt_end(struct sl_attempt *a, int reusable)
     if ((r->flags & (REQ_ENDS_GIVEN | REQ_SOURCE_ENDED)) == 0 &&
         attempt_data(a, (struct sl_data){NULL, 0, NULL}, 1) == SL_FLOW_GONE)
         return;
-    if (reusable && ex->body_ended && !conn_is_writing(c) && idle_put(c))
+    if (reusable && ex->pool->send_proxy == 0 && ex->body_ended && !conn_is_writing(c) &&
+        idle_put(c))
         a->conn = NULL;
     else
         ex_drop_conn(ex);

@@ -1,5 +1,6 @@
 /* Connections that carry no exchange: a module opens one to see how a server fares.  From the
  * socket to the word that it is open, or is not, as connect.c does for exchanges. */
+#include "net/proxy_header.h"
 #include "upstream/exchange.h"
 
 #include <errno.h>
@@ -7,6 +8,7 @@
 /* In the connection's space until it is open. */
 struct probe {
     void (*ready)(struct sl_conn *c, unsigned what);
+    int send_proxy; /* as in struct sl_pool */
 };
 
 _Static_assert(sizeof(struct probe) <= CONN_SPACE, "kept in the connection");
@@ -15,6 +17,17 @@ static struct probe *
 probe_of(struct sl_conn *c)
 {
     return (struct probe *)(void *)c->space;
+}
+
+/* For nobody but the server itself.  A fresh socket takes it whole. */
+static int
+send_proxy_header(struct sl_conn *c)
+{
+    const struct sl_sockaddr nobody = {.len = 0};
+    char bytes[PROXY_HEADER_WRITES + 1];
+    size_t n = proxy_header_write(bytes, probe_of(c)->send_proxy, &nobody, &nobody);
+
+    return send(c->io.fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)n ? 0 : -1;
 }
 
 /* The last of the core's part, whatever came of it. */
@@ -49,7 +62,8 @@ probe_connected(struct sl_conn *c, unsigned what)
     if ((c->io.ready & (SL_WRITABLE | SL_HANGUP)) == 0)
         return;
     getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &error, &n);
-    if (error != 0 || (c->io.ready & SL_WRITABLE) == 0) {
+    if (error != 0 || (c->io.ready & SL_WRITABLE) == 0 ||
+        (probe_of(c)->send_proxy != 0 && send_proxy_header(c) != 0)) {
         probe_tell(c, SL_HANGUP);
         return;
     }
@@ -110,6 +124,7 @@ sl_server_open(struct sl_loop *loop, struct sl_server *server, int port,
     c->protocol_data = data;
     c->on_ready = probe_connected;
     probe_of(c)->ready = ready;
+    probe_of(c)->send_proxy = port == 0 ? server->pool->send_proxy : 0;
     if (c->transport != NULL && c->transport->open(c, 0) != 0) {
         *why = "its transport does not begin";
         sl_conn_close(&c);

@@ -120,7 +120,7 @@ def test_a_name_nobody_knows_does_not_stop_the_start(sluice, make_origin):
     ("Retry on=connect,700", "statuses of 400 to 599"), ("Retry budget=101", "budget"),
     ("Sticky path=/", "cookie=NAME or route=EXPR"), ("Sticky cookie=a route=b", "cookie=NAME or route=EXPR"),
     ("Sticky cookie=a samesite=none", "secure"), ("Sticky cookie=a path=/;x", "without blanks"),
-    ("SendProxy v1", "not in this version")])
+    ("SendProxy v3", "v1 or v2")])
 def test_bad_lines(refused, line, text):
     assert text in refused(f"LoadModule route\nLoadModule balancer\n<Balancer p>\n    Server x:1\n"
                            f"    {line}\n</Balancer>\nProxyPass balancer://p\nListen 1\n")

@@ -46,6 +46,28 @@ ProxyPass {origin}
     assert r.seen("User-Agent") == "browser 7" and r.seen("Host") == "inner.test"
 
 
+def test_captures_of_an_edit(sluice, origin):
+    origin.on("/", reply(200, b"", [("X-A", "2026-11-25"), ("X-B", "a.b.c"), ("X-C", ""), ("X-D", "aXbX")]))
+    s = sluice(BASE + f"""
+Header edit X-A "(?<y>\\d+)-(\\d+)-(\\d+)" "$3.$2.$<y> of $0 for $$1 at %{{arg:x}}"
+Header edit* X-B "\\." "%{{status}}"
+Header edit X-C "^$" "was empty"
+Header edit* X-D "X*" "-"
+ProxyPass {origin}
+""")
+    r = s.get("/?x=$2")
+    assert r.get("X-A") == "25.11.2026 of 2026-11-25 for $1 at $2"
+    assert r.get("X-B") == "a200b200c" and r.get("X-C") == "was empty" and r.get("X-D") == "-a--b--"
+
+
+@pytest.mark.parametrize("line", ['Header edit X-A "^(a+)+$" x', 'RequestHeader edit X-A "^(a+)+$" x'])
+def test_an_edit_that_gives_up_fails_the_request(sluice, origin, line):
+    origin.on("/bad", reply(200, b"", [("X-A", "a" * 60 + "b")]))
+    s = sluice(BASE + f"{line}\nProxyPass {origin}\n").expect("SL0453")
+    assert s.get("/", {"X-A": "aaaa"}).status == 200
+    assert s.get("/bad", {"X-A": "a" * 60 + "b"}).status == 500
+
+
 def test_outer_fields_hold_inside(sluice, origin):
     s = sluice(BASE + f"Header set X-Outer 1\nProxyPass {origin}\n"
                "<Location /in>\nHeader set X-Inner 2\n</Location>\n"

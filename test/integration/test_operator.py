@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from conftest import BUILD, MODULES, PROGRAM, free_port
+from conftest import BUILD, IS_SANITIZED, MODULES, PROGRAM, free_port
 from origin import reply
 
 CONF = "LoadModule route\nLoadModule log\nProxyPass http://{origin}\n"
@@ -40,8 +40,8 @@ class Daemon:
     def k(self, *words):
         return run("-f", str(self.conf), "-k", *words)
 
-    def ctl(self):
-        return run("-f", str(self.conf), "ctl", "generations")
+    def ctl(self, *words):
+        return run("-f", str(self.conf), "ctl", *(words or ["generations"]))
 
     def pid(self):
         return int((self.dir / "pid").read_text())
@@ -162,6 +162,121 @@ def test_a_restart(daemon):
     assert daemon.k("stop").returncode == 0
     r = daemon.k("restart")
     assert r.returncode == 0 and "no server answers" in r.stdout and daemon.status() == b"200"
+
+
+# ---- commands of modules ----
+
+@pytest.fixture
+def commander(tmp_path, origin, threads):
+    """A daemon whose modules have commands."""
+    d = Daemon(tmp_path, origin, threads)
+    d.body += "LoadModule command\n"
+    d.write()
+    r = d.k("start")
+    assert r.returncode == 0, r.stdout
+    yield d
+    d.k("stop", "--timeout", "20s")
+
+
+def raw(d, data=b""):
+    """A client of the control socket that has said this."""
+    c = socket.socket(socket.AF_UNIX)
+    c.connect(f"{d.dir}/control")
+    c.settimeout(20)
+    c.sendall(data)
+    return c
+
+
+def answer(c):
+    out = b""
+    try:
+        while part := c.recv(65536):
+            out += part
+    except ConnectionResetError:    # not all of the command was read
+        pass
+    return out
+
+
+def test_a_command_of_a_module(commander):
+    r = commander.ctl("say", "a b", "", "%20", "\u00e4", "x=1")
+    assert r.returncode == 0 and r.stdout == "[a b]\n[]\n[%20]\n[\u00e4]\n[x=1]\nexit 7\n5 words\n"
+    r = commander.ctl("say", "a", "--json")
+    assert r.returncode == 0 and r.stdout == '{"a"}\nexit 7\n1 words\n'
+    r = commander.ctl("say")
+    assert r.returncode == 2 and r.stdout == "exit 7\n0 words\n"
+    long = "y" * 60000
+    assert commander.ctl("say", long).stdout == f"[{long}]\nexit 7\n1 words\n"
+    began = time.time()
+    assert commander.ctl("later", "300").stdout == "late\n" and time.time() - began > 0.29
+
+
+def test_commands_are_listed_and_nearly_named(commander):
+    r = commander.ctl("help")
+    assert r.returncode == 0
+    for line in ("close id=N\n    ends a generation that drains\n", "say [WORD]...\n    says its words\n",
+                 "crash\n    crashes\n"):
+        assert line in r.stdout, r.stdout
+    assert "reload" not in r.stdout
+    r = commander.ctl("sey", "x")
+    assert r.returncode == 2
+    assert r.stdout == ('there is no command "sey"; did you mean say? expected generations, close, zones, counters, '
+                        'help, say, later, much or crash\n')
+    assert "did you mean" not in commander.ctl("qqqqqqq").stdout
+    r = commander.ctl("generations", "--json")
+    assert r.returncode == 2 and r.stdout == "generations: it has no --json\n"
+
+
+def test_an_answer_has_an_end(commander):
+    r = commander.ctl("much", "4000")
+    assert r.returncode == 0 and r.stdout == "0123456789abcde\n" * 4000
+    r = commander.ctl("much", "5000")
+    assert r.returncode == 1 and r.stdout.endswith("\n(the answer is too long: its end is missing)\n")
+    assert len(r.stdout) < 66000
+    c = raw(commander, b"sluice-control 1 say " + b"x" * 70000)
+    assert answer(c) == b"expected less than 64 KiB\nexit 2\n"
+
+
+def test_clients_that_are_slow_or_gone_hurt_nobody(commander):
+    pid = commander.ctl().stdout
+    stuck = [raw(commander, b"sluice-control 1 say a\n") for _ in range(4)]     # read nothing
+    gone = [raw(commander, b"sluice-control 1 later 200\n") for _ in range(4)]
+    for c in gone:
+        c.close()
+    parts = raw(commander, b"sluice-control 1 say " + b"z" * 600)
+    time.sleep(0.1)
+    began = time.time()
+    assert commander.ctl("say", "b").returncode == 0 and commander.status() == b"200"
+    assert commander.ctl("generations").returncode == 0 and time.time() - began < 3
+    parts.sendall(b"z b\n")
+    assert answer(parts).endswith(b"z]\n[b]\nexit 7\n2 words\nexit 0\n")
+    late = raw(commander, b"sluice-control 1 say " + b"z" * 600)    # and never its end
+    assert answer(late) == b""
+    for c in stuck:
+        assert answer(c) == b"[a]\nexit 7\n1 words\nexit 0\n"
+    assert commander.ctl().stdout.split()[:7] == pid.split()[:7]
+
+
+def test_too_many_commands_at_once(commander):
+    waiting = [raw(commander, b"sluice-control 1 later\n") for _ in range(64)]
+    r = commander.ctl("say", "x")
+    assert r.returncode == 1 and r.stdout == "64 commands are under way: try again\n"
+    assert commander.ctl("generations").returncode == 0
+    assert commander.k("reload").returncode == 0
+    for c in waiting:       # no module ends these: the generation does
+        assert answer(c) == b"the generation ended before the command did\nexit 1\n"
+    assert commander.ctl("say", "x").returncode == 0
+
+
+def test_a_crash_names_the_command(commander):
+    r = commander.ctl("crash")
+    assert r.returncode == 3 and r.stdout == "sluice: the server ended before its answer did\n"
+    if not IS_SANITIZED:
+        assert "the worker crashed by SIGABRT in the command crash" in (commander.dir / "log").read_text()
+    deadline = time.time() + 10
+    while (r := commander.ctl("say", "x")).returncode != 0:
+        assert r.returncode == 1 and time.time() < deadline
+        assert "no worker serves now" in r.stdout
+        time.sleep(0.02)
 
 
 # ---- a place that cannot be had ----
@@ -286,8 +401,9 @@ def test_the_test_opens_and_creates_nothing(tmp_path):
 @pytest.mark.parametrize("words, wanted", [
     (["-k", "foo"], ["-k foo: expected start, reload, confirm, upgrade, reopen, stop or restart"]),
     (["-k", "status"], ["-k status: expected start"]),
-    (["ctl"], ["ctl: expected generations, close, zones or counters"]),
-    (["ctl", "foo"], ["ctl foo: expected generations, close, zones or counters"]),
+    (["ctl"], ['ctl: expected a command; "sluice ctl help" lists them']),
+    (["ctl", "stop"], ["ctl stop: expected -k stop"]),
+    (["ctl", "say", "x" * 70000], ["ctl say: expected less than 64 KiB"]),
     (["reload"], ['expected an option, found "reload"', "usage: "]),
     (["-s", "reload"], ["invalid option", "here: -k reload", "usage: "]),
     (["-q"], ["here: -t"]),

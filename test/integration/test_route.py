@@ -174,3 +174,102 @@ def test_two_hundred_prefixes_and_a_thousand_hosts(sluice):
 def test_a_path_never_names_the_host_of_a_redirect(sluice, line, path, to):
     r = sluice("LoadModule route\n" + line + "\n").get(path)
     assert r.status == 302 and r.get("Location") == to
+
+
+def test_captures_of_a_rewrite(sluice, origin):
+    """$0 to $9, $<name>, $$ and values; what may not stand in a path is escaped."""
+    s = sluice(f"""LoadModule route
+Rewrite "^/one/(?<kind>[a-z]+)/(x)?(.*)$" "/$<kind>-$1-$2-$3"
+Rewrite "^/all.*" "/saw$0"
+Rewrite "^/cash" "/a$$1"
+Rewrite "^/host/(.*)" "/%{{host}}/$1?m=%{{method}}"
+Rewrite "^/arg" "/in-%{{arg:x}}"
+ProxyPass {origin}
+""")
+    assert s.get("/one/car/7").json()["target"] == "/car-car--7"
+    assert s.get("/one/car/x7?q").json()["target"] == "/car-car-x-7?q"
+    assert s.get("/all/%41").json()["target"] == "/saw/all/%41"
+    assert s.get("/cash").json()["target"] == "/a$1"
+    assert s.get("/host/p?q=1", host="h.test").json()["target"] == "/h.test/p?m=GET&q=1"
+    assert s.get("/arg?x=a?b$1").json()["target"] == "/in-a%3Fb$1?x=a?b$1"
+
+
+def test_captures_of_a_redirect(sluice):
+    s = sluice("""LoadModule route
+RedirectMatch 302 "^/u/(?<who>[^/]+)/?(.*)$" "https://%{host}/$<who>?rest=$2"
+Redirect 302 /here "https://%{host}/there#x"
+Redirect 302 /cash /a$1
+""")
+    r = s.get("/u/an%20n/a", host="h.test")
+    assert r.get("Location") == "https://h.test/an%20n?rest=a"
+    assert s.get("/u/%252e%2fa/", host="h").get("Location") == "https://h/%252e%2fa?rest="
+    assert s.get("/here?q", host="h.test").get("Location") == "https://h.test/there?q#x"
+    assert s.get("/cash").get("Location") == "/a$1"
+
+
+def test_captures_of_a_location(sluice, origin):
+    """The nearest that has groups counts, further in before further out."""
+    s = sluice(f"""LoadModule route
+LoadModule headers
+<LocationMatch "^/u/(?<who>[^/]+)/(\\w+)">
+    Header set X-Who "$1 $<who> $2 $$0"
+    RequestHeader set X-Kind "$2" if="%{{method}} == GET"
+    ProxyPass http://{origin}/users/$1/$2.txt
+    <LocationMatch "gone$">
+        Return 410 "$1 is gone"
+    </LocationMatch>
+    <Location "/u/bob/moved">
+        Redirect 302 /u/bob/moved /of/$1
+    </Location>
+    <If "%{{arg:to}} =~ '^(..)'">
+        Return 200 "to $1"
+    </If>
+    <If "%{{arg:who}} != ''">
+        Return 200 "who $1"
+    </If>
+</LocationMatch>
+<Location /plain>
+    Header set X-Who "$1"
+    Return 200 ok
+</Location>
+""")
+    r = s.get("/u/an%20n/a/b?q=1")
+    assert r.json()["target"] == "/users/an%20n/a.txt?q=1"
+    assert r.get("X-Who") == "an n an n a $0" and r.seen("X-Kind") == "a"
+    assert s.get("/u/x%3Fy/a").json()["target"] == "/users/x%3Fy/a.txt"
+    assert s.get("/u/x%252e%2f%20/a").json()["target"] == "/users/x%252e%2f%20/a.txt"
+    assert s.get("/u/ann/gone").body == b"ann is gone"
+    assert s.get("/u/bob/moved").get("Location") == "/of/bob"
+    assert s.get("/u/ann/x?to=rome").body == b"to ro"
+    assert s.get("/u/ann/x?who=1").body == b"who ann"
+    assert s.get("/plain").get("X-Who") == "$1"
+
+
+def test_a_condition_gives_proxypass_a_path(sluice, origin):
+    s = sluice(f"""LoadModule route
+<Location /f>
+    <If "%{{arg:v}} =~ '^([0-9]+)$'">
+        ProxyPass http://{origin}/version/$1
+    </If>
+    ProxyPass http://{origin}/none
+</Location>
+""")
+    assert s.get("/f/x?v=12").json()["target"] == "/version/12?v=12"
+    assert s.get("/f/x?v=b").json()["target"] == "/none/x?v=b"
+
+
+@pytest.mark.parametrize("line, says, cure", [
+    ('Rewrite "^/(a" "/$1"', 'Rewrite: expected a valid pattern, found "^/(a": missing closing '
+     'parenthesis, at its character 5', "backslash"),
+    ('Rewrite "^/a" "/$1"', "Rewrite: expected $0 to $0, the groups of the pattern, found $1", ""),
+    ('Rewrite "^/(a)" "/$x"', "expected a digit or <NAME> behind '$', found \"/$x\"", '"$$" is a dollar'),
+    ('Rewrite "^/(?<a>a)" "/$<b>"', "expected the name of a group of the pattern, found $<b>", ""),
+    ('Rewrite "^/(a)" "/%{status}"', "%{status} is known when the response is", ""),
+    ('RedirectMatch 302 "[" /', "RedirectMatch: expected a valid pattern", "backslash"),
+    ('<LocationMatch "^/(a)$">\nReturn 200 $2\n</LocationMatch>',
+     "Return: expected $0 to $1, the groups of the section's pattern, found $2", ""),
+    ('<LocationMatch "^/a$">\nProxyPass http://127.0.0.1:1/x\n</LocationMatch>',
+     "a path replaces the location's prefix, and a LocationMatch has none", "$1")])
+def test_bad_patterns_and_groups(refused, line, says, cure):
+    out = refused("LoadModule route\n" + line + "\n")
+    assert says in out and cure in out and "test.conf:" in out

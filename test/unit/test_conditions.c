@@ -286,7 +286,8 @@ captures(void **state)
     const char *err;
     struct sl_cond *cond = sl_cond_compile(pool, "%{s:/u/ann} =~ '^/u/([a-z]+)(x)?'",
                                            SL_PHASE_REQUEST, &err);
-    struct sl_expr *e = expr_compile(pool, "<$1-$2-$0-$$1-%{s:$1}-$x>", SL_PHASE_REQUEST, cond, &err);
+    struct capturer c = cond_capturer(cond);
+    struct sl_expr *e = expr_compile(pool, "<$1-$2-$0-$$1-%{s:$1}-$x>", SL_PHASE_REQUEST, &c, &err);
 
     (void)state;
     assert_non_null(e);
@@ -294,7 +295,7 @@ captures(void **state)
     assert_string_equal(sl_expr_text(e, &request).at, "<--" "-$1-$1-$x>");
     assert_int_equal(sl_cond_holds(cond, &request), 1);
     assert_string_equal(sl_expr_text(e, &request).at, "<ann--/u/ann-$1-$1-$x>");
-    assert_null(expr_compile(pool, "$3", SL_PHASE_REQUEST, cond, &err));
+    assert_null(expr_compile(pool, "$3", SL_PHASE_REQUEST, &c, &err));
     assert_non_null(strstr(err, "$0 to $2"));
     e = sl_expr_compile(pool, "$1", SL_PHASE_REQUEST, &err);
     assert_true(sl_expr_is_constant(e));

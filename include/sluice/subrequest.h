@@ -1,0 +1,41 @@
+/* Requests of the server's own, beside or behind a client's: a cache's fetch, a question to who
+ * decides on access.
+ *
+ * A subrequest begins as a copy of the client's request as its hooks have left it: method, path,
+ * fields, scope, client and id; without a body and without what is said between two hops.  From
+ * then on it has a life of its own, on the same loop, and the client may leave.  It runs no hooks
+ * before its handler's and none of responses, no body filters, and is neither counted nor logged
+ * as a request; its attempts at servers are like any.  A generation that drains waits for it. */
+#ifndef SLUICE_SUBREQUEST_H
+#define SLUICE_SUBREQUEST_H
+
+#include "sluice/base.h"
+#include "sluice/net.h"
+#include "sluice/upstream.h"
+
+/* On the subrequest's loop; what the answer says is asked as of any request (sl_req_status(),
+ * sl_req_response()). */
+struct sl_subrequest_owner {
+    /* ends: there is no body.  GONE: nobody wants it; ended() follows. */
+    enum sl_flow (*head)(struct sl_req *sub, void *ctx, int ends);
+    /* data.n may be 0 with `ends`.  FULL: it was taken; more comes after sl_req_writable(sub). */
+    enum sl_flow (*body)(struct sl_req *sub, void *ctx, struct sl_data data, int ends);
+    /* The last call; cause NULL: the answer was whole.  sub is freed after it. */
+    void (*ended)(struct sl_req *sub, void *ctx, const struct sl_cause *cause);
+};
+
+struct sl_req *sl_subrequest(struct sl_req *client, const struct sl_subrequest_owner *owner,
+                             void *ctx);
+int sl_req_is_sub(const struct sl_req *r);
+/* Before the start; fields are changed by way of sl_req_head().  path_and_query begins with '/';
+ * both are copied. */
+void sl_subrequest_set_line(struct sl_req *sub, struct sl_span method,
+                            struct sl_span path_and_query);
+/* By the handler hooks of its scope, or to this target.  All may be over when it comes back. */
+void sl_subrequest_start(struct sl_req *sub);
+void sl_subrequest_proxy(struct sl_req *sub, const struct sl_target *target,
+                         const struct sl_proxy_conf *conf);
+/* Nobody wants it any more: its owner is not called again.  Also from within his functions. */
+void sl_subrequest_cancel(struct sl_req **sub);
+
+#endif
