@@ -227,14 +227,22 @@ REQUESTS = {
     "error-pages.conf": [("test", p, {}) for p in ("/shop/x", "/nowhere", "/help/not-found")],
     "tests.conf": [("example.com", "/v1/users", {}), ("example.com", "/old-page", {})],
     "access-log.conf": [("test", "/x", {})],
+    "health.conf": [("test", "/x", {})],
+    "sticky.conf": [("test", p, {"Cookie": "JSESSIONID=1.web2"}) for p in ("/x", "/forum/x", "/pictures/1", "/pictures/7")],
+    "drain.conf": [("test", "/x", {})],
 }
+
+
+def asked(o):
+    """What clients asked a backend for."""
+    return [r for r in o.requests if r.get("User-Agent") != "sluice-check"]
 
 
 def same(said, s, host, path, fields):
     """One real request, and what was said of it."""
-    before = {o: len(o.requests) for o in s.backends.values()}
+    before = {o: len(asked(o)) for o in s.backends.values()}
     r = s.get(path, fields, host=host)
-    got = [(o, o.last) for o in s.backends.values() if len(o.requests) > before[o]]
+    got = [(o, asked(o)[-1]) for o in s.backends.values() if len(asked(o)) > before[o]]
     for field in said["response"]["fields"]:
         assert tuple(field) in r.fields or field[0] == "Content-Type", (field, r.fields)
     if said["server"] is None:
