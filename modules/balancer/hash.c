@@ -17,6 +17,9 @@ struct hash {
     struct retired *replaced;
     struct sl_expr *key;   /* NULL: the client's address */
     int64_t bound;         /* per cent; 0: none */
+    const atomic_uint **counts; /* by index of the server: of this process */
+    _Atomic(uint64_t) usable;   /* where bounded */
+    apr_pool_t *pool;
 };
 
 /* ---- the ring in force ---- */
@@ -33,11 +36,18 @@ hash_ready(struct sl_pool *pool, void *data)
 {
     struct hash *h = data;
     struct ring *ring = ring_make(pool), *old;
+    unsigned i;
 
     if (ring == NULL)
         return -1;
     old = atomic_exchange_explicit(&h->ring, ring, memory_order_acq_rel);
     retired_add(&h->replaced, old != NULL ? &old->retired : NULL, ring_free);
+    atomic_store_explicit(&h->usable, 0, memory_order_relaxed);
+    if (h->counts == NULL)
+        h->counts = apr_pcalloc(h->pool, (pool->n_servers + 1) * sizeof(*h->counts));
+    for (i = 0; i < pool->n_servers; i++)
+        if (h->counts[i] != pool->servers[i]->n_active) /* never while others pick */
+            h->counts[i] = pool->servers[i]->n_active;
     return 0;
 }
 
@@ -56,6 +66,7 @@ hash_new(apr_pool_t *pool)
 {
     struct hash *h = apr_pcalloc(pool, sizeof(*h));
 
+    h->pool = pool;
     apr_pool_cleanup_register(pool, h, hash_forget, apr_pool_cleanup_null);
     return h;
 }
@@ -123,18 +134,46 @@ struct room {
     uint64_t n_active, weight;
 };
 
-static struct room
-room_count(const struct sl_choice *choice, const struct sl_pool *pool)
+static uint64_t
+usable_weight(const struct sl_choice *choice, const struct sl_pool *pool)
 {
-    struct room room = {1, 0};
+    uint64_t weight = 0;
     unsigned i;
 
     for (i = 0; i < pool->n_servers; i++)
         if (pool->servers[i]->level == choice->level
-            && sl_server_may_be_used(pool->servers[i], choice->now_ms)) {
-            room.n_active += sl_server_active(pool->servers[i]);
-            room.weight += pool->servers[i]->weight;
-        }
+            && sl_server_may_be_used(pool->servers[i], choice->now_ms))
+            weight += pool->servers[i]->weight;
+    return weight;
+}
+
+/* Which servers may be used is looked up once a millisecond; `usable` says when, for which level
+ * and their weight. */
+static uint64_t
+usable_weight_of_now(struct hash *h, const struct sl_choice *choice, const struct sl_pool *pool)
+{
+    uint64_t stamp = (uint64_t)choice->now_ms << 32 | (uint64_t)(choice->level & 255) << 24;
+    uint64_t known = atomic_load_explicit(&h->usable, memory_order_relaxed);
+
+    if (known >> 24 == stamp >> 24)
+        return known & 0xffffff;
+    known = usable_weight(choice, pool);
+    atomic_store_explicit(&h->usable, stamp | (known & 0xffffff), memory_order_relaxed);
+    return known;
+}
+
+static struct room
+room_count(struct hash *h, const struct sl_choice *choice, const struct sl_pool *pool)
+{
+    struct room room = {1, usable_weight_of_now(h, choice, pool)};
+    unsigned i, n = 1;
+
+    for (i = 0; i < pool->n_servers; i++)
+        n += atomic_load_explicit(h->counts[i], memory_order_relaxed);
+    room.n_active = n;
+    if (sl_places_others() != 0)
+        for (i = 0; i < pool->n_servers; i++)
+            room.n_active += sl_server_active_elsewhere(pool->servers[i]);
     return room;
 }
 
@@ -166,12 +205,12 @@ hash_walk(const struct hash *h, const struct sl_choice *choice, struct sl_pool *
 static struct sl_server *
 hash_pick(const struct sl_choice *choice, struct sl_pool *pool, void *data)
 {
-    const struct hash *h = data;
+    struct hash *h = data;
     struct sl_server *s = NULL;
     struct room room;
 
     if (h->bound > 0) {
-        room = room_count(choice, pool);
+        room = room_count(h, choice, pool);
         s = hash_walk(h, choice, pool, &room);
     }
     return s != NULL ? s : hash_walk(h, choice, pool, NULL);

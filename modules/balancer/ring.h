@@ -41,7 +41,7 @@ ring_find(const struct ring *ring, uint32_t hash)
     return i < ring->n_points ? i : 0;
 }
 
-/* Of the bytes of a key; the same in every process and on every machine. */
+/* Of the bytes of a key; the same in every process. */
 uint64_t ring_hash(const void *bytes, size_t n, uint64_t seed);
 
 #endif
