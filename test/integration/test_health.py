@@ -268,3 +268,50 @@ def test_an_added_server_gets_its_share_slowly(operate, make_origin):  # noqa: F
     op.reload()
     n = who(op.s, 400)
     assert 1 <= n["b"] < 120
+
+
+# ---- over what connections begin with ----
+
+def test_checks_of_a_pool_with_proxy_headers(sluice, make_origin):
+    """They name nobody; another port is another service, which expects none."""
+    listener, heads = silent_listener(), []
+
+    def serve():
+        while True:
+            try:
+                c = listener.accept()[0]
+            except OSError:
+                return
+            heads.append(c.recv(1000))
+            c.sendall(reply(200, b"x"))
+            c.close()
+    threading.Thread(target=serve, daemon=True).start()
+    address = "127.0.0.1:%d" % listener.getsockname()[1]
+    s = sluice(pool([f"a={address}"], CHECK + "    SendProxy v1\n"))
+    until(lambda: len(heads) >= 2)
+    assert heads[0].startswith((b"PROXY UNKNOWN\r\nGET /health", b"PROXY UNKNOWN\r\n"))
+    assert not s.logged("is down", 0.6)
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    s.expect("BALANCER0012")
+
+
+def test_what_does_not_speak_http_is_checked_by_tcp_only(refused):
+    out = refused("LoadModule route\nLoadModule uplines\nLoadModule balancer\n<Balancer p>\nServer uplines://a:1\n"
+                  "HealthCheck uri=/\n</Balancer>\nProxyPass balancer://p\nListen 1\n")
+    assert 'do not speak HTTP/1.1, which a check does; use "HealthCheck tcp"' in out
+
+
+def test_a_reload_in_the_middle_of_everything(operate, make_origin):  # noqa: F811
+    """Checks, rests and requests while generations come and go."""
+    o = names(make_origin, "a", "b")
+    for x in o.values():
+        health(x, 200)
+    op = operate(pool([f"{k}={v}" for k, v in o.items()], CHECK + "    Eject errors=1\n"))
+    op.s.expect("SL05", "BALANCER001")
+    o["a"].on("/x", lambda c, r: c.reset())
+    statuses = []
+    for i in range(6):
+        statuses += [op.s.get("/x").status for _ in range(10)]
+        op.reload()
+    assert set(statuses) == {200}
