@@ -104,7 +104,7 @@ choice_any(const struct sl_choice *choice, const struct sl_pool *pool, unsigned 
     return NULL;
 }
 
-/* condition.c.  evidence: a phrase.  health_tell(): 1 if the server's state changed. */
+/* condition.c.  evidence: a phrase.  health_tell(): 1 if the event changed anything. */
 struct moment {
     int64_t now_ms, wall_us;
 };

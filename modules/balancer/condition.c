@@ -123,7 +123,7 @@ health_tell(struct sl_server *s, enum health_event event, const char *evidence, 
     } while (!atomic_compare_exchange_weak_explicit(&s->state->health, &old, word,
                                                     memory_order_relaxed, memory_order_relaxed));
     if (SL_HEALTH_STATE(word) == SL_HEALTH_STATE(old))
-        return 0;
+        return 1;
     if (SL_HEALTH_STATE(word) == SL_HEALTH_UP) {
         atomic_store_explicit(&s->state->n_failed, 0, memory_order_relaxed);
         window_clear(s->state->window);

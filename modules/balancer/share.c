@@ -58,6 +58,13 @@ is_passed_over(struct sl_server *s, int64_t now_ms)
     return 0;
 }
 
+/* Methods are not asked where there is nothing: a ring would be gone round in vain. */
+static int
+is_left(const struct sl_choice *choice, const struct sl_pool *pool)
+{
+    return choice_any(choice, pool, 0) != NULL;
+}
+
 static struct sl_server *
 choose(struct sl_choice *choice, struct sl_pool *pool, int64_t now_ms)
 {
@@ -74,7 +81,7 @@ choose(struct sl_choice *choice, struct sl_pool *pool, int64_t now_ms)
     if (s == NULL || choice->is_dry || !is_passed_over(s, now_ms))
         return s;
     choice->passed = s;
-    other = b->method->pick(choice, pool, b->method_data);
+    other = is_left(choice, pool) ? b->method->pick(choice, pool, b->method_data) : NULL;
     choice->passed = NULL;
     return other != NULL ? other : s;
 }
@@ -89,14 +96,14 @@ claim(struct sl_attempt *a, struct sl_server *s, int64_t now_ms)
         return 0;
     if (SL_HEALTH_STATE(word) == SL_HEALTH_UP || SL_HEALTH_UNTIL(word) > now_ms)
         return 1;
-    if (!health_tell(s, HEALTH_PROBE_BEGINS, "its rest is over",
-                     moment_of(sl_attempt_loop(a))) &&
-        SL_HEALTH_UNTIL(atomic_load_explicit(&s->state->health, memory_order_relaxed)) > now_ms) {
-        atomic_fetch_sub_explicit(s->n_active, 1, memory_order_seq_cst);
-        return 0;
+    if (health_tell(s, HEALTH_PROBE_BEGINS, "its rest is over", moment_of(sl_attempt_loop(a)))) {
+        *sl_attempt_owner_data(a) = &probe_mark;
+        return 1;
     }
-    *sl_attempt_owner_data(a) = &probe_mark;
-    return 1;
+    if (sl_server_may_be_used(s, now_ms)) /* it has come back meanwhile */
+        return 1;
+    atomic_fetch_sub_explicit(s->n_active, 1, memory_order_seq_cst);
+    return 0;
 }
 
 static struct sl_server *

@@ -232,3 +232,15 @@ def test_levels(sluice, make_origin):
     assert set(who(s, 5)) == {"b"}
     o["b"].close()
     assert set(who(s, 5)) == {"c"}
+
+
+# ---- large pools ----
+
+@pytest.mark.parametrize("method", ["roundrobin", "leastconn", "random2", "ewma", "hash %{path}", "first"])
+def test_no_server_is_tried_twice(sluice, make_origin, method):
+    """Also of those that are far behind: one of ninety answers, and each request finds it."""
+    a = make_origin()
+    dead = [f"d{i}=127.0.0.1:{free_port()}" for i in range(89)]
+    s = sluice(pool([*dead[:80], f"a={a}", *dead[80:]],
+                    f"    Method {method}\n    Retry max=89\n    Eject errors=off\n")).expect("SL0501")
+    assert s.get("/x").json()["target"] == "/x"
