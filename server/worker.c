@@ -410,8 +410,8 @@ worker_run(struct sl_worker *w)
 static void
 worker_end(struct sl_worker *w)
 {
+    offload_close(); /* before the hooks: what its threads work with is freed there */
     config_run_worker_hooks(w->config, SL_HOOK_WORKER_EXIT, w);
-    offload_close();
     control_calls_close();
     worker_threads_free(w);
     counters_close();

@@ -27,8 +27,8 @@ struct sl_subrequest_owner {
 struct sl_req *sl_subrequest(struct sl_req *client, const struct sl_subrequest_owner *owner,
                              void *ctx);
 int sl_req_is_sub(const struct sl_req *r);
-/* Before the start; fields are changed by way of sl_req_head().  path_and_query begins with '/';
- * both are copied. */
+/* Before the start; fields are changed by way of sl_req_head().  path_and_query begins with '/',
+ * and what the hooks have made of the client's is forgotten; empty: it stays.  Both are copied. */
 void sl_subrequest_set_line(struct sl_req *sub, struct sl_span method,
                             struct sl_span path_and_query);
 /* By the handler hooks of its scope, or to this target.  All may be over when it comes back. */

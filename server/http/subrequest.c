@@ -199,6 +199,8 @@ void
 sl_subrequest_set_line(struct sl_req *r, struct sl_span method, struct sl_span path_and_query)
 {
     r->method = copied(r, method);
+    if (path_and_query.n == 0)
+        return;
     sub_set_path(r, path_and_query);
     r->upstream_path = (struct sl_span){NULL, 0};
 }

@@ -24,6 +24,7 @@ def example(sluice, make_origin, tmp_path):
         for a in found:
             text = text.replace(a, str(backends[a.split(":")[0].rsplit(".", 1)[1]]))
         text = re.sub(r"^Listen .*$", "", text, flags=re.M).replace("/var/log/sluice", str(tmp_path))
+        text = text.replace("/var/cache/sluice size=10g", f"{tmp_path}/cache size=64m")
         s = sluice(re.sub(r"^(ErrorPage .* )(\w+\.html)$", rf"\1file:{FOLDER}/\2", text, flags=re.M))
         s.backends = backends
         return s
@@ -94,6 +95,16 @@ def test_rewrite_redirect(example):
     assert s.get("/old-page").get("Location") == "/new-page"
     assert s.get("/blog/7").get("Location") == "/posts/7"
     assert body(s.get("/else")) == "102 /else"
+
+
+def test_caching(example):
+    s = example("caching.conf", {"/": reply(200, b"x", [])})
+    assert [s.get("/").get("X-Cache-Status") for _ in range(2)] == ["MISS", "HIT"]
+    assert s.get("/", {"Cookie": "session=1"}).get("X-Cache-Status") == "BYPASS"
+    for path in ("/api/x", "/static/x"):
+        first, second = body(s.get(path)), s.get(path)
+        assert body(second) == first and "hit" in second.get("Cache-Status")
+    assert s.get("/static/x", method="PURGE").status == 200
 
 
 def test_browser_policy(example):

@@ -217,6 +217,7 @@ REQUESTS = {
                                                  "static.example.com", "example.org")],
     "rewrite-redirect.conf": [("test", p, {}) for p in ("/v1/users", "/v2/users?x", "/old-page",
                                                         "/blog/7", "/blog/x", "/else", "/v1/a%20b")],
+    "caching.conf": [("test", p, {"Cookie": "session=1"}) for p in ("/x",)],
     "browser-policy.conf": [("test", "/api/x", {}), ("test", "/x", {})],
     "security-headers.conf": [("test", "/app/x", {}), ("test", "/x", {})],
     "haproxy.conf": [("test", p, {}) for p in ("/", "/api/x", "/static/x")],
