@@ -84,8 +84,9 @@ tell_change(struct sl_server *s, uint64_t word, const char *evidence, struct mom
         if (rest <= 0) /* a probe was lost: the next request is another one */
             return;
         keep_event(s, "rests", evidence, at.wall_us);
-        sl_log(SL_WARN, "BALANCER0010", "pool %s: server %s rests for %lld s: %s; %u of %u are out%s",
-               pool->name, s->name, (long long)(rest + 500) / 1000, evidence, n, pool->n_servers, all);
+        sl_log(SL_WARN, "BALANCER0010", "pool %s: server %s rests for %lld s: %s; %u of %u are "
+               "out%s", pool->name, s->name, (long long)(rest + 500) / 1000, evidence, n,
+               pool->n_servers, all);
         return;
     case SL_HEALTH_PROBED:
         keep_event(s, "probed", evidence, at.wall_us);

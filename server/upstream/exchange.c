@@ -187,7 +187,8 @@ ex_mark_tried(struct sl_exchange *ex)
         return;
     }
     if (ex->tried_more == NULL)
-        ex->tried_more = apr_pcalloc(ex->r->pool, (ex->pool->n_servers / 64 + 1) * sizeof(uint64_t));
+        ex->tried_more =
+            apr_pcalloc(ex->r->pool, (ex->pool->n_servers / 64 + 1) * sizeof(uint64_t));
     ex->tried_more[i / 64] |= (uint64_t)1 << i % 64;
 }
 

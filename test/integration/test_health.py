@@ -1,11 +1,12 @@
 """mod_balancer: health checks, ejection, the probe, panic floor, slow start."""
 import re
 import socket
+import subprocess
 import threading
 import time
 
 import pytest
-from conftest import free_port
+from conftest import MODULES, PROGRAM, free_port
 from origin import reply
 from test_balancer import pool, until, who
 from test_faults import hard_close
@@ -315,3 +316,20 @@ def test_a_reload_in_the_middle_of_everything(operate, make_origin):  # noqa: F8
         statuses += [op.s.get("/x").status for _ in range(10)]
         op.reload()
     assert set(statuses) == {200}
+
+
+# ---- what is explained ----
+
+def test_a_dry_run_says_who_is_passed_over(sluice, make_origin):
+    o = names(make_origin, "a", "b", "c")
+    for x in o.values():
+        health(x, 200)
+    s = sluice(pool([f"a={o['a']} drain", f"b={o['b']}", f"c={o['c']} backup"], CHECK))
+    n = len([r for r in o["b"].requests if r.target != "/health"])
+    r = subprocess.run([PROGRAM, "-f", s.conf, "--module-dir", MODULES, "-E", "GET http://a/x"],
+                       capture_output=True, text=True, timeout=30)
+    assert r.returncode == 0, r.stderr
+    for told in ("server a: drained", "server b: is checked by /health every 200 ms",
+                 "server c: waits for others to fail", "b, one of 3 of pool p"):
+        assert told in r.stdout, r.stdout
+    assert len([r for r in o["b"].requests if r.target != "/health"]) == n
