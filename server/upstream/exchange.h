@@ -132,8 +132,8 @@ void exchange_attempt(struct sl_exchange *ex);
 /* RFC 9110, 9.2.2: whether the server may be asked twice, whatever it did the first time, and all
  * that was taken of the body can be sent again. */
 int exchange_is_harmless(const struct sl_exchange *ex);
-/* These may free the exchange.  again: another attempt is made; failed: another attempt is made, or the request fails; fail: it
- * does, with this cause. */
+/* These may free the exchange.  again: another attempt is made; failed: that, or the request fails;
+ * fail: it does, with this cause. */
 void exchange_attempt_again(struct sl_exchange *ex, const struct sl_cause *cause);
 void exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause);
 void exchange_fail(struct sl_exchange *ex, const struct sl_cause *cause);
