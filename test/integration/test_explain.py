@@ -441,7 +441,7 @@ def test_a_failing_test_refuses_the_reload(operate):  # noqa: F811
     o.write(o.text + '<Test "GET http://a/x">\nPath /y\n</Test>\n')
     told = o.refused()
     assert re.search(r'test\.conf:\d+: <Test "GET http://a/x">: expected Path /y, came /x', told)
-    assert len(o.generations()) == 1
+    assert o.settled(1)
     o.write(o.text + '<Test "GET http://a/x">\nPath /x\n</Test>\n')
     o.reload()
     assert o.s.get("/").status == 200
