@@ -194,6 +194,11 @@ void *sl_scope_owned(const struct sl_scope *scope);
 /* The module's merged conf in this scope; valid from check_config on. */
 const void *sl_scope_conf(const struct sl_scope *scope, const struct sl_module *module);
 
+/* Where the scope itself, not one around it, says a directive of the module's: the last line
+ * that does; NULL: none does. */
+const char *sl_scope_said(const struct sl_scope *scope, const struct sl_module *module,
+                          const char *directive);
+
 /* Ifs (SL_SECTION_IF) say what holds beside the location, by a condition their section's
  * open() sets.  While requests run, sl_scope_overlay() gives the scope with all Ifs that hold
  * for r laid over it, the innermost last: the scope itself where there is none.  What it gives

@@ -303,6 +303,10 @@ balancer_finish(struct sl_worker *w, struct balancer *b)
                                pool->name);
 }
 
+static const struct sl_lint_rule unused_pool = {
+    "unused-pool", "its servers get no request, and their checks are load for nothing",
+    "name it in a ProxyPass, or take it away"};
+
 /* Also under -t: a dry run asks the methods, too. */
 static int
 balancer_check(struct sl_worker *w)
@@ -319,6 +323,9 @@ balancer_check(struct sl_worker *w)
             balancer_finish(w, b);
             if (b->method != NULL && b->method->ready(b->pool, b->method_data) < 0)
                 return -1;
+            if (b->used_at == NULL)
+                sl_lint(w, &unused_pool, b->defined_at, "no line sends requests to balancer://%s",
+                        name);
             continue;
         }
         nearest = nearest_defined(name);

@@ -5,8 +5,9 @@
  *         \-> over                        it failed, or the server has agreed to what is stored
  *
  * A flight belongs to the loop it was begun on; those who wait may be on any.  The table, the
- * waiters and the numbers are under one lock, which is taken at a miss only; what a flight has
- * found out is written before it is settled, and only read afterwards. */
+ * waiters and the users are under the lock of their bucket, which is taken at a miss only and
+ * for a few instructions; what a flight has found out is written before it is settled, and only
+ * read afterwards. */
 #include "cache.h"
 
 #include <apr_strings.h>
@@ -14,7 +15,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define BUCKETS 1024
+#define BUCKETS 256
 #define UNSTORABLE 4096
 #define UNSTORABLE_MS 10000
 
@@ -31,7 +32,8 @@ struct flight {
     enum result result;      /* settled: not ASKING any more */
     int is_listed;           /* in the table */
     int is_background;
-    unsigned n_refs, n_users;
+    atomic_uint n_refs;
+    unsigned n_users, n_waiters;
     struct visit *waiters;
     struct visit *leader;    /* who began it, while it waits or is relayed to; the loop's */
     int leader_reads;        /* the leader has become a source's request */
@@ -45,8 +47,10 @@ struct flight {
     struct sl_mail mail; /* nobody wants it any more */
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct flight *buckets[BUCKETS];
+static struct bucket {
+    pthread_mutex_t lock;
+    struct flight *flights;
+} buckets[BUCKETS] = {[0 ... BUCKETS - 1] = {PTHREAD_MUTEX_INITIALIZER, NULL}};
 static struct {
     _Atomic(uint64_t) key;
     _Atomic(int64_t) until_ms;
@@ -78,16 +82,25 @@ unstorable_learn(const struct flight *f)
 
 /* ---- under the lock ---- */
 
-static struct flight **
-bucket_of(struct store_hash hash)
+static struct bucket *
+bucket_lock(struct store_hash hash)
 {
-    return &buckets[hash.lo % BUCKETS];
+    struct bucket *b = &buckets[hash.lo % BUCKETS];
+
+    pthread_mutex_lock(&b->lock);
+    return b;
+}
+
+static void
+bucket_unlock(struct bucket *b)
+{
+    pthread_mutex_unlock(&b->lock);
 }
 
 static struct flight *
-flight_find(struct store_hash hash, struct sl_span key)
+flight_find(const struct bucket *b, struct store_hash hash, struct sl_span key)
 {
-    struct flight *f = *bucket_of(hash);
+    struct flight *f = b->flights;
 
     while (f != NULL && !(f->hash.hi == hash.hi && f->hash.lo == hash.lo && sl_span_eq(f->key, key)))
         f = f->next;
@@ -95,9 +108,9 @@ flight_find(struct store_hash hash, struct sl_span key)
 }
 
 static void
-flight_unlist(struct flight *f)
+flight_unlist(struct bucket *b, struct flight *f)
 {
-    struct flight **at = bucket_of(f->hash);
+    struct flight **at = &b->flights;
 
     if (!f->is_listed)
         return;
@@ -108,12 +121,10 @@ flight_unlist(struct flight *f)
 }
 
 static void
-flight_list(struct flight *f)
+flight_list(struct bucket *b, struct flight *f)
 {
-    struct flight **at = bucket_of(f->hash);
-
-    f->next = *at;
-    *at = f;
+    f->next = b->flights;
+    b->flights = f;
     f->is_listed = 1;
 }
 
@@ -123,8 +134,9 @@ waiter_add(struct flight *f, struct visit *v)
     v->flight = f;
     v->next_waiter = f->waiters;
     f->waiters = v;
+    f->n_waiters++;
     f->n_users++;
-    f->n_refs++;
+    atomic_fetch_add(&f->n_refs, 1);
 }
 
 static void
@@ -134,8 +146,10 @@ waiter_remove(struct flight *f, struct visit *v)
 
     while (*at != NULL && *at != v)
         at = &(*at)->next_waiter;
-    if (*at != NULL)
-        *at = v->next_waiter;
+    if (*at == NULL)
+        return;
+    *at = v->next_waiter;
+    f->n_waiters--;
 }
 
 /* ---- life ---- */
@@ -180,12 +194,7 @@ flight_new(const struct visit *v)
 static void
 flight_drop(struct flight *f)
 {
-    unsigned n;
-
-    pthread_mutex_lock(&lock);
-    n = --f->n_refs;
-    pthread_mutex_unlock(&lock);
-    if (n > 0)
+    if (atomic_fetch_sub(&f->n_refs, 1) > 1)
         return;
     if (f->object != NULL)
         store_drop(&f->object);
@@ -196,32 +205,49 @@ flight_drop(struct flight *f)
     free(f);
 }
 
+/* The tokens of all who wait, who wait no more; the array is the caller's. */
+static struct sl_token *
+waiters_take(struct flight *f, unsigned *n)
+{
+    struct sl_token *tokens = malloc((f->n_waiters + 1) * sizeof *tokens);
+    const struct visit *v;
+
+    SL_ASSERT(tokens != NULL);
+    *n = 0;
+    for (v = f->waiters; v != NULL; v = v->next_waiter)
+        tokens[(*n)++] = v->token;
+    f->waiters = NULL;
+    f->n_waiters = 0;
+    return tokens;
+}
+
 /* Its result is known: who waits may ask for it.  What still arrives can be joined. */
 static void
 flight_settle(struct flight *f, enum state state, enum result result)
 {
-    struct visit *v, *next;
+    struct bucket *b = bucket_lock(f->hash);
+    struct sl_token *tokens;
+    unsigned i, n;
 
-    pthread_mutex_lock(&lock);
     f->result = result;
     f->state = state;
     if (state != ARRIVING)
-        flight_unlist(f);
-    for (v = f->waiters; v != NULL; v = next) {
-        next = v->next_waiter;
-        sl_req_resume(v->token, SL_NEXT);
-    }
-    f->waiters = NULL;
-    pthread_mutex_unlock(&lock);
+        flight_unlist(b, f);
+    tokens = waiters_take(f, &n);
+    bucket_unlock(b);
+    for (i = 0; i < n; i++)
+        sl_req_resume(tokens[i], SL_NEXT);
+    free(tokens);
 }
 
 static void
 flight_over(struct flight *f)
 {
-    pthread_mutex_lock(&lock);
-    flight_unlist(f);
+    struct bucket *b = bucket_lock(f->hash);
+
+    flight_unlist(b, f);
     f->state = OVER;
-    pthread_mutex_unlock(&lock);
+    bucket_unlock(b);
 }
 
 /* ---- what comes ---- */
@@ -500,49 +526,50 @@ void
 flight_join(struct visit *v)
 {
     struct sl_span key = key_of(v);
-    struct flight *f = NULL;
+    struct store_hash hash = store_hash(cache_store, key);
+    struct flight *f, *own = flight_new(v);
+    struct bucket *b;
+    int is_arriving;
 
     visit_suspend(v);
     v->outcome = OUT_FLIGHT;
-    pthread_mutex_lock(&lock);
-    if (v->conf->is_locked)
-        f = flight_find(store_hash(cache_store, key), key);
-    if (f != NULL) {
-        waiter_add(f, v);
-        if (f->state == ARRIVING) {
-            waiter_remove(f, v);
-            sl_req_resume(v->token, SL_NEXT);
-        }
-        pthread_mutex_unlock(&lock);
-        return;
+    b = bucket_lock(hash);
+    f = v->conf->is_locked ? flight_find(b, hash, key) : NULL;
+    if (f == NULL) {
+        f = own;
+        f->leader = v;
+        v->is_leader = 1;
+        if (v->conf->is_locked)
+            flight_list(b, f);
     }
-    f = flight_new(v);
-    f->leader = v;
-    v->is_leader = 1;
     waiter_add(f, v);
-    if (v->conf->is_locked)
-        flight_list(f);
-    pthread_mutex_unlock(&lock);
-    flight_start(f, v->r);
+    is_arriving = f->state == ARRIVING;
+    if (is_arriving)
+        waiter_remove(f, v);
+    bucket_unlock(b);
+    if (is_arriving)
+        sl_req_resume(v->token, SL_NEXT);
+    if (f == own)
+        flight_start(f, v->r);
+    else
+        flight_drop(own);
 }
 
 void
 flight_update(struct visit *v)
 {
-    struct sl_span key = key_of(v);
-    struct flight *f;
+    struct flight *own = flight_new(v);
+    struct bucket *b = bucket_lock(own->hash);
+    int is_mine = flight_find(b, own->hash, own->key) == NULL;
 
-    pthread_mutex_lock(&lock);
-    f = flight_find(store_hash(cache_store, key), key);
-    if (f == NULL) {
-        f = flight_new(v);
-        f->is_background = 1;
-        flight_list(f);
-    } else
-        f = NULL;
-    pthread_mutex_unlock(&lock);
-    if (f != NULL)
-        flight_start(f, v->r);
+    own->is_background = 1;
+    if (is_mine)
+        flight_list(b, own);
+    bucket_unlock(b);
+    if (is_mine)
+        flight_start(own, v->r);
+    else
+        flight_drop(own);
 }
 
 /* ---- its end before the time ---- */
@@ -654,12 +681,11 @@ static void
 flight_abandoned(struct sl_loop *loop, struct sl_mail *mail)
 {
     struct flight *f = (struct flight *)(void *)((char *)mail - offsetof(struct flight, mail));
-    int is_wanted;
+    struct bucket *b = bucket_lock(f->hash);
+    int is_wanted = f->n_users > 0;
 
     (void)loop;
-    pthread_mutex_lock(&lock);
-    is_wanted = f->n_users > 0;
-    pthread_mutex_unlock(&lock);
+    bucket_unlock(b);
     if (!is_wanted)
         flight_cancel(f);
     flight_drop(f);
@@ -670,19 +696,20 @@ void
 flight_leave(struct visit *v)
 {
     struct flight *f = v->flight;
+    struct bucket *b;
     int is_last;
 
     v->flight = NULL;
     if (v->is_leader)
         f->leader = NULL;
-    pthread_mutex_lock(&lock);
+    b = bucket_lock(f->hash);
     waiter_remove(f, v);
     is_last = --f->n_users == 0 && f->state != OVER && !f->is_background && f->mail.fn == NULL;
     if (is_last) {
         f->mail.fn = flight_abandoned;
-        f->n_refs++;
+        atomic_fetch_add(&f->n_refs, 1);
     }
-    pthread_mutex_unlock(&lock);
+    bucket_unlock(b);
     if (is_last)
         sl_loop_post(f->loop, &f->mail);
     flight_drop(f);
@@ -727,9 +754,7 @@ flight_relay(struct visit *v)
     for (i = 0; (x = sl_fields_at(sl_req_response(f->sub), i)) != NULL; i++)
         sl_fields_add(to, sl_span_dup(sl_req_pool(r), x->name),
                       (struct sl_span){sl_span_dup(sl_req_pool(r), x->value), x->value.n});
-    pthread_mutex_lock(&lock);
-    f->n_refs++;
-    pthread_mutex_unlock(&lock);
+    atomic_fetch_add(&f->n_refs, 1);
     f->leader_reads = 1;
     return sl_respond_from(r, f->status, f->size, &relay, f);
 }

@@ -96,7 +96,9 @@ DIRECTIVES
     Where messages go: a file, stderr or syslog. What a daemon writes to stderr once it serves
     is lost. format=json writes one object a line, always valid, with the members time, level,
     id, pid and message, and for a line about a request also request, client, host, method and
-    path. The master and the report of a crash write so, too.
+    path. The master and the report of a crash write so, too.  In a VirtualHost it is where
+    messages about that host's requests go; until the host of a request is known, they go where
+    the listener's first host says.
   LogLevel
     The least important message that is written: error, warn, notice (the default), info,
     debug, trace; then MODULE:LEVEL for modules of which more or less is wanted, core for the
@@ -355,7 +357,7 @@ static const struct sl_directive directives[] = {
      "How many threads serve", "auto|N", threads_parse, NULL, NULL},
     SL_LINES("Listen", struct core_conf, listen, listen_parse, G,
              "[ADDR:]PORT|unix:/PATH [TRANSPORT] [proxy] [backlog=N]", "Where clients are accepted"),
-    {"ErrorLog", SL_SLOT_PARSED, G, offsetof(struct core_conf, error_log), "stderr",
+    {"ErrorLog", SL_SLOT_PARSED, GH, offsetof(struct core_conf, error_log), "stderr",
      "Where messages go, and how", "FILE|stderr|syslog [format=text|json]", error_log_parse, NULL,
      NULL},
     {"LogLevel", SL_SLOT_PARSED, GH, offsetof(struct core_conf, log_levels), "notice",

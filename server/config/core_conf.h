@@ -31,6 +31,7 @@ struct error_page {
 struct error_log_conf {
     const char *where; /* "stderr", "syslog" or a file */
     int format;        /* enum log_format */
+    struct log_sink *sink; /* of hosts with a log of their own, once it is open; else NULL */
 };
 
 struct core_conf {
@@ -39,9 +40,9 @@ struct core_conf {
     const char *user, *group, *pid_file, *control_socket, *state_dir;
     int64_t threads; /* 0: auto */
     apr_array_header_t *listen; /* of struct listen_conf * */
-    const struct error_log_conf *error_log; /* never NULL once merged */
     int64_t max_connections, stop_timeout, drain_idle, generations_max;
     /* G H */
+    struct error_log_conf *error_log;    /* never NULL once merged */
     const struct log_levels *log_levels; /* never NULL once merged */
     int64_t header_ms, body_ms, send_ms, keepalive_ms; /* Timeout */
     int64_t min_rate;                                  /* bytes in 1000 s, 0: none */

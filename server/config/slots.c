@@ -464,5 +464,7 @@ slots_set(struct sl_cmd *cmd, const struct sl_directive *rows, void *own, struct
 
     if (err == NULL && cmd->row->type != SL_SLOT_OPTIONS)
         mark_say(cmd, mark, first);
+    if (err != NULL && mark->place == cmd->line->place) /* the next is no second, but the first */
+        mark->place = NULL;
     return err;
 }

@@ -88,6 +88,7 @@ struct sl_req {
     struct req_note *notes, **notes_end;
     struct sl_sockaddr client;
     char id[17];
+    struct req_pace *pace; /* of the request's body; NULL: as fast as it comes */
     uint32_t token_slot; /* 0: none */
 };
 
@@ -156,6 +157,8 @@ void source_drop(struct sl_req *r);
 
 /* subrequest.c */
 void subrequest_unlink(struct sl_req *r);
+/* Those that hooks have asked for, which are over now. */
+void subrequests_begin(struct sl_loop *loop);
 /* The loop ends: those under way are told. */
 void subrequests_close(struct sl_loop *loop);
 
@@ -174,6 +177,11 @@ void filters_drop(struct sl_req *r);
 int filters_wait(const struct sl_req *r);
 /* The protocol has room: 1 when a filter waited for that, who goes on, and may free r. */
 int filters_room(struct sl_req *r);
+
+/* pace.c: more of the request's body is wanted; how a piece went that was passed on. */
+void req_want(struct sl_req *r);
+enum sl_flow pace_body(struct sl_req *r, size_t n, int ends, enum sl_flow flow);
+void pace_drop(struct sl_req *r);
 
 /* forwarded.c: X-Forwarded-*, Forwarded, Via (ARCHITECTURE: the core's, always there). */
 void forwarded_add(struct sl_req *r, struct sl_fields *to);

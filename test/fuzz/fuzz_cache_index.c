@@ -43,30 +43,49 @@ super_shape(struct store *s)
     atomic_store(super_word(s, SUPER_STORE_ID), ID);
 }
 
+/* The pages of an empty store, made once: encoding them all each time would be most of the work. */
+static struct page_image *
+empty_images(struct store *s)
+{
+    static struct page_image *images;
+    uint64_t page;
+
+    if (images != NULL)
+        return images;
+    images = calloc(s->layout.n_pages, sizeof *images);
+    super_shape(s);
+    for (page = 0; page < s->layout.n_pages; page++)
+        page_encode(&images[page], &s->pages[page], page, ID, 1);
+    return images;
+}
+
 static void
 write_pages(struct store *s, const uint8_t *data, size_t n, int damaged)
 {
+    size_t size = s->layout.n_pages * PAGE_SIZE_DISK;
     struct page_image image;
     struct patch p;
-    uint64_t page;
 
-    memset((void *)s->pages, 0, s->layout.n_pages * PAGE_SIZE_DISK);
+    memset((void *)s->pages, 0, size);
+    if (pwrite(s->fd_index, empty_images(s), size, 0) != (ssize_t)size)
+        abort();
     super_shape(s);
     for (; n >= sizeof p; data += sizeof p, n -= sizeof p) {
+        uint64_t page;
+
         memcpy(&p, data, sizeof p);
-        atomic_store(&s->pages[p.page % s->layout.n_pages].words[p.word % PAGE_WORDS], p.value);
-    }
-    if (!damaged)
-        super_shape(s);
-    for (page = 0; page < s->layout.n_pages; page++) {
+        page = p.page % s->layout.n_pages;
+        atomic_store(&s->pages[page].words[p.word % PAGE_WORDS], p.value);
+        if (!damaged)
+            super_shape(s);
         page_encode(&image, &s->pages[page], page, ID, 1);
-        if (damaged && page == n)
+        if (damaged && n < 2 * sizeof p)
             image.spare[0]++;
         if (pwrite(s->fd_index, &image, sizeof image, (off_t)(page * sizeof image)) !=
             sizeof image)
             abort();
     }
-    memset((void *)s->pages, 0, s->layout.n_pages * PAGE_SIZE_DISK);
+    memset((void *)s->pages, 0, size);
 }
 
 static void

@@ -94,6 +94,7 @@ def test_rewrite_redirect(example):
     assert body(s.get("/v1/users")) == "101 /users" == body(s.get("/v2/users"))
     assert s.get("/old-page").get("Location") == "/new-page"
     assert s.get("/blog/7").get("Location") == "/posts/7"
+    assert body(s.get("/users/ann/avatar")) == "101 /avatars/ann.png"
     assert body(s.get("/else")) == "102 /else"
 
 
@@ -169,6 +170,18 @@ def test_compression(example):
         assert coding is None or len(r.body) < 200
     assert s.get("/account/x", {"Accept-Encoding": "gzip, br, zstd"}).body == text
     assert s.get("/archive/x").body == text
+
+
+def test_rate_limit(example):
+    s = example("rate-limit.conf")
+    c = s.client()
+    got = [c.request("GET", "/api/x") for _ in range(30)]
+    c.close()
+    assert body(got[0]) == "102 /api/x" and got[0].get("RateLimit-Policy") == '"api";q=21;w=3'
+    assert 21 <= [r.status for r in got].count(200) <= 25 and got[-1].get("Retry-After") == "1"
+    assert [s.get("/login", method="POST", body=b"x").status for _ in range(4)] == [200] * 3 + [429]
+    assert [s.get("/login").status for _ in range(5)] == [200] * 5
+    assert body(s.get("/files/x")) == "103 /files/x" and body(s.get("/x")) == "101 /x"
 
 
 def test_error_pages(example):
