@@ -70,7 +70,7 @@ struct balancer {
 
 /* The lines of one section; the pool itself is filled in as they are read. */
 struct balancer_conf {
-    apr_array_header_t *servers, *later;
+    apr_array_header_t *servers;
     void *method, *keepalive, *retry, *check, *eject, *queue, *sticky, *tls,
         *send_proxy;
 };
