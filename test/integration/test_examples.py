@@ -4,6 +4,7 @@ import os
 import re
 
 import pytest
+from at_home import at_home
 from conftest import MODULES, TOP, Client, free_port
 from origin import reply
 from test_route import names
@@ -23,11 +24,7 @@ def example(sluice, make_origin, tmp_path):
                 b.on(path, script)
         for a in found:
             text = text.replace(a, str(backends[a.split(":")[0].rsplit(".", 1)[1]]))
-        text = re.sub(r"^Listen .*$", "", text, flags=re.M).replace("/var/log/sluice", str(tmp_path))
-        text = re.sub(r"^( *AccessFile \w+ )(\w+\.txt)$", rf"\1{FOLDER}/\2", text, flags=re.M)
-        text = text.replace("/etc/sluice", str(tmp_path))
-        text = text.replace("/var/cache/sluice size=10g", f"{tmp_path}/cache size=64m")
-        s = sluice(re.sub(r"^(ErrorPage .* )(\w+\.html)$", rf"\1file:{FOLDER}/\2", text, flags=re.M))
+        s = sluice(at_home(re.sub(r"^Listen .*$", "", text, flags=re.M), tmp_path, FOLDER))
         s.backends = backends
         return s
     return start
