@@ -114,7 +114,8 @@ def test_priority(sluice, make_origin):
     for name, cls in (("low", "9"), ("none", ""), ("high", "0"), ("five", "5"), ("strange", "17"), ("one", "1")):
         clients.append(s.client().send(b"GET /hold HTTP/1.1\r\nHost: a\r\nX-Who: %s\r\nX-Class: %s\r\n\r\n"
                                        % (name.encode(), cls.encode())))
-        time.sleep(0.15)
+        time.sleep(0.2)
+    time.sleep(1)  # all of them wait by now
     for i in range(7):
         until(lambda: len(held.order) == i + 1)
         held.release()
