@@ -71,7 +71,8 @@ struct sl_transport {
 int sl_conn_fd(const struct sl_conn *c);
 struct sl_span sl_conn_peer_text(struct sl_conn *c); /* address without port */
 /* Of a client's connection: the default host of its listener, else global; and the protocols
- * that listener speaks, the preferred one first, NULL past the last. */
+ * that listener speaks, the preferred one first, NULL past the last; of a connection to a server
+ * the one its pool speaks. */
 struct sl_scope *sl_conn_scope(const struct sl_conn *c);
 const char *sl_conn_protocol_name(const struct sl_conn *c, unsigned i);
 /* Of a connection to a server: that server. */

@@ -217,12 +217,15 @@ headers_came(struct stream *s, int ends)
 static int
 frame_came(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
-    struct stream *s = stream_by_id(user, frame->hd.stream_id);
+    struct http2 *h = user;
+    struct stream *s = stream_by_id(h, frame->hd.stream_id);
     int ends = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
 
     (void)session;
     if (frame->hd.type == NGHTTP2_GOAWAY)
-        sl_count(sl_conn_loop(((struct http2 *)user)->conn), count_goaways, 1);
+        sl_count(sl_conn_loop(h->conn), count_goaways, 1);
+    if (frame->hd.type == NGHTTP2_SETTINGS)
+        h->knows_settings = 1;
     if (s == NULL || s->a == NULL ||
         (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA))
         return 0;
@@ -389,7 +392,8 @@ client_room(struct sl_conn *c)
         h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 
     return !h->is_broken && !h->is_failing && h->n_streams < (uint64_t)h->conf->server_streams &&
-           h->n_streams < theirs && nghttp2_session_check_request_allowed(h->session);
+           (!h->knows_settings || h->n_streams < theirs) &&
+           nghttp2_session_check_request_allowed(h->session);
 }
 
 static int

@@ -55,6 +55,8 @@ session_new(struct http2 *h, const nghttp2_session_callbacks *cb)
     nghttp2_option_set_no_auto_window_update(o, 1);
     nghttp2_option_set_no_closed_streams(o, 1);
     nghttp2_option_set_builtin_recv_extension_type(o, NGHTTP2_PRIORITY_UPDATE);
+    /* Until the server says how many it allows one goes ahead; the others wait in nghttp2. */
+    nghttp2_option_set_peer_max_concurrent_streams(o, 1);
     rc = h->is_server ? nghttp2_session_server_new2(&h->session, cb, h, o)
                       : nghttp2_session_client_new2(&h->session, cb, h, o);
     nghttp2_option_del(o);

@@ -124,7 +124,11 @@ sl_conn_scope(const struct sl_conn *c)
 const char *
 sl_conn_protocol_name(const struct sl_conn *c, unsigned i)
 {
-    return i < c->listener->n_protocols ? c->listener->protocols[i]->name : NULL;
+    const struct sl_upstream_protocol *spoken = c->is_client ? NULL : c->server->pub.pool->protocol;
+
+    if (c->is_client)
+        return i < c->listener->n_protocols ? c->listener->protocols[i]->name : NULL;
+    return i > 0 ? NULL : spoken != NULL ? spoken->name : "http/1.1";
 }
 
 struct sl_server *
