@@ -95,27 +95,24 @@ window_check(struct sl_cmd *cmd, void **slot)
 }
 
 #define HOST (SL_IN_GLOBAL | SL_IN_HOST)
-#define CHECKED(name, type, where, member, init, help, args, check)                          \
-    {name, type, where, SL_AT(struct http2_conf, member, int64_t), init, help, args, check,  \
-     NULL, NULL}
 
 static const struct sl_directive directives[] = {
-    CHECKED("HTTP2Streams", SL_SLOT_NUMBER, HOST, streams, "128",
-            "How many requests a client may have under way on a connection", "N", number_check),
-    CHECKED("HTTP2StreamWindow", SL_SLOT_SIZE, HOST, stream_window, "64k",
-            "How much of one body a peer may send that nobody has taken yet", "SIZE", window_check),
-    CHECKED("HTTP2ConnectionWindow", SL_SLOT_SIZE, HOST, connection_window, "1m",
-            "How much of all bodies of a connection", "SIZE", window_check),
-    CHECKED("HTTP2FrameSize", SL_SLOT_SIZE, HOST, frame, "16k",
-            "The largest frame a peer may send", "SIZE", frame_check),
-    CHECKED("HTTP2HeaderList", SL_SLOT_SIZE, HOST, header_list, "64k",
-            "What all fields of a head may take", "SIZE", list_check),
+    {"HTTP2Streams", SL_SLOT_NUMBER, HOST, SL_AT(struct http2_conf, streams, int64_t), "128",
+     "How many requests a client may have under way on a connection", "N", number_check, NULL, NULL},
+    {"HTTP2StreamWindow", SL_SLOT_SIZE, HOST, SL_AT(struct http2_conf, stream_window, int64_t), "64k",
+     "How much of one body a peer may send that nobody has taken yet", "SIZE", window_check, NULL, NULL},
+    {"HTTP2ConnectionWindow", SL_SLOT_SIZE, HOST, SL_AT(struct http2_conf, connection_window, int64_t), "1m",
+     "How much of all bodies of a connection", "SIZE", window_check, NULL, NULL},
+    {"HTTP2FrameSize", SL_SLOT_SIZE, HOST, SL_AT(struct http2_conf, frame, int64_t), "16k",
+     "The largest frame a peer may send", "SIZE", frame_check, NULL, NULL},
+    {"HTTP2HeaderList", SL_SLOT_SIZE, HOST, SL_AT(struct http2_conf, header_list, int64_t), "64k",
+     "What all fields of a head may take", "SIZE", list_check, NULL, NULL},
     SL_NUMBER("HTTP2Resets", struct http2_conf, resets, "200", HOST,
               "How many streams a client may have undone in a row"),
     SL_NUMBER("HTTP2ControlFrames", struct http2_conf, control_frames, "1000", HOST,
               "How many frames that carry nothing a client may send in a row"),
-    CHECKED("HTTP2ServerStreams", SL_SLOT_NUMBER, SL_IN_GLOBAL, server_streams, "100",
-            "How many requests share a connection to a server", "N", number_check),
+    {"HTTP2ServerStreams", SL_SLOT_NUMBER, SL_IN_GLOBAL, SL_AT(struct http2_conf, server_streams, int64_t), "100",
+     "How many requests share a connection to a server", "N", number_check, NULL, NULL},
     SL_DIRECTIVES_END,
 };
 
