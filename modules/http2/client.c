@@ -291,7 +291,7 @@ http2_client_say(struct stream *s)
 }
 
 static size_t
-request_list(struct sl_attempt *a, struct sl_conn *c, nghttp2_nv *nva, char length[24])
+request_list(struct sl_attempt *a, struct sl_conn *c, nghttp2_nv *nva, char length[NUMBER_ROOM])
 {
     const struct sl_fields *f = sl_attempt_head(a);
     const struct sl_transport *t = sl_conn_transport(c);
@@ -333,7 +333,7 @@ client_start(struct sl_attempt *a, struct sl_conn *c)
     nghttp2_nv *nva = fields_room(c);
     nghttp2_data_provider source;
     struct stream *s;
-    char length[24];
+    char length[NUMBER_ROOM];
     size_t n = request_list(a, c, nva, length);
 
     *sl_attempt_protocol_data(a) = NULL;
@@ -472,7 +472,7 @@ client_ready(struct sl_conn *c, unsigned what)
 {
     struct http2 *h = http2_of(c);
 
-    if ((what & SL_TIMEOUT) && h->n_streams == 0)
+    if (what & SL_TIMEOUT) /* no attempt is on it */
         nghttp2_session_terminate_session(h->session, NGHTTP2_NO_ERROR);
     if (!session_read(h)) {
         client_end(h);

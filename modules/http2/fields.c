@@ -5,8 +5,6 @@
  * What HTTP/1 refuses beyond that the core's sl_fields_receive() refuses here, too. */
 #include "http2.h"
 
-#include <stdio.h>
-
 struct cookie {
     struct cookie *next;
     struct sl_span crumb;
@@ -46,29 +44,34 @@ span_kept(struct stream *s, struct sl_span text)
     return (struct sl_span){sl_span_dup(s->pool, text), text.n};
 }
 
+/* nghttp2 has seen that there are no others, and that a status has three digits. */
 static int
 pseudo_take(struct stream *s, struct sl_span name, struct sl_span value)
 {
-    const struct {
-        struct sl_span name;
-        struct sl_span *to;
-    } known[] = {
-        {SL_SPAN(":method"), &s->method},       {SL_SPAN(":scheme"), &s->scheme},
-        {SL_SPAN(":authority"), &s->authority}, {SL_SPAN(":path"), &s->path},
-        {SL_SPAN(":protocol"), &s->protocol},
-    };
-    size_t i;
+    struct sl_span *to = NULL;
 
-    if (sl_span_eq(name, SL_SPAN(":status"))) { /* three digits, as nghttp2 has seen */
-        s->status = (value.at[0] - '0') * 100 + (value.at[1] - '0') * 10 + value.at[2] - '0';
-        return 0;
+    switch (name.at[1]) {
+    case 'm':
+        to = &s->method;
+        break;
+    case 's':
+        if (name.at[2] == 't')
+            s->status = (value.at[0] - '0') * 100 + (value.at[1] - '0') * 10 + value.at[2] - '0';
+        else
+            to = &s->scheme;
+        break;
+    case 'a':
+        to = &s->authority;
+        break;
+    case 'p':
+        to = name.at[2] == 'a' ? &s->path : &s->protocol;
+        break;
+    default:
+        return -1;
     }
-    for (i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (sl_span_eq(name, known[i].name)) {
-            *known[i].to = span_kept(s, value);
-            return 0;
-        }
-    return -1;
+    if (to != NULL)
+        *to = span_kept(s, value);
+    return 0;
 }
 
 /* nghttp2 has seen that it is a number, and compares it with the body. */
@@ -163,7 +166,12 @@ fields_put(nghttp2_nv *nva, size_t n, const char *name, struct sl_span value)
 struct sl_span
 fields_number(char *to, int64_t n)
 {
-    return (struct sl_span){to, (size_t)snprintf(to, 24, "%lld", (long long)n)};
+    char *at = to + NUMBER_ROOM;
+
+    do
+        *--at = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    return (struct sl_span){at, (size_t)(to + NUMBER_ROOM - at)};
 }
 
 #define BIT(id) ((uint64_t)1 << SL_F_##id)

@@ -18,7 +18,7 @@
 
 #include <nghttp2/nghttp2.h>
 
-#define STREAM_HIGH 65536u /* queued bytes of a body from which on its source waits */
+#define STREAM_HIGH 32768u /* queued bytes of a body from which on its source waits */
 #define STREAM_LOW 16384u  /* and below which it is asked for more */
 #define NV_MAX 320u        /* fields of a head that is sent */
 
@@ -64,6 +64,7 @@ struct stream {
     struct sl_fields *trailers_in;
     struct cookie *cookies;
     struct sl_span method, scheme, authority, path, protocol;
+    const char *websocket_key; /* server.c: what a server was asked with; NULL: not */
     unsigned head_size, n_fields;
     int status;
 
@@ -109,6 +110,7 @@ struct http2 {
     int64_t due;      /* what the connection's timer is set to; 0: nothing */
     int64_t idle_due; /* loop time; 0: it is in use */
     int64_t send_due; /* the socket is full; 0: it is not */
+    int64_t data_at;  /* loop time: a part of some body left */
     struct sl_client_terms terms;
     const char *why;    /* it is closed, for the log */
     uint8_t is_server;
@@ -190,7 +192,8 @@ size_t fields_put(nghttp2_nv *nva, size_t n, const char *name, struct sl_span va
 void fields_keep_trailers(struct stream *s, const struct sl_fields *f);
 /* Room for one head a thread. */
 nghttp2_nv *fields_room(struct sl_conn *c);
-/* Decimal text into `to`, of 24 bytes. */
+/* Decimal text of a number that is not negative, somewhere in `to`. */
+#define NUMBER_ROOM 24
 struct sl_span fields_number(char *to, int64_t n);
 
 /* guard.c: 1 as long as it is within what is allowed. */

@@ -11,6 +11,9 @@
  * thrown away for a moment, or a reset would overtake the GOAWAY. */
 #include "http2.h"
 
+#include <apr_base64.h>
+#include <apr_sha1.h>
+
 #include <sys/socket.h>
 
 #define LINGER_MS 1000
@@ -56,7 +59,7 @@ server_in(struct http2 *h, int64_t ms)
 /* ---- the response ---- */
 
 static size_t
-response_list(struct stream *s, nghttp2_nv *nva, char status[24], char length[24])
+response_list(struct stream *s, nghttp2_nv *nva, char status[NUMBER_ROOM], char length[NUMBER_ROOM])
 {
     struct sl_req *r = s->r;
     const struct sl_fields *f = sl_req_response(r);
@@ -84,7 +87,7 @@ response_submit(struct stream *s)
 {
     nghttp2_nv *nva = fields_room(s->h->conn);
     nghttp2_data_provider source = stream_source(s);
-    char status[24], length[24];
+    char status[NUMBER_ROOM], length[NUMBER_ROOM];
     size_t n = response_list(s, nva, status, length);
 
     s->head_held = 0;
@@ -117,13 +120,32 @@ http2_server_say(struct stream *s)
     }
 }
 
+/* RFC 6455, 4.1: the server has understood.  The client cannot see to it. */
+static int
+websocket_is_accepted(struct stream *s)
+{
+    struct sl_span said = sl_fields_get(sl_req_response(s->r), "Sec-WebSocket-Accept");
+    unsigned char digest[APR_SHA1_DIGESTSIZE];
+    char text[2 * APR_SHA1_DIGESTSIZE];
+    apr_sha1_ctx_t sha;
+
+    if (s->websocket_key == NULL)
+        return 1;
+    apr_sha1_init(&sha);
+    apr_sha1_update(&sha, s->websocket_key, 24);
+    apr_sha1_update(&sha, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11", 36);
+    apr_sha1_final(digest, &sha);
+    apr_base64_encode_binary(text, digest, sizeof digest);
+    return sl_span_eq(said, sl_span(text));
+}
+
 /* RFC 8441, 5: only a switch of protocols is a success; any other would be taken for one. */
 static int
-is_false_success(const struct stream *s)
+is_false_success(struct stream *s)
 {
     int status = sl_req_status(s->r);
 
-    return s->is_tunnel && status / 100 == 2;
+    return s->is_tunnel && (status / 100 == 2 || (status == 101 && !websocket_is_accepted(s)));
 }
 
 static enum sl_flow
@@ -164,7 +186,7 @@ server_interim(struct sl_req *r, int status, struct sl_fields *fields)
 {
     struct stream *s = stream_of(r);
     nghttp2_nv *nva = fields_room(sl_req_conn(r));
-    char text[24];
+    char text[NUMBER_ROOM];
     size_t n;
 
     if (s->is_closed || s->is_cut)
@@ -344,6 +366,7 @@ request_websocket_key(struct stream *s)
         key[i] = digits[random[i] & 63];
     key[21] = digits[random[21] & 48]; /* 16 bytes are 21 digits and two bits */
     memcpy(key + 22, "==", 3);
+    s->websocket_key = key;
     sl_fields_set(s->fields, "Sec-WebSocket-Key", (struct sl_span){key, 24});
 }
 
@@ -369,15 +392,12 @@ is_expected(struct stream *s) /* RFC 9110, 10.1.1 */
 static const struct sl_cause *
 request_take(struct stream *s)
 {
-    const struct sl_cause *why = NULL;
+    const struct sl_cause *why = s->is_too_large   ? &sl_cause_head_too_large
+                                 : s->has_too_many ? &sl_cause_too_many_fields
+                                                   : request_host(s);
 
-    if (s->is_too_large)
-        return &sl_cause_head_too_large;
-    if (s->has_too_many)
-        return &sl_cause_too_many_fields;
     if (s->protocol.at != NULL)
         request_tunnel(s);
-    why = request_host(s);
     if (why == NULL && fields_join_cookies(s) != 0)
         why = &sl_cause_bad_request;
     if (why == NULL && !is_expected(s))
@@ -586,7 +606,7 @@ frame_not_sent(nghttp2_session *session, const nghttp2_frame *frame, int error, 
     struct stream *s = stream_by_id(user, frame->hd.stream_id);
 
     (void)session;
-    if (s == NULL || frame->hd.type != NGHTTP2_HEADERS)
+    if (s == NULL || s->is_cut || frame->hd.type != NGHTTP2_HEADERS)
         return 0;
     sl_req_log(s->r, SL_ERROR, "HTTP20005", "the response head cannot be sent: %s",
                nghttp2_strerror(error));
@@ -660,6 +680,14 @@ server_settle(struct http2 *h)
 
 /* ---- events ---- */
 
+/* By the client: it opens no window, or reads nothing at all.  Others may just be more urgent. */
+static int
+stream_is_kept_waiting(struct http2 *h, const struct stream *s)
+{
+    return nghttp2_session_get_stream_remote_window_size(h->session, s->id) <= 0 ||
+           http2_now(h) - h->data_at >= h->terms.send_ms;
+}
+
 static void
 stream_late(struct http2 *h, struct stream *s, int64_t now)
 {
@@ -670,6 +698,8 @@ stream_late(struct http2 *h, struct stream *s, int64_t now)
         stream_ignore(s);
         sl_req_abort(s->r, &sl_cause_body_timeout);
     }
+    if (s->send_due != 0 && now >= s->send_due && !stream_is_kept_waiting(h, s))
+        s->send_due = now + h->terms.send_ms;
     if (s->send_due != 0 && now >= s->send_due) {
         s->send_due = 0;
         sl_req_log(s->r, SL_INFO, sl_cause_send_timeout.id, "%s", sl_cause_send_timeout.text);

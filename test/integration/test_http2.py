@@ -274,6 +274,22 @@ def test_a_window_that_stays_closed(h2, origin):
     assert c.get().status == 200
 
 
+def test_whom_others_keep_waiting_has_time(h2, origin):
+    """A long answer that is more urgent: the other's time for sending is not over for that."""
+    origin.on("/long", reply(body=b"x" * 400000))
+    origin.on("/other", reply(body=b"y" * 1000))
+    c = h2("Timeout send=1s\n").h2(auto_window=False, window=1 << 30)
+    long = c.request(path="/long", extra=[("priority", "u=0")])
+    c.until(lambda: len(c.answers[long].body) == 65535)
+    other = c.request(path="/other", extra=[("priority", "u=7")])
+    for _ in range(6):
+        time.sleep(0.4)
+        c.window(0, 30000)
+    assert c.ping() and c.answers[other].reset is None and c.answers[long].reset is None
+    c.window(0, 1 << 20)
+    assert len(c.answer(other).body) == 1000 and len(c.answer(long).body) == 400000
+
+
 def test_a_client_that_reads_nothing_is_closed(h2, origin):
     origin.on("/big", reply(body=b"x" * (8 << 20)))
     s = h2("Timeout send=1s\nLogLevel info\n")
@@ -319,6 +335,7 @@ def test_stop_finishes_what_runs(h2, origin):
     assert c.ping()
     s.proc.send_signal(signal.SIGTERM)
     assert c.answer(stream).body == b"done" and c.ended() == NO_ERROR
+    s.proc.wait(10)
 
 
 # ---- WebSockets, RFC 8441 ----
@@ -362,6 +379,14 @@ def test_what_is_no_switch_is_no_success(h2, origin):
     assert c.answer(stream).reset == CONNECT_ERROR
     origin.on("/no", reply(403, body=b"no"))
     assert c.answer(c.request("CONNECT", "/no", end=False, protocol="websocket")).status == 403
+
+
+def test_a_server_that_did_not_understand(h2, origin):
+    origin.on("/ws", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                     b"Sec-WebSocket-Accept: c29tZXRoaW5nIGVsc2U=\r\n\r\n")
+    c = h2().h2()
+    stream = c.request("CONNECT", "/ws", [("sec-websocket-version", "13")], end=False, protocol="websocket")
+    assert c.answer(stream).reset == CONNECT_ERROR and c.get().status == 200
 
 
 # ---- other modules see a request ----
