@@ -166,7 +166,7 @@ field_came(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *
         return 0;
     if (!is_status && s->fields == NULL)
         s->fields = response_fields(s, is_status);
-    return fields_take(s, name, value) == 0 ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    return fields_receive(s, name, value) == 0 ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
 static int

@@ -117,7 +117,7 @@ is_within(struct stream *s, size_t n)
 }
 
 int
-fields_take(struct stream *s, nghttp2_rcbuf *name_buf, nghttp2_rcbuf *value_buf)
+fields_receive(struct stream *s, nghttp2_rcbuf *name_buf, nghttp2_rcbuf *value_buf)
 {
     struct sl_span name = span_of(name_buf), value = span_of(value_buf);
 

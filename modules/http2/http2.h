@@ -180,7 +180,7 @@ void stream_ignore(struct stream *s);
 nghttp2_data_provider stream_source(struct stream *s);
 
 /* fields.c.  A field that came: 0, or -1 where the message is to be refused. */
-int fields_take(struct stream *s, nghttp2_rcbuf *name, nghttp2_rcbuf *value);
+int fields_receive(struct stream *s, nghttp2_rcbuf *name, nghttp2_rcbuf *value);
 /* Cookie's crumbs as one field (RFC 9113, 8.2.3). */
 int fields_join_cookies(struct stream *s);
 /* The lines of a list behind `nva[n]`, but for those of a connection: the new n.  They lie where

@@ -472,7 +472,7 @@ field_came(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *
 
     (void)session;
     (void)flags;
-    if (s == NULL || fields_take(s, name, value) == 0)
+    if (s == NULL || fields_receive(s, name, value) == 0)
         return 0;
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
