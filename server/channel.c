@@ -85,12 +85,17 @@ channel_receive(int channel, struct message *m, int *fd)
     while (k < 0 && errno == EINTR);
     if (k <= 0)
         return (int)k;
+    if (msg.msg_flags & MSG_CTRUNC)
+        *fd = CHANNEL_FD_LOST;
     c = CMSG_FIRSTHDR(&msg);
     if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
         c->cmsg_len == CMSG_LEN(sizeof *fd))
         memcpy(fd, CMSG_DATA(c), sizeof *fd);
-    if (message_is_sane(m, k))
+    if (message_is_sane(m, k)) {
+        if (*fd == CHANNEL_FD_LOST && m->n_text == 0)
+            m->n_text = (uint32_t)snprintf(m->text, sizeof m->text, "no descriptor is left for it");
         return 1;
+    }
     if (*fd >= 0)
         close(*fd);
     *fd = -1;

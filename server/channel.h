@@ -67,8 +67,10 @@ struct message {
 int channel_send(int channel, const struct message *m, int fd);
 /* The same, but where the other side does not keep up: -1 with EAGAIN, at once. */
 int channel_try(int channel, const struct message *m, int fd);
-/* 1: a message, *fd its descriptor or -1, the caller's; 0: the other side is gone; -1: errno,
- * EPROTO when it is malformed or of a version out of reach. */
+#define CHANNEL_FD_LOST (-2) /* there was one, but this process had no room for it */
+/* 1: a message, *fd its descriptor, the caller's, -1, or CHANNEL_FD_LOST, which the text then says
+ * if it would be empty; 0: the other side is gone; -1: errno, EPROTO when it is malformed or of a
+ * version out of reach. */
 int channel_receive(int channel, struct message *m, int *fd);
 void message_make(struct message *m, enum message_kind kind, const char *text);
 /* A message without numbers. */

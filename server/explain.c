@@ -144,21 +144,21 @@ listener_speaks(const struct listener *l, const struct url *u)
 }
 
 static void
-listener_assume(struct sl_worker *w, const struct url *u, struct explained *x)
+listener_assume(struct sl_worker *w, apr_pool_t *pool, const struct url *u, struct explained *x)
 {
-    struct listen_conf *conf = apr_pcalloc(w->pool, sizeof *conf);
+    struct listen_conf *conf = apr_pcalloc(pool, sizeof *conf);
 
-    conf->text = apr_psprintf(w->pool, "%d%s", u->port, u->is_tls ? " tls" : "");
+    conf->text = apr_psprintf(pool, "%d%s", u->port, u->is_tls ? " tls" : "");
     conf->family = AF_INET6;
     conf->port = u->port;
     conf->transport = u->is_tls ? &assumed_tls : NULL;
-    x->listener = worker_listener_assumed(w, conf);
+    x->listener = worker_listener_assumed(w, pool, conf);
     x->listener_why = u->is_tls ? "assumed: no Listen line speaks https"
                                 : "assumed: no Listen line speaks http";
 }
 
 static void
-listener_choose(struct sl_worker *w, const struct url *u, struct explained *x)
+listener_choose(struct sl_worker *w, apr_pool_t *pool, const struct url *u, struct explained *x)
 {
     unsigned i;
 
@@ -178,7 +178,7 @@ listener_choose(struct sl_worker *w, const struct url *u, struct explained *x)
     x->listener_why = u->is_tls ? "the first that speaks https; none has the URL's port"
                                 : "the first that speaks http; none has the URL's port";
     if (x->listener == NULL)
-        listener_assume(w, u, x);
+        listener_assume(w, pool, u, x);
 }
 
 static struct sl_conn *
@@ -192,12 +192,14 @@ dry_conn(struct sl_loop *loop, const struct listener *l, const struct sl_sockadd
     return c;
 }
 
+/* NULL: a server that runs may have no descriptors to spare. */
 static struct sl_loop *
 dry_loop(struct sl_worker *w)
 {
     struct sl_loop *loop;
 
-    SL_ASSERT(loop_open(&loop, 0) == 0);
+    if (loop_open(&loop, 0) != 0)
+        return NULL;
     loop->worker = w;
     counters_detach(loop);
     conn_thread_init(loop);
@@ -253,7 +255,7 @@ dry_run(struct explained *x, struct sl_span text)
 }
 
 struct explained *
-explain(struct sl_worker *w, const struct explain_ask *ask, const char **err)
+explain(struct sl_worker *w, apr_pool_t *pool, const struct explain_ask *ask, const char **err)
 {
     struct explained *x, found = {.r = NULL};
     struct sl_sockaddr peer = {.len = 0};
@@ -261,18 +263,21 @@ explain(struct sl_worker *w, const struct explain_ask *ask, const char **err)
     struct sl_span from = sl_span(ask->from != NULL ? ask->from : "127.0.0.1"), head;
     struct sl_conn *c;
 
-    if ((*err = question_split(w->pool, ask->what, &u)) != NULL)
+    if ((*err = question_split(pool, ask->what, &u)) != NULL)
         return NULL;
-    head = question_head(w->pool, &u, ask);
+    head = question_head(pool, &u, ask);
     if (head.at == NULL)
         *err = "expected -H 'Field: value'";
     else if (!address_parse_host(from, &peer))
         *err = "expected from= and an address";
     if (*err != NULL)
         return NULL;
-    listener_choose(w, &u, &found);
-    found.loop = dry_loop(w);
-    c = dry_conn(found.loop, found.listener, &peer, w->pool);
+    listener_choose(w, pool, &u, &found);
+    if ((found.loop = dry_loop(w)) == NULL) {
+        *err = "there are no descriptors left to run it with";
+        return NULL;
+    }
+    c = dry_conn(found.loop, found.listener, &peer, pool);
     found.r = sl_req_new(c, &dry_protocol);
     found.url = sl_span(strchr(ask->what, ' ') + strspn(strchr(ask->what, ' '), " "));
     x = apr_pmemdup(found.r->pool, &found, sizeof found);

@@ -34,9 +34,14 @@ struct explained {
     int has_ended;                  /* 0: a hook waits for something */
 };
 
-/* NULL: *err says what is wrong with the question. */
-struct explained *explain(struct sl_worker *w, const struct explain_ask *ask, const char **err);
+/* NULL: *err says what is wrong with the question, or lacks for it.  pool: holds the question until
+ * explain_end(), and what is assumed for it.  On any thread that runs no request. */
+struct explained *explain(struct sl_worker *w, apr_pool_t *pool, const struct explain_ask *ask,
+                          const char **err);
 void explain_end(struct explained **x);
+
+/* explain_command.c: as a command for the running server. */
+void explain_register(void);
 
 /* explain_print.c */
 void explain_print_text(const struct explained *x, FILE *to);

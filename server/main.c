@@ -1,4 +1,5 @@
 /* The program: its options, and which of its shapes they ask for. */
+#include "config/lint.h"
 #include "config/load.h"
 #include "control_words.h"
 #include "explain.h"
@@ -31,7 +32,7 @@
 #endif
 
 enum mode { MODE_MASTER, MODE_SINGLE, MODE_WORKER, MODE_TEST, MODE_DIRECTIVES, MODE_MODULES,
-            MODE_SCOPES, MODE_EFFECTIVE, MODE_EXPLAIN, MODE_COMMAND, MODE_RESTART, MODE_TAKE_OVER,
+            MODE_SCOPES, MODE_EFFECTIVE, MODE_LINT, MODE_EXPLAIN, MODE_COMMAND, MODE_RESTART, MODE_TAKE_OVER,
             MODE_TAKE_OVER_TEST };
 
 struct options {
@@ -52,6 +53,7 @@ struct options {
 
 #define USAGE                                                                                \
     "usage: sluice [-f FILE] [-k COMMAND | -X | -XX | -t | -L | -M | -S | -T]\n"             \
+    "       sluice [-f FILE] --lint [--json]\n"                                               \
     "       sluice [-f FILE] ctl COMMAND [WORD]... [--json]     (ctl help lists them)\n"     \
     "       sluice [-f FILE] -E 'METHOD URL' [-H 'FIELD: VALUE']... [from=ADDR] [--json]\n"  \
     "       sluice --listen [ADDR:]PORT --proxy TARGET\n"
@@ -85,6 +87,8 @@ print_help(void)
            "  -S                 list listeners, hosts and locations\n"
            "  -T                 print every value that holds, and the line that says so\n"
            "  -E 'METHOD URL'    explain what would be done with this request, and why\n"
+           "  --lint             say what is legal but likely not meant: where, why, the cure; status\n"
+           "                     1 when there is such a thing, or an error\n"
            "  -V, -v             versions and paths\n"
            "  --listen, --proxy  serve without a file: sluice --listen :8080 --proxy "
            "http://127.0.0.1:3000\n"
@@ -123,7 +127,7 @@ static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},         {"listen", required_argument, NULL, 'l'},
     {"proxy", required_argument, NULL, 'p'},  {"module-dir", required_argument, NULL, 'm'},
     {"confirm", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 'i'},
-    {"json", no_argument, NULL, 'j'},
+    {"json", no_argument, NULL, 'j'},         {"lint", no_argument, NULL, 'n'},
     {"worker", required_argument, NULL, 'w'}, {"version", no_argument, NULL, 'v'},
     {"take-over", required_argument, NULL, 'O'}, {"take-over-test", required_argument, NULL, 'Q'},
     {NULL, 0, NULL, 0},
@@ -175,6 +179,7 @@ take_ctl(int argc, char **argv, int at, struct options *o)
 {
     static char line[CONTROL_LINE_MAX];
     size_t n = 0;
+    unsigned f;
     int i, rc = 0;
 
     if (at >= argc || is_one_of(argv[at], commands)) {
@@ -186,6 +191,11 @@ take_ctl(int argc, char **argv, int at, struct options *o)
     }
     for (i = at; i < argc && rc == 0; i++)
         rc = control_word_add(line, sizeof line, &n, argv[i]);
+    for (f = 0; f < o->ask.n_fields && rc == 0; f++) {
+        rc = control_word_add(line, sizeof line, &n, "-H");
+        if (rc == 0)
+            rc = control_word_add(line, sizeof line, &n, o->fields[f]);
+    }
     if (o->is_json && rc == 0)
         rc = control_word_add(line, sizeof line, &n, "--json");
     if (rc != 0)
@@ -256,6 +266,10 @@ parse_options(int argc, char **argv, struct options *o)
         case 'E':
             o->mode = MODE_EXPLAIN;
             o->ask.what = optarg;
+            break;
+        case 'n':
+            o->mode = MODE_LINT;
+            o->source.is_linting = 1;
             break;
         case 'H':
             if (o->ask.n_fields < sizeof o->fields / sizeof o->fields[0])
@@ -342,6 +356,7 @@ look_at_config(const struct options *o, apr_pool_t *pool)
     case MODE_MASTER:
     case MODE_SINGLE:
     case MODE_WORKER:
+    case MODE_LINT:
     case MODE_EXPLAIN:
     case MODE_COMMAND:
     case MODE_RESTART:
@@ -351,6 +366,23 @@ look_at_config(const struct options *o, apr_pool_t *pool)
     }
     config_print_errors(w->config, stderr);
     return n_errors == 0 ? 0 : 1;
+}
+
+/* Errors and findings; 0: there are none. */
+static int
+lint_config(const struct options *o, apr_pool_t *pool)
+{
+    struct sl_worker *w = worker_for_test(pool, &o->source);
+    int n;
+
+    worker_check(w);
+    if (w->config->errors->nelts == 0)
+        lint_core(w->config);
+    if (o->is_json)
+        n = lint_print_json(w->config, stdout);
+    else
+        n = config_print_errors(w->config, stderr) + lint_print_text(w->config, stdout);
+    return n == 0 && w->config->errors->nelts == 0 ? 0 : 1;
 }
 
 static int
@@ -364,7 +396,7 @@ explain_request(struct options *o, apr_pool_t *pool)
     if (config_print_errors(w->config, stderr) > 0)
         return 1;
     o->ask.fields = o->fields;
-    if ((x = explain(w, &o->ask, &err)) == NULL) {
+    if ((x = explain(w, pool, &o->ask, &err)) == NULL) {
         fprintf(stderr, "sluice: -E: %s\n", err);
         return 2;
     }
@@ -399,6 +431,19 @@ time_option(apr_pool_t *pool, const char *name, const char *text)
     return -1;
 }
 
+/* The server reads the file it was started with, and says so when another one was meant.  A path
+ * that is too long for the line is left out. */
+static const char *
+text_with_file(apr_pool_t *pool, const char *text, const char *file)
+{
+    char *path = file != NULL ? realpath(file, NULL) : NULL, line[CONTROL_TAKEN_MAX / 2];
+    size_t n = 0;
+    int rc = path != NULL ? control_word_add(line, sizeof line, &n, path) : -1;
+
+    free(path);
+    return rc == 0 ? apr_psprintf(pool, "%s file=%s", text, line) : text;
+}
+
 /* Where the server listens stands in the configuration, even in one with errors, and with modules
  * that are half installed. */
 static int
@@ -419,6 +464,8 @@ command_send(const struct options *o, const char *command, apr_pool_t *pool)
         text = apr_psprintf(pool, "%s confirm=%" APR_INT64_T_FMT, text, confirm);
     if (timeout > 0 && is_reload) /* the server's own patience: it refuses, and says so */
         text = apr_psprintf(pool, "%s timeout=%" APR_INT64_T_FMT, text, timeout);
+    if (is_reload)
+        text = text_with_file(pool, text, source.file);
     rc = control_command(core->control_socket != NULL ? core->control_socket : CONTROL_DEFAULT,
                          text, is_reload ? 0 : timeout);
     if (rc == CONTROL_NOBODY && core->control_socket == NULL && o->source.file != NULL)
@@ -466,7 +513,7 @@ main(int argc, char **argv)
         o.source.file = SL_SYSCONFDIR "/sluice/sluice.conf";
     switch (o.mode) {
     case MODE_MASTER:
-        rc = master_main(argv, argc, is_daemon(&o));
+        rc = master_main(argv, argc, o.source.file, is_daemon(&o));
         break;
     case MODE_SINGLE:
         rc = worker_main(&o.source, -1, 0);
@@ -475,7 +522,7 @@ main(int argc, char **argv)
         rc = worker_main(&o.source, o.worker_fd, is_daemon(&o));
         break;
     case MODE_TAKE_OVER: /* the option and its number are the last words */
-        rc = master_take_over(argv, argc - 2, o.state_fd);
+        rc = master_take_over(argv, argc - 2, o.source.file, o.state_fd);
         break;
     case MODE_TAKE_OVER_TEST:
         rc = upgrade_test(o.state_fd);
@@ -486,7 +533,10 @@ main(int argc, char **argv)
     case MODE_RESTART:
         rc = restart_prepare(&o, pool);
         if (rc == 0)
-            rc = master_main(argv, argc, is_daemon(&o));
+            rc = master_main(argv, argc, o.source.file, is_daemon(&o));
+        break;
+    case MODE_LINT:
+        rc = lint_config(&o, pool);
         break;
     case MODE_EXPLAIN:
         rc = explain_request(&o, pool);

@@ -129,7 +129,7 @@ tests_run(struct sl_worker *w)
         const struct test_section *test = APR_ARRAY_IDX(c->tests, i, struct test_section *);
         struct explain_ask ask = {.what = test->ask};
         const char *err;
-        struct explained *x = explain(w, &ask, &err);
+        struct explained *x = explain(w, w->pool, &ask, &err);
 
         if (x == NULL) {
             config_error(c, test->place, NULL, "<Test \"%s\">: %s", test->ask, err);

@@ -9,9 +9,10 @@
 #include "worker.h"
 
 #include "channel.h"
-#include "control_calls.h"
+#include "config/lint.h"
 #include "config/load.h"
 #include "config/snapshot.h"
+#include "control_calls.h"
 #include "explain.h"
 #include "master/master.h"
 #include "net/handover.h"
@@ -104,6 +105,25 @@ sl_worker_config_error(struct sl_worker *w, const char *place, const char *fmt, 
     text = apr_pvsprintf(w->config->pool, fmt, args);
     va_end(args);
     config_error(w->config, place, NULL, "%s", text);
+}
+
+int
+sl_worker_is_linting(const struct sl_worker *w)
+{
+    return w->config->lint != NULL;
+}
+
+void
+sl_lint(struct sl_worker *w, const struct sl_lint_rule *rule, const char *place, const char *fmt,
+        ...)
+{
+    va_list args;
+
+    if (!sl_worker_is_linting(w))
+        return;
+    va_start(args, fmt);
+    lint_add(w->config, rule, place, apr_pvsprintf(w->config->pool, fmt, args));
+    va_end(args);
 }
 
 /* ---- the master, or the signals ---- */
@@ -341,6 +361,65 @@ worker_log_open(struct sl_worker *w, const struct core_conf *core)
     return 0;
 }
 
+/* The log of a scope that opened the same file or stream before; NULL: none. */
+static const struct log_sink *
+sink_before(const struct sl_worker *w, int n, const struct error_log_conf *log)
+{
+    int i;
+
+    for (i = 0; i < n; i++) {
+        const struct error_log_conf *other =
+            APR_ARRAY_IDX(w->config->scopes, i, struct sl_scope *)->core->error_log;
+
+        if (other->sink != NULL && strcmp(other->where, log->where) == 0)
+            return other->sink;
+    }
+    return NULL;
+}
+
+/* -1: it cannot be opened. */
+static int
+sink_open(struct sl_worker *w, int n, const struct error_log_conf *log, struct log_sink *sink)
+{
+    const struct log_sink *before = sink_before(w, n, log);
+
+    *sink = (struct log_sink){-1, (enum log_format)log->format};
+    if (strcmp(log->where, "syslog") == 0) {
+        log_open_syslog();
+        return 0;
+    }
+    if (strcmp(log->where, config_global(w->config)->core->error_log->where) == 0)
+        sink->fd = log_descriptor();
+    else if (before != NULL)
+        sink->fd = before->fd;
+    else
+        sink->fd = strcmp(log->where, "stderr") == 0 ? STDERR_FILENO : sl_log_file(log->where);
+    return sink->fd >= 0 ? 0 : -1;
+}
+
+/* Logs of hosts; the master opens them again when they are rotated, as it does all. */
+static int
+worker_log_hosts(struct sl_worker *w)
+{
+    int i;
+
+    for (i = 1; i < w->config->scopes->nelts; i++) {
+        const struct sl_scope *scope = APR_ARRAY_IDX(w->config->scopes, i, struct sl_scope *);
+        struct error_log_conf *log = scope->core->error_log;
+        struct log_sink sink;
+
+        if (log == config_global(w->config)->core->error_log || log->sink != NULL)
+            continue;
+        if (sink_open(w, i, log, &sink) != 0) {
+            config_error(w->config, core_place(w->config, scope, "ErrorLog"), NULL,
+                         "ErrorLog %s: %s", log->where, strerror(errno));
+            return -1;
+        }
+        log->sink = apr_pmemdup(w->config->pool, &sink, sizeof sink);
+    }
+    return 0;
+}
+
 /* What <Test> blocks expect, of a configuration that has not served.  0 or -1. */
 static int
 worker_try(struct sl_worker *w)
@@ -358,7 +437,7 @@ worker_set_up(struct sl_worker *w)
     if (worker_check(w) != 0 || worker_try(w) != 0 || worker_place(w) != 0 ||
         worker_listeners_open(w) != 0)
         return -1;
-    if (worker_log_open(w, core) != 0)
+    if (worker_log_open(w, core) != 0 || worker_log_hosts(w) != 0)
         return -1;
     descriptors_raise();
     w->max_conns = connections_allowed(w->config);
@@ -392,6 +471,19 @@ worker_start(struct sl_worker *w)
     return w->channel < 0 ? 0 : channel_say(w->channel, MSG_READY, NULL, -1);
 }
 
+/* A daemon's own streams lead nowhere: who starts one without a log or without a way to reach it
+ * learns so while there is a terminal. */
+static void
+daemon_warn(const struct core_conf *core)
+{
+    if (strcmp(core->error_log->where, "stderr") == 0)
+        fprintf(stderr, "sluice: warning: no ErrorLog: what this daemon has to say is lost; "
+                "write \"ErrorLog FILE\" or \"ErrorLog syslog\"\n");
+    if (core->control_socket == NULL && geteuid() != 0)
+        fprintf(stderr, "sluice: warning: no ControlSocket: -k reload and -k stop do not reach this "
+                "daemon; write \"ControlSocket FILE\"\n");
+}
+
 /* Listens to the master, or for the signals, on thread 0, and serves until all is closed. */
 static void
 worker_run(struct sl_worker *w)
@@ -410,8 +502,8 @@ worker_run(struct sl_worker *w)
 static void
 worker_end(struct sl_worker *w)
 {
+    offload_close(); /* before the hooks: what its threads work with is freed there */
     config_run_worker_hooks(w->config, SL_HOOK_WORKER_EXIT, w);
-    offload_close();
     control_calls_close();
     worker_threads_free(w);
     counters_close();
@@ -428,6 +520,7 @@ worker_read(apr_pool_t *pool, const struct config_source *source)
     w->pool = pool;
     w->channel = -1;
     serving_register();
+    explain_register();
     w->config = config_load(pool, source);
     w->n_threads = worker_threads_wanted(w->config);
     atomic_store(&w->n_accepting, (int)w->n_threads);
@@ -455,9 +548,11 @@ source_told(struct config_source *source, int channel, unsigned *place)
 
     do {
         if (channel_receive(channel, &m, &fd) != 1 ||
-            (m.kind == MSG_MODULE && loader_give(m.text, fd) != 0))
+            (m.kind == MSG_MODULE && (fd < 0 || loader_give(m.text, fd) != 0)))
             return -1;
     } while (m.kind == MSG_MODULE);
+    if (fd == CHANNEL_FD_LOST)
+        return -1;
     if (m.kind == MSG_SNAPSHOT)
         source->snapshot = fd;
     *place = (unsigned)m.number % SL_PLACES;
@@ -487,6 +582,8 @@ worker_main(const struct config_source *from, int channel, int is_daemon)
     w->place = place;
     w->is_service = is_daemon || getenv("NOTIFY_SOCKET") != NULL;
     w->is_accepted = source.snapshot > 0;
+    if (is_daemon && w->config->errors->nelts == 0)
+        daemon_warn(config_global(w->config)->core);
     if (worker_set_up(w) == 0 && worker_start(w) == 0) {
         if (is_daemon)
             streams_close(STDOUT_FILENO); /* nobody reads what a daemon prints */

@@ -57,6 +57,7 @@ struct sl_worker {
     struct serving_thread *threads; /* worker_threads.c: one for each loop */
     int channel;         /* to the master; -1: none */
     unsigned place;      /* in zones, as the master said */
+    unsigned n_takes;    /* thread 0: generations that may hand over to this one */
     int is_standby;      /* thread 0: accepts nothing, may be called back */
     int is_accepted;     /* its configuration has served: its Tests are not asked again */
     int is_service;      /* a daemon, or run by systemd: has its pid file and control socket where

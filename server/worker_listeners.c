@@ -29,12 +29,12 @@ default_scope(const struct config *c)
 }
 
 static void
-listener_protocols(struct sl_worker *w, struct listener *l)
+listener_protocols(apr_pool_t *pool, struct listener *l)
 {
     const apr_array_header_t *names = l->scope->core->protocols;
     int n = names != NULL ? names->nelts : 0, i;
 
-    l->protocols = apr_pcalloc(w->pool, (size_t)(n + 1) * sizeof *l->protocols);
+    l->protocols = apr_pcalloc(pool, (size_t)(n + 1) * sizeof *l->protocols);
     for (i = 0; i < n; i++) {
         const char *name = APR_ARRAY_IDX(names, i, const char *);
         const struct sl_protocol *p = sl_provider_find("protocol", name);
@@ -66,23 +66,23 @@ limits_loosest(const struct config *c)
 }
 
 static void
-listener_make(struct sl_worker *w, struct listener *l, const struct listen_conf *conf,
-              const struct head_limits *limits)
+listener_make(struct sl_worker *w, apr_pool_t *pool, struct listener *l,
+              const struct listen_conf *conf, const struct head_limits *limits)
 {
     l->conf = conf;
     l->fd = -1;
     l->scope = default_scope(w->config);
     l->limits = *limits;
-    listener_protocols(w, l);
+    listener_protocols(pool, l);
 }
 
 struct listener *
-worker_listener_assumed(struct sl_worker *w, const struct listen_conf *conf)
+worker_listener_assumed(struct sl_worker *w, apr_pool_t *pool, const struct listen_conf *conf)
 {
     struct head_limits limits = limits_loosest(w->config);
-    struct listener *l = apr_pcalloc(w->pool, sizeof *l);
+    struct listener *l = apr_pcalloc(pool, sizeof *l);
 
-    listener_make(w, l, conf, &limits);
+    listener_make(w, pool, l, conf, &limits);
     return l;
 }
 
@@ -96,7 +96,8 @@ worker_listeners_make(struct sl_worker *w)
     w->n_listeners = lines != NULL ? (unsigned)lines->nelts : 0;
     w->listeners = apr_pcalloc(w->pool, (w->n_listeners + 1) * sizeof *w->listeners);
     for (i = 0; i < (int)w->n_listeners; i++)
-        listener_make(w, &w->listeners[i], APR_ARRAY_IDX(lines, i, struct listen_conf *), &limits);
+        listener_make(w, w->pool, &w->listeners[i],
+                      APR_ARRAY_IDX(lines, i, struct listen_conf *), &limits);
 }
 
 void

@@ -7,7 +7,8 @@
 /* From the configuration, none open: for -t, too. */
 void worker_listeners_make(struct sl_worker *w);
 /* One that no Listen line asks for: for a dry run. */
-struct listener *worker_listener_assumed(struct sl_worker *w, const struct listen_conf *conf);
+struct listener *worker_listener_assumed(struct sl_worker *w, apr_pool_t *pool,
+                                         const struct listen_conf *conf);
 /* An error of the configuration for each protocol, in any scope, that no loaded module speaks. */
 void worker_protocols_check(struct sl_worker *w);
 /* Before the threads: asks the master for each, or, without one, opens it.  0, or -1 with errors

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define DRAIN_LOOK_MS 50
+#define TAKE_MS 1000 /* how long one that leaves waits for those that hand over to it */
 
 /* What thread 0 tells all of them, by mail. */
 enum order { ORDER_DRAIN, ORDER_STANDBY, ORDER_RESUME };
@@ -37,8 +38,11 @@ struct serving_thread {
     atomic_int is_ordered;          /* the mail is on its way: a later order goes with it */
     struct sl_mail mail;            /* posted by thread 0 */
     struct sl_timer timer;          /* looks whether all is drained */
+    struct sl_mail look;            /* any thread posts it: there may be no more to wait for */
+    atomic_int is_called;           /* that is on its way */
     atomic_llong drain_until;       /* loop time; set by thread 0, with the order to drain or later */
     int accepts, is_leaving;
+    int64_t take_until;             /* loop time, since it is leaving */
 };
 
 /* ---- accepting ---- */
@@ -60,7 +64,23 @@ thread_accepts(struct sl_loop *loop)
         acceptor_start(loop, &t->acceptors[i], &t->w->listeners[i]);
 }
 
-/* The last thread says so: from now on clients come to the other generation only. */
+static void
+look_arrived(struct sl_loop *loop, struct sl_mail *mail)
+{
+    (void)mail;
+    atomic_store(&thread_of(loop)->is_called, 0);
+    worker_drain_look(loop);
+}
+
+static void
+thread_call(struct serving_thread *t)
+{
+    if (!atomic_exchange(&t->is_called, 1))
+        sl_loop_post(t->loop, &t->look);
+}
+
+/* The last thread says so: from now on clients come to the other generation only, and a thread that
+ * has none gets none from the others any more. */
 static void
 thread_accepts_no_more(struct sl_loop *loop)
 {
@@ -78,6 +98,8 @@ thread_accepts_no_more(struct sl_loop *loop)
     worker_listeners_close(w);
     if (w->channel >= 0)
         channel_say(w->channel, MSG_QUIET, NULL, -1);
+    for (i = 0; i < w->n_threads; i++)
+        thread_call(&w->threads[i]);
 }
 
 /* ---- draining ---- */
@@ -85,10 +107,24 @@ thread_accepts_no_more(struct sl_loop *loop)
 static void
 thread_close_all(struct serving_thread *t)
 {
-    atomic_fetch_sub(&t->w->n_running, 1);
+    struct sl_worker *w = t->w;
+
     conn_close_all(t->loop);
     sl_timer_unlink(&t->timer);
     loop_stop(t->loop);
+    if (atomic_fetch_sub(&w->n_running, 1) == 2)
+        thread_call(&w->threads[0]);
+}
+
+/* Another generation may still be handing over to this one, and does not know yet that it leaves:
+ * what it sends is passed on.  It hears so at once, unless it hangs. */
+static int
+thread_is_sent_more(const struct serving_thread *t)
+{
+    const struct sl_worker *w = t->w;
+
+    return t->loop->index == 0 && w->n_takes > 0 && t->loop->now_ms < t->take_until &&
+           atomic_load(&w->leaving) == LEAVING_TO_OTHERS;
 }
 
 static int
@@ -96,8 +132,10 @@ thread_is_done(struct serving_thread *t)
 {
     struct sl_loop *loop = t->loop;
 
+    if (atomic_load(&t->w->n_accepting) > 0) /* one of them may be for this thread */
+        return 0;
     if (loop->clients == NULL && atomic_load(&loop->n_conns) == 0 && loop->subrequests == NULL)
-        return 1;
+        return !thread_is_sent_more(t);
     if (loop->now_ms < atomic_load(&t->drain_until))
         return 0;
     sl_log(SL_NOTICE, "SL0205", "StopTimeout: %d connections are closed while in use",
@@ -106,16 +144,25 @@ thread_is_done(struct serving_thread *t)
 }
 
 /* Thread 0 listens to the master for the others: it is the last to go. */
-static void
-thread_drain_look(struct sl_loop *loop, struct sl_timer *timer)
+void
+worker_drain_look(struct sl_loop *loop)
 {
     struct serving_thread *t = thread_of(loop);
 
+    if (!t->is_leaving || loop->is_stopping)
+        return;
     conn_drain_all(loop);
     if ((loop->index > 0 || atomic_load(&t->w->n_running) == 1) && thread_is_done(t))
         thread_close_all(t);
     else
-        sl_timer_set(loop, timer, loop->now_ms + DRAIN_LOOK_MS);
+        sl_timer_set(loop, &t->timer, loop->now_ms + DRAIN_LOOK_MS);
+}
+
+static void
+thread_rang(struct sl_loop *loop, struct sl_timer *timer)
+{
+    (void)timer;
+    worker_drain_look(loop);
 }
 
 /* ---- orders ---- */
@@ -127,10 +174,11 @@ thread_drains(struct sl_loop *loop)
 
     if (!t->is_leaving) {
         thread_accepts_no_more(loop);
-        t->timer.fn = thread_drain_look;
+        t->timer.fn = thread_rang;
+        t->take_until = loop->now_ms + TAKE_MS;
     }
     t->is_leaving = 1;
-    sl_timer_set(loop, &t->timer, loop->now_ms + 1);
+    worker_drain_look(loop); /* an idle worker is gone at once */
 }
 
 static void
@@ -193,7 +241,7 @@ void
 worker_leave(struct sl_worker *w, int64_t ms, int handover)
 {
     int64_t now = w->loops[0]->now_ms;
-    enum leaving how = handover >= 0 ? LEAVING_TO_OTHERS : LEAVING_FOR_GOOD;
+    enum leaving how = handover != -1 ? LEAVING_TO_OTHERS : LEAVING_FOR_GOOD;
     int before = atomic_load(&w->leaving);
     unsigned i;
 
@@ -261,6 +309,7 @@ worker_threads_make(struct sl_worker *w)
         conn_thread_init(w->loops[i]);
         w->threads[i].w = w;
         w->threads[i].loop = w->loops[i];
+        w->threads[i].look.fn = look_arrived;
         w->threads[i].acceptors = apr_pcalloc(w->pool,
                                               (w->n_listeners + 1) * sizeof(struct acceptor));
         if (config_run_thread_hooks(w->config, w, w->loops[i]) != 0)

@@ -19,12 +19,16 @@ void worker_threads_run(struct sl_worker *w);
 void worker_threads_free(struct sl_worker *w);
 
 /* From thread 0, while it runs: all threads finish what they have, within ms (-1: in their own
- * time).  Idle connections go to `handover`, taken over (-1: they are closed, the server stops).
+ * time).  Idle connections go to `handover`, taken over (-1: they are closed, the server stops;
+ * CHANNEL_FD_LOST: they are closed after DrainIdle, as those that cannot go).
  * May be said again, with another receiver or for good. */
 void worker_leave(struct sl_worker *w, int64_t ms, int handover);
 /* From thread 0: nothing new is accepted until worker_resume(). */
 void worker_standby(struct sl_worker *w);
 /* From thread 0: ends a standby, if there is one. */
 void worker_resume(struct sl_worker *w);
+/* On the loop's thread: while the worker leaves, hands over or closes what is idle, and ends the
+ * thread when nothing is left. */
+void worker_drain_look(struct sl_loop *loop);
 
 #endif

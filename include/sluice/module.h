@@ -7,6 +7,7 @@
 #ifndef SLUICE_MODULE_H
 #define SLUICE_MODULE_H
 
+#include "sluice/access.h"
 #include "sluice/base.h"
 #include "sluice/conf.h"
 #include "sluice/control.h"
@@ -15,6 +16,7 @@
 #include "sluice/fields.h"
 #include "sluice/file.h"
 #include "sluice/filter.h"
+#include "sluice/lint.h"
 #include "sluice/log.h"
 #include "sluice/loop.h"
 #include "sluice/net.h"
@@ -82,7 +84,8 @@ struct sl_hook {
     enum sl_order order;
     unsigned flags;
     const char *name;  /* of the function, for sluice -M and reports */
-    const char *after; /* runs after this module's hooks of the same order; NULL: any */
+    /* Runs after the hooks of the same order of these modules, with blanks between them; NULL: any. */
+    const char *after;
     sl_worker_f *on_worker;
     sl_thread_f *on_thread;
     sl_conn_f *on_conn;

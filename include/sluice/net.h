@@ -155,7 +155,7 @@ void sl_req_start(struct sl_req *r, int64_t body);
 /* Before sl_req_start(): the bytes of the head, for LimitHead. */
 void sl_req_set_head_size(struct sl_req *r, unsigned n);
 /* Instead of that: it is answered with what the cause says, its hooks do not run. */
-void sl_req_refuse(struct sl_req *r, const struct sl_cause *cause);
+void sl_req_start_refused(struct sl_req *r, const struct sl_cause *cause);
 enum sl_flow sl_req_body(struct sl_req *r, struct sl_data data, int ends);
 void sl_req_trailers(struct sl_req *r, struct sl_fields *fields); /* ends the body */
 /* The body will not come to its end: what runs is cancelled, and the cause is the answer where

@@ -110,6 +110,14 @@ enum sl_verdict sl_respond(struct sl_req *r, int status, const char *type, struc
  * that the client can tell.  Returns SL_FAIL.  fmt NULL: the cause's text alone. */
 enum sl_verdict sl_req_fail(struct sl_req *r, int status, const struct sl_cause *cause,
                             const char *fmt, ...) SL_PRINTF(4, 5);
+/* The same without a line in the log: for those who say it in their own words, or once for many. */
+enum sl_verdict sl_req_refuse(struct sl_req *r, int status, const struct sl_cause *cause);
+
+/* How fast the request's body is read: asked after each piece of n bytes was passed on, says for
+ * how many ms no more is read; 0: it goes on.  Set before the handler, once a request; `ctx` lives
+ * as long as it. */
+typedef int64_t sl_pace_f(struct sl_req *r, void *ctx, size_t n);
+void sl_req_pace_body(struct sl_req *r, sl_pace_f *pace, void *ctx);
 
 /* Suspension.  A hook that returns SL_WAIT takes a token first; resume may be called from
  * any thread, once or more, and does nothing for a request that is gone or was resumed.

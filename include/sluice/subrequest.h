@@ -27,11 +27,13 @@ struct sl_subrequest_owner {
 struct sl_req *sl_subrequest(struct sl_req *client, const struct sl_subrequest_owner *owner,
                              void *ctx);
 int sl_req_is_sub(const struct sl_req *r);
-/* Before the start; fields are changed by way of sl_req_head().  path_and_query begins with '/';
- * both are copied. */
+/* Before the start; fields are changed by way of sl_req_head().  path_and_query begins with '/',
+ * and what the hooks have made of the client's is forgotten; empty: it stays.  Both are copied. */
 void sl_subrequest_set_line(struct sl_req *sub, struct sl_span method,
                             struct sl_span path_and_query);
-/* By the handler hooks of its scope, or to this target.  All may be over when it comes back. */
+/* By the handler hooks of its scope, or to this target.  From within a hook of the client's: when
+ * that is over; else all may be over when it comes back.  A client that has left by then is no
+ * hindrance. */
 void sl_subrequest_start(struct sl_req *sub);
 void sl_subrequest_proxy(struct sl_req *sub, const struct sl_target *target,
                          const struct sl_proxy_conf *conf);

@@ -209,6 +209,10 @@ nearest_defined(const char *name)
 }
 
 /* Also under -t: a dry run asks the methods, too. */
+static const struct sl_lint_rule unused_pool = {
+    "unused-pool", "its servers get no request, and their checks are load for nothing",
+    "name it in a ProxyPass, or take it away"};
+
 static int
 balancer_check(struct sl_worker *w)
 {
@@ -223,6 +227,9 @@ balancer_check(struct sl_worker *w)
                                        "Server line in the pool \"%s\"", name);
             if (b->method != NULL && b->method->ready(b->pool, b->method_data) < 0)
                 return -1;
+            if (b->used_at == NULL)
+                sl_lint(w, &unused_pool, b->defined_at, "no line sends requests to balancer://%s",
+                        name);
             continue;
         }
         nearest = nearest_defined(name);

@@ -434,7 +434,7 @@ request_start(struct stream *s, int ends)
         stream_ignore(s);
     server_count(s->h);
     if (why != NULL)
-        sl_req_refuse(s->r, why);
+        sl_req_start_refused(s->r, why);
     else
         sl_req_start(s->r, body);
 }
@@ -537,7 +537,7 @@ request_let_go(struct stream *s, const struct sl_cause *unstarted)
     s->is_closed = 1;
     if (!s->is_started) {
         s->is_started = 1;
-        sl_req_refuse(r, unstarted);
+        sl_req_start_refused(r, unstarted);
     } else if (s->is_ended)
         sl_req_finish(&r);
     else

@@ -292,6 +292,8 @@ route_check(struct sl_worker *w)
     for (i = 0; (scope = sl_worker_scope(w, i)) != NULL; i++)
         if (sl_scope_kind(scope) != SL_SCOPE_IF)
             route_site(map, scope)->has_ifs = sl_scope_has_ifs(scope);
+    if (sl_worker_is_linting(w))
+        route_lint(w, map);
     return 0;
 }
 

@@ -9,16 +9,6 @@
 #include <stdlib.h>
 #include <strings.h>
 
-struct redirect {
-    const char *place;
-    int status;
-    struct sl_span path; /* Redirect */
-    struct sl_expr *to;
-    struct sl_pattern *pattern; /* RedirectMatch */
-    struct sl_template *template;
-    int may_name_host; /* TO begins with "//" as written */
-};
-
 static int
 is_redirect_status(int status)
 {
@@ -56,9 +46,10 @@ redirect_parse_status(struct sl_cmd *cmd, struct redirect *d)
     int argc = sl_cmd_argc(cmd), status = argc > 0 ? status_of_word(sl_cmd_arg(cmd, 0)) : 0;
 
     d->place = sl_cmd_place(cmd);
+    d->scope = sl_cmd_scope(cmd);
     if (status > 0)
         sl_cmd_cure(cmd, "the status is a number: %d", status);
-    else if (argc == 2)
+    else if (argc == 2 && status_parse(sl_cmd_arg(cmd, 0)) < 0)
         sl_cmd_cure(cmd, "the status stands first: 302 %s %s", sl_cmd_arg(cmd, 0),
                     sl_cmd_arg(cmd, 1));
     if (argc != 3)
@@ -86,6 +77,7 @@ route_parse_redirect(struct sl_cmd *cmd, void **item)
     if (*sl_cmd_arg(cmd, 2) == '\0')
         return "expected a path or URL to go to, found nothing";
     d->path = sl_span(apr_pstrdup(pool, sl_cmd_arg(cmd, 1)));
+    d->to_text = sl_cmd_arg(cmd, 2);
     d->to = sl_cmd_expr(cmd, sl_cmd_arg(cmd, 2), SL_PHASE_ROUTED, NULL, &err);
     *item = d;
     return err;
@@ -102,6 +94,7 @@ route_parse_redirect_match(struct sl_cmd *cmd, void **item)
     if (err == NULL)
         err = sl_cmd_template(cmd, sl_cmd_arg(cmd, 2), d->pattern, SL_PHASE_ROUTED, route_escape_url,
                               &d->template);
+    d->to_text = sl_cmd_arg(cmd, 2);
     *item = d;
     return err;
 }
@@ -126,11 +119,12 @@ route_parse_return(struct sl_cmd *cmd, void **item)
     if ((a->status == 204 || a->status == 304) && text != NULL)
         return sl_cmd_error(cmd, "%d has no text (RFC 9110, 6.4.1)", a->status);
     if (text != NULL) {
-        a->text = sl_cmd_expr(cmd, text, SL_PHASE_ROUTED, NULL, &err);
+        a->text = sl_cmd_expr(cmd, sl_cmd_arg(cmd, 1), SL_PHASE_ROUTED, NULL, &err);
         if (a->text == NULL)
             return err;
     }
     a->place = sl_cmd_place(cmd);
+    a->scope = sl_cmd_scope(cmd);
     a->rank = route_rank(sl_cmd_scope(cmd));
     *item = a;
     return NULL;

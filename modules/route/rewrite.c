@@ -6,15 +6,6 @@
 
 #include <apr_strings.h>
 
-struct rewrite {
-    const char *place;
-    struct sl_cond *condition; /* if=; NULL: none */
-    struct sl_pattern *pattern;
-    struct sl_template *to;
-    struct sl_template *query; /* behind the '?' of TO; NULL: TO has none */
-    int drops_query;              /* TO ends with '?' */
-};
-
 const char *
 route_parse_strip(struct sl_cmd *cmd, void **item)
 {
@@ -57,6 +48,7 @@ route_parse_rewrite(struct sl_cmd *cmd, void **item)
     const char *err;
 
     w->place = sl_cmd_place(cmd);
+    w->scope = sl_cmd_scope(cmd);
     if (sl_cmd_argc(cmd) < 2)
         return "expected a pattern and what to put in the path's place";
     if ((err = sl_cmd_options(cmd, 2, rewrite_options, w)) != NULL)
@@ -64,6 +56,7 @@ route_parse_rewrite(struct sl_cmd *cmd, void **item)
     err = sl_cmd_pattern(cmd, sl_cmd_arg(cmd, 0), &w->pattern);
     if (err == NULL)
         err = rewrite_parse_to(cmd, w, sl_cmd_arg(cmd, 1));
+    w->to_text = sl_cmd_arg(cmd, 1);
     *item = w;
     return err;
 }
@@ -80,6 +73,7 @@ pass_place(struct sl_cmd *cmd, struct route_pass *pass)
         return err;
     pass->rank = route_rank(scope);
     pass->place = sl_cmd_place(cmd);
+    pass->scope = scope;
     pass->whole = sl_expr_is_constant(whole) ? NULL : whole;
     if (pass->whole != NULL && strchr(path, '%') != NULL) {
         sl_cmd_cure(cmd, "take the path away and use Rewrite");

@@ -6,6 +6,7 @@
  *   path.c            raw and normalised paths, prefixes, escapes
  *   rewrite.c         StripPrefix, Rewrite, and the path of a ProxyPass target
  *   explain.c         which locations a look-up passed over, and why
+ *   lint.c            what is likely not meant
  *   redirect.c        Redirect, RedirectMatch, Return
  *   proxy_redirect.c  Location fields of responses, mapped back
  *   proxy_answer.c    ProxyIntercept; ProxyCookie: Set-Cookie fields, mapped back
@@ -171,6 +172,7 @@ struct route_pass {
     const struct sl_target *target;
     unsigned rank;
     const char *place;
+    const struct sl_scope *scope;
     int is_exact;          /* stands in <Location = PATH> */
     struct sl_span prefix; /* of the location it stands in, without a trailing slash */
     /* The whole path that is asked for, of what a pattern around captured; NULL: the target's
@@ -182,8 +184,33 @@ struct route_return {
     int status;
     unsigned rank;
     const char *place;
+    const struct sl_scope *scope;
     int is_location; /* the text is where to go */
     struct sl_expr *text; /* NULL: none */
+};
+
+/* A Redirect or RedirectMatch line. */
+struct redirect {
+    const char *place;
+    const struct sl_scope *scope;
+    int status;
+    const char *to_text; /* as written */
+    struct sl_span path; /* Redirect */
+    struct sl_expr *to;
+    struct sl_pattern *pattern; /* RedirectMatch */
+    struct sl_template *template;
+    int may_name_host; /* TO begins with "//" as written */
+};
+
+struct rewrite {
+    const char *place;
+    const struct sl_scope *scope;
+    const char *to_text;       /* as written */
+    struct sl_cond *condition; /* if=; NULL: none */
+    struct sl_pattern *pattern;
+    struct sl_template *to;
+    struct sl_template *query; /* behind the '?' of TO; NULL: TO has none */
+    int drops_query;           /* TO ends with '?' */
 };
 
 struct route_conf {
@@ -205,6 +232,9 @@ route_n(const apr_array_header_t *lines)
 }
 
 unsigned route_rank(const struct sl_scope *scope);
+
+/* For --lint, once the configuration is whole. */
+void route_lint(struct sl_worker *w, struct route_map *map);
 
 /* Parse functions, one a directive. */
 sl_parse_f route_parse_pass, route_parse_strip, route_parse_rewrite;

@@ -132,12 +132,12 @@ route_open_location(struct sl_cmd *cmd, struct sl_scope *scope)
 
     if ((err = not_in_if(cmd, scope)) != NULL)
         return err;
+    if (argc > 0 && strchr("~^", *sl_cmd_arg(cmd, 0)) != NULL)
+        sl_cmd_cure(cmd, "a pattern needs <LocationMatch>");
     if (argc != 1 && !is_exact)
         return "expected a path, or \"=\" and a path";
     if (path[0] == '=')
         sl_cmd_cure(cmd, "an exact path is two words: <Location = %s>", path + 1);
-    else if (path[0] == '~' || path[0] == '^')
-        sl_cmd_cure(cmd, "a pattern needs <LocationMatch>");
     if ((err = route_path_check(cmd, path)) != NULL)
         return err;
     site->path = sl_span(apr_pstrdup(sl_cmd_pool(cmd), path));

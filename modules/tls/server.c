@@ -274,6 +274,10 @@ servers_of(struct sl_worker *w, struct sl_pool *pool)
     return s;
 }
 
+static const struct sl_lint_rule unverified_server = {
+    "unverified-server", "anybody on the way can stand in for the server, and read and change all",
+    "ca=FILE trusts a CA of one's own, and sni=NAME says what the certificate is for"};
+
 int
 tls_servers_check(struct sl_worker *w)
 {
@@ -289,6 +293,9 @@ tls_servers_check(struct sl_worker *w)
             continue;
         }
         s = servers_of(w, pool);
+        if (!s->o.verify)
+            sl_lint(w, &unverified_server, s->o.place, "verify=off: who answers as %s is not verified",
+                    pool->name);
         servers_identities(w, s);
         servers_alpn(s);
         s->n_sessions = pool->n_servers * sl_worker_threads(w);

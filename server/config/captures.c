@@ -1,5 +1,5 @@
-/* What patterns captured in a request, for the values that ask for it: $0 to $9 of the line's
- * own condition, of an <If> around it, or of the pattern that chose its scope. */
+/* What patterns captured in a request, for the values that ask for it: $0 to $9 of the
+ * line's own condition, of an <If> around it, or of the pattern that chose its scope. */
 #include "config/load.h"
 #include "config/pattern.h"
 #include "http/request.h"
@@ -98,21 +98,24 @@ group_number(apr_pool_t *pool, const char *dollar, const struct capturer *c, int
     if ((unsigned)*group <= c->n_groups)
         return dollar + 2;
     *err = apr_psprintf(pool, "expected $0 to $%u, the groups of %s, found $%d",
-                        c->n_groups < SL_GROUPS ? c->n_groups : SL_GROUPS - 1, c->whose, *group);
+                        c->n_groups < SL_GROUPS ? c->n_groups : SL_GROUPS - 1, c->whose,
+                        *group);
     return NULL;
 }
 
 static const char *
-group_name(apr_pool_t *pool, const char *dollar, const char *close, const struct capturer *c,
-           int *group, const char **err)
+group_name(apr_pool_t *pool, const char *dollar, const char *close,
+           const struct capturer *c, int *group, const char **err)
 {
     struct sl_span name = {dollar + 2, (size_t)(close - dollar - 2)};
 
     *group = (int)c->named(c->owner, name);
     if (*group > 0 && *group < SL_GROUPS)
         return close + 1;
-    *err = apr_psprintf(pool, *group == 0 ? "expected the name of a group of %s, found $<%.*s>"
-                                          : "expected one of the first 9 groups of %s, found $<%.*s>",
+    *err = apr_psprintf(pool,
+                        *group == 0
+                            ? "expected the name of a group of %s, found $<%.*s>"
+                            : "expected one of the first 9 groups of %s, found $<%.*s>",
                         c->whose, (int)name.n, name.at);
     return NULL;
 }

@@ -1,5 +1,6 @@
 /* What a parse function may ask of its line, and k=v options. */
 #include "config/cond.h"
+#include "config/lint.h"
 #include "config/load.h"
 
 #include <apr_strings.h>
@@ -78,6 +79,8 @@ sl_cmd_cond(struct sl_cmd *cmd, const char *text, enum sl_phase phase, struct sl
     *cond = cond_compile(cmd->c->pool, text, phase, &e);
     if (e.cure != NULL)
         sl_cmd_cure(cmd, "%s", e.cure);
+    if (*cond != NULL)
+        lint_saw_cond(cmd, *cond);
     return e.text;
 }
 

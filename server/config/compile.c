@@ -51,6 +51,20 @@ gather(const struct config *c, const struct sl_scope *scope, enum sl_hook_point 
     return n;
 }
 
+static int
+is_among(const char *names, const char *name)
+{
+    size_t n = strlen(name), word;
+
+    for (; *names != '\0'; names += word) {
+        names += strspn(names, " ");
+        word = strcspn(names, " ");
+        if (word == n && memcmp(names, name, n) == 0)
+            return 1;
+    }
+    return 0;
+}
+
 /* Whether calls[i] waits for one that stands behind it. */
 static unsigned
 blocker_of(const struct hook_call *calls, unsigned n, unsigned i)
@@ -59,7 +73,7 @@ blocker_of(const struct hook_call *calls, unsigned n, unsigned i)
 
     if (calls[i].hook->after != NULL)
         for (j = i + 1; j < n && calls[j].hook->order == calls[i].hook->order; j++)
-            if (strcmp(calls[j].module->name, calls[i].hook->after) == 0)
+            if (is_among(calls[i].hook->after, calls[j].module->name))
                 return j;
     return n;
 }

@@ -33,6 +33,7 @@ struct config {
     apr_array_header_t *objects; /* of struct object_section, in file order */
     apr_array_header_t *tests;   /* of struct test_section *, in file order */
     void **module_data;          /* by module index */
+    struct lint *lint;           /* NULL: nobody lints */
     const char *module_dir;
 };
 
@@ -42,6 +43,7 @@ struct config_source {
     const char *text;
     const char *name;
     int snapshot; /* 0: none; else the memfd to read instead of either */
+    int is_linting; /* what --lint asks for is gathered */
     int core_only; /* loads no module: all but the core's own directives are errors then */
     const char *module_dir; /* NULL: the installed one, $SLUICE_MODULES, or ModuleDir in the file */
 };

@@ -9,20 +9,6 @@
 #include <pwd.h>
 #include <sys/stat.h>
 
-const char *
-core_place(const struct config *c, const struct sl_scope *scope, const char *name)
-{
-    const struct loaded_module *core = config_module(c, 0);
-    const struct mark *marks = scope_raw(scope, core)->marks;
-    const struct sl_directive *row;
-    unsigned i;
-
-    for (i = 0; marks != NULL && (row = directive_row(core, core->module->directives, i)); i++)
-        if (strcmp(row->name, name) == 0)
-            return marks[slots_first(core, core->module->directives, row)].place;
-    return NULL;
-}
-
 static void
 check_listeners(struct config *c)
 {
@@ -62,7 +48,7 @@ check_user(struct config *c)
 
 /* A file that will be made: its folder has to be there. */
 static void
-check_folder(struct config *c, const char *row, const char *path)
+check_folder(struct config *c, const struct sl_scope *scope, const char *row, const char *path)
 {
     const char *slash = path != NULL ? strrchr(path, '/') : NULL, *folder;
     struct stat st;
@@ -71,23 +57,35 @@ check_folder(struct config *c, const char *row, const char *path)
         return;
     folder = apr_pstrmemdup(c->pool, path, (size_t)(slash - path));
     if (stat(folder, &st) != 0)
-        config_error(c, core_place(c, config_global(c), row), NULL, "%s %s: %s: %s", row, path,
+        config_error(c, core_place(c, scope, row), NULL, "%s %s: %s: %s", row, path,
                      folder, strerror(errno));
     else if (!S_ISDIR(st.st_mode) || (stat(path, &st) == 0 && S_ISDIR(st.st_mode)))
-        config_error(c, core_place(c, config_global(c), row), NULL,
+        config_error(c, core_place(c, scope, row), NULL,
                      "%s: expected a file in a folder, found \"%s\"", row, path);
+}
+
+static void
+check_error_log(struct config *c, const struct sl_scope *scope)
+{
+    const struct error_log_conf *log = scope->core->error_log;
+
+    if (log == NULL) /* its line is wrong */
+        return;
+    if (scope->parent == NULL || scope->parent->core->error_log != log)
+        check_folder(c, scope, "ErrorLog", log->where);
 }
 
 void
 core_check(struct config *c)
 {
     const struct core_conf *core = config_global(c)->core;
+    int i;
 
     if (c->errors->nelts == 0) /* else they are likely the reason */
         check_listeners(c);
     check_user(c);
-    if (core->error_log != NULL) /* its line is wrong */
-        check_folder(c, "ErrorLog", core->error_log->where);
-    check_folder(c, "PidFile", core->pid_file);
-    check_folder(c, "ControlSocket", core->control_socket);
+    for (i = 0; i < c->scopes->nelts; i++)
+        check_error_log(c, APR_ARRAY_IDX(c->scopes, i, const struct sl_scope *));
+    check_folder(c, config_global(c), "PidFile", core->pid_file);
+    check_folder(c, config_global(c), "ControlSocket", core->control_socket);
 }

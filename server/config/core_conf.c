@@ -96,7 +96,9 @@ DIRECTIVES
     Where messages go: a file, stderr or syslog. What a daemon writes to stderr once it serves
     is lost. format=json writes one object a line, always valid, with the members time, level,
     id, pid and message, and for a line about a request also request, client, host, method and
-    path. The master and the report of a crash write so, too.
+    path. The master and the report of a crash write so, too.  In a VirtualHost it is where
+    messages about that host's requests go; until the host of a request is known, they go where
+    the listener's first host says.
   LogLevel
     The least important message that is written: error, warn, notice (the default), info,
     debug, trace; then MODULE:LEVEL for modules of which more or less is wanted, core for the
@@ -135,6 +137,9 @@ DIRECTIVES
   ProxyForwarded
     How servers learn who asked: on sets X-Forwarded-For, -Proto, -Host and X-Real-IP,
     rfc7239 sets Forwarded, off sets none.
+  Satisfy
+    Who may pass where several decide, such as Allow and AuthBasic: all, the default, wants each
+    of them to grant it; with any one is enough, and the rest is not asked.
   ServerHeader
     The Server field of answers that bring none of their own; on sends the name sluice, off none.
   ErrorPage
@@ -174,6 +179,7 @@ static const struct sl_option timeout_options[] = {
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 static const char *const forwarded_words[] = {"on", "off", "rfc7239", NULL};
+static const char *const satisfy_words[] = {"all", "any", NULL};
 
 static const char *
 none_parse(struct sl_cmd *cmd, void **item)
@@ -355,7 +361,7 @@ static const struct sl_directive directives[] = {
      "How many threads serve", "auto|N", threads_parse, NULL, NULL},
     SL_LINES("Listen", struct core_conf, listen, listen_parse, G,
              "[ADDR:]PORT|unix:/PATH [TRANSPORT] [proxy] [backlog=N]", "Where clients are accepted"),
-    {"ErrorLog", SL_SLOT_PARSED, G, offsetof(struct core_conf, error_log), "stderr",
+    {"ErrorLog", SL_SLOT_PARSED, GH, offsetof(struct core_conf, error_log), "stderr",
      "Where messages go, and how", "FILE|stderr|syslog [format=text|json]", error_log_parse, NULL,
      NULL},
     {"LogLevel", SL_SLOT_PARSED, GH, offsetof(struct core_conf, log_levels), "notice",
@@ -390,6 +396,8 @@ static const struct sl_directive directives[] = {
             "Peers whose word about the client is taken; by default none"),
     SL_ENUM("ProxyForwarded", struct core_conf, forwarded, "on", SL_IN_ANY, forwarded_words,
             "on|off|rfc7239", "How servers learn who asked"),
+    SL_ENUM("Satisfy", struct core_conf, satisfy, "all", SL_IN_ANY, satisfy_words, "all|any",
+            "Whether all who decide on access must grant it, or any"),
     {"ServerHeader", SL_SLOT_PARSED, SL_IN_ANY, offsetof(struct core_conf, server_header), "off",
      "The Server field of answers without one", "on|off|TEXT", server_header_parse, NULL, NULL},
     SL_LINES("ErrorPage", struct core_conf, error_pages, error_page_parse, SL_IN_ANY,

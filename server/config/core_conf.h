@@ -5,6 +5,7 @@
 #include "sluice/module.h"
 
 enum { FORWARDED_ON, FORWARDED_OFF, FORWARDED_RFC7239 };
+enum { SATISFY_ALL, SATISFY_ANY };
 
 /* One Listen line. */
 struct listen_conf {
@@ -31,6 +32,7 @@ struct error_page {
 struct error_log_conf {
     const char *where; /* "stderr", "syslog" or a file */
     int format;        /* enum log_format */
+    struct log_sink *sink; /* of hosts with a log of their own, once it is open; else NULL */
 };
 
 struct core_conf {
@@ -39,9 +41,9 @@ struct core_conf {
     const char *user, *group, *pid_file, *control_socket, *state_dir;
     int64_t threads; /* 0: auto */
     apr_array_header_t *listen; /* of struct listen_conf * */
-    const struct error_log_conf *error_log; /* never NULL once merged */
     int64_t max_connections, stop_timeout, drain_idle, generations_max;
     /* G H */
+    struct error_log_conf *error_log;    /* never NULL once merged */
     const struct log_levels *log_levels; /* never NULL once merged */
     int64_t header_ms, body_ms, send_ms, keepalive_ms; /* Timeout */
     int64_t min_rate;                                  /* bytes in 1000 s, 0: none */
@@ -51,6 +53,7 @@ struct core_conf {
     int64_t limit_line, limit_head, limit_fields, limit_body; /* -1: unlimited */
     struct sl_networks *trusted;
     int forwarded;
+    int satisfy;
     const char *server_header; /* on, off or a text */
     apr_array_header_t *error_pages; /* of struct error_page * */
 };

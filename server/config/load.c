@@ -1,5 +1,7 @@
 /* Lines to scopes: modules are loaded first, then every line finds its row. */
 #include "config/load.h"
+
+#include "config/lint.h"
 #include "config/test_section.h"
 
 #include "runtime/loader.h"
@@ -515,6 +517,7 @@ config_load(apr_pool_t *pool, const struct config_source *source)
     c->objects = apr_array_make(pool, 4, sizeof(struct object_section));
     c->tests = apr_array_make(pool, 4, sizeof(struct test_section *));
     c->scopes = apr_array_make(pool, 16, sizeof(struct sl_scope *));
+    c->lint = source->is_linting ? lint_make(pool) : NULL;
     c->module_dir = source->module_dir != NULL ? source->module_dir : loader_default_dir();
     module_add_core(c);
     c->lines = lines = source_lines(c, source);

@@ -103,7 +103,7 @@ log_level_parse(struct sl_cmd *cmd, void **item)
 void
 core_conf_init(struct core_conf *core)
 {
-    static const struct error_log_conf to_stderr = {"stderr", LOG_AS_TEXT};
+    static struct error_log_conf to_stderr = {"stderr", LOG_AS_TEXT, NULL};
 
     core->error_log = &to_stderr;
     core->log_levels = &log_levels_default;

@@ -1,10 +1,12 @@
 /* PCRE2 on a short leash: so many steps and so much memory, then a match gives up.
  *
- * Data of a match lie on the stack and are gone when it returns: no thread keeps any.  Only
- * where PCRE2 has no JIT, or its stack is too small for the subject, does a match allocate. */
+ * Data of a match lie on the stack and are gone when it returns: no thread keeps any.
+ * Only where PCRE2 has no JIT, or its stack is too small for the subject, does a match
+ * allocate. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "config/pattern.h"
 
+#include "config/lint.h"
 #include "sluice/conf.h"
 
 #include <apr_strings.h>
@@ -49,7 +51,8 @@ sl_pattern_compile(apr_pool_t *pool, const char *text, const char **why, unsigne
     apr_pool_cleanup_register(pool, p, pattern_free, apr_pool_cleanup_null);
     pcre2_set_match_limit(p->limits, MAX_STEPS);
     pcre2_set_heap_limit(p->limits, MAX_HEAP_KIB);
-    pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* without it: slower, the same result */
+    pcre2_jit_compile(p->code,
+                      PCRE2_JIT_COMPLETE); /* without it: slower, the same result */
     pcre2_pattern_info(p->code, PCRE2_INFO_CAPTURECOUNT, &p->n_groups);
     p->text = apr_pstrdup(pool, text);
     return p;
@@ -62,11 +65,14 @@ sl_cmd_pattern(struct sl_cmd *cmd, const char *text, struct sl_pattern **pattern
     unsigned at;
 
     *pattern = sl_pattern_compile(sl_cmd_pool(cmd), text, &why, &at);
-    if (*pattern != NULL)
+    if (*pattern != NULL) {
+        lint_saw_pattern(cmd, *pattern);
         return NULL;
+    }
     sl_cmd_cure(cmd, "a character with a meaning of its own stands behind a backslash");
-    return sl_cmd_error(cmd, "expected a valid pattern, found \"%s\": %s, at its character %u", text,
-                        why, at);
+    return sl_cmd_error(cmd,
+                        "expected a valid pattern, found \"%s\": %s, at its character %u",
+                        text, why, at);
 }
 
 const char *
@@ -129,7 +135,8 @@ arena_free(void *at, void *data)
 }
 
 static void
-captures_take(pcre2_match_data *data, int n, struct sl_span subject, struct sl_captures *captures)
+captures_take(pcre2_match_data *data, int n, struct sl_span subject,
+              struct sl_captures *captures)
 {
     const size_t *at = pcre2_get_ovector_pointer(data);
     int i;

@@ -1,6 +1,7 @@
 /* What was written, remembered beside what it became: so that a value can be shown in the
  * words of the configuration, with its place. */
 #include "config/load.h"
+#include "runtime/loader.h"
 
 #include <apr_strings.h>
 
@@ -57,4 +58,31 @@ void
 mark_say_option(struct sl_cmd *cmd, struct mark *mark, const char *value)
 {
     mark_add(cmd, mark, word_text(cmd->c->pool, value));
+}
+
+/* ---- where it was written ---- */
+
+static const char *
+said_place(const struct sl_scope *scope, const struct loaded_module *m, const char *name)
+{
+    const struct mark *marks = scope_raw(scope, m)->marks;
+    const struct sl_directive *row;
+    unsigned i;
+
+    for (i = 0; marks != NULL && (row = directive_row(m, m->module->directives, i)) != NULL; i++)
+        if (strcmp(row->name, name) == 0)
+            return marks[slots_first(m, m->module->directives, row)].place;
+    return NULL;
+}
+
+const char *
+core_place(const struct config *c, const struct sl_scope *scope, const char *name)
+{
+    return said_place(scope, config_module(c, 0), name);
+}
+
+const char *
+sl_scope_said(const struct sl_scope *scope, const struct sl_module *module, const char *directive)
+{
+    return said_place(scope, loader_find(module), directive);
 }

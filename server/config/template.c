@@ -84,9 +84,11 @@ sl_cmd_template(struct sl_cmd *cmd, const char *text, const struct sl_pattern *p
 
         if (next == dollar + 1) {
             sl_cmd_cure(cmd, "\"$$\" is a dollar sign");
-            return sl_cmd_error(cmd, "expected a digit or <NAME> behind '$', found \"%s\"", text);
+            return sl_cmd_error(
+                cmd, "expected a digit or <NAME> behind '$', found \"%s\"", text);
         }
-        if (next == NULL || (err = add_text(&m, at, (size_t)(dollar - at) + is_dollar)) != NULL)
+        if (next == NULL ||
+            (err = add_text(&m, at, (size_t)(dollar - at) + is_dollar)) != NULL)
             return err;
         if (group >= 0)
             APR_ARRAY_PUSH(m.parts, struct part) = (struct part){.group = group};
@@ -101,7 +103,8 @@ sl_cmd_template(struct sl_cmd *cmd, const char *text, const struct sl_pattern *p
 }
 
 struct sl_span
-sl_template_fill(const struct sl_template *t, const struct sl_captures *captures, struct sl_req *r)
+sl_template_fill(const struct sl_template *t, const struct sl_captures *captures,
+                 struct sl_req *r)
 {
     apr_pool_t *pool = sl_req_pool(r);
     struct sl_span *texts = apr_palloc(pool, (t->n + 1) * sizeof *texts);

@@ -279,8 +279,11 @@ loop_open(struct sl_loop **loopp, unsigned index)
     loop->mail_io.on_ready = mail_arrived;
     if (loop->scratch == NULL || loop->epfd < 0 || loop->mail_fd < 0 ||
         apr_allocator_create(&loop->allocator) != APR_SUCCESS ||
-        (error = loop_add(loop, &loop->mail_io, EPOLLIN)) != 0)
-        return errno != 0 ? errno : ENOMEM;
+        loop_add(loop, &loop->mail_io, EPOLLIN) != 0) {
+        error = errno != 0 ? errno : ENOMEM;
+        loop_close(&loop);
+        return error;
+    }
     apr_allocator_max_free_set(loop->allocator, POOL_KEPT_BYTES);
     *loopp = loop;
     return 0;
@@ -305,9 +308,12 @@ loop_close(struct sl_loop **loopp)
     slab_end(&loop->exchanges);
     slab_end(&loop->pieces);
     bufs_end(loop);
-    apr_allocator_destroy(loop->allocator);
-    close(loop->mail_fd);
-    close(loop->epfd);
+    if (loop->allocator != NULL) /* else it was never quite open */
+        apr_allocator_destroy(loop->allocator);
+    if (loop->mail_fd >= 0)
+        close(loop->mail_fd);
+    if (loop->epfd >= 0)
+        close(loop->epfd);
     free(loop->scratch);
     free(loop);
 }

@@ -52,6 +52,8 @@ struct sl_loop {
     struct io *queue, **queue_end; /* the ready queue */
     struct io *graves;
     struct subrequest *subrequests; /* under way */
+    struct subrequest *due_subrequests; /* asked for by hooks that are not over */
+    unsigned n_running;                 /* requests whose hooks are on the stack */
     void (*release)(struct sl_loop *loop, struct io *io);
     struct io mail_io;
     char *scratch; /* LOOP_SCRATCH bytes */

@@ -214,9 +214,13 @@ req_log(struct sl_req *r, enum sl_level level, const char *id, const char *text)
 {
     struct log_about about = {.request = sl_req_id(r), .host = r->host, .method = r->method,
                               .path = r->path};
+    const struct log_sink *sink = r->scope->core->error_log->sink;
 
     about.client = r->conn != NULL ? sl_req_client_text(r) : SL_SPAN("-");
-    log_write(level, id, &about, sl_span(text));
+    if (sink != NULL)
+        log_write_to(sink, level, id, &about, sl_span(text));
+    else
+        log_write(level, id, &about, sl_span(text));
 }
 
 /* A note is the module's whose hook runs. */

@@ -168,7 +168,7 @@ sl_req_abort(struct sl_req *r, const struct sl_cause *cause)
 }
 
 void
-sl_req_refuse(struct sl_req *r, const struct sl_cause *cause)
+sl_req_start_refused(struct sl_req *r, const struct sl_cause *cause)
 {
     req_refuse(r, cause);
 }
@@ -258,6 +258,8 @@ req_phase_over(struct sl_req *r)
 {
     const struct sl_cause *why;
 
+    if (r->access != NULL && phases[r->phase] == SL_HOOK_ACCESS)
+        return access_settle(r);
     if (phases[r->phase] != SL_HOOK_ROUTE || (why = req_over_limit(r)) == NULL)
         return 1;
     r->flags |= REQ_NO_REUSE;
@@ -276,9 +278,11 @@ req_run_from(struct sl_req *r, enum sl_hook_point point)
 void
 req_run(struct sl_req *r)
 {
+    struct sl_loop *loop = r->loop;
     uint64_t began = hook_clock();
 
     r->flags |= REQ_RUNNING;
+    loop->n_running++;
     for (; r->phase < N_PHASES; r->phase++, r->list = NULL) {
         if (r->list == NULL) {
             r->list = &r->scope->lists[phases[r->phase]];
@@ -292,13 +296,15 @@ req_run(struct sl_req *r)
     else if (r->source != NULL && (r->flags & REQ_HEAD_GIVEN) == 0)
         answer_from_source(r); /* what it does is not the time of the hook that named it */
     r->flags &= ~(unsigned)REQ_RUNNING;
-    if (r->flags & REQ_GONE) {
+    if (r->flags & REQ_GONE)
         sl_req_finish(&r);
-        return;
+    else {
+        if (r->phase == N_PHASES && (r->flags & REQ_ANSWERED) == 0)
+            sl_req_fail(r, 0, &sl_cause_no_handler, NULL);
+        req_settle(r);
     }
-    if (r->phase == N_PHASES && (r->flags & REQ_ANSWERED) == 0)
-        sl_req_fail(r, 0, &sl_cause_no_handler, NULL);
-    req_settle(r);
+    if (--loop->n_running == 0 && loop->due_subrequests != NULL)
+        subrequests_begin(loop);
 }
 
 void
@@ -340,6 +346,7 @@ sl_req_finish(struct sl_req **rp)
         counter_step(loop->n_requests);
         req_run_log(r);
     }
+    pace_drop(r);
     filters_drop(r);
     if (r->head_buf != NULL)
         sl_buf_drop(&r->head_buf);
@@ -378,7 +385,8 @@ sl_req_body(struct sl_req *r, struct sl_data data, int ends)
         req_abort(r, &sl_cause_body_too_large);
         return SL_FLOW_GONE;
     }
-    return r->exchange != NULL ? exchange_body(r->exchange, data, ends) : SL_FLOW_GONE;
+    return r->exchange != NULL ? pace_body(r, data.n, ends, exchange_body(r->exchange, data, ends))
+                               : SL_FLOW_GONE;
 }
 
 void
@@ -432,6 +440,25 @@ req_take_back(struct sl_req *r)
 }
 
 enum sl_verdict
+sl_req_refuse(struct sl_req *r, int status, const struct sl_cause *cause)
+{
+    if (r->cause == NULL)
+        r->cause = cause;
+    if ((r->flags & REQ_HEAD_GIVEN) && !req_take_back(r)) {
+        answer_cut(r, cause);
+        return SL_FAIL;
+    }
+    r->flags |= REQ_FAILED;
+    if (status == 0)
+        status = cause->status;
+    if (r->flags & (REQ_IN_RESPONSE_HOOK | REQ_IN_RESPONSE))
+        req_fail_response(r, status);
+    else
+        answer_error(r, status, cause);
+    return SL_FAIL;
+}
+
+enum sl_verdict
 sl_req_fail(struct sl_req *r, int status, const struct sl_cause *cause, const char *fmt, ...)
 {
     char text[512] = "";
@@ -446,16 +473,5 @@ sl_req_fail(struct sl_req *r, int status, const struct sl_cause *cause, const ch
         r->cause = cause;
     sl_req_log(r, cause_is_clients(cause) ? SL_INFO : SL_ERROR, cause->id, "%s%s%s",
                cause->text, text[0] != '\0' ? ": " : "", text);
-    if ((r->flags & REQ_HEAD_GIVEN) && !req_take_back(r)) {
-        answer_cut(r, cause);
-        return SL_FAIL;
-    }
-    r->flags |= REQ_FAILED;
-    if (status == 0)
-        status = cause->status;
-    if (r->flags & (REQ_IN_RESPONSE_HOOK | REQ_IN_RESPONSE))
-        req_fail_response(r, status);
-    else
-        answer_error(r, status, cause);
-    return SL_FAIL;
+    return sl_req_refuse(r, status, cause);
 }

@@ -84,10 +84,12 @@ struct sl_req {
     int64_t upstream_us;
     void *vars;            /* http/variables.c */
     void *captures;        /* config/captures.c */
-    struct req_data *data; /* of modules */
+    struct req_access *access; /* access.c; NULL: no opinion is kept */
+    struct req_data *data;     /* of modules */
     struct req_note *notes, **notes_end;
     struct sl_sockaddr client;
     char id[17];
+    struct req_pace *pace; /* of the request's body; NULL: as fast as it comes */
     uint32_t token_slot; /* 0: none */
 };
 
@@ -123,6 +125,9 @@ void req_tokens_init(struct sl_loop *loop);
 void req_tokens_close(struct sl_loop *loop);
 void req_token_drop(struct sl_req *r);
 
+/* access.c: behind the access phase, where opinions are kept.  1: the request goes on. */
+int access_settle(struct sl_req *r);
+
 /* answer.c: what sources call.  head: status, response fields and length are set; runs the
  * response hooks.  SL_FLOW_FULL: wait for exchange_want(). */
 enum sl_flow answer_head(struct sl_req *r);
@@ -156,6 +161,8 @@ void source_drop(struct sl_req *r);
 
 /* subrequest.c */
 void subrequest_unlink(struct sl_req *r);
+/* Those that hooks have asked for, which are over now. */
+void subrequests_begin(struct sl_loop *loop);
 /* The loop ends: those under way are told. */
 void subrequests_close(struct sl_loop *loop);
 
@@ -174,6 +181,11 @@ void filters_drop(struct sl_req *r);
 int filters_wait(const struct sl_req *r);
 /* The protocol has room: 1 when a filter waited for that, who goes on, and may free r. */
 int filters_room(struct sl_req *r);
+
+/* pace.c: more of the request's body is wanted; how a piece went that was passed on. */
+void req_want(struct sl_req *r);
+enum sl_flow pace_body(struct sl_req *r, size_t n, int ends, enum sl_flow flow);
+void pace_drop(struct sl_req *r);
 
 /* forwarded.c: X-Forwarded-*, Forwarded, Via (ARCHITECTURE: the core's, always there). */
 void forwarded_add(struct sl_req *r, struct sl_fields *to);

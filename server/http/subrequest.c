@@ -14,6 +14,10 @@ struct subrequest {
     int is_told; /* one of the owner's functions is on the stack */
     struct sl_req *r;
     struct subrequest *next, **prev; /* of the loop */
+    struct subrequest *next_due;
+    int is_due;
+    const struct sl_target *target; /* NULL: its handler hooks decide */
+    const struct sl_proxy_conf *conf;
 };
 
 static struct subrequest *
@@ -199,25 +203,66 @@ void
 sl_subrequest_set_line(struct sl_req *r, struct sl_span method, struct sl_span path_and_query)
 {
     r->method = copied(r, method);
+    if (path_and_query.n == 0)
+        return;
     sub_set_path(r, path_and_query);
     r->upstream_path = (struct sl_span){NULL, 0};
 }
 
 /* ---- its life ---- */
 
+static void
+sub_begin(struct subrequest *s)
+{
+    struct sl_req *r = s->r;
+
+    s->is_due = 0;
+    if (s->owner == NULL) { /* cancelled before it began */
+        sl_req_gone(r);
+        return;
+    }
+    if (s->target == NULL) {
+        req_run_from(r, SL_HOOK_HANDLER);
+        return;
+    }
+    r->flags |= REQ_RUNNING;
+    sl_proxy(r, s->target, s->conf);
+    req_run_from(r, SL_HOOK_SELECT_SERVER);
+}
+
+/* What it does is not the time of the hook that asks for it, nor its crash. */
 void
 sl_subrequest_start(struct sl_req *r)
 {
-    req_run_from(r, SL_HOOK_HANDLER);
+    struct subrequest *s = sub_of(r);
+
+    if (r->loop->n_running == 0) {
+        sub_begin(s);
+        return;
+    }
+    s->is_due = 1;
+    s->next_due = r->loop->due_subrequests;
+    r->loop->due_subrequests = s;
 }
 
 void
 sl_subrequest_proxy(struct sl_req *r, const struct sl_target *target,
                     const struct sl_proxy_conf *conf)
 {
-    r->flags |= REQ_RUNNING;
-    sl_proxy(r, target, conf);
-    req_run_from(r, SL_HOOK_SELECT_SERVER);
+    sub_of(r)->target = target;
+    sub_of(r)->conf = conf;
+    sl_subrequest_start(r);
+}
+
+void
+subrequests_begin(struct sl_loop *loop)
+{
+    struct subrequest *s;
+
+    while ((s = loop->due_subrequests) != NULL) {
+        loop->due_subrequests = s->next_due;
+        sub_begin(s);
+    }
 }
 
 void
@@ -228,7 +273,7 @@ sl_subrequest_cancel(struct sl_req **rp)
 
     *rp = NULL;
     s->owner = NULL;
-    if (!s->is_told)
+    if (!s->is_told && !s->is_due) /* else it ends when they are over, or when it begins */
         sl_req_gone(r);
 }
 

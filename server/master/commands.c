@@ -3,15 +3,17 @@
  * do with it. */
 #include "master/state.h"
 
+#include "control_words.h"
+#include "master/clients.h"
 #include "master/control.h"
 #include "master/notify.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #define STOP_NOW_MS 1000 /* for a worker told to stop at once */
 
@@ -69,12 +71,43 @@ run_stop(struct master *ma, int client, const char *line)
 {
     (void)line;
     control_print(client, "stopping\n");
-    if (ma->n_stoppers < STOPPERS_MAX) {
-        fcntl(client, F_SETFL, O_NONBLOCK); /* the end waits for nobody */
+    if (ma->n_stoppers < STOPPERS_MAX)
         ma->stoppers[ma->n_stoppers++] = client;
-    } else
+    else
         control_exit(&client, 1);
     commands_stop(ma, 0);
+}
+
+/* Who names another file than the server was started with learns that it is not read. */
+static void
+say_file(const struct master *ma, int client, const char *line)
+{
+    char own[CONTROL_TAKEN_MAX], *at = own, *word;
+    struct stat a, b;
+
+    snprintf(own, sizeof own, "%s", line);
+    while ((word = control_word_next(&at)) != NULL && strncmp(word, "file=", 5) != 0)
+        ;
+    if (word == NULL || (ma->file != NULL && stat(ma->file, &a) == 0 && stat(word + 5, &b) == 0 &&
+                         a.st_ino == b.st_ino && a.st_dev == b.st_dev))
+        return;
+    control_print(client, "warning: %s is not read: this server was started with %s, and reads that; "
+                  "to take the other one: -k restart\n", word + 5,
+                  ma->file != NULL ? ma->file : "--listen and --proxy");
+}
+
+static void
+run_reload(struct master *ma, int client, const char *line)
+{
+    say_file(ma, client, line);
+    reload_begin(ma, client, line);
+}
+
+static void
+run_upgrade(struct master *ma, int client, const char *line)
+{
+    say_file(ma, client, line);
+    upgrade_begin(ma, client, line);
 }
 
 static void
@@ -140,8 +173,8 @@ static const struct command {
     command_f *run;
     const char *usage, *help; /* NULL: it is one of -k, not of ctl */
 } commands[] = {
-    {"reload", reload_begin, NULL, NULL},
-    {"upgrade", upgrade_begin, NULL, NULL},
+    {"reload", run_reload, NULL, NULL},
+    {"upgrade", run_upgrade, NULL, NULL},
     {"confirm", run_confirm, NULL, NULL},
     {"reopen", run_reopen, NULL, NULL},
     {"stop", run_stop, NULL, NULL},
@@ -183,7 +216,7 @@ pass_on(const struct master *ma, int client, const char *line)
     else if (generation_try(g, &m, client) != 0)
         control_print(client, "the worker does not listen: %s\n", strerror(errno));
     else {
-        close(client);
+        client_pass(&client);
         return;
     }
     control_exit(&client, 1);
@@ -215,28 +248,40 @@ command_find(const char *line)
     return NULL;
 }
 
-void
-commands_take(struct master *ma)
+static void
+command_run(struct master *ma, int client, const char *line)
 {
-    char line[CONTROL_TAKEN_MAX];
-    int client = control_accept(ma->placed[OUTSIDE_CONTROL].fd, line, sizeof line);
-    const struct command *c;
-    char *end;
+    const struct command *c = command_find(line);
+    char own[CONTROL_TAKEN_MAX];
 
-    if (client < 0)
-        return;
-    c = command_find(line);
-    end = strchr(line, '\n');
     if (c == NULL) {
         pass_on(ma, client, line);
         return;
     }
-    if (end == NULL || strstr(line, " --json") != NULL) {
-        control_print(client, "%s: %s\n", c->name,
-                      end == NULL ? "too many words" : "it has no --json");
-        control_exit(&client, 2);
+    snprintf(own, sizeof own, "%.*s", (int)strcspn(line, "\n"), line);
+    if (strchr(line, '\n') != NULL && strstr(own, " --json") == NULL) {
+        c->run(ma, client, own);
         return;
     }
-    *end = '\0';
-    c->run(ma, client, line);
+    control_print(client, "%s: %s\n", c->name,
+                  strchr(line, '\n') == NULL ? "too many words" : "it has no --json");
+    control_exit(&client, 2);
+}
+
+void
+commands_run(struct master *ma)
+{
+    char line[CONTROL_TAKEN_MAX];
+    int client;
+
+    while ((client = clients_take(line)) >= 0) {
+        const char *command = control_line_command(line);
+
+        if (command != NULL) {
+            command_run(ma, client, command);
+            continue;
+        }
+        control_print(client, "this server speaks sluice-control %d\n", CONTROL_VERSION);
+        control_exit(&client, 2);
+    }
 }

@@ -6,18 +6,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #define GREETING "sluice-control"
-#define PATIENCE_MS 1000
 #define NUMBER_MAX 1000000000L /* eleven days in ms */
 
 static int
@@ -71,7 +68,7 @@ control_listen(const char *path, pid_t *taken_by)
         return -1;
     fcntl(fd, F_SETFL, O_NONBLOCK); /* a client may be gone before it is accepted */
     mask = umask(0177);
-    if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 16) == 0) {
+    if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 64) == 0) {
         umask(mask);
         return fd;
     }
@@ -80,84 +77,13 @@ control_listen(const char *path, pid_t *taken_by)
     return -1;
 }
 
-/* A line, or the beginning of one that does not fit, within a second in all: the master has
- * nothing else to do it with.  0 or -1. */
-static int
-read_line(int fd, char *line, size_t n)
+const char *
+control_line_command(const char *line)
 {
-    int64_t until = monotonic_ms() + PATIENCE_MS, left;
-    struct pollfd p = {fd, POLLIN, 0};
-    size_t used = 0;
+    int version = 0, used = 0;
 
-    while (used + 1 < n && (left = until - monotonic_ms()) > 0 && poll(&p, 1, (int)left) > 0) {
-        ssize_t k = read(fd, line + used, n - 1 - used);
-
-        if (k <= 0)
-            return -1;
-        used += (size_t)k;
-        line[used] = '\0';
-        if (memchr(line, '\n', used) != NULL)
-            return 0;
-    }
-    return used + 1 == n ? 0 : -1;
-}
-
-int
-control_accept(int listener, char *text, size_t n)
-{
-    struct timeval patience = {1, 0};
-    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC), version = 0, used = 0;
-    char line[CONTROL_TAKEN_MAX];
-
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    if (read_line(fd, line, sizeof line) != 0) {
-        close(fd);
-        return -1;
-    }
-    if (sscanf(line, GREETING " %d%*1[ ]%n", &version, &used) == 1 && used > 0 &&
-        version == CONTROL_VERSION) {
-        snprintf(text, n, "%s", line + used);
-        return fd;
-    }
-    control_print(fd, "this server speaks " GREETING " %d\n", CONTROL_VERSION);
-    control_exit(&fd, 2);
-    return -1;
-}
-
-void
-control_print(int client, const char *fmt, ...)
-{
-    va_list args;
-    char *text;
-    int n, done = 0;
-
-    if (client < 0)
-        return;
-    va_start(args, fmt);
-    n = vasprintf(&text, fmt, args);
-    va_end(args);
-    if (n < 0)
-        return;
-    while (done < n) {
-        ssize_t k = send(client, text + done, (size_t)(n - done), MSG_NOSIGNAL);
-
-        if (k <= 0)
-            break;
-        done += (int)k;
-    }
-    free(text);
-}
-
-void
-control_exit(int *client, int status)
-{
-    if (*client < 0)
-        return;
-    control_print(*client, "exit %d\n", status);
-    close(*client);
-    *client = -1;
+    return sscanf(line, GREETING " %d%*1[ ]%n", &version, &used) == 1 && used > 0 &&
+                   version == CONTROL_VERSION ? line + used : NULL;
 }
 
 long
@@ -215,6 +141,20 @@ answer_print(int fd, int64_t until, int *status)
     }
 }
 
+/* Whether it arrived shows in the answer. */
+static void
+command_write(int fd, const char *text)
+{
+    char *line;
+    int n = asprintf(&line, GREETING " %d %s\n", CONTROL_VERSION, text), done = 0;
+    ssize_t k = 1;
+
+    while (done < n && (k = send(fd, line + done, (size_t)(n - done), MSG_NOSIGNAL)) > 0)
+        done += (int)k;
+    if (n >= 0)
+        free(line);
+}
+
 int
 control_command(const char *path, const char *text, int64_t ms)
 {
@@ -227,7 +167,7 @@ control_command(const char *path, const char *text, int64_t ms)
             close(fd);
         return CONTROL_NOBODY;
     }
-    control_print(fd, GREETING " %d %s\n", CONTROL_VERSION, text);
+    command_write(fd, text);
     rc = answer_print(fd, ms > 0 ? monotonic_ms() + ms : 0, &status);
     close(fd);
     if (rc != 0) {

@@ -17,12 +17,12 @@
 /* A listening socket only its owner may use; -1 with errno.  What a dead server left at the
  * path is replaced, what a living one listens at is not (EADDRINUSE, with its process). */
 int control_listen(const char *path, pid_t *taken_by);
-/* One command, read within a second; the client's descriptor, or -1.  text is what stands
- * behind the version, with its "\n" if that was read.  A client that speaks another version is
- * told. */
-int control_accept(int listener, char *text, size_t n);
+/* The command in a client's line, with what follows; NULL: it speaks another version. */
+const char *control_line_command(const char *line);
+/* clients.c: a piece of the answer.  It waits for nothing: what does not go at once goes later.
+ * client -1: nobody hears it. */
 void control_print(int client, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* The end of an answer: closes. */
+/* The end of an answer: closes, when all of it is sent. */
 void control_exit(int *client, int status);
 /* The value of NAME=VALUE in a command, from 0 to 1e9; otherwise: fallback. */
 long control_number(const char *text, const char *name, long fallback);

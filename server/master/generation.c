@@ -1,6 +1,7 @@
 /* See generation.h. */
 #include "master/generation.h"
 
+#include "runtime/append.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 
@@ -189,7 +190,7 @@ generation_reopen(struct generation *g)
 
         if (g->files[i] == NULL)
             continue;
-        fd = open(g->files[i], O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+        fd = append_open(g->files[i]);
         if (fd < 0) {
             sl_log(SL_ERROR, "SL0241", "%s cannot be opened again: %s", g->files[i],
                    strerror(errno));

@@ -5,16 +5,18 @@
  *   starting -> serving -> (standby ->) draining -> gone
  *           \-> refused: nothing has changed
  *
- * One thread, one poll(): the signals, the control socket and the workers' channels.  Here is
- * the turn and what it meets; what the operator says is in commands.c, what a reload does in
- * reload.c, what the operator finds outside in operator.c. */
+ * One thread, one poll(): the signals, the control socket and its clients, the workers' channels.
+ * Here is the turn and what it meets; what the operator says is in commands.c, what a reload does
+ * in reload.c, what the operator finds outside in operator.c. */
 #include "master/master.h"
 
 #include "config/snapshot.h"
+#include "master/clients.h"
 #include "master/control.h"
 #include "master/files.h"
 #include "master/notify.h"
 #include "master/state.h"
+#include "privileges.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 
@@ -133,6 +135,9 @@ worker_refused(struct master *ma, const struct generation *g, int fd)
     text[n > 0 ? n : 0] = '\0';
     if (g == ma->reload.g)
         reload_refuse(ma, text);
+    else if (ma->serving != NULL) /* whoever starts the first one sees it */
+        sl_log(SL_ERROR, "SL0266", "generation %u cannot start again: %.*s", g->id,
+               (int)strcspn(text, "\n"), text);
 }
 
 /* Whoever has dropped its privileges gets no more by way of the master. */
@@ -223,9 +228,16 @@ channel_event(struct master *ma, struct generation *g)
     struct message m;
     int fd, rc = channel_receive(g->channel, &m, &fd);
 
-    if (rc == 1) {
+    if (rc == 1 && fd != CHANNEL_FD_LOST) {
         worker_message(ma, g, &m, fd);
         return;
+    }
+    if (rc == 1) { /* without it the next process could not be what was accepted */
+        sl_log(SL_ERROR, "SL0265", "worker %d: the master has no descriptor left for what it sends: "
+               "raise the limit of open files", (int)g->pid);
+        if (g == ma->reload.g)
+            reload_refuse(ma, "the master has no descriptor left for what the new worker sends: "
+                          "raise the limit of open files (ulimit -n, LimitNOFILE=)");
     }
     if (rc < 0 && errno == EPROTO && g == ma->reload.g)
         reload_refuse(ma, "the program installed now needs a master of its own version: -k upgrade");
@@ -242,14 +254,19 @@ ending(int status, char *to, size_t n)
     return to;
 }
 
+/* g serves or stands by: it gets another process. */
 static void
-serving_crashed(struct generation *g, const char *how)
+process_crashed(struct generation *g, const char *how)
 {
     int64_t now = monotonic_ms();
     int wait = now - g->started_at > CALM_MS ? 0 : g->backoff_ms;
 
-    sl_log(SL_ERROR, "SL0202", "the worker ended by %s; the next one starts in %d ms, from the "
-           "configuration that was accepted", how, wait);
+    if (g->state == GENERATION_STANDBY)
+        sl_log(SL_ERROR, "SL0214", "generation %u, which stands by, ended by %s; its next worker "
+               "starts in %d ms", g->id, how, wait);
+    else
+        sl_log(SL_ERROR, "SL0202", "the worker ended by %s; the next one starts in %d ms, from the "
+               "configuration that was accepted", how, wait);
     g->start_at = now + wait;
     g->backoff_ms = wait == 0 ? BACKOFF_FIRST_MS : wait * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS
                                                                              : wait * 2;
@@ -271,18 +288,12 @@ process_ended(struct master *ma, struct generation *g, int status)
     }
     if (g == ma->reload.before)
         reload_end(ma);
-    if (g == ma->serving && !ma->is_stopping) {
-        serving_crashed(g, how);
+    if ((g == ma->serving || g == ma->standby) && !ma->is_stopping) {
+        process_crashed(g, how);
         return;
     }
     if (ma->is_stopping ? WIFSIGNALED(status) : ma->serving == NULL)
         ma->status = 1;
-    if (g == ma->standby) {
-        sl_log(SL_ERROR, "SL0214", "generation %u ended by %s: there is no way back to it", g->id,
-               how);
-        ma->standby = NULL;
-        ma->confirm_at = 0;
-    }
     if (g->state == GENERATION_DRAINING && g->is_ready && status != 0)
         sl_log(SL_ERROR, "SL0245", "generation %u ended by %s while it drained: what it still had is "
                "lost", g->id, how);
@@ -388,6 +399,7 @@ wait_ms(const struct master *ma)
     sooner(&at, ma->confirm_at);
     sooner(&at, ma->upgrade.deadline);
     sooner(&at, watch_next(&ma->files));
+    sooner(&at, clients_next());
     if (ma->reload.g != NULL || ma->reload.before != NULL)
         sooner(&at, ma->reload.deadline);
     if (at == 0)
@@ -426,9 +438,10 @@ times_run(struct master *ma)
 static void
 turn(struct master *ma)
 {
-    struct pollfd fds[POLLED_MAX] = {{ma->signals, POLLIN, 0},
-                                     {ma->placed[OUTSIDE_CONTROL].fd, POLLIN, 0},
-                                     {ma->files.fd, POLLIN, 0}};
+    int control = clients_may_come(monotonic_ms()) ? ma->placed[OUTSIDE_CONTROL].fd : -1;
+    struct pollfd fds[POLLED_MAX + CLIENTS_MAX] = {{ma->signals, POLLIN, 0},
+                                                   {control, POLLIN, 0},
+                                                   {ma->files.fd, POLLIN, 0}};
     struct generation *polled[POLLED_MAX], *g;
     nfds_t n = 3, i;
 
@@ -437,12 +450,14 @@ turn(struct master *ma)
             polled[n] = g;
             fds[n++] = (struct pollfd){g->channel, POLLIN, 0};
         }
-    poll(fds, n, wait_ms(ma));
+    poll(fds, n + clients_poll(fds + n), wait_ms(ma));
     for (i = 3; i < n; i++)
         if (fds[i].revents != 0)
             channel_event(ma, polled[i]);
-    if (fds[1].revents != 0 && fds[1].fd == ma->placed[OUTSIDE_CONTROL].fd)
-        commands_take(ma);
+    if (fds[1].revents != 0 && control == ma->placed[OUTSIDE_CONTROL].fd)
+        clients_accept(control, monotonic_ms());
+    clients_run(monotonic_ms());
+    commands_run(ma);
     if (fds[2].revents != 0)
         watch_events(&ma->files, monotonic_ms());
     if (fds[0].revents != 0)
@@ -480,7 +495,7 @@ static struct master the_master = {.placed = {{.fd = -1}, {.fd = -1}},
                                    .upgrade = {.client = -1, .program = -1, .answer = -1}};
 
 int
-master_main(char **worker_argv, int n_argv, int is_daemon)
+master_main(char **worker_argv, int n_argv, const char *file, int is_daemon)
 {
     struct master *ma = &the_master;
     struct generation *g;
@@ -488,8 +503,11 @@ master_main(char **worker_argv, int n_argv, int is_daemon)
 
     ma->argv = worker_argv;
     ma->n_argv = n_argv;
+    ma->file = file;
     if (is_daemon && (rc = operator_split(ma)) >= 0)
         return rc;
+    descriptors_raise();
+    clients_open();
     files_open(&ma->files);
     ma->signals = signals_open();
     if (ma->signals < 0 || program_find(ma) != 0 || (g = generations_add(ma)) == NULL ||
@@ -501,7 +519,7 @@ master_main(char **worker_argv, int n_argv, int is_daemon)
 }
 
 int
-master_take_over(char **worker_argv, int n_argv, int fd)
+master_take_over(char **worker_argv, int n_argv, const char *file, int fd)
 {
     struct master *ma = &the_master;
     const struct generation *g;
@@ -510,6 +528,9 @@ master_take_over(char **worker_argv, int n_argv, int fd)
     prctl(PR_SET_NAME, "sluice"); /* it was executed as the number of a descriptor */
     ma->argv = worker_argv;
     ma->n_argv = n_argv;
+    ma->file = file;
+    descriptors_raise();
+    clients_open();
     files_open(&ma->files);
     ma->signals = signals_open();
     err = state_read(ma, fd, 0);

@@ -7,12 +7,13 @@
 #define PID_FILE_DEFAULT "/run/sluice.pid"
 
 /* Starts the worker (this very program, with these arguments and --worker FD) and watches
- * over it until it is told to stop.  is_daemon: returns in the starting process as soon as
+ * over it until it is told to stop.  file is the configuration its workers read, NULL: none
+ * (--listen).  is_daemon: returns in the starting process as soon as
  * clients are served, or have failed to be; the master goes on by itself.  The exit status. */
-int master_main(char **worker_argv, int n_argv, int is_daemon);
+int master_main(char **worker_argv, int n_argv, const char *file, int is_daemon);
 /* Executed by a master in its own place: goes on where it was, with its state from fd, and reloads.
  * The exit status. */
-int master_take_over(char **worker_argv, int n_argv, int fd);
+int master_take_over(char **worker_argv, int n_argv, const char *file, int fd);
 /* The test before that, in a process of its own: prints whether this program could.  The exit
  * status. */
 int upgrade_test(int fd);

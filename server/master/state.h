@@ -43,6 +43,7 @@ struct records_out;
 struct master {
     char **argv; /* main()'s, for the workers */
     int n_argv;
+    const char *file; /* the configuration; NULL: there is none but the options */
     char program[PATH_MAX];
     struct generation *generations; /* newest first; the owner of each */
     struct generation *serving;     /* NULL: none has been accepted yet */
@@ -73,8 +74,8 @@ void generations_print(const struct master *ma, int client);
 
 /* ---- commands.c: what the operator says ---- */
 
-/* The control socket has a client: its command is done, begun or passed on. */
-void commands_take(struct master *ma);
+/* Commands that have come are done, begun or passed on. */
+void commands_run(struct master *ma);
 /* The name of the i-th command behind "ctl", NULL past the last. */
 const char *commands_name(unsigned i);
 /* A second time: at once.  is_patient: in their own time. */

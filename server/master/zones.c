@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ZONES_MAX 256
@@ -179,17 +180,32 @@ zone_lend(struct zones *zs, const struct generation *g, const struct zone_shape 
     return z;
 }
 
+/* "processes" is only read by workers, and whoever has dropped its privileges cannot open it anew
+ * for more.  The caller's to close; -1 with errno. */
+static int
+processes_descriptor(const struct kept_zone *z)
+{
+    char path[32];
+
+    snprintf(path, sizeof path, "/proc/self/fd/%d", z->fd);
+    return fchmod(z->fd, 0600) == 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+}
+
 void
 zones_answer(struct zones *zs, const struct generation *g, const struct message *asked)
 {
     struct zone_shape shape = shape_asked(asked);
     const char *why = shape_refused(g, asked);
     const struct kept_zone *z = why == NULL ? zone_lend(zs, g, &shape) : NULL;
+    int is_processes = z != NULL && strcmp(z->name, ZONE_PROCESSES) == 0;
+    int fd = z == NULL ? -1 : is_processes ? processes_descriptor(z) : z->fd;
     struct message m;
 
-    message_make(&m, MSG_ZONE_LENT, z != NULL ? NULL : why != NULL ? why : strerror(errno));
+    message_make(&m, MSG_ZONE_LENT, fd >= 0 ? NULL : why != NULL ? why : strerror(errno));
     m.number = z != NULL && z->is_fresh;
-    generation_send(g, &m, z != NULL ? z->fd : -1);
+    generation_send(g, &m, fd);
+    if (is_processes && fd >= 0)
+        close(fd);
 }
 
 void

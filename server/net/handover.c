@@ -3,6 +3,7 @@
 
 #include "channel.h"
 #include "net/listener.h"
+#include "worker_threads.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -96,30 +97,38 @@ take_one(struct sl_loop *loop, const struct message *m, int fd)
 static void
 take_ready(struct sl_loop *loop, struct io *io, unsigned what)
 {
+    struct sl_worker *w = loop->worker;
     struct message m;
     int i, fd, rc;
 
     (void)what;
     for (i = 0; i < TAKE_TURN; i++) {
         rc = channel_receive(io->fd, &m, &fd);
-        if (rc == 1 && fd >= 0) {
-            take_one(loop, &m, fd);
+        if (rc == 1) {
+            if (fd >= 0) /* else it is closed: this process has no descriptor left */
+                take_one(loop, &m, fd);
             continue;
         }
         if (rc < 0 && errno == EAGAIN)
-            return;
+            break;
         loop_unwatch(loop, io);
         close(io->fd);
-        return;
+        w->n_takes--;
+        break;
     }
+    worker_drain_look(loop); /* what came while it leaves goes on to the next */
 }
 
 void
 handover_take(struct sl_worker *w, int fd)
 {
-    struct io *io = apr_pcalloc(w->pool, sizeof *io);
+    struct io *io;
 
+    if (fd < 0)
+        return;
+    io = apr_pcalloc(w->pool, sizeof *io);
     io->fd = fd;
     io->on_ready = take_ready;
+    w->n_takes++;
     loop_watch_listener(w->loops[0], io);
 }

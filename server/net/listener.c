@@ -41,13 +41,16 @@ static int
 bind_unix(int fd, const char *path)
 {
     struct sockaddr_un un = {.sun_family = AF_UNIX};
+    mode_t mask;
+    int rc;
 
     snprintf(un.sun_path, sizeof un.sun_path, "%s", path);
     if (unix_is_stale(&un))
         unlink(un.sun_path);
-    if (bind(fd, (struct sockaddr *)&un, sizeof un) != 0)
-        return -1;
-    return chmod(un.sun_path, 0666);
+    mask = umask(0111); /* 0666 from the beginning: a chmod() could be led elsewhere */
+    rc = bind(fd, (struct sockaddr *)&un, sizeof un);
+    umask(mask);
+    return rc;
 }
 
 static int
@@ -157,7 +160,9 @@ loop_less_busy(struct sl_loop *loop)
 void
 accept_one(struct sl_loop *loop, struct listener *l, int fd, const struct sl_sockaddr *peer)
 {
-    struct sl_loop *to = loop->worker->n_threads > 1 ? loop_less_busy(loop) : loop;
+    struct sl_worker *w = loop->worker;
+    int is_leaving = atomic_load_explicit(&w->leaving, memory_order_relaxed) != LEAVING_NOT;
+    struct sl_loop *to = w->n_threads > 1 && !is_leaving ? loop_less_busy(loop) : loop;
     struct handed *h;
 
     if (to == loop || (h = malloc(sizeof *h)) == NULL) {

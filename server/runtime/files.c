@@ -2,6 +2,7 @@
 #include "runtime/files.h"
 
 #include "channel.h"
+#include "runtime/append.h"
 #include "runtime/dry.h"
 
 #include "sluice/log.h"
@@ -40,7 +41,7 @@ sl_log_file(const char *path)
         errno = n_files == FILES_MAX ? EMFILE : ENAMETOOLONG;
         return -1;
     }
-    fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+    fd = append_open(path);
     if (fd < 0)
         return -1;
     files[n_files].path = path;

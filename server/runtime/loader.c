@@ -78,11 +78,17 @@ module_add_core(struct config *c)
 unsigned
 loader_index_of(const struct sl_module *module)
 {
+    return loader_find(module)->index;
+}
+
+const struct loaded_module *
+loader_find(const struct sl_module *module)
+{
     int i;
 
     for (i = 0; i < loaded->modules->nelts; i++)
         if (APR_ARRAY_IDX(loaded->modules, i, struct loaded_module *)->module == module)
-            return (unsigned)i;
+            return APR_ARRAY_IDX(loaded->modules, i, struct loaded_module *);
     sl_panic(__FILE__, __LINE__, __func__, "the module is loaded");
 }
 

@@ -18,5 +18,6 @@ int loader_give(const char *file, int fd);
 int loader_announce(const struct config *c, int channel);
 /* A module's number in this process's configuration. */
 unsigned loader_index_of(const struct sl_module *module);
+const struct loaded_module *loader_find(const struct sl_module *module);
 
 #endif

@@ -4,9 +4,10 @@
  * a process look like all others. */
 #include "runtime/log.h"
 
+#include "runtime/append.h"
+
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -79,15 +80,21 @@ sl_log_wants(enum sl_level level)
 
 /* ---- where to ---- */
 
+void
+log_open_syslog(void)
+{
+    openlog("sluice", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+}
+
 int
 log_open(const char *where, enum log_format format, const struct log_levels *levels)
 {
     int fd = STDERR_FILENO, before, to_syslog = strcmp(where, "syslog") == 0;
 
     if (to_syslog)
-        openlog("sluice", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+        log_open_syslog();
     else if (strcmp(where, "stderr") != 0)
-        fd = open(where, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+        fd = append_open(where);
     if (fd < 0)
         return errno;
     atomic_store(&log_levels, levels);
@@ -276,15 +283,15 @@ put_as_json(struct line *l, enum sl_level level, const char *id, const struct lo
 
 /* The length of the line, without an end: there is room for a newline or NUL. */
 static size_t
-line_make(char *bytes, int has_stamp, enum sl_level level, const char *id,
+line_make(char *bytes, const struct log_sink *sink, enum sl_level level, const char *id,
           const struct log_about *about, struct sl_span text)
 {
     struct line l = {bytes, bytes + LINE_MAX_BYTES - 2};
 
-    if (atomic_load(&is_json))
+    if (sink->format == LOG_AS_JSON)
         put_as_json(&l, level, id, about, text);
     else {
-        if (has_stamp) {
+        if (sink->fd >= 0) { /* syslog has its own */
             put_stamp(&l);
             put_text(&l, " ");
         }
@@ -293,32 +300,57 @@ line_make(char *bytes, int has_stamp, enum sl_level level, const char *id,
     return (size_t)(l.at - bytes);
 }
 
-void
-log_write_last(enum sl_level level, const char *id, const struct log_about *about,
-               struct sl_span text)
+static void
+write_file(const struct log_sink *sink, enum sl_level level, const char *id,
+           const struct log_about *about, struct sl_span text)
 {
     char bytes[LINE_MAX_BYTES];
-    size_t n = line_make(bytes, 1, level, id, about, text);
-    int fd = log_descriptor();
+    size_t n = line_make(bytes, sink, level, id, about, text);
 
     bytes[n++] = '\n';
-    if (write(fd >= 0 ? fd : STDERR_FILENO, bytes, n) < 0)
+    if (write(sink->fd, bytes, n) < 0)
         return; /* there is nobody left to tell */
 }
 
 void
-log_write(enum sl_level level, const char *id, const struct log_about *about, struct sl_span text)
+log_write_to(const struct log_sink *sink, enum sl_level level, const char *id,
+             const struct log_about *about, struct sl_span text)
 {
     static const int priorities[] = {LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG,
                                      LOG_DEBUG};
     char bytes[LINE_MAX_BYTES];
 
-    if (!atomic_load(&is_syslog)) {
-        log_write_last(level, id, about, text);
+    if (sink->fd >= 0) {
+        write_file(sink, level, id, about, text);
         return;
     }
-    bytes[line_make(bytes, 0, level, id, about, text)] = '\0';
+    bytes[line_make(bytes, sink, level, id, about, text)] = '\0';
     syslog(priorities[level], "%s", bytes);
+}
+
+static struct log_sink
+own_sink(void)
+{
+    return (struct log_sink){log_descriptor(), atomic_load(&is_json) ? LOG_AS_JSON : LOG_AS_TEXT};
+}
+
+void
+log_write_last(enum sl_level level, const char *id, const struct log_about *about,
+               struct sl_span text)
+{
+    struct log_sink sink = own_sink();
+
+    if (sink.fd < 0)
+        sink.fd = STDERR_FILENO;
+    write_file(&sink, level, id, about, text);
+}
+
+void
+log_write(enum sl_level level, const char *id, const struct log_about *about, struct sl_span text)
+{
+    struct log_sink sink = own_sink();
+
+    log_write_to(&sink, level, id, about, text);
 }
 
 void

@@ -35,6 +35,15 @@ int log_descriptor(void);
 struct log_about {
     struct sl_span request, client, host, method, path;
 };
+/* Another place than the process's log.  Under fd a rotation puts the new file. */
+struct log_sink {
+    int fd; /* -1: syslog */
+    enum log_format format;
+};
+void log_write_to(const struct log_sink *sink, enum sl_level level, const char *id,
+                  const struct log_about *about, struct sl_span text);
+/* Syslog knows us from now on. */
+void log_open_syslog(void);
 /* One line, wanted or not; about NULL: no request. */
 void log_write(enum sl_level level, const char *id, const struct log_about *about,
                struct sl_span text);

@@ -86,8 +86,10 @@ static struct zone *
 zone_map(const struct zone_shape *shape, int fd)
 {
     struct zone *z = calloc(1, sizeof *z);
+    int may_write = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR; /* not "processes": the master does */
     void *at = z == NULL ? MAP_FAILED
-                         : mmap(NULL, zone_size(shape), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+                         : mmap(NULL, zone_size(shape), PROT_READ | (may_write ? PROT_WRITE : 0),
+                                MAP_SHARED, fd, 0);
 
     if (at == MAP_FAILED) {
         close(fd);

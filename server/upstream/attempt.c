@@ -34,7 +34,7 @@ sl_attempt_writable(struct sl_attempt *a)
     if (ex->state == EX_SEND && (ex->body_ended || ex->r == NULL))
         exchange_goto(ex, EX_FIRST, ex->conf->first_ms);
     if (ex->r != NULL && !ex->body_ended)
-        ex->r->protocol->want(ex->r);
+        req_want(ex->r);
 }
 
 void
@@ -144,7 +144,7 @@ attempt_head(struct sl_attempt *a, int status, int64_t body)
     if (flow == SL_FLOW_FULL)
         attempt_waits(a);
     if (status == 101)
-        ex->r->protocol->want(ex->r);
+        req_want(ex->r);
     return flow;
 }
 

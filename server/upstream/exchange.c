@@ -54,6 +54,8 @@ ex_drop_conn(struct sl_exchange *ex)
     ex->a.conn = NULL;
     if (c == NULL)
         return;
+    if (ex->shares)
+        sl_timer_stop(&ex->timer);
     if (ex->is_waiting) {
         exchange_stop_waiting(ex, c);
         return;
@@ -358,7 +360,7 @@ exchange_send(struct sl_exchange *ex)
     if (flow == SL_FLOW_ROOM && (ex->body_ended || r->body_length == 0))
         exchange_goto(ex, EX_FIRST, ex->conf->first_ms);
     if (flow == SL_FLOW_ROOM && !ex->body_ended)
-        r->protocol->want(r);
+        req_want(r);
 }
 
 /* Picks a server, unless this is the replay of a stale connection, which goes to the same. */

@@ -225,7 +225,7 @@ sl_req_start(struct sl_req *r, int64_t body)
 }
 
 void
-sl_req_refuse(struct sl_req *r, const struct sl_cause *cause)
+sl_req_start_refused(struct sl_req *r, const struct sl_cause *cause)
 {
     answer(r, cause->status);
 }

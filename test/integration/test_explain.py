@@ -3,11 +3,13 @@ request fares as told."""
 import json
 import os
 import re
+import resource
 import subprocess
+import threading
 
 import pytest
 from conftest import MODULES, PROGRAM
-from test_examples import FOLDER, example, https_get, pki, secured  # noqa: F401, fixtures
+from test_examples import AUTH, FOLDER, example, https_get, pki, secured  # noqa: F401, fixtures
 from test_reload import operate  # noqa: F401, a fixture
 
 
@@ -216,8 +218,11 @@ REQUESTS = {
     "routing-host.conf": [(h, "/", {}) for h in (A, "www.example.com", B, "a.static.example.com",
                                                  "static.example.com", "example.org")],
     "rewrite-redirect.conf": [("test", p, {}) for p in ("/v1/users", "/v2/users?x", "/old-page",
-                                                        "/blog/7", "/blog/x", "/else", "/v1/a%20b")],
+                                                        "/blog/7", "/blog/x", "/else", "/v1/a%20b",
+                                                        "/users/ann/avatar?s=2")],
+    "caching.conf": [("test", p, {"Cookie": "session=1"}) for p in ("/x",)],
     "browser-policy.conf": [("test", "/api/x", {}), ("test", "/x", {})],
+    "rate-limit.conf": [("test", "/api/x", {}), ("test", "/login", {}), ("test", "/files/x", {}), ("test", "/x", {})],
     "security-headers.conf": [("test", "/app/x", {}), ("test", "/x", {})],
     "haproxy.conf": [("test", p, {}) for p in ("/", "/api/x", "/static/x")],
     "conditions.conf": [(B, "/x", {}), (B, "/x", {"Cookie": "a=b; beta=1"}), (B, "/x", {"X-Beta": "1"}),
@@ -227,6 +232,8 @@ REQUESTS = {
     "error-pages.conf": [("test", p, {}) for p in ("/shop/x", "/nowhere", "/help/not-found")],
     "tests.conf": [("example.com", "/v1/users", {}), ("example.com", "/old-page", {})],
     "access-log.conf": [("test", "/x", {})],
+    "access.conf": [("test", "/x", {}), ("test", "/admin/x", {}), ("test", "/hooks/x", {}),
+                    ("test", "/hooks/x", {"X-Token": "s3cret"})],
 }
 
 
@@ -276,9 +283,136 @@ def test_https_fares_as_told(sluice, make_origin, tmp_path, pki):  # noqa: F811
             assert dict(said["response"]["fields"])["Location"] == r.get("Location")
 
 
+@AUTH
+def test_clients_who_say_who_they_are_fare_as_told(example, tmp_path):  # noqa: F811
+    """But for passwords, which are not verified, and servers that decide, which are not asked."""
+    from test_auth import BCRYPT, Keys, basic, bearer
+    keys, bob = Keys(tmp_path), basic("bob", "password")
+    (tmp_path / "htpasswd").write_text(f"bob:{BCRYPT}\n")
+    token = {"iss": "https://login.example.com", "aud": "api", "realm_access": {"roles": ["a", "b"]}}
+    good, late = bearer(keys.token(**token)), bearer(keys.token(**{**token, "exp": 7}))
+    for name, host, requests in (
+            ("basic-auth.conf", "test", [("/admin/x", {}), ("/admin/x", bob), ("/admin/payroll/", bob), ("/x", bob),
+                                         ("/admin/health", {})]),
+            ("jwt-api.conf", "test", [("/api/x", {}), ("/api/x", good), ("/api/x", late), ("/api/orders/", good)]),
+            ("forward-auth.conf", "app.example.com", [("/oauth2/start", {})])):
+        s = example(name)
+        for path, fields in requests:
+            args = [a for k, v in fields.items() for a in ("-H", f"{k}: {v}")]
+            same(explain(s.conf, f"GET http://{host}{path}", *args), s, host, path, fields)
+
+
 def test_every_example_is_compared():
     assert sorted(n for n in os.listdir(FOLDER) if n.endswith(".conf")) == sorted(
-        [*REQUESTS, "https.conf", "mtls.conf"])
+        [*REQUESTS, "https.conf", "mtls.conf", "basic-auth.conf", "jwt-api.conf", "forward-auth.conf"])
+
+
+# ---- the running server ----
+
+LIVE = """LoadModule route
+LoadModule balancer
+LoadModule log
+AccessLog {dir}/access.log common buffer=0
+<Balancer pool>
+    Server one={a}
+    Server two={b}
+</Balancer>
+<VirtualHost a.test>
+    <Location "/api/">
+        Rewrite "^/api/(.*)" "/$1"
+        RequestHeader set X-Client %{{remote_addr}}
+        ProxyPass balancer://pool
+    </Location>
+    Redirect 301 /old /new
+</VirtualHost>
+LoadModule headers
+"""
+
+
+@pytest.fixture
+def live(operate, make_origin, tmp_path):  # noqa: F811
+    o = operate(LIVE.format(dir=tmp_path, a=make_origin(), b=make_origin()))
+    o.access = tmp_path / "access.log"
+    return o
+
+
+@pytest.mark.parametrize("words", [
+    ["GET", "http://a.test/api/x?y=1", "-H", "X-A: b c", "from=192.0.2.7"], ["GET http://a.test/old"],
+    ["GET", "http://b.test/"], ["POST", "https://a.test/api/x", "--json"],
+    ["GET", "http://a.test/api/x", "--json", "-H", "X-A: 1", "-H", "X-B: %20"]])
+def test_the_running_server_says_what_e_says(live, words):
+    ask = [words[0]] if " " in words[0] else [" ".join(words[:2])]
+    told = live.say("-E", *ask, *(words[1:] if " " in words[0] else words[2:]))
+    r = live.say("ctl", "explain", *words)
+    assert (r.returncode, r.stderr) == (0, "") and told.returncode == 0
+    assert r.stdout == told.stdout
+    if "--json" in words:
+        assert json.loads(r.stdout)["listener"]
+
+
+def test_the_generation_that_serves_is_asked(live):
+    old = live.say("ctl", "explain", "GET http://a.test/old").stdout
+    assert "Location: /new" in old
+    live.write(live.text.replace("/old /new", "/old /newer"))
+    assert live.say("ctl", "explain", "GET http://a.test/old").stdout == old
+    live.reload()
+    assert "Location: /newer" in live.say("ctl", "explain", "GET http://a.test/old").stdout
+
+
+@pytest.mark.parametrize("words, says", [
+    ([], "expected METHOD URL"), (["GET"], "expected METHOD and a URL"),
+    (["GET", "a.test/"], "expected METHOD and a URL"), (["GET", "http://a/", "more"], "expected METHOD URL"),
+    (["GET", "http://a/", "from=nobody"], "expected from= and an address"),
+    (["GET", "http://a/", "-H", "nonsense"], "expected -H")])
+def test_questions_to_the_running_server_that_are_none(live, words, says):
+    r = live.say("ctl", "explain", *words)
+    assert r.returncode == 2 and says in r.stdout, r.stdout
+    assert live.s.get("/api/x", host="a.test").status == 200
+
+
+def test_questions_leave_no_trace(live):
+    """Nothing is sent, counted, logged or kept open; requests beside them fare as ever.  A hook that
+    held up the loop for 5 ms would end the process, for that is how tests run."""
+    def counted():
+        return [l for l in live.say("ctl", "counters").stdout.splitlines() if "control" not in l]
+
+    assert live.s.get("/api/1", host="a.test").status == 200
+    pid = live.serving()
+    fds = len(os.listdir(f"/proc/{pid}/fd"))
+    before, asked = counted(), 0
+    for _ in range(20):
+        assert live.say("ctl", "explain", "GET http://a.test/api/x").returncode == 0
+    assert counted() == before and len(os.listdir(f"/proc/{pid}/fd")) <= fds + 1
+    done, statuses = threading.Event(), set()
+
+    def load():
+        c = live.s.client()
+        while not done.is_set():
+            statuses.add(c.request("GET", "/api/y", host="a.test").status)
+        c.close()
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    for asked in range(20):
+        assert "balancer://pool" in live.say("ctl", "explain", "GET http://a.test/api/x").stdout
+    done.set()
+    thread.join()
+    assert statuses == {200} and live.serving() == pid
+    assert "/api/x" not in live.access.read_text() and "/api/y" in live.access.read_text()
+
+
+def test_a_server_without_descriptors_says_so(live):
+    """One is left, which the command itself takes."""
+    pid = live.serving()
+    taken = {int(n) for n in os.listdir(f"/proc/{pid}/fd")}
+    free = [n for n in range(max(taken) + 3) if n not in taken]
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[1], before[1]))
+    r = live.say("ctl", "explain", "GET http://a.test/old")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    assert r.returncode == 2 and r.stdout == "there are no descriptors left to run it with\n"
+    assert "answer 301" in live.say("ctl", "explain", "GET http://a.test/old").stdout
+    assert live.serving() == pid and live.s.get("/api/x", host="a.test").status == 200
 
 
 # ---- -T ----

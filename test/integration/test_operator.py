@@ -1,5 +1,8 @@
 """What the operator types, and what is said in return: start, stop, restart, refusals, -t."""
 import os
+import pathlib
+import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -210,6 +213,14 @@ def test_a_command_of_a_module(commander):
     assert commander.ctl("later", "300").stdout == "late\n" and time.time() - began > 0.29
 
 
+def test_commands_after_an_upgrade(commander):
+    for how in ("upgrade", "reload"):
+        r = commander.k(how)
+        assert r.returncode == 0, r.stdout
+        assert commander.ctl("say", how).stdout == f"[{how}]\nexit 7\n1 words\n"
+        assert commander.ctl("zones").returncode == 0
+
+
 def test_commands_are_listed_and_nearly_named(commander):
     r = commander.ctl("help")
     assert r.returncode == 0
@@ -220,7 +231,7 @@ def test_commands_are_listed_and_nearly_named(commander):
     r = commander.ctl("sey", "x")
     assert r.returncode == 2
     assert r.stdout == ('there is no command "sey"; did you mean say? expected generations, close, zones, counters, '
-                        'help, say, later, much or crash\n')
+                        'help, explain, say, later, much or crash\n')
     assert "did you mean" not in commander.ctl("qqqqqqq").stdout
     r = commander.ctl("generations", "--json")
     assert r.returncode == 2 and r.stdout == "generations: it has no --json\n"
@@ -277,6 +288,76 @@ def test_a_crash_names_the_command(commander):
         assert r.returncode == 1 and time.time() < deadline
         assert "no worker serves now" in r.stdout
         time.sleep(0.02)
+
+
+# ---- clients of the control socket that are silent, and descriptors that run out ----
+
+def cpu(pid):
+    """Seconds of processor time so far."""
+    with open(f"/proc/{pid}/stat") as f:
+        return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_silent_clients_delay_nothing(daemon):
+    silent = [raw(daemon, b"sluice-control 1 gen" if i % 2 else b"") for i in range(50)]
+    began = time.time()
+    assert daemon.ctl().returncode == 0 and daemon.k("reload").returncode == 0
+    assert daemon.k("reopen").returncode == 0 and time.time() - began < (5 if IS_SANITIZED else 1)
+    for c in silent:    # each has its second
+        assert answer(c) == b""
+    assert time.time() - began < 10
+    full = [raw(daemon) for _ in range(200)]    # more than there is room for: the oldest go
+    assert daemon.ctl().returncode == 0
+    assert answer(full[0]) == b""
+
+
+def test_the_master_without_descriptors_waits(daemon):
+    pid = daemon.pid()
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(open_files(pid)) + 5,) * 2)
+    many = []
+    began, used = time.time(), cpu(pid)
+    while time.time() - began < 2:
+        while len(many) < 60:
+            many.append(raw(daemon))
+        time.sleep(0.05)
+    assert cpu(pid) - used < 0.3
+    assert daemon.status() == b"200"
+    for c in many:
+        c.close()
+    assert daemon.ctl().returncode == 0
+    log = (daemon.dir / "log").read_text()
+    assert "SL0264 the master has no descriptor left for a client" in log and log.count("SL0264") < 30
+
+
+def open_files(pid):
+    return [int(f) for f in os.listdir(f"/proc/{pid}/fd")]
+
+
+def given_back(pid, n, timeout=10):
+    """Whether so many descriptors are open in time: those of a worker go when it has ended."""
+    deadline = time.time() + timeout
+    while len(open_files(pid)) != n and time.time() < deadline:
+        time.sleep(0.02)
+    return len(open_files(pid)) == n
+
+
+def test_a_reload_without_descriptors_is_refused(daemon):
+    pid = daemon.pid()
+    before, said = sorted(open_files(pid)), []
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    for more in range(1, 16):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(before) + more, limits[1]))
+        r = daemon.k("reload", "--timeout", "20s")
+        assert daemon.status() == b"200", r.stdout
+        if r.returncode != 0:
+            said.append(r.stdout)
+            assert "nothing was changed" in r.stdout, r.stdout
+        assert given_back(pid, len(before)), (before, open_files(pid))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert any("no descriptor left for what the new worker sends" in s for s in said), said
+    assert any("Too many open files" in s for s in said), said
+    assert daemon.k("reload").returncode == 0
+    assert given_back(pid, len(before)), (before, open_files(pid))
 
 
 # ---- a place that cannot be had ----
@@ -545,3 +626,100 @@ def test_the_manual_has_what_the_list_has(tmp_path):
             assert f".B {line.strip()}\n" in core
         elif line.startswith("  ") and line[2] != " ":
             assert f"Syntax: {line.strip()}\n" in core
+
+
+# ---- what is not said elsewhere ----
+
+def test_a_reload_names_the_file_that_is_read(daemon):
+    other = daemon.dir / "other file"
+    other.write_text(daemon.conf.read_text())
+    r = run("-f", str(other), "-k", "reload")
+    assert r.returncode == 0
+    assert f"warning: {other} is not read: this server was started with {daemon.conf}, and reads that" in r.stdout
+    link = daemon.dir / "link"
+    link.symlink_to(daemon.conf)
+    assert "warning" not in run("-f", str(link), "-k", "reload").stdout
+    assert "warning" not in daemon.k("reload").stdout
+
+
+def test_a_daemon_without_a_log_is_warned_of(tmp_path, origin):
+    d = Daemon(tmp_path, origin, 1)
+    assert "warning" not in d.k("start").stdout and d.k("stop").returncode == 0
+    d.head = d.head.replace(f"ErrorLog {d.dir}/log\n", "")
+    d.write()
+    r = d.k("start")
+    assert r.returncode == 0 and "warning: no ErrorLog" in r.stdout and "ControlSocket" not in r.stdout
+    assert d.k("stop").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_daemon_without_a_control_socket_is_warned_of(tmp_path, origin):
+    d = Daemon(tmp_path, origin, 1)
+    d.head, place = "Threads 1\n", "/tmp/sluice-nobody-%d" % os.getpid()
+    os.mkdir(place)
+    shutil.chown(place, "nobody")
+    d.conf = pathlib.Path(place) / "c"
+    d.write(outside=f"PidFile {place}/pid\nErrorLog {place}/log\n")
+    try:
+        r = run("-f", str(d.conf), "-k", "start", user="nobody", cwd="/")
+        assert r.returncode == 0 and "warning: no ControlSocket" in r.stdout and "ErrorLog" not in r.stdout, r.stdout
+        pid = int((pathlib.Path(place) / "pid").read_text())
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.time() + 10
+        while os.path.exists(f"/proc/{pid}"):
+            assert time.time() < deadline
+            time.sleep(0.02)
+    finally:
+        shutil.rmtree(place)
+
+
+def test_why_a_crashed_worker_cannot_start_again_is_logged(daemon):
+    folder = daemon.dir / "logs"
+    folder.mkdir()
+    daemon.write(f"AccessLog {folder}/a\n")
+    assert daemon.k("reload").returncode == 0
+    shutil.rmtree(folder)
+    os.kill(int(daemon.ctl().stdout.split()[6]), signal.SIGKILL)
+    deadline = time.time() + 10
+    while "SL0266" not in (log := (daemon.dir / "log").read_text()):
+        assert time.time() < deadline, log
+        time.sleep(0.05)
+    assert f"cannot start again: {place(daemon.conf, 'AccessLog')}AccessLog {folder}/a: No such file" in log, log
+    folder.mkdir()
+    while daemon.ctl().stdout.split()[6] == "0" or "SL0213" not in (daemon.dir / "log").read_text():
+        assert time.time() < deadline + 10
+        time.sleep(0.05)
+    assert daemon.status() == b"200"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes files of two users")
+def test_root_opens_no_log_through_the_link_of_another(daemon):
+    folder, target = daemon.dir / "logs", daemon.dir / "target"
+    folder.mkdir()
+    daemon.write(f"AccessLog {folder}/a common flush=10ms\n")
+    assert daemon.k("reload").returncode == 0
+    os.unlink(folder / "a")
+    os.symlink(target, folder / "a")
+    assert daemon.k("reopen").returncode == 0 and target.exists()   # root's own link
+    os.unlink(target)
+    os.lchown(folder / "a", 65534, 65534)
+    r = daemon.k("reopen")
+    assert r.returncode == 1 and not target.exists(), r.stdout
+    assert f"{folder}/a cannot be opened again" in (daemon.dir / "log").read_text()
+    r = daemon.k("reload")
+    assert r.returncode == 1 and not target.exists(), r.stdout
+    os.unlink(folder / "a")
+    os.symlink("/dev/stdout", folder / "a")     # as images of containers have it
+    assert daemon.k("reopen").returncode == 0
+
+
+def test_a_unix_listener_is_for_everyone_from_the_beginning(daemon):
+    before = os.umask(0o077)
+    try:
+        daemon.write(f"Listen unix:{daemon.dir}/web\n")
+        assert daemon.k("reload").returncode == 0
+        assert os.stat(daemon.dir / "web").st_mode & 0o777 == 0o666
+        assert daemon.k("restart").returncode == 0
+        assert os.stat(daemon.dir / "web").st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)

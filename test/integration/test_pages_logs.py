@@ -74,7 +74,9 @@ def test_module_whose_number_comes_from_its_name(sluice, make_origin):
     ("ErrorLog", ["expected FILE|stderr|syslog", "found nothing"]),
     ("ErrorLog stderr format=xml", ["text, json"]),
     ("ErrorLog stderr fromat=json", ['did you mean "format"?']),
-    ("<VirtualHost a>\nErrorLog stderr\n</VirtualHost>", ["ErrorLog"]),
+    ("<Location /a>\nErrorLog stderr\n</Location>", ["ErrorLog", "may not stand here", "<VirtualHost>"]),
+    ("<VirtualHost a>\nErrorLog /nosuch/folder/x\n</VirtualHost>",
+     ["test.conf:3: ErrorLog /nosuch/folder/x: /nosuch/folder: No such file"]),
 ])
 def test_log_lines_that_are_refused(refused, text, says):
     out = refused("LoadModule route\n" + text + "\n")
@@ -143,6 +145,85 @@ def test_format_follows_a_reload(sluice, tmp_path):
     log = objects(where.read_text())
     assert {x["pid"] for x in log} == {o.s.proc.pid}
     assert any("generation 2 serves" in x["message"] for x in log)
+    shutil.rmtree(o.dir)
+
+
+HOST_LOGS = """LoadModule route
+<VirtualHost a.test>
+    ErrorLog {dir}/a
+    ProxyPass 127.0.0.1:{dead}
+    <Location /in>
+        <If "%{{method}} == GET">
+            ProxyPass 127.0.0.1:{dead}
+        </If>
+    </Location>
+</VirtualHost>
+<VirtualHost b.test>
+    ErrorLog {dir}/b format=json
+    ProxyPass 127.0.0.1:{dead}
+</VirtualHost>
+<VirtualHost c.test>
+    ErrorLog {dir}/a format=json
+    ProxyPass 127.0.0.1:{dead}
+</VirtualHost>
+<VirtualHost d.test>
+    ErrorLog stderr
+    ProxyPass 127.0.0.1:{dead}
+</VirtualHost>
+<VirtualHost e.test>
+    ErrorLog {dir}/e
+    ProxyPass 127.0.0.1:{dead}
+</VirtualHost>
+<VirtualHost f.test>
+    ProxyPass 127.0.0.1:{dead}
+</VirtualHost>
+"""
+
+
+def hosts_in(path):
+    """Which hosts' refused connections stand in a log, in order."""
+    out = []
+    for line in path.read_text().splitlines():
+        if "SL0501" in line:
+            out.append(json.loads(line)["host"] if line[0] == "{" else re.search(r"host (\S+)", line).group(1))
+    return out
+
+
+def test_logs_of_hosts(sluice, tmp_path):
+    """Of a request, the whole of it; two hosts may share a file; the others go where all goes."""
+    s = sluice(HOST_LOGS.format(dir=tmp_path, dead=free_port())).expect("SL0501")
+    for host in ("a.test", "b.test", "c.test", "d.test", "e.test", "f.test"):
+        assert s.get("/", host=host).status == 502
+    assert s.get("/in/x", host="a.test").status == 502
+    s.stop()
+    assert hosts_in(tmp_path / "a") == ["a.test", "c.test", "a.test"]
+    assert hosts_in(tmp_path / "b") == ["b.test"] and objects((tmp_path / "b").read_text())
+    assert hosts_in(tmp_path / "e") == ["e.test"]
+    assert [re.search(r"host (\S+)", l).group(1) for l in s.log().splitlines() if "SL0501" in l] == [
+        "d.test", "f.test"]
+
+
+def test_logs_of_hosts_are_rotated(sluice, tmp_path):
+    os.chmod(tmp_path, 0o700)  # a worker without privileges could not open them again
+    o = Operator(sluice, HOST_LOGS.format(dir=tmp_path, dead=free_port()))
+    o.s.expect("SL0501")
+    assert o.s.get("/", host="a.test").status == 502 and o.s.get("/", host="b.test").status == 502
+    for name in ("a", "b", "e"):
+        (tmp_path / name).rename(tmp_path / (name + ".1"))
+    assert o.say("-k", "reopen").returncode == 0
+    end = time.time() + 5
+    while time.time() < end and not all((tmp_path / n).exists() for n in ("a", "b", "e")):
+        time.sleep(0.02)
+    time.sleep(0.2)
+    for host in ("a.test", "b.test", "c.test", "e.test"):
+        assert o.s.get("/", host=host).status == 502
+    assert hosts_in(tmp_path / "a.1") == ["a.test"] and hosts_in(tmp_path / "b.1") == ["b.test"]
+    assert hosts_in(tmp_path / "a") == ["a.test", "c.test"] and hosts_in(tmp_path / "b") == ["b.test"]
+    assert hosts_in(tmp_path / "e") == ["e.test"]
+    o.reload()
+    assert o.settled() and o.s.get("/", host="a.test").status == 502
+    assert hosts_in(tmp_path / "a") == ["a.test", "c.test", "a.test"]
+    o.s.stop()
     shutil.rmtree(o.dir)
 
 

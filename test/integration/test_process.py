@@ -83,6 +83,54 @@ def test_stop_timeout(sluice, origin):
     assert s.stop() == 0 and time.time() - began < 4
 
 
+@pytest.mark.parametrize("number, is_patient", [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGQUIT, 1)])
+def test_signals_that_stop(sluice, origin, number, is_patient):
+    """TERM and INT within StopTimeout, QUIT in its own time; a second one ends at once."""
+    go = threading.Event()
+    origin.on("/slow", lambda c, r: (go.wait(20), c.send(reply(200, b"whole")))[1])
+    s = sluice("StopTimeout 400ms\n" + CONF.format(origin=origin))
+    busy = s.client(timeout=20).send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.1)
+    s.proc.send_signal(number)
+    if is_patient:
+        time.sleep(1)
+        assert s.proc.poll() is None
+        go.set()
+        assert busy.response().body == b"whole"
+    assert s.proc.wait(5) == 0
+    go.set()
+    busy.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_second_signal_ends_at_once(sluice, origin, number):
+    go = threading.Event()
+    origin.on("/slow", lambda c, r: (go.wait(20), c.send(reply(200, b"whole")))[1])
+    s = sluice("StopTimeout 20s\n" + CONF.format(origin=origin))
+    busy = s.client(timeout=20).send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.1)
+    began = time.time()
+    s.proc.send_signal(number)
+    time.sleep(0.3)
+    assert s.proc.poll() is None
+    s.proc.send_signal(number)
+    assert s.proc.wait(5) == 0 and time.time() - began < 4
+    go.set()
+    busy.close()
+
+
+def test_sigusr1_opens_logs_again(sluice, origin, tmp_path):
+    s = sluice(f"LoadModule log\nAccessLog {tmp_path}/a common flush=10ms\n" + CONF.format(origin=origin))
+    os.rename(tmp_path / "a", tmp_path / "old")
+    s.proc.send_signal(signal.SIGUSR1)
+    assert s.logged("SL0215 files were opened again") and (tmp_path / "a").exists()
+    end = time.time() + 5
+    while not (tmp_path / "a").read_text() and time.time() < end:
+        s.get("/new")
+        time.sleep(0.05)
+    assert "/new" in (tmp_path / "a").read_text()
+
+
 def test_a_worker_that_dies_is_replaced(sluice, origin):
     s = sluice(CONF.format(origin=origin)).expect("SL0202")
     worker = s.pids()[1]

@@ -142,6 +142,31 @@ def test_responses_mapped_back(sluice, origin):
     assert r.get("Location") in ("http://front.test/app/y?z=1", "/app/y?z=1")
 
 
+def test_locations_mapped_by_hand(sluice, origin):
+    s = sluice(f"""LoadModule route
+ProxyPass http://{origin}
+<Location /off>
+    ProxyRedirect off
+</Location>
+<Location /text>
+    ProxyRedirect http://inner.test/ https://outer.test/
+</Location>
+<Location /both>
+    ProxyRedirect off
+    ProxyRedirect /a/ /b/
+</Location>
+""")
+    for path, location, told in (
+            ("/on", f"http://{origin}/y", "http://front.test/y"), ("/on", "http://else.test/y", "http://else.test/y"),
+            ("/off", f"http://{origin}/y", f"http://{origin}/y"),
+            ("/text", "http://inner.test/y?z", "https://outer.test/y?z"),
+            ("/text", f"http://{origin}/y", "http://front.test/y"),
+            ("/both", "/a/y", "/b/y"), ("/both", f"http://{origin}/y", f"http://{origin}/y")):
+        origin.on(path, reply(302, b"", [("Location", location), ("Content-Location", location)]))
+        r = s.get(path, host="front.test")
+        assert (r.get("Location"), r.get("Content-Location")) == (told, told), (path, location)
+
+
 def test_proxy_host(sluice, origin):
     s = sluice(f"LoadModule route\nProxyHost upstream\nProxyPass http://{origin}\n")
     assert s.get("/", host="front.test").seen("Host") == str(origin)

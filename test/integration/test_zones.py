@@ -162,6 +162,14 @@ def test_without_a_master_zones_are_the_process_s_own(sluice, make_origin):
                                                                               ["a=0", "b=1"])
 
 
+def test_workers_cannot_write_who_is_alive(operate):  # noqa: F811
+    o = operate(PROBE + "Return 200 x\n")
+    rights = lambda pid: [l.split()[1] for l in open(f"/proc/{pid}/maps") if "memfd:processes" in l]
+    assert rights(o.serving()) == ["r--s"] and rights(o.s.proc.pid) == ["rw-s"]
+    o.reload()
+    assert rights(o.serving()) == ["r--s"]
+
+
 # ---- in flight ----
 
 def test_least_connections_see_a_draining_generation(two):
@@ -269,5 +277,7 @@ def test_nothing_leaks(two):
             kill(op)
     assert op.settled() and len(op.generations()) == 1
     assert memfds(master) == before and descriptors(master) == n
+    with open(f"/proc/{master}/task/{master}/children") as f:
+        assert [int(pid) for pid in f.read().split()] == [op.serving()]
     assert {users for _, _, _, users in zones(op)} == {str(max(op.generations()))}
     assert in_flight(op, {"a": 0, "b": 0})

@@ -1,7 +1,7 @@
 /* Zones, the index of names, counters and counts in flight, as several processes see them: the
  * test is the master, and each worker a child at a place of its own. */
 /* threads */
-/* with: server/runtime/zone.c server/runtime/dry.c server/runtime/log.c server/runtime/json.c server/runtime/panic.c */
+/* with: server/runtime/zone.c server/runtime/dry.c server/runtime/append.c server/runtime/log.c server/runtime/json.c server/runtime/panic.c */
 #include "unit.h"
 
 #include "../../server/runtime/counter.c"

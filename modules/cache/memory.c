@@ -1,0 +1,531 @@
+/* Objects and the memory tier. */
+#include "memory.h"
+
+#include <stdlib.h>
+
+#define BLOCK 1024u
+#define N_BLOCKS 16384u
+#define BUCKET 8u
+#define OBJECT_TYPICAL 2048 /* bytes: the table is made for objects of this size */
+#define USED_MAX 3
+#define LARGEST_SHARE 8 /* one object takes at most an eighth */
+
+struct fifo {
+    struct object *first, *last; /* the newest, the oldest */
+    uint64_t bytes;
+};
+
+struct memory {
+    uint64_t size;
+    _Atomic(uint64_t) *table; /* tag of the hash over id + 1 of the object; 0: none */
+    uint64_t n_buckets;
+    uint32_t *ghosts;
+    uint64_t n_ghosts;
+    pthread_mutex_t lock; /* of the table's changes and the queues */
+    struct fifo small, main;
+    uint64_t n_objects, n_evicted;
+    pthread_mutex_t free_lock;
+    struct object *free;
+    uint32_t n_made;
+    struct object *_Atomic blocks[N_BLOCKS];
+};
+
+/* ---- bytes ---- */
+
+struct store_bytes *
+bytes_new(size_t size)
+{
+    struct store_bytes *b = malloc(sizeof *b + size);
+
+    if (b == NULL)
+        return NULL;
+    atomic_init(&b->holds, 1);
+    b->size = size;
+    return b;
+}
+
+struct store_bytes *
+bytes_trim(struct store_bytes *b, size_t size)
+{
+    struct store_bytes *trimmed = size < b->size ? realloc(b, sizeof *b + size) : NULL;
+
+    if (trimmed == NULL)
+        return b;
+    trimmed->size = size;
+    return trimmed;
+}
+
+struct store_bytes *
+bytes_hold(struct store_bytes *b)
+{
+    atomic_fetch_add_explicit(&b->holds, 1, memory_order_relaxed);
+    return b;
+}
+
+void
+bytes_drop(struct store_bytes **b)
+{
+    struct store_bytes *bytes = *b;
+
+    *b = NULL;
+    if (bytes != NULL && atomic_fetch_sub(&bytes->holds, 1) == 1)
+        free(bytes);
+}
+
+/* ---- objects ---- */
+
+/* Under free_lock: a block of objects more. */
+static void
+objects_make(struct memory *m)
+{
+    struct object *block;
+    uint32_t i;
+
+    if (m->n_made == BLOCK * N_BLOCKS || (block = calloc(BLOCK, sizeof *block)) == NULL)
+        return;
+    for (i = BLOCK; i-- > 0;) {
+        block[i].id = m->n_made + i;
+        block[i].home = m;
+        block[i].next = m->free;
+        m->free = &block[i];
+    }
+    atomic_store(&m->blocks[m->n_made / BLOCK], block);
+    m->n_made += BLOCK;
+}
+
+struct object *
+object_new(struct memory *m)
+{
+    struct object *o;
+
+    pthread_mutex_lock(&m->free_lock);
+    if (m->free == NULL)
+        objects_make(m);
+    o = m->free;
+    if (o != NULL)
+        m->free = o->next;
+    pthread_mutex_unlock(&m->free_lock);
+    if (o == NULL)
+        return NULL;
+    o->prev = o->next = NULL;
+    /* after what it is will have been filled in, memory_put() lets it live: until then, those
+     * whom an old entry of the table leads here turn away */
+    atomic_fetch_add(&o->holds, 1);
+    return o;
+}
+
+static void
+object_free(struct object *o)
+{
+    struct memory *m = o->home;
+
+    if (o->arriving != NULL)
+        arriving_free(o->arriving);
+    bytes_drop(&o->head);
+    bytes_drop(&o->body);
+    free(o->checked);
+    memset(&o->pub, 0, sizeof o->pub);
+    o->arriving = NULL;
+    o->checked = NULL;
+    o->body_at = NULL;
+    o->extents = NULL;
+    o->n_extents = 0;
+    o->size = o->change = 0;
+    atomic_store_explicit(&o->offset, 0, memory_order_relaxed);
+    atomic_store_explicit(&o->hits, 0, memory_order_relaxed);
+    atomic_store_explicit(&o->used, 0, memory_order_relaxed);
+    pthread_mutex_lock(&m->free_lock);
+    o->next = m->free;
+    m->free = o;
+    pthread_mutex_unlock(&m->free_lock);
+}
+
+void
+object_hold(struct object *o)
+{
+    atomic_fetch_add_explicit(&o->holds, 1, memory_order_relaxed);
+}
+
+void
+object_drop(struct object **held)
+{
+    struct object *o = *held;
+
+    *held = NULL;
+    if (atomic_fetch_sub(&o->holds, 1) == 1)
+        object_free(o);
+}
+
+static int
+object_hold_living(struct object *o)
+{
+    uint64_t holds = atomic_load(&o->holds);
+
+    do
+        if (!(holds & OBJECT_LIVES))
+            return 0;
+    while (!atomic_compare_exchange_weak(&o->holds, &holds, holds + 1));
+    return 1;
+}
+
+int
+object_fill(struct object *o, const struct record *r, struct store_bytes *head,
+            struct store_bytes *body, const char *body_at)
+{
+    if (r->h.n_extents > 0) {
+        o->checked = calloc((r->h.n_extents + 63) / 64, sizeof *o->checked);
+        if (o->checked == NULL)
+            return -1;
+    }
+    o->pub = (struct store_object){r->key,     r->meta,    r->tags,
+                                   r->h.n_tags, r->h.flags, r->h.stamp};
+    o->hash = r->h.hash;
+    o->head = head;
+    o->body = body;
+    o->body_at = body_at;
+    o->size = r->h.size;
+    o->extents = r->extents;
+    o->n_extents = r->h.n_extents;
+    return 0;
+}
+
+/* ---- the tier ---- */
+
+struct memory *
+memory_open(uint64_t size)
+{
+    struct memory *m = calloc(1, sizeof *m);
+
+    if (m == NULL)
+        return NULL;
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_mutex_init(&m->free_lock, NULL);
+    m->size = size;
+    m->n_buckets = 1;
+    while (m->n_buckets * BUCKET / 2 < size / OBJECT_TYPICAL)
+        m->n_buckets *= 2;
+    m->n_ghosts = m->n_buckets * 4;
+    m->table = aligned_alloc(64, m->n_buckets * BUCKET * sizeof *m->table);
+    m->ghosts = calloc(m->n_ghosts, sizeof *m->ghosts);
+    if (m->table == NULL || m->ghosts == NULL) {
+        memory_close(&m);
+        return NULL;
+    }
+    memset(m->table, 0, m->n_buckets * BUCKET * sizeof *m->table);
+    return m;
+}
+
+static _Atomic(uint64_t) *
+bucket_of(const struct memory *m, struct store_hash hash)
+{
+    return &m->table[(hash.lo & (m->n_buckets - 1)) * BUCKET];
+}
+
+static uint64_t
+word_of(struct store_hash hash, uint32_t id)
+{
+    return hash.hi >> 32 << 32 | (id + 1);
+}
+
+static struct object *
+object_by_word(struct memory *m, uint64_t word)
+{
+    uint32_t id = (uint32_t)word - 1;
+
+    return &atomic_load_explicit(&m->blocks[id / BLOCK], memory_order_acquire)[id % BLOCK];
+}
+
+static int
+hash_eq(struct store_hash a, struct store_hash b)
+{
+    return a.hi == b.hi && a.lo == b.lo;
+}
+
+struct object *
+memory_find(struct memory *m, struct store_hash hash)
+{
+    _Atomic(uint64_t) *bucket = bucket_of(m, hash);
+    unsigned i;
+
+    for (i = 0; i < BUCKET; i++) {
+        uint64_t word = atomic_load_explicit(&bucket[i], memory_order_acquire);
+        struct object *o;
+        uint8_t used;
+
+        if (word == 0 || word >> 32 != hash.hi >> 32)
+            continue;
+        o = object_by_word(m, word);
+        if (!object_hold_living(o))
+            continue;
+        if (hash_eq(o->hash, hash)) {
+            used = atomic_load_explicit(&o->used, memory_order_relaxed);
+            if (used < USED_MAX)
+                atomic_store_explicit(&o->used, used + 1, memory_order_relaxed);
+            return o;
+        }
+        object_drop(&o);
+    }
+    return NULL;
+}
+
+static struct fifo *
+fifo_of(struct memory *m, const struct object *o)
+{
+    return o->is_main ? &m->main : &m->small;
+}
+
+static void
+fifo_add(struct memory *m, struct object *o, int is_main)
+{
+    struct fifo *q;
+
+    o->is_main = (uint8_t)is_main;
+    q = fifo_of(m, o);
+    o->prev = NULL;
+    o->next = q->first;
+    *(q->first != NULL ? &q->first->prev : &q->last) = o;
+    q->first = o;
+    q->bytes += o->charge;
+}
+
+static void
+fifo_take(struct memory *m, struct object *o)
+{
+    struct fifo *q = fifo_of(m, o);
+
+    *(o->prev != NULL ? &o->prev->next : &q->first) = o->next;
+    *(o->next != NULL ? &o->next->prev : &q->last) = o->prev;
+    o->prev = o->next = NULL;
+    q->bytes -= o->charge;
+}
+
+/* Under the lock. */
+static void
+out(struct memory *m, struct object *o)
+{
+    _Atomic(uint64_t) *bucket = bucket_of(m, o->hash);
+    uint64_t word = word_of(o->hash, o->id);
+    unsigned i;
+
+    for (i = 0; i < BUCKET; i++)
+        if (atomic_load_explicit(&bucket[i], memory_order_relaxed) == word)
+            atomic_store(&bucket[i], 0);
+    fifo_take(m, o);
+    m->n_objects--;
+    if (atomic_fetch_and(&o->holds, ~OBJECT_LIVES) == OBJECT_LIVES)
+        object_free(o);
+}
+
+static uint32_t *
+ghost_of(struct memory *m, struct store_hash hash)
+{
+    return &m->ghosts[hash.hi % m->n_ghosts];
+}
+
+/* Under the lock: one step towards room. */
+static void
+evict(struct memory *m)
+{
+    int is_small = m->main.last == NULL || (m->small.bytes > m->size / 10 && m->small.last != NULL);
+    struct object *o = is_small ? m->small.last : m->main.last;
+    uint8_t used = atomic_load_explicit(&o->used, memory_order_relaxed);
+
+    if (used > 0) {
+        fifo_take(m, o);
+        atomic_store_explicit(&o->used, is_small ? 0 : used - 1, memory_order_relaxed);
+        fifo_add(m, o, 1);
+        return;
+    }
+    if (is_small)
+        *ghost_of(m, o->hash) = (uint32_t)o->hash.lo | 1;
+    m->n_evicted++;
+    out(m, o);
+}
+
+/* Under the lock: where in its bucket the object goes; who is there leaves. */
+static _Atomic(uint64_t) *
+seat_for(struct memory *m, struct store_hash hash)
+{
+    _Atomic(uint64_t) *bucket = bucket_of(m, hash);
+    uint64_t word;
+    unsigned i;
+
+    for (i = 0; i < BUCKET; i++)
+        if (atomic_load_explicit(&bucket[i], memory_order_relaxed) == 0)
+            return &bucket[i];
+    i = (unsigned)(hash.hi % BUCKET);
+    word = atomic_load_explicit(&bucket[i], memory_order_relaxed);
+    m->n_evicted++;
+    out(m, object_by_word(m, word));
+    return &bucket[i];
+}
+
+/* Under the lock. */
+static struct object *
+find_locked(struct memory *m, struct store_hash hash)
+{
+    _Atomic(uint64_t) *bucket = bucket_of(m, hash);
+    unsigned i;
+
+    for (i = 0; i < BUCKET; i++) {
+        uint64_t word = atomic_load_explicit(&bucket[i], memory_order_relaxed);
+
+        if (word != 0 && hash_eq(object_by_word(m, word)->hash, hash))
+            return object_by_word(m, word);
+    }
+    return NULL;
+}
+
+static uint64_t
+charge_of(const struct object *o)
+{
+    return sizeof *o + o->head->size + (o->body != NULL && o->body != o->head ? o->body->size : 0);
+}
+
+int
+memory_has_room_for(const struct memory *m, uint64_t bytes)
+{
+    return bytes + sizeof(struct object) <= m->size / LARGEST_SHARE;
+}
+
+/* Under the lock; before: the one of its hash that is there. */
+static void
+put(struct memory *m, struct object *o, struct object *before)
+{
+    int is_known = before != NULL && before->is_main;
+    uint32_t *ghost;
+
+    if (before == o)
+        return;
+    if (before != NULL)
+        out(m, before);
+    ghost = ghost_of(m, o->hash);
+    is_known |= *ghost == ((uint32_t)o->hash.lo | 1);
+    o->charge = charge_of(o);
+    while (m->small.bytes + m->main.bytes + o->charge > m->size)
+        evict(m);
+    fifo_add(m, o, is_known);
+    m->n_objects++;
+    atomic_fetch_or(&o->holds, OBJECT_LIVES);
+    atomic_store(seat_for(m, o->hash), word_of(o->hash, o->id));
+}
+
+int
+memory_put(struct memory *m, struct object *o)
+{
+    int fits = charge_of(o) <= m->size / LARGEST_SHARE;
+
+    if (!fits)
+        memory_forget(m, o->hash);
+    else {
+        pthread_mutex_lock(&m->lock);
+        put(m, o, find_locked(m, o->hash));
+        pthread_mutex_unlock(&m->lock);
+    }
+    return fits;
+}
+
+void
+memory_put_read(struct memory *m, struct object *o)
+{
+    struct object *before;
+
+    if (charge_of(o) > m->size / LARGEST_SHARE)
+        return;
+    pthread_mutex_lock(&m->lock);
+    before = find_locked(m, o->hash);
+    if (before == NULL || before->change < o->change)
+        put(m, o, before);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void
+memory_forget(struct memory *m, struct store_hash hash)
+{
+    struct object *o;
+
+    pthread_mutex_lock(&m->lock);
+    o = find_locked(m, hash);
+    if (o != NULL)
+        out(m, o);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void
+memory_remove(struct memory *m, struct object *o)
+{
+    pthread_mutex_lock(&m->lock);
+    if (atomic_load(&o->holds) & OBJECT_LIVES)
+        out(m, o);
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* ---- looking ---- */
+
+void
+memory_stats(struct memory *m, struct memory_stats *stats)
+{
+    pthread_mutex_lock(&m->lock);
+    *stats = (struct memory_stats){m->n_objects, m->small.bytes + m->main.bytes, m->n_evicted};
+    pthread_mutex_unlock(&m->lock);
+}
+
+static uint32_t
+hits_of(const struct object *o)
+{
+    return atomic_load_explicit(&o->hits, memory_order_relaxed);
+}
+
+/* Puts o into the n most used, of at most max; returns how many there are now. */
+static unsigned
+top_insert(struct object **to, unsigned n, unsigned max, struct object *o)
+{
+    unsigned at = n;
+
+    while (at > 0 && hits_of(to[at - 1]) < hits_of(o))
+        at--;
+    if (at == max)
+        return n;
+    if (n == max)
+        n--;
+    memmove(&to[at + 1], &to[at], (n - at) * sizeof *to);
+    to[at] = o;
+    return n + 1;
+}
+
+unsigned
+memory_top(struct memory *m, struct object **to, unsigned max)
+{
+    struct object *o;
+    unsigned i, n = 0;
+
+    pthread_mutex_lock(&m->lock);
+    for (o = m->main.first; o != NULL; o = o->next)
+        n = top_insert(to, n, max, o);
+    for (o = m->small.first; o != NULL; o = o->next)
+        n = top_insert(to, n, max, o);
+    for (i = 0; i < n; i++)
+        object_hold(to[i]);
+    pthread_mutex_unlock(&m->lock);
+    return n;
+}
+
+void
+memory_close(struct memory **held)
+{
+    struct memory *m = *held;
+    unsigned i;
+
+    *held = NULL;
+    while (m->main.last != NULL)
+        out(m, m->main.last);
+    while (m->small.last != NULL)
+        out(m, m->small.last);
+    for (i = 0; i < m->n_made / BLOCK; i++)
+        free(atomic_load(&m->blocks[i]));
+    pthread_mutex_destroy(&m->lock);
+    pthread_mutex_destroy(&m->free_lock);
+    free(m->table);
+    free(m->ghosts);
+    free(m);
+}

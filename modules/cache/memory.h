@@ -1,0 +1,97 @@
+/* Objects in memory, and the tier that keeps those in use: of one process, for all its threads.
+ *
+ * An object's struct is never given back to the system, only used again for another one.  So a
+ * thread may look at any that the table names: it takes a hold if the object lives, and then
+ * sees whether it is the right one.  A hit takes no lock.  What changes the table takes one.
+ *
+ * Eviction is S3-FIFO: new objects pass a small queue (a tenth of the bytes), from which only
+ * those that were used move on to the main one; those that were not leave a fingerprint behind
+ * (a ghost), by which the next of that key goes to the main queue at once.  A flood of keys
+ * asked for once passes through the tenth. */
+#ifndef CACHE_MEMORY_H
+#define CACHE_MEMORY_H
+
+#include "segment.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct arriving;
+
+/* Bytes that are held by several. */
+struct store_bytes {
+    _Atomic(uint32_t) holds;
+    size_t size;
+    _Alignas(16) char at[];
+};
+struct store_bytes *bytes_new(size_t size); /* NULL: no memory */
+/* What is not needed of them goes back; nobody else holds them.  They may move. */
+struct store_bytes *bytes_trim(struct store_bytes *b, size_t size);
+struct store_bytes *bytes_hold(struct store_bytes *b);
+void bytes_drop(struct store_bytes **b);
+
+struct memory;
+struct object {
+    struct store_object pub;
+    _Atomic(uint64_t) holds; /* with OBJECT_LIVES while it is in the tier */
+    struct memory *home;
+    uint32_t id;
+    struct store_hash hash;
+    struct store_bytes *head, *body; /* body NULL: in the extents, or there is none */
+    const char *body_at;
+    uint64_t size;
+    const struct store_extent *extents;
+    uint32_t n_extents;
+    _Atomic(uint64_t) *checked; /* a bit an extent: its checksum was found right */
+    _Atomic(uint64_t) offset;   /* of its record in "objects"; 0: it is not there (yet) */
+    uint64_t change;            /* what the cell of changes said when it was right */
+    struct arriving *arriving;  /* NULL: complete */
+    _Atomic(uint32_t) hits;
+    /* the tier's */
+    _Atomic(uint8_t) used; /* 0 to 3 */
+    uint8_t is_main;
+    uint64_t charge;
+    struct object *prev, *next;
+};
+#define OBJECT_LIVES (UINT64_C(1) << 63)
+
+static inline struct object *
+object_of(const struct store_object *o)
+{
+    return (struct object *)(uintptr_t)o;
+}
+
+struct memory_stats {
+    uint64_t n_objects, bytes, n_evicted;
+};
+
+/* size 0: objects only, nothing is kept. */
+struct memory *memory_open(uint64_t size); /* NULL: no memory */
+void memory_close(struct memory **m);
+void memory_stats(struct memory *m, struct memory_stats *stats);
+
+/* One that is held once and empty, or NULL. */
+struct object *object_new(struct memory *m);
+void object_hold(struct object *o);
+void object_drop(struct object **o);
+/* Lets it be what the record says, whose bytes it takes over from the caller; body_at NULL: it
+ * has none in memory.  -1: no memory; the bytes are the caller's. */
+int object_fill(struct object *o, const struct record *r, struct store_bytes *head,
+                struct store_bytes *body, const char *body_at);
+/* store_write.c: what an object that arrives has beside; an object frees it with itself. */
+void arriving_free(struct arriving *a);
+
+/* Held, or NULL. */
+struct object *memory_find(struct memory *m, struct store_hash hash);
+/* Keeps o, in place of another of its hash; 0: it is too large. */
+int memory_put(struct memory *m, struct object *o);
+/* Keeps o if there is none of its hash whose change is that of o or later. */
+void memory_put_read(struct memory *m, struct object *o);
+void memory_forget(struct memory *m, struct store_hash hash);
+/* Takes out this object, if it is in. */
+void memory_remove(struct memory *m, struct object *o);
+int memory_has_room_for(const struct memory *m, uint64_t bytes);
+/* Held for the caller, the most used first. */
+unsigned memory_top(struct memory *m, struct object **to, unsigned max);
+
+#endif

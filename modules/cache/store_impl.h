@@ -1,0 +1,299 @@
+/* What the parts of the store share.
+ *
+ *     store.c           opening, the tick, looking
+ *     store_disk.c      files, pages on disk, what a start finds there
+ *     store_segments.c  whose a segment is, appending, walking, reusing
+ *     store_read.c      finding objects, bodies
+ *     store_write.c     writers, updates, objects that arrive
+ *     store_queue.c     what waits to be written, by one offload job of the process
+ *     store_purge.c     purges and lists */
+#ifndef CACHE_STORE_IMPL_H
+#define CACHE_STORE_IMPL_H
+
+#include "index.h"
+#include "memory.h"
+#include "segment.h"
+#include "store.h"
+#include "tag.h"
+
+#include "sluice/log.h"
+#include "sluice/zone.h"
+
+#define ZONE_LAYOUT 1
+#define STORE_FILES_VERSION 1
+#define N_CHANGES 65536
+
+/* The words of the first page.  clock, all and the latest prefix are tag.h's. */
+enum {
+    SUPER_VERSION,
+    SUPER_DISK_SIZE,
+    SUPER_SEGMENT_SIZE,
+    SUPER_INDEX_PAGES,
+    SUPER_STORE_ID, /* seeds hashes, too; 0: not known yet */
+    SUPER_STARTS,   /* the clock of purges goes on from starts << 32 */
+    SUPER_NEXT_SEQ,
+    SUPER_CLOCK,
+    SUPER_ALL_HARD,
+    SUPER_ALL_SOFT,
+    SUPER_PREFIX_LATEST
+};
+
+/* A segment has three words.
+ *
+ *     state    seq (40 bits) | turn (8) | place (8) | enum segment_state (8)
+ *     fill     bytes appended and published, SEGMENT_UNIT of them never used
+ *     indexed  on disk only: so far the index on disk knew its records when it was copied */
+#define SEGMENT_WORDS 3
+#define SEGMENTS_A_PAGE (PAGE_WORDS / SEGMENT_WORDS)
+enum segment_state {
+    SEGMENT_FREE,    /* nothing in the index leads to it; may still be read where it is pinned */
+    SEGMENT_OPEN,    /* its place's process appends */
+    SEGMENT_PART,    /* nobody appends, and there is room */
+    SEGMENT_FULL,
+    SEGMENT_RECLAIM, /* its place's process takes its records out of the index */
+    SEGMENT_REPLAY,  /* a start has to read what was appended last */
+};
+
+struct layout {
+    uint64_t segment_size, n_segments;
+    uint64_t segment_pages, index_pages;
+    uint64_t cells_at, prefixes_at, index_at, n_pages; /* in pages */
+};
+
+/* The beginning of the zone. */
+struct zone_head {
+    _Atomic(uint64_t) group;    /* stands for all processes that share the zone, in file locks */
+    _Atomic(uint64_t) is_ready; /* the pages before the index's are what they are on disk */
+    _Atomic(uint64_t) n_objects, n_displaced, n_evicted, n_relocated, n_written, n_disk_reads,
+        n_bad_records, n_disk_errors;
+    _Atomic(uint64_t) n_loaded; /* pages of the index that were read, in their order */
+    /* By hash: moves on when what is under a key is replaced or forgotten, so that other
+     * processes' memory and reads under way notice.  Some keys share one; that costs a read. */
+    _Atomic(uint64_t) changes[N_CHANGES];
+};
+
+enum disk_state {
+    DISK_NONE,  /* no folder, or it cannot be used */
+    DISK_WAITS, /* others use it: they have another size, or are another server */
+    DISK_ON,
+    DISK_RESTS, /* an error; tried again */
+};
+
+struct queued {
+    pthread_mutex_t lock;
+    struct op *first, **last;
+    uint64_t bytes;
+    int is_running;
+};
+
+struct store {
+    struct store_options options;
+    char *path;
+    struct layout layout;
+    struct zone_head *head;
+    struct page *pages;
+    const struct sl_slots *slots; /* a slot: pins of segments, uint32_t each */
+    struct purges purges;
+    struct index index;
+    struct memory *memory;
+    int fd_objects, fd_index;
+    _Atomic(int) disk; /* enum disk_state */
+    _Atomic(int64_t) now_ms, rests_until_ms, said_at_ms;
+    _Atomic(uint64_t) n_unwritten;
+    struct queued queued;
+    struct sl_offload flush_job, tick_job;
+    int is_ticking;
+    /* what the process appends to; the flushing job's alone */
+    int64_t current; /* -1: none */
+    int is_reclaiming;
+    int is_closing; /* loops run no more */
+};
+
+/* Words of the pages. */
+static inline _Atomic(uint64_t) *
+super_word(const struct store *s, unsigned word)
+{
+    return &s->pages[0].words[word];
+}
+static inline uint64_t
+store_id(const struct store *s)
+{
+    return atomic_load_explicit(super_word(s, SUPER_STORE_ID), memory_order_relaxed);
+}
+static inline struct page *
+segment_page(const struct store *s, uint64_t segment)
+{
+    return &s->pages[1 + segment / SEGMENTS_A_PAGE];
+}
+static inline _Atomic(uint64_t) *
+segment_words(const struct store *s, uint64_t segment)
+{
+    return &segment_page(s, segment)->words[segment % SEGMENTS_A_PAGE * SEGMENT_WORDS];
+}
+static inline enum segment_state
+word_state(uint64_t word)
+{
+    return (enum segment_state)(word & 0xff);
+}
+static inline unsigned
+word_place(uint64_t word)
+{
+    return (unsigned)(word >> 8) & 0xff;
+}
+static inline uint64_t
+word_seq(uint64_t word)
+{
+    return word >> 24;
+}
+static inline uint64_t
+segment_word(const struct store *s, uint64_t segment)
+{
+    return atomic_load(&segment_words(s, segment)[0]);
+}
+static inline _Atomic(uint64_t) *
+segment_fill(const struct store *s, uint64_t segment)
+{
+    return &segment_words(s, segment)[1];
+}
+static inline _Atomic(uint64_t) *
+change_of(const struct store *s, struct store_hash hash)
+{
+    return &s->head->changes[hash.lo % N_CHANGES];
+}
+static inline int
+disk_is_on(const struct store *s)
+{
+    return atomic_load_explicit(&s->disk, memory_order_acquire) == DISK_ON;
+}
+static inline int
+key_is(const struct object *o, struct sl_span key)
+{
+    return sl_span_eq(o->pub.key, key);
+}
+static inline void
+count(_Atomic(uint64_t) *counter, uint64_t by)
+{
+    atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
+}
+
+/* ---- store_disk.c ---- */
+void layout_of(const struct store_options *options, struct layout *l);
+/* Opens the files; says in the log what is wrong. */
+void disk_open(struct store *s);
+/* Takes the files for this group of processes and reads the tables; blocks.  Also later, when
+ * those who had them are gone. */
+void disk_start(struct store *s);
+void disk_try_again(struct store *s); /* of the tick: files that others had may be free */
+void disk_close(struct store *s);
+/* All of these block. */
+int disk_write_page(struct store *s, uint64_t page);
+void disk_load_index_page(struct store *s, uint64_t index_page);
+void disk_load_index(struct store *s);
+void disk_copy_tables(struct store *s);
+/* errno is said in the log, not too often, and the disk rests if `rests`. */
+void disk_failed(struct store *s, const char *what, int rests);
+/* It has less room than the store may take. */
+void disk_is_full(struct store *s);
+int file_room(int fd, uint64_t from, uint64_t n);
+/* 0, or -1 with errno; a file that ends early is EIO. */
+int disk_read(struct store *s, void *to, size_t n, uint64_t offset);
+
+/* ---- store_segments.c ---- */
+struct append {
+    char *head; /* encoded; gets its seq and checksums here */
+    size_t n_head;
+    const char *body;
+    size_t n_body;
+    uint64_t offset, seq, body_check; /* where it came to stand */
+};
+static inline struct store_extent
+append_extent(const struct append *a)
+{
+    return (struct store_extent){a->offset + a->n_head, a->seq, a->body_check,
+                                 (uint32_t)a->n_body, 0};
+}
+/* Writes records one after the other; blocks; the flushing job's alone.  How many were written:
+ * less than n after an error. */
+unsigned segment_append(struct store *s, struct append *a, unsigned n);
+/* Gives up the segment the process appends to. */
+void segment_give_up(struct store *s);
+/* Segments of processes that are dead; mine: of an earlier one at this process's place, too. */
+void segments_adopt(struct store *s, int mine);
+void segments_replay(struct store *s);
+/* 1: its bytes stay until segment_unpin(). */
+int segment_pin(struct store *s, uint64_t offset, uint64_t seq);
+void segment_unpin(struct store *s, uint64_t offset);
+int segment_holds(const struct store *s, uint64_t offset, uint64_t seq);
+
+/* ---- store_read.c ---- */
+enum read_found { READ_OK, READ_WRONG, READ_ERROR };
+/* The object whose record is at offset, held, its checksums right; blocks. */
+enum read_found object_read(struct store *s, uint64_t offset, uint64_t n_hint,
+                            struct object **found);
+/* All of the body is there. */
+int object_is_whole(const struct store *s, const struct object *o);
+/* The bytes of an extent, checked; blocks. */
+struct store_bytes *extent_read(struct store *s, const struct store_extent *e);
+
+/* ---- store_write.c: objects that arrive ---- */
+struct chunk {
+    struct store_bytes *bytes; /* NULL: to be read from its extent */
+    uint32_t n;
+    int is_written;
+    struct store_extent extent;
+};
+struct arriving {
+    pthread_mutex_t lock;
+    struct chunk *chunks;
+    uint32_t n_chunks, n_room;
+    uint64_t n; /* bytes so far */
+    int is_complete, is_broken, disk_failed;
+    struct store_read *waiting, **last_waiting;
+    struct store_writer *writer; /* its loop's alone; NULL: ended */
+    _Atomic(uint32_t) n_unwritten; /* chunks in the queue */
+};
+/* What store_read() does while the lock of it is not needed for long. */
+/* Of a stretch whose bytes were `checked` before, or have to be. */
+enum store_io read_extent(struct store *s, struct store_read *r, const struct store_extent *e,
+                          int checked);
+enum store_io arriving_read(struct store *s, struct store_read *r);
+int arriving_cancel(struct store_read *r);
+/* Of the flushing job. */
+void arriving_written(struct arriving *a, uint32_t chunk, const struct store_extent *e);
+void arriving_not_written(struct arriving *a);
+/* What arrived in chunks, all of them written, as the complete object that is found from now
+ * on, held; NULL: not all were written, or no memory. */
+struct object *arriving_finish(struct store *s, struct object *arrived);
+
+/* ---- store_queue.c ---- */
+enum op_kind { OP_HEAD, OP_CHUNK, OP_FINISH, OP_TOMB };
+struct op {
+    struct op *next;
+    enum op_kind kind;
+    struct object *object; /* held; NULL: of a TOMB */
+    uint32_t chunk;
+    struct store_hash hash;
+    struct sl_mail mail; /* CHUNK: to the writer */
+    struct sl_loop *loop;
+    struct store_bytes *head; /* TOMB: its record */
+    struct record_header chunk_head;
+    struct append append;
+};
+/* Takes the op; 0: the queue is too long, or the disk is not there, and the op is the caller's. */
+int queue_add(struct store *s, struct sl_loop *loop, struct op *op);
+/* Starts the job if there is something to do and none at work. */
+void queue_kick(struct store *s, struct sl_loop *loop);
+/* Writes all of it here and now; blocks. */
+void queue_drain(struct store *s);
+void queue_open(struct store *s);
+void queue_close(struct store *s);
+
+/* What a record of the object says, but for the magic, its seq and checksums. */
+struct record object_record(const struct object *o);
+struct record_header chunk_header(struct store_hash hash, uint32_t n);
+/* The object a record with these parts is, not yet on disk, held; body and its bytes are held
+ * anew.  NULL: no memory. */
+struct object *object_make(struct store *s, const struct record *r, struct store_bytes *body,
+                           const char *body_at);
+
+#endif

@@ -1,0 +1,261 @@
+/* What waits to be written, and the job that writes it: one at a time in a process, so that its
+ * segment has one writer.  What gathers meanwhile goes out in one call.  The index learns of a
+ * record when it is written, in the order of the queue. */
+#include "store_impl.h"
+
+#include <stdlib.h>
+
+#define QUEUE_BYTES_MAX (64 << 20)
+#define BATCH 64
+#define BYTES_A_RUN (8 << 20) /* then other work of the offload threads has its turn */
+
+void
+queue_open(struct store *s)
+{
+    pthread_mutex_init(&s->queued.lock, NULL);
+    s->queued.last = &s->queued.first;
+    s->current = -1;
+}
+
+void
+queue_close(struct store *s)
+{
+    SL_ASSERT(s->queued.first == NULL);
+    pthread_mutex_destroy(&s->queued.lock);
+}
+
+static size_t
+op_size(const struct op *op)
+{
+    switch (op->kind) {
+    case OP_HEAD: return op->object->head->size + (size_t)op->object->size;
+    case OP_CHUNK: return op->append.n_head + op->append.n_body;
+    case OP_FINISH: return 0;
+    case OP_TOMB: return op->head->size;
+    }
+    return 0;
+}
+
+/* ---- the job ---- */
+
+/* Takes what is written together: a FINISH needs what went before it, so it comes alone. */
+static unsigned
+queue_take(struct store *s, struct op *ops[BATCH], size_t *bytes)
+{
+    struct queued *q = &s->queued;
+    unsigned n = 0;
+
+    pthread_mutex_lock(&q->lock);
+    while (n < BATCH && q->first != NULL) {
+        struct op *op = q->first;
+
+        if (op->kind == OP_FINISH && n > 0)
+            break;
+        ops[n++] = op;
+        *bytes += op_size(op);
+        q->first = op->next;
+        if (op->kind == OP_FINISH)
+            break;
+    }
+    if (q->first == NULL)
+        q->last = &q->first;
+    pthread_mutex_unlock(&q->lock);
+    return n;
+}
+
+/* 1: there is something to be written. */
+static int
+op_prepare(struct store *s, struct op *op)
+{
+    switch (op->kind) {
+    case OP_FINISH: {
+        struct object *o = arriving_finish(s, op->object);
+
+        if (o == NULL) {
+            atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
+            return 0;
+        }
+        object_drop(&op->object);
+        op->object = o;
+        op->kind = OP_HEAD;
+    }
+        /* fall through */
+    case OP_HEAD:
+        op->append = (struct append){.head = op->object->head->at,
+                                     .n_head = op->object->head->size,
+                                     .body = op->object->body_at,
+                                     .n_body = op->object->body_at != NULL ? op->object->size : 0};
+        return 1;
+    case OP_TOMB:
+        op->append = (struct append){.head = op->head->at, .n_head = op->head->size};
+        return 1;
+    case OP_CHUNK:
+        return 1;
+    }
+    return 0;
+}
+
+static void
+op_written(struct store *s, struct op *op)
+{
+    const struct append *a = &op->append;
+    struct store_extent e;
+
+    switch (op->kind) {
+    case OP_CHUNK:
+        e = append_extent(a);
+        arriving_written(op->object->arriving, op->chunk, &e);
+        break;
+    case OP_HEAD:
+        count(&s->head->n_written, 1);
+        /* replaced or forgotten since it was published, perhaps by another process */
+        if (op->object->change != atomic_load(change_of(s, op->hash)))
+            break;
+        disk_load_index_page(s, index_page(&s->index, op->hash));
+        atomic_store(&op->object->offset, a->offset);
+        index_put(&s->index, op->hash, entry_make(op->hash, a->offset, a->n_head + a->n_body));
+        break;
+    case OP_TOMB:
+        disk_load_index_page(s, index_page(&s->index, op->hash));
+        index_forget(&s->index, op->hash);
+        break;
+    case OP_FINISH:
+        break;
+    }
+}
+
+static void
+op_failed(struct store *s, struct op *op)
+{
+    if (op->kind == OP_CHUNK)
+        arriving_not_written(op->object->arriving);
+    else
+        atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
+}
+
+static void
+op_end(struct store *s, struct op *op)
+{
+    if (op->kind == OP_CHUNK)
+        atomic_fetch_sub(&op->object->arriving->n_unwritten, 1);
+    if (op->kind == OP_CHUNK && !s->is_closing) {
+        sl_loop_post(op->loop, &op->mail); /* its writer frees it */
+        return;
+    }
+    if (op->object != NULL)
+        object_drop(&op->object);
+    bytes_drop(&op->head);
+    free(op);
+}
+
+/* How many bytes; 0: the queue is empty. */
+static size_t
+queue_write(struct store *s)
+{
+    struct op *ops[BATCH];
+    struct append appends[BATCH];
+    size_t bytes = 0;
+    unsigned i, n, n_taken = queue_take(s, ops, &bytes), n_ops = 0, n_written = 0;
+
+    for (i = 0; i < n_taken; i++)
+        if (op_prepare(s, ops[i]))
+            ops[n_ops++] = ops[i];
+        else
+            op_end(s, ops[i]);
+    for (n = 0; n < n_ops; n++)
+        appends[n] = ops[n]->append;
+    if (n_ops > 0 && disk_is_on(s))
+        n_written = segment_append(s, appends, n_ops);
+    for (i = 0; i < n_ops; i++) {
+        ops[i]->append = appends[i];
+        if (i < n_written)
+            op_written(s, ops[i]);
+        else
+            op_failed(s, ops[i]);
+        op_end(s, ops[i]);
+    }
+    pthread_mutex_lock(&s->queued.lock);
+    s->queued.bytes -= bytes;
+    pthread_mutex_unlock(&s->queued.lock);
+    return n_taken > 0 ? bytes + 1 : 0;
+}
+
+static struct store *
+flush_store(struct sl_offload *job)
+{
+    return (struct store *)((char *)job - offsetof(struct store, flush_job));
+}
+
+static void
+flush_work(struct sl_offload *job)
+{
+    struct store *s = flush_store(job);
+    size_t sum = 0, n;
+
+    while (sum < BYTES_A_RUN && (n = queue_write(s)) > 0)
+        sum += n;
+}
+
+static void flush_done(struct sl_loop *loop, struct sl_offload *job);
+
+/* Under the lock, of a queue that no job works on. */
+static void
+flush_start(struct store *s, struct sl_loop *loop)
+{
+    if (s->queued.first == NULL)
+        return;
+    s->flush_job.work = flush_work;
+    s->flush_job.done = flush_done;
+    s->queued.is_running = sl_offload(loop, &s->flush_job) == 0;
+}
+
+static void
+flush_done(struct sl_loop *loop, struct sl_offload *job)
+{
+    struct store *s = flush_store(job);
+
+    pthread_mutex_lock(&s->queued.lock);
+    s->queued.is_running = 0;
+    flush_start(s, loop);
+    pthread_mutex_unlock(&s->queued.lock);
+}
+
+/* ---- adding ---- */
+
+int
+queue_add(struct store *s, struct sl_loop *loop, struct op *op)
+{
+    struct queued *q = &s->queued;
+    size_t size = op_size(op);
+    int is_taken;
+
+    pthread_mutex_lock(&q->lock);
+    is_taken = disk_is_on(s) && (op->kind != OP_HEAD || q->bytes + size <= QUEUE_BYTES_MAX);
+    if (is_taken) {
+        op->next = NULL;
+        *q->last = op;
+        q->last = &op->next;
+        q->bytes += size;
+    }
+    if (!q->is_running)
+        flush_start(s, loop);
+    pthread_mutex_unlock(&q->lock);
+    return is_taken;
+}
+
+void
+queue_kick(struct store *s, struct sl_loop *loop)
+{
+    pthread_mutex_lock(&s->queued.lock);
+    if (!s->queued.is_running)
+        flush_start(s, loop);
+    pthread_mutex_unlock(&s->queued.lock);
+}
+
+void
+queue_drain(struct store *s)
+{
+    s->is_closing = 1;
+    while (queue_write(s) > 0)
+        ;
+}

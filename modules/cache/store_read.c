@@ -1,0 +1,348 @@
+/* Finding objects, and their bodies.
+ *
+ * A hit in memory: the table, a hold, the key, the cell of changes, the purges; nothing else is
+ * touched.  On disk: the index, and if it has something, one read by an offload job, of the head
+ * and an inline body together. */
+#include "store_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define HINT_MIN 1024
+
+/* ---- records ---- */
+
+/* Reads n bytes at offset, or what the segment has of them. */
+static struct store_bytes *
+segment_bytes(struct store *s, uint64_t offset, uint64_t n)
+{
+    uint64_t room = s->layout.segment_size - offset % s->layout.segment_size;
+    struct store_bytes *bytes = bytes_new(n < room ? n : room);
+
+    if (bytes != NULL && disk_read(s, bytes->at, bytes->size, offset) != 0)
+        bytes_drop(&bytes);
+    return bytes;
+}
+
+/* The record at offset with its inline body, in bytes that are the caller's. */
+static enum read_found
+record_read(struct store *s, uint64_t offset, uint64_t n, struct record *r,
+            struct store_bytes **bytes)
+{
+    enum record_found found = RECORD_MORE;
+    int tries;
+
+    for (tries = 0; tries < 3; tries++) { /* the head's lengths, then all of it */
+        *bytes = segment_bytes(s, offset, n);
+        if (*bytes == NULL)
+            return READ_ERROR;
+        found = record_decode((*bytes)->at, (*bytes)->size, store_id(s), r);
+        if (found == RECORD_BAD)
+            break;
+        n = found == RECORD_OK ? r->n_head + r->h.n_inline : r->n_head;
+        if (found == RECORD_OK && n <= (*bytes)->size)
+            return READ_OK;
+        bytes_drop(bytes);
+    }
+    bytes_drop(bytes);
+    return READ_WRONG;
+}
+
+enum read_found
+object_read(struct store *s, uint64_t offset, uint64_t n_hint, struct object **found)
+{
+    struct store_bytes *bytes;
+    struct object *o;
+    struct record r;
+    enum read_found how;
+    size_t n;
+
+    if (offset / s->layout.segment_size >= s->layout.n_segments)
+        return READ_WRONG;
+    count(&s->head->n_disk_reads, 1);
+    how = record_read(s, offset, n_hint < HINT_MIN ? HINT_MIN : n_hint, &r, &bytes);
+    if (how != READ_OK)
+        return how;
+    n = r.n_head + r.h.n_inline;
+    if (r.h.kind != RECORD_HEAD || !segment_holds(s, offset, r.h.seq) ||
+        !record_body_is_good(&r, bytes->at + r.n_head, store_id(s))) {
+        bytes_drop(&bytes);
+        return READ_WRONG;
+    }
+    bytes = bytes_trim(bytes, n);
+    record_decode(bytes->at, n, store_id(s), &r); /* the bytes may have moved */
+    o = object_new(s->memory);
+    if (o == NULL || object_fill(o, &r, bytes, r.h.n_inline > 0 ? bytes_hold(bytes) : NULL,
+                                 r.h.n_inline > 0 ? bytes->at + r.n_head : NULL) != 0) {
+        bytes_drop(&bytes);
+        if (o != NULL)
+            object_drop(&o);
+        return READ_ERROR;
+    }
+    atomic_store(&o->offset, offset);
+    *found = o;
+    return READ_OK;
+}
+
+int
+object_is_whole(const struct store *s, const struct object *o)
+{
+    uint32_t i;
+
+    for (i = 0; i < o->n_extents; i++)
+        if (!segment_holds(s, o->extents[i].offset, o->extents[i].seq))
+            return 0;
+    return 1;
+}
+
+struct store_bytes *
+extent_read(struct store *s, const struct store_extent *e)
+{
+    struct store_bytes *bytes = segment_bytes(s, e->offset, e->n);
+
+    count(&s->head->n_disk_reads, 1);
+    if (bytes == NULL) {
+        disk_failed(s, "cannot read objects", 0);
+        return NULL;
+    }
+    if (bytes->size != e->n || body_checksum(bytes->at, e->n, store_id(s)) != e->check ||
+        !segment_holds(s, e->offset, e->seq)) {
+        count(&s->head->n_bad_records, 1);
+        bytes_drop(&bytes);
+    }
+    return bytes;
+}
+
+/* ---- finding ---- */
+
+/* What the tier has under the hash if it is still right, held. */
+static struct object *
+memory_look(struct store *s, struct store_hash hash, struct sl_span key)
+{
+    struct object *o = memory_find(s->memory, hash);
+
+    if (o == NULL)
+        return NULL;
+    if (key_is(o, key) &&
+        o->change == atomic_load_explicit(change_of(s, hash), memory_order_acquire) &&
+        purges_state(&s->purges, &o->pub) != STORE_GONE && object_is_whole(s, o))
+        return o;
+    memory_remove(s->memory, o);
+    object_drop(&o);
+    return NULL;
+}
+
+static void
+hit(struct store *s, struct object *o)
+{
+    uint32_t hits = atomic_fetch_add_explicit(&o->hits, 1, memory_order_relaxed);
+    uint64_t offset = atomic_load_explicit(&o->offset, memory_order_relaxed);
+
+    if (hits < ENTRY_USED_MAX && offset != 0)
+        index_use(&s->index, o->hash, offset / SEGMENT_UNIT);
+}
+
+/* 1: the object of an entry is what was asked for; g->found has it. */
+static int
+get_entry(struct store_get *g, uint64_t entry, uint64_t change)
+{
+    struct store *s = g->store;
+    uint64_t offset = entry_place(entry) * SEGMENT_UNIT;
+    struct object *o = NULL;
+
+    switch (object_read(s, offset, entry_bytes_max(entry), &o)) {
+    case READ_ERROR:
+        disk_failed(s, "cannot read objects", 0);
+        return 0;
+    case READ_WRONG:
+        count(&s->head->n_bad_records, 1);
+        index_drop(&s->index, g->hash, entry_place(entry));
+        return 0;
+    case READ_OK:
+        break;
+    }
+    if (!key_is(o, g->key)) {
+        object_drop(&o);
+        return 0;
+    }
+    if (purges_state(&s->purges, &o->pub) == STORE_GONE || !object_is_whole(s, o)) {
+        index_drop(&s->index, g->hash, entry_place(entry));
+        object_drop(&o);
+        return 0;
+    }
+    o->change = change;
+    hit(s, o);
+    memory_put_read(s->memory, o);
+    g->found = &o->pub;
+    return 1;
+}
+
+static void
+get_work(struct sl_offload *job)
+{
+    struct store_get *g = (struct store_get *)((char *)job - offsetof(struct store_get, job));
+    struct store *s = g->store;
+    uint64_t change = atomic_load(change_of(s, g->hash)), found[INDEX_FOUND_MAX];
+    unsigned i, n;
+
+    disk_load_index_page(s, index_page(&s->index, g->hash));
+    n = index_find(&s->index, g->hash, found);
+    for (i = 0; i < n && !get_entry(g, found[i], change); i++)
+        ;
+}
+
+static void
+get_done(struct sl_loop *loop, struct sl_offload *job)
+{
+    struct store_get *g = (struct store_get *)((char *)job - offsetof(struct store_get, job));
+
+    g->done(loop, g, g->found);
+}
+
+/* Whether the disk may have it. */
+static int
+disk_may_have(struct store *s, struct store_hash hash)
+{
+    uint64_t found[INDEX_FOUND_MAX];
+
+    return disk_is_on(s) && (!page_is_loaded(&s->index.pages[index_page(&s->index, hash)]) ||
+                             index_find(&s->index, hash, found) > 0);
+}
+
+enum store_answer
+store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct store_object **found)
+{
+    struct object *o;
+
+    g->hash = store_hash(s, g->key);
+    o = memory_look(s, g->hash, g->key);
+    if (o != NULL) {
+        hit(s, o);
+        *found = &o->pub;
+        return STORE_HIT;
+    }
+    g->store = s;
+    g->found = NULL;
+    g->job.work = get_work;
+    g->job.done = get_done;
+    *found = NULL;
+    return disk_may_have(s, g->hash) && sl_offload(loop, &g->job) == 0 ? STORE_WAIT : STORE_MISS;
+}
+
+enum store_answer
+store_peek(struct store *s, struct sl_span key, struct store_object **found)
+{
+    struct store_hash hash = store_hash(s, key);
+    struct object *o = memory_look(s, hash, key);
+
+    *found = o != NULL ? &o->pub : NULL;
+    return o != NULL ? STORE_HIT : disk_may_have(s, hash) ? STORE_WAIT : STORE_MISS;
+}
+
+/* ---- bodies ---- */
+
+static int
+is_checked(const struct object *o, uint64_t extent)
+{
+    return atomic_load_explicit(&o->checked[extent / 64], memory_order_acquire) >> extent % 64 & 1;
+}
+
+static struct object *
+read_object(const struct store_read *r)
+{
+    return object_of(r->object);
+}
+
+static enum store_io
+piece_of_file(struct store *s, struct store_read *r, const struct store_extent *e)
+{
+    uint64_t skip = r->from % STORE_INLINE;
+
+    if (!segment_pin(s, e->offset, e->seq))
+        return STORE_IO_BROKEN;
+    r->piece = (struct store_piece){.n = e->n - skip,
+                                    .fd = s->fd_objects,
+                                    .offset = (int64_t)(e->offset + skip),
+                                    .store = s};
+    return STORE_IO_OK;
+}
+
+static void
+read_work(struct sl_offload *job)
+{
+    struct store_read *r = (struct store_read *)((char *)job - offsetof(struct store_read, job));
+    struct store *s = r->piece.store;
+    uint64_t skip = r->from % STORE_INLINE, i = r->from / STORE_INLINE;
+    struct object *o = read_object(r);
+    struct store_bytes *bytes = extent_read(s, &r->extent);
+
+    r->io = bytes != NULL ? STORE_IO_OK : STORE_IO_BROKEN;
+    if (bytes == NULL)
+        return;
+    if (o->checked != NULL)
+        atomic_fetch_or(&o->checked[i / 64], UINT64_C(1) << i % 64);
+    if (r->how == STORE_MEMORY) {
+        r->piece = (struct store_piece){.at = bytes->at + skip, .n = r->extent.n - skip, .fd = -1};
+        r->piece.hold = bytes;
+        return;
+    }
+    bytes_drop(&bytes);
+    r->io = piece_of_file(s, r, &r->extent);
+}
+
+static void
+read_done(struct sl_loop *loop, struct sl_offload *job)
+{
+    struct store_read *r = (struct store_read *)((char *)job - offsetof(struct store_read, job));
+
+    r->done(loop, r, r->io);
+}
+
+enum store_io
+read_extent(struct store *s, struct store_read *r, const struct store_extent *e, int checked)
+{
+    if (r->how == STORE_FILE && checked)
+        return piece_of_file(s, r, e);
+    r->extent = *e;
+    r->piece = (struct store_piece){.store = s};
+    r->job.work = read_work;
+    r->job.done = read_done;
+    return sl_offload(r->job.loop, &r->job) == 0 ? STORE_IO_WAIT : STORE_IO_BROKEN;
+}
+
+enum store_io
+store_read(struct store *s, struct sl_loop *loop, struct store_read *r)
+{
+    struct object *o = read_object(r);
+    uint64_t i = r->from / STORE_INLINE;
+
+    r->job.loop = loop;
+    r->piece = (struct store_piece){.fd = -1};
+    r->is_waiting = 0;
+    if (o->arriving != NULL)
+        return arriving_read(s, r);
+    if (r->from >= o->size)
+        return STORE_IO_END;
+    if (o->body_at != NULL) {
+        r->piece = (struct store_piece){
+            .at = o->body_at + r->from, .n = o->size - r->from, .fd = -1};
+        return STORE_IO_OK;
+    }
+    return read_extent(s, r, &o->extents[i], is_checked(o, i));
+}
+
+int
+store_read_cancel(struct store_read *r)
+{
+    return read_object(r)->arriving != NULL ? arriving_cancel(r) : 0;
+}
+
+void
+store_piece_drop(struct store_piece *piece)
+{
+    if (piece->hold != NULL)
+        bytes_drop(&piece->hold);
+    else if (piece->at == NULL && piece->n > 0)
+        segment_unpin(piece->store, (uint64_t)piece->offset);
+    *piece = (struct store_piece){.fd = -1};
+}

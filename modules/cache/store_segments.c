@@ -1,0 +1,617 @@
+/* Segments: whose they are, appending to them, and using them again.
+ *
+ * A process appends to one segment that it has claimed, by its flushing job alone, so records
+ * stand one after the other without holes.  What is appended counts when `fill` has moved past
+ * it; the index is told last.  A segment that its process left, or died over, is gone on with
+ * from its fill by the next who needs one.
+ *
+ * When the last free segment was claimed, the oldest full one is reclaimed: its records leave
+ * the index, but for those in use, which are appended anew: a quarter of a segment, and none that
+ * is larger than three quarters.
+ * Then it is free, and its bytes still as they were; they are overwritten by who claims it, with
+ * another seq, and only while no process has it pinned: who reads pins first and then looks at
+ * the seq, who claims changes the seq first and then looks at the pins. */
+#include "store_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define TURN_ONE (UINT64_C(1) << 16)
+#define APPENDS_AT_ONCE 64u
+#define PART_ROOM_MIN 8 /* a segment with less than an eighth free is full */
+#define WINDOW (64 * 1024)
+#define RELOCATE_SHARE 4
+
+static const char zeroes[SEGMENT_UNIT];
+
+/* ---- states ---- */
+
+/* seq 0: stays. */
+static uint64_t
+word_next(const struct store *s, uint64_t word, enum segment_state state, uint64_t seq)
+{
+    uint64_t turn = (word + TURN_ONE) & UINT64_C(0xff0000);
+
+    return (seq != 0 ? seq : word_seq(word)) << 24 | turn | (uint64_t)s->slots->mine << 8 | state;
+}
+
+static int
+segment_turn(struct store *s, uint64_t segment, uint64_t *word, enum segment_state to,
+             uint64_t seq)
+{
+    uint64_t next = word_next(s, *word, to, seq);
+
+    if (!atomic_compare_exchange_strong(&segment_words(s, segment)[0], word, next))
+        return 0;
+    *word = next;
+    page_is_changed(segment_page(s, segment));
+    return 1;
+}
+
+static enum segment_state
+state_when_left(const struct store *s, uint64_t segment)
+{
+    uint64_t room = s->layout.segment_size - atomic_load(segment_fill(s, segment));
+
+    return room > s->layout.segment_size / PART_ROOM_MIN ? SEGMENT_PART : SEGMENT_FULL;
+}
+
+/* to: what it is for the next who looks. */
+static void
+current_leave(struct store *s, enum segment_state to)
+{
+    uint64_t word = segment_word(s, (uint64_t)s->current);
+
+    segment_turn(s, (uint64_t)s->current, &word, to, 0);
+    s->current = -1;
+}
+
+void
+segment_give_up(struct store *s)
+{
+    if (s->current >= 0)
+        current_leave(s, state_when_left(s, (uint64_t)s->current));
+}
+
+void
+segments_adopt(struct store *s, int mine)
+{
+    uint64_t i;
+
+    for (i = 0; i < s->layout.n_segments; i++) {
+        uint64_t word = segment_word(s, i);
+        unsigned place = word_place(word);
+        int is_left = place == s->slots->mine ? mine : !(sl_places_others() >> place & 1);
+
+        if (is_left && word_state(word) == SEGMENT_OPEN)
+            segment_turn(s, i, &word, state_when_left(s, i), 0);
+        else if (is_left && word_state(word) == SEGMENT_RECLAIM)
+            segment_turn(s, i, &word, SEGMENT_FULL, 0);
+    }
+}
+
+/* ---- pins ---- */
+
+static _Atomic(uint32_t) *
+pins_of(const struct store *s, unsigned place, uint64_t segment)
+{
+    return (_Atomic(uint32_t) *)sl_slot(s->slots, place) + segment;
+}
+
+int
+segment_holds(const struct store *s, uint64_t offset, uint64_t seq)
+{
+    uint64_t segment = offset / s->layout.segment_size;
+
+    return segment < s->layout.n_segments && word_seq(segment_word(s, segment)) == seq;
+}
+
+int
+segment_pin(struct store *s, uint64_t offset, uint64_t seq)
+{
+    uint64_t segment = offset / s->layout.segment_size;
+
+    if (segment >= s->layout.n_segments)
+        return 0;
+    atomic_fetch_add(pins_of(s, s->slots->mine, segment), 1);
+    if (segment_holds(s, offset, seq))
+        return 1;
+    segment_unpin(s, offset);
+    return 0;
+}
+
+void
+segment_unpin(struct store *s, uint64_t offset)
+{
+    atomic_fetch_sub(pins_of(s, s->slots->mine, offset / s->layout.segment_size), 1);
+}
+
+static int
+is_pinned(const struct store *s, uint64_t segment)
+{
+    uint64_t others = sl_places_others();
+    unsigned place;
+
+    for (place = 0; place < SL_PLACES; place++)
+        if ((place == s->slots->mine || (others >> place & 1)) &&
+            atomic_load(pins_of(s, place, segment)) > 0)
+            return 1;
+    return 0;
+}
+
+/* ---- walking ---- */
+
+struct walk {
+    struct store *s;
+    uint64_t at, end; /* offsets in the file */
+    uint64_t seq;
+    char *window; /* aligned */
+    size_t size, have;
+    uint64_t window_at;
+    struct record record;
+    const char *head; /* of the record */
+};
+
+static int
+walk_open(struct walk *w, struct store *s, uint64_t segment, uint64_t from, uint64_t to)
+{
+    uint64_t begin = segment * s->layout.segment_size;
+
+    *w = (struct walk){.s = s,
+                       .at = begin + (from > SEGMENT_UNIT ? from : SEGMENT_UNIT),
+                       .end = begin + to,
+                       .seq = word_seq(segment_word(s, segment)),
+                       .size = WINDOW,
+                       .window = malloc(WINDOW)};
+    return w->window != NULL ? 0 : -1;
+}
+
+/* Makes n bytes from w->at on be in the window; what there is beyond comes along. */
+static int
+walk_see(struct walk *w, size_t n)
+{
+    size_t want;
+
+    if (w->at >= w->window_at && w->at + n <= w->window_at + w->have)
+        return 0;
+    if (n > w->end - w->at || n > SEGMENT_HEAD_MAX + STORE_INLINE)
+        return -1;
+    if (n > w->size) {
+        char *larger = realloc(w->window, n);
+
+        if (larger == NULL)
+            return -1;
+        w->window = larger;
+        w->size = n;
+    }
+    want = w->size < w->end - w->at ? w->size : (size_t)(w->end - w->at);
+    w->window_at = w->at;
+    w->have = 0;
+    if (disk_read(w->s, w->window, want, w->at) != 0)
+        return -1;
+    w->have = want;
+    return 0;
+}
+
+/* 1: w->record is the next one, at w->at; 0: no more. */
+static int
+walk_record(struct walk *w)
+{
+    size_t n = sizeof w->record.h;
+    enum record_found found = RECORD_MORE;
+
+    while (found == RECORD_MORE && w->at < w->end && walk_see(w, n) == 0) {
+        w->head = w->window + (w->at - w->window_at);
+        found = record_decode(w->head, w->have - (size_t)(w->at - w->window_at), store_id(w->s),
+                              &w->record);
+        n = w->record.n_head;
+    }
+    return found == RECORD_OK && w->record.h.seq == w->seq &&
+           record_size(&w->record) <= w->end - w->at;
+}
+
+static void
+walk_on(struct walk *w)
+{
+    w->at += record_size(&w->record);
+}
+
+static void
+walk_close(struct walk *w)
+{
+    free(w->window);
+}
+
+/* ---- reusing ---- */
+
+/* Appends the chunks of a body anew: 0, or -1. */
+static int
+relocate_body(struct store *s, const struct object *o, struct store_extent *extents)
+{
+    uint32_t i;
+
+    for (i = 0; i < o->n_extents; i++) {
+        struct record_header head = chunk_header(o->hash, o->extents[i].n);
+        struct store_bytes *bytes = extent_read(s, &o->extents[i]);
+        struct append a = {.head = (char *)&head, .n_head = sizeof head};
+        int is_written = 0;
+
+        if (bytes != NULL) {
+            a.body = bytes->at;
+            a.n_body = o->extents[i].n;
+            is_written = segment_append(s, &a, 1) == 1;
+        }
+        bytes_drop(&bytes);
+        if (!is_written)
+            return -1;
+        extents[i] = append_extent(&a);
+    }
+    return 0;
+}
+
+static int
+relocate_head(struct store *s, const struct object *o, const struct store_extent *extents,
+              uint64_t from)
+{
+    struct record r = object_record(o);
+    struct store_bytes *head = bytes_new(record_head_size(&r));
+    struct append a;
+    int is_done = 0;
+
+    if (head == NULL)
+        return 0;
+    r.extents = extents;
+    record_encode(head->at, &r, store_id(s));
+    a = (struct append){
+        .head = head->at, .n_head = head->size, .body = o->body_at, .n_body = r.h.n_inline};
+    if (segment_append(s, &a, 1) == 1)
+        is_done = index_move(&s->index, o->hash, from / SEGMENT_UNIT,
+                             entry_make(o->hash, a.offset, a.n_head + a.n_body));
+    bytes_drop(&head);
+    return is_done;
+}
+
+/* Appends an object that is in use anew, and lets the index lead there; from: where it is. */
+static int
+relocate(struct store *s, const struct object *o, uint64_t from)
+{
+    struct store_extent *extents = calloc((size_t)o->n_extents + 1, sizeof *extents);
+    int is_done = extents != NULL && relocate_body(s, o, extents) == 0 &&
+                  relocate_head(s, o, extents, from);
+
+    free(extents);
+    return is_done;
+}
+
+/* Whether the entry's object is used: the memory tier knows of hits the index does not. */
+static int
+is_used(struct store *s, struct store_hash hash, uint64_t entry)
+{
+    struct object *o;
+    int is_hit;
+
+    if (entry_used(entry) > 0)
+        return 1;
+    o = memory_find(s->memory, hash);
+    if (o == NULL)
+        return 0;
+    is_hit = store_hits(&o->pub) > 0;
+    object_drop(&o);
+    return is_hit;
+}
+
+/* The record at w leaves the segment; *left: bytes that may still be appended anew, which the
+ * last object may exceed. */
+static void
+reclaim_record(struct store *s, const struct walk *w, int64_t *left)
+{
+    struct store_hash hash = w->record.h.hash;
+    uint64_t found[INDEX_FOUND_MAX];
+    unsigned i, n = index_find(&s->index, hash, found);
+
+    for (i = 0; i < n; i++) {
+        uint64_t offset = entry_place(found[i]) * SEGMENT_UNIT;
+        int is_here = offset == w->at, is_relocated = 0;
+        struct object *o = NULL;
+
+        /* a chunk takes its whole object along, wherever the head is */
+        if (!is_here && w->record.h.kind != RECORD_CHUNK)
+            continue;
+        if (*left > 0 && is_used(s, hash, found[i]) &&
+            object_read(s, offset, entry_bytes_max(found[i]), &o) == READ_OK &&
+            o->size <= s->layout.segment_size / 4 * 3 && object_is_whole(s, o) &&
+            purges_state(&s->purges, &o->pub) != STORE_GONE) {
+            is_relocated = relocate(s, o, offset);
+            *left -= (int64_t)(o->size + o->head->size);
+        }
+        if (o != NULL)
+            object_drop(&o);
+        if (is_relocated)
+            count(&s->head->n_relocated, 1);
+        else if (is_here && index_drop(&s->index, hash, entry_place(found[i])))
+            count(&s->head->n_evicted, 1);
+    }
+}
+
+/* The full segment of the lowest seq, else one with room. */
+static int64_t
+victim(const struct store *s, uint64_t *word)
+{
+    int64_t best = -1;
+    uint64_t i;
+    int is_part = 1;
+
+    for (i = 0; i < s->layout.n_segments; i++) {
+        uint64_t w = segment_word(s, i);
+
+        if ((word_state(w) != SEGMENT_FULL && word_state(w) != SEGMENT_PART) || is_pinned(s, i))
+            continue;
+        if (best < 0 || (word_state(w) == SEGMENT_PART) < is_part ||
+            ((word_state(w) == SEGMENT_PART) == is_part && word_seq(w) < word_seq(*word))) {
+            best = (int64_t)i;
+            *word = w;
+            is_part = word_state(w) == SEGMENT_PART;
+        }
+    }
+    return best;
+}
+
+static int
+reclaim(struct store *s)
+{
+    int64_t left = (int64_t)(s->layout.segment_size / RELOCATE_SHARE), segment;
+    uint64_t word = 0, fill;
+    struct walk w;
+
+    segment = victim(s, &word);
+    if (segment < 0 || !segment_turn(s, (uint64_t)segment, &word, SEGMENT_RECLAIM, 0))
+        return -1;
+    disk_load_index(s);
+    fill = atomic_load(segment_fill(s, (uint64_t)segment));
+    s->is_reclaiming = 1;
+    if (walk_open(&w, s, (uint64_t)segment, 0, fill) == 0) {
+        for (; walk_record(&w); walk_on(&w))
+            reclaim_record(s, &w, &left);
+        walk_close(&w);
+    }
+    s->is_reclaiming = 0;
+    segment_turn(s, (uint64_t)segment, &word, SEGMENT_FREE, 0);
+    return 0;
+}
+
+/* ---- claiming ---- */
+
+/* One that was written before has its room already. */
+static int
+has_room(struct store *s, uint64_t segment)
+{
+    uint64_t size = s->layout.segment_size;
+
+    if (file_room(s->fd_objects, segment * size, size) == 0)
+        return 1;
+    disk_is_full(s);
+    return 0;
+}
+
+/* The first in a state, to append to; -1: none. */
+static int64_t
+claim(struct store *s, enum segment_state from)
+{
+    uint64_t i;
+
+    for (i = 0; i < s->layout.n_segments; i++) {
+        uint64_t word = segment_word(s, i), seq = 0;
+
+        if (word_state(word) != from)
+            continue;
+        if (from == SEGMENT_FREE) {
+            seq = atomic_fetch_add(super_word(s, SUPER_NEXT_SEQ), 1);
+            if (!segment_turn(s, i, &word, SEGMENT_OPEN, seq))
+                continue;
+            /* when it cannot be had, nothing is lost: no entry led there */
+            if (is_pinned(s, i) || !has_room(s, i)) {
+                segment_turn(s, i, &word, SEGMENT_FREE, 0);
+                continue;
+            }
+            atomic_store(segment_fill(s, i), SEGMENT_UNIT);
+            atomic_store(&segment_words(s, i)[2], 0);
+        } else if (!segment_turn(s, i, &word, SEGMENT_OPEN, 0))
+            continue;
+        return (int64_t)i;
+    }
+    return -1;
+}
+
+static int
+has_free(const struct store *s)
+{
+    uint64_t i;
+
+    for (i = 0; i < s->layout.n_segments; i++)
+        if (word_state(segment_word(s, i)) == SEGMENT_FREE)
+            return 1;
+    return 0;
+}
+
+static int64_t
+claim_any(struct store *s)
+{
+    int64_t segment = claim(s, SEGMENT_PART);
+
+    if (segment < 0)
+        segment = claim(s, SEGMENT_FREE);
+    if (segment < 0 && reclaim(s) == 0)
+        segment = claim(s, SEGMENT_FREE);
+    return segment;
+}
+
+/* Another segment to append to, which the disk knows of before anything stands in it. */
+static int
+segment_next(struct store *s)
+{
+    if (s->is_reclaiming)
+        return -1;
+    if (s->current >= 0) /* it has no room for the record at hand */
+        current_leave(s, SEGMENT_FULL);
+    s->current = claim_any(s);
+    if (s->current < 0) {
+        errno = EBUSY;
+        disk_failed(s, "every segment is being read or written", 0);
+        return -1;
+    }
+    if (disk_write_page(s, 1 + (uint64_t)s->current / SEGMENTS_A_PAGE) != 0) {
+        segment_give_up(s);
+        return -1;
+    }
+    if (!has_free(s))
+        reclaim(s);
+    return 0;
+}
+
+/* ---- appending ---- */
+
+static uint64_t
+append_size(const struct append *a)
+{
+    return segment_units(a->n_head + a->n_body) * SEGMENT_UNIT;
+}
+
+static int
+write_all(int fd, struct iovec *iov, int n, uint64_t offset)
+{
+    while (n > 0) {
+        ssize_t put = pwritev(fd, iov, n, (off_t)offset);
+
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put == 0)
+            errno = ENOSPC;
+        if (put <= 0)
+            return -1;
+        offset += (uint64_t)put;
+        for (; n > 0 && (size_t)put >= iov->iov_len; n--)
+            put -= (ssize_t)iov++->iov_len;
+        if (n > 0) {
+            iov->iov_base = (char *)iov->iov_base + put;
+            iov->iov_len -= (size_t)put;
+        }
+    }
+    return 0;
+}
+
+/* Writes as many as have room in the current segment: how many, -1 after an error. */
+static int
+append_here(struct store *s, struct append *a, unsigned n)
+{
+    struct iovec iov[3 * APPENDS_AT_ONCE + 1];
+    uint64_t begin = (uint64_t)s->current * s->layout.segment_size;
+    uint64_t fill = atomic_load(segment_fill(s, (uint64_t)s->current)), to = fill;
+    uint64_t seq = word_seq(segment_word(s, (uint64_t)s->current));
+    unsigned i;
+    int n_iov = 0;
+
+    for (i = 0; i < n && i < APPENDS_AT_ONCE; i++) {
+        uint64_t size = append_size(&a[i]);
+
+        SL_ASSERT(size <= s->layout.segment_size - SEGMENT_UNIT);
+        if (to + size > s->layout.segment_size)
+            break;
+        a[i].offset = begin + to;
+        a[i].seq = seq;
+        a[i].body_check = body_checksum(a[i].body, a[i].n_body, store_id(s));
+        record_place(a[i].head, a[i].n_head, seq, a[i].body_check, store_id(s));
+        iov[n_iov++] = (struct iovec){a[i].head, a[i].n_head};
+        if (a[i].n_body > 0)
+            iov[n_iov++] = (struct iovec){(char *)(uintptr_t)a[i].body, a[i].n_body};
+        if (size > a[i].n_head + a[i].n_body)
+            iov[n_iov++] =
+                (struct iovec){(char *)(uintptr_t)zeroes, size - a[i].n_head - a[i].n_body};
+        to += size;
+    }
+    if (i == 0)
+        return 0;
+    /* what a dead process had appended beyond its fill ends here for those who walk */
+    if (to < s->layout.segment_size)
+        iov[n_iov++] = (struct iovec){(char *)(uintptr_t)zeroes, sizeof zeroes};
+    if (write_all(s->fd_objects, iov, n_iov, begin + fill) != 0) {
+        disk_failed(s, "cannot write objects", 1);
+        return -1;
+    }
+    atomic_store(segment_fill(s, (uint64_t)s->current), to);
+    return (int)i;
+}
+
+unsigned
+segment_append(struct store *s, struct append *a, unsigned n)
+{
+    unsigned done = 0;
+
+    while (done < n) {
+        int put = s->current >= 0 ? append_here(s, a + done, n - done) : 0;
+
+        if (put < 0 || (put == 0 && segment_next(s) != 0))
+            break;
+        done += (unsigned)put;
+    }
+    return done;
+}
+
+/* ---- after a start ---- */
+
+static void
+replay_record(struct store *s, const struct walk *w)
+{
+    const struct record *r = &w->record;
+
+    switch ((enum record_kind)r->h.kind) {
+    case RECORD_HEAD:
+        index_put(&s->index, r->h.hash, entry_make(r->h.hash, w->at, r->n_head + r->h.n_inline));
+        break;
+    case RECORD_TOMB:
+        index_forget(&s->index, r->h.hash);
+        break;
+    case RECORD_CHUNK:
+        break;
+    }
+}
+
+static void
+segment_replay(struct store *s, uint64_t segment, uint64_t word)
+{
+    uint64_t indexed = atomic_load(&segment_words(s, segment)[2]);
+    struct walk w;
+
+    if (walk_open(&w, s, segment, indexed, s->layout.segment_size) != 0)
+        return;
+    for (; walk_record(&w); walk_on(&w))
+        replay_record(s, &w);
+    atomic_store(segment_fill(s, segment), w.at - segment * s->layout.segment_size);
+    walk_close(&w);
+    segment_turn(s, segment, &word, state_when_left(s, segment), 0);
+}
+
+/* In the order of their seqs, so that what came later holds. */
+void
+segments_replay(struct store *s)
+{
+    for (;;) {
+        uint64_t i, word = 0;
+        int64_t next = -1;
+
+        for (i = 0; i < s->layout.n_segments; i++) {
+            uint64_t w = segment_word(s, i);
+
+            if (word_state(w) == SEGMENT_REPLAY && (next < 0 || word_seq(w) < word_seq(word))) {
+                next = (int64_t)i;
+                word = w;
+            }
+        }
+        if (next < 0)
+            return;
+        segment_replay(s, (uint64_t)next, word);
+        if (segment_word(s, (uint64_t)next) == word)
+            return; /* no memory: the next tick tries again */
+    }
+}

@@ -1,0 +1,159 @@
+/* mod_cache_disk: a shared HTTP cache.  Who does what:
+ *
+ *   control.c, policy.c, meta.c   pure: RFC 9111 over facts
+ *   key.c         under what a request is looked for
+ *   lookup.c      a request asks the store, step by step, and what is found is judged
+ *   flight.c      one fetch for all who miss the same
+ *   answer.c      what is stored, as an answer: conditions, ranges, the body piece by piece
+ *   command.c     sluice ctl cache, and PURGE
+ *   directives.c  the lines
+ *
+ * A request that may be answered from the cache never goes to a server itself: it asks the store,
+ * and where that has nothing, a flight, which is a subrequest, and reads what arrives from the
+ * store.  Only an answer that may not be stored is passed on by the flight to who began it. */
+#ifndef MOD_CACHE_DISK_H
+#define MOD_CACHE_DISK_H
+
+#include "../cache/store.h"
+#include "meta.h"
+
+#include "sluice/module.h"
+
+#define VARY_MARKER 1u /* store_object.flags: meta lists the fields its variants differ by */
+
+/* CacheUseStale. */
+enum {
+    STALE_ERROR = 1,
+    STALE_TIMEOUT = 2,
+    STALE_INVALID = 4,
+    STALE_UPDATING = 8,
+    STALE_500 = 16,
+    STALE_502 = 32,
+    STALE_503 = 64,
+    STALE_504 = 128,
+    STALE_403 = 256,
+    STALE_404 = 512,
+    STALE_429 = 1024,
+};
+
+/* A CacheValid line. */
+struct valid {
+    unsigned char of[75]; /* bit s - 100: statuses it is for */
+    int64_t seconds;
+};
+
+struct cache_conf {
+    int is_on;
+    struct sl_expr *key;       /* NULL: the URL */
+    apr_array_header_t *valid; /* of struct valid * */
+    apr_array_header_t *stale_words, *ignore_words; /* of const char * */
+    unsigned stale, ignore;    /* made of them when the configuration is checked */
+    struct sl_cond *bypass, *no_store;
+    int64_t min_uses, max_object;
+    int is_locked; /* CacheLock: one fetch for many */
+    struct sl_networks *purge;
+    void *disk; /* CacheDisk: kept in struct cache_data */
+};
+
+struct cache_data {
+    struct store_options options; /* path NULL and memory_size 0: no CacheDisk line */
+    const char *place;
+};
+
+/* The generation's store; NULL while nothing is open: in a dry run, or without memory. */
+extern struct store *cache_store;
+
+/* directives.c */
+extern const struct sl_directive cache_directives[];
+int cache_check(struct sl_worker *w);
+int64_t valid_seconds(const struct cache_conf *conf, int status); /* CC_ABSENT: no line says */
+
+/* key.c: in the request's pool. */
+struct sl_span cache_key(struct sl_req *r, const struct cache_conf *conf);
+struct sl_span cache_key_of_url(apr_pool_t *pool, struct sl_span url);
+/* vary: names with commas between. */
+struct sl_span variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary);
+/* The tags of a response: its key, its host, and those it names itself. */
+unsigned cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response,
+                    uint64_t *tags);
+
+/* ---- lookup.c ---- */
+
+enum outcome {
+    OUT_PASS,   /* to the server, as if there were no cache */
+    OUT_FLIGHT, /* what came of the flight is to be asked */
+    OUT_OBJECT, /* to be answered from the object */
+    OUT_RELAY,  /* from the flight, which may not store what it gets */
+    OUT_FAILED, /* the fetch failed, and nothing stale may be given */
+    OUT_ABSENT, /* only-if-cached, and it is not */
+};
+
+struct flight;
+
+/* A request's way through the cache.  Not of its pool: the store may hold on to it. */
+struct visit {
+    struct store_get get;
+    struct sl_req *r; /* NULL: it has left */
+    const struct cache_conf *conf;
+    struct sl_token token;
+    int is_waiting;    /* the request is suspended */
+    int is_asking;     /* the store has not answered yet */
+    int is_variant;    /* what is looked for is the variant's key */
+    struct sl_span key, variant; /* copies */
+    struct sl_span vary;         /* of the marker, a copy; n 0: none */
+    struct store_object *found;  /* held: what the store had, or what has come */
+    struct meta meta;            /* of found */
+    struct using using;
+    enum outcome outcome;
+    const char *status, *reason; /* %{cache_status}, %{cache_reason} */
+    int is_hit;                  /* nothing had to be asked for it */
+    struct flight *flight;       /* NULL: none */
+    int is_leader;               /* it began the flight, on the same loop */
+    struct visit *next_waiter;
+    int failed_status;
+    const struct sl_cause *failed;
+    int64_t length;           /* of what still arrives, -1: unknown */
+    struct store_piece piece; /* of an answer given at once */
+};
+
+/* Handler hooks: the first asks, the second answers. */
+enum sl_verdict cache_ask(struct sl_req *r, const void *conf);
+enum sl_verdict cache_reply(struct sl_req *r, const void *conf);
+/* Until sl_req_resume() of its token. */
+void visit_suspend(struct visit *v);
+/* What a flight brought takes the place of what was found; *o is held for the visit.  0, or -1:
+ * it is not what the request asks for. */
+int visit_take(struct visit *v, struct store_object **o);
+struct visit *visit_of(struct sl_req *r); /* NULL: the cache has nothing to do with it */
+
+/* ---- flight.c ---- */
+
+/* Joins the fetch of what the visit looks for, or begins one; the request is suspended until
+ * flight_result() can be asked. */
+void flight_join(struct visit *v);
+/* What has come of it, for this visit: sets its outcome. */
+void flight_result(struct visit *v);
+/* Begins one that nobody waits for, if none is under way. */
+void flight_update(struct visit *v);
+/* The visit's request leaves, or is answered. */
+void flight_leave(struct visit *v);
+/* OUT_RELAY: answers with what the flight gets. */
+enum sl_verdict flight_relay(struct visit *v);
+/* A fetch of this key has lately shown that it may not be stored. */
+int is_known_unstorable(struct visit *v);
+
+/* ---- answer.c ---- */
+
+enum sl_verdict answer_object(struct visit *v);
+
+/* ---- command.c ---- */
+
+extern const struct sl_control_command cache_command;
+enum sl_verdict cache_purge(struct sl_req *r, const void *conf);
+/* A method that is not safe has succeeded (RFC 9111, 4.4). */
+enum sl_verdict cache_invalidate(struct sl_req *r, const void *conf);
+
+enum { N_HIT, N_MISS, N_STALE, N_REVALIDATED, N_BYPASS, N_STORED, N_REFUSED, N_COUNTERS };
+extern int cache_counters[N_COUNTERS];
+
+#endif

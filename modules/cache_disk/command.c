@@ -1,0 +1,290 @@
+/* sluice ctl cache ..., the method PURGE, and what unsafe methods make invalid. */
+#include "cache.h"
+
+#include <apr_strings.h>
+
+/* ---- purging ---- */
+
+struct purging {
+    struct store_purge purge;
+    struct sl_control_call *call;
+};
+
+static void
+purge_done(struct sl_loop *loop, struct store_purge *p, int is_kept)
+{
+    struct purging *d = (struct purging *)(void *)p;
+
+    (void)loop;
+    sl_control_print(d->call, "purged%s\n", is_kept ? "" : " (not on disk yet: a crash would bring it back)");
+    sl_control_end(&d->call, 0);
+}
+
+static struct sl_span
+prefixed(apr_pool_t *pool, const char *prefix, struct sl_span text)
+{
+    return sl_spans_join(pool, (struct sl_span[]){sl_span(prefix), text}, 2);
+}
+
+static struct sl_span
+host_of_url(apr_pool_t *pool, struct sl_span url)
+{
+    const char *text = sl_span_dup(pool, url), *host = strstr(text, "://");
+    size_t n;
+
+    if (host == NULL)
+        return SL_SPAN("");
+    host += 3;
+    n = *host == '[' ? strcspn(host, "]/") + 1 : strcspn(host, ":/");
+    return prefixed(pool, "host:", (struct sl_span){host, n});
+}
+
+/* 0, or -1: the words are wrong. */
+static int
+purge_words(struct purging *d, int argc, const char *const *argv)
+{
+    apr_pool_t *pool = sl_control_pool(d->call);
+    struct store_purge *p = &d->purge;
+    const char *what = argc > 0 ? argv[0] : "";
+    struct sl_span text = sl_span(argc > 1 ? argv[1] : "");
+
+    p->is_soft = argc > 1 && strcmp(argv[argc - 1], "soft") == 0;
+    if (strcmp(what, "all") == 0) {
+        p->what = STORE_PURGE_ALL;
+        return argc - p->is_soft == 1 ? 0 : -1;
+    }
+    if (argc - p->is_soft != 2 || text.n == 0)
+        return -1;
+    p->what = STORE_PURGE_TAG;
+    if (strcmp(what, "tag") == 0)
+        p->text = text;
+    else if (strcmp(what, "host") == 0)
+        p->text = prefixed(pool, "host:", text);
+    else if (strcmp(what, "url") == 0)
+        p->text = prefixed(pool, "key:", cache_key_of_url(pool, text));
+    else if (strcmp(what, "prefix") == 0) {
+        p->what = STORE_PURGE_PREFIX;
+        p->text = cache_key_of_url(pool, text);
+        p->host = host_of_url(pool, p->text);
+    } else
+        return -1;
+    return 0;
+}
+
+static void
+purge_run(struct sl_control_call *call, int argc, const char *const *argv)
+{
+    struct purging *d = apr_pcalloc(sl_control_pool(call), sizeof *d);
+
+    d->call = call;
+    d->purge.done = purge_done;
+    if (purge_words(d, argc, argv) != 0) {
+        sl_control_print(call, "expected purge all, or url, prefix, host or tag and a text; soft behind it "
+                               "marks stale\n");
+        sl_control_end(&call, 2);
+        return;
+    }
+    store_purge(cache_store, sl_loop_self(), &d->purge);
+}
+
+/* ---- what there is ---- */
+
+static void
+number(struct sl_control_call *call, const char *name, uint64_t n)
+{
+    sl_control_print(call, sl_control_wants_json(call) ? "\"%s\": %lu,\n" : "%-24s %lu\n", name,
+                     (unsigned long)n);
+}
+
+static void
+stats_run(struct sl_control_call *call)
+{
+    static const char *const names[N_COUNTERS] = {"hits", "misses", "stale", "revalidated", "bypassed",
+                                                  "stored", "not_storable"};
+    struct store_stats s;
+    int i, is_json = sl_control_wants_json(call);
+
+    store_stats(cache_store, &s);
+    if (is_json)
+        sl_control_print(call, "{");
+    for (i = 0; i < N_COUNTERS; i++)
+        number(call, names[i], (uint64_t)sl_counter_sum(cache_counters[i]));
+    number(call, "disk_objects", s.disk_objects);
+    number(call, "disk_bytes", s.disk_bytes);
+    number(call, "disk_size", s.disk_size);
+    number(call, "index_bytes", s.index_bytes);
+    number(call, "memory_objects", s.memory_objects);
+    number(call, "memory_bytes", s.memory_bytes);
+    number(call, "memory_size", s.memory_size);
+    number(call, "evicted", s.n_evicted);
+    number(call, "unwritten", s.n_unwritten);
+    number(call, "disk_errors", s.n_disk_errors);
+    sl_control_print(call, is_json ? "\"disk\": \"%s\"}\n" : "disk                     %s\n", s.disk);
+    sl_control_end(&call, 0);
+}
+
+/* ---- one URL ---- */
+
+struct getting {
+    struct store_get get;
+    struct sl_control_call *call;
+};
+
+static void
+get_print(struct sl_control_call *call, const struct store_object *o)
+{
+    static const char *const states[] = {"good", "purged softly", "purged"};
+    struct meta m;
+    int is_complete;
+    int64_t now = apr_time_sec(apr_time_now());
+
+    sl_control_print(call, "key       %.*s\n", (int)o->key.n, o->key.at);
+    if (o->flags & VARY_MARKER) {
+        sl_control_print(call, "variants  by %.*s\n", (int)o->meta.n, o->meta.at);
+        return;
+    }
+    if (meta_read(o->meta, &m) != 0)
+        return;
+    sl_control_print(call, "status    %d\nsize      %ld\nage       %ld s\nfresh     %ld s more\n", m.status,
+                     (long)store_size(o, &is_complete), (long)(now - m.storing.born),
+                     (long)(m.storing.born + m.storing.lifetime - now));
+    sl_control_print(call, "state     %s\nhits      %u\nmemory    %s\n", states[store_state(cache_store, o)],
+                     store_hits(o), store_is_in_memory(o) ? "yes" : "no");
+}
+
+static void
+get_found(struct sl_loop *loop, struct store_get *get, struct store_object *o)
+{
+    struct getting *d = (struct getting *)(void *)get;
+    int is_there = o != NULL;
+
+    (void)loop;
+    if (is_there) {
+        get_print(d->call, o);
+        store_drop(&o);
+    } else
+        sl_control_print(d->call, "nothing is stored under %.*s\n", (int)get->key.n, get->key.at);
+    sl_control_end(&d->call, is_there ? 0 : 1);
+}
+
+static void
+get_run(struct sl_control_call *call, const char *url)
+{
+    struct getting *d = apr_pcalloc(sl_control_pool(call), sizeof *d);
+    struct store_object *o = NULL;
+
+    d->call = call;
+    d->get.key = cache_key_of_url(sl_control_pool(call), sl_span(url));
+    d->get.done = get_found;
+    if (store_get(cache_store, sl_loop_self(), &d->get, &o) != STORE_WAIT)
+        get_found(sl_loop_self(), &d->get, o);
+}
+
+static void
+top_run(struct sl_control_call *call)
+{
+    struct store_object *objects[20];
+    unsigned i, n = store_top(cache_store, objects, sizeof objects / sizeof objects[0]);
+    int is_complete;
+
+    for (i = 0; i < n; i++) {
+        sl_control_print(call, "%8u %10ld %.*s\n", store_hits(objects[i]),
+                         (long)store_size(objects[i], &is_complete),
+                         (int)strcspn(sl_span_dup(sl_control_pool(call), objects[i]->key), "\n"),
+                         objects[i]->key.at);
+        store_drop(&objects[i]);
+    }
+    sl_control_end(&call, 0);
+}
+
+static void
+cache_run(struct sl_control_call *call, int argc, const char *const *argv)
+{
+    const char *what = argc > 0 ? argv[0] : "";
+
+    if (cache_store == NULL) {
+        sl_control_print(call, "no CacheDisk line is in use\n");
+        sl_control_end(&call, 1);
+    } else if (strcmp(what, "stats") == 0 && argc == 1)
+        stats_run(call);
+    else if (strcmp(what, "get") == 0 && argc == 2)
+        get_run(call, argv[1]);
+    else if (strcmp(what, "top") == 0 && argc == 1)
+        top_run(call);
+    else if (strcmp(what, "purge") == 0)
+        purge_run(call, argc - 1, argv + 1);
+    else {
+        sl_control_print(call, "expected stats, top, get URL or purge\n");
+        sl_control_end(&call, 2);
+    }
+}
+
+const struct sl_control_command cache_command = {
+    "stats | top | get URL | purge all|url URL|prefix URL|host NAME|tag NAME [soft]",
+    "what the cache holds, and how it is made to forget",
+    cache_run,
+};
+
+/* ---- the method PURGE ---- */
+
+enum sl_verdict
+cache_purge(struct sl_req *r, const void *confp)
+{
+    const struct cache_conf *conf = confp;
+    struct sl_span key;
+
+    if (!conf->is_on || conf->purge == NULL || !sl_span_eq(sl_req_method(r), SL_SPAN("PURGE")))
+        return SL_NEXT;
+    if (!sl_networks_has(conf->purge, sl_req_client(r)))
+        return sl_respond(r, 403, NULL, SL_SPAN(""));
+    if (sl_req_is_dry(r) || cache_store == NULL)
+        return sl_respond(r, 200, "text/plain", SL_SPAN("purged\n"));
+    key = cache_key(r, conf);
+    store_invalidate(cache_store, sl_req_loop(r), key);
+    return sl_respond(r, 200, "text/plain", SL_SPAN("purged\n"));
+}
+
+/* ---- RFC 9111, 4.4 ---- */
+
+static int
+is_safe(struct sl_span method)
+{
+    static const struct sl_span safe[] = {{"GET", 3}, {"HEAD", 4}, {"OPTIONS", 7}, {"TRACE", 5}, {"PURGE", 5}};
+    size_t i;
+
+    for (i = 0; i < sizeof safe / sizeof safe[0]; i++)
+        if (sl_span_eq(method, safe[i]))
+            return 1;
+    return 0;
+}
+
+/* Location and Content-Location of the same origin: what stands there has changed, too. */
+static void
+invalidate_field(struct sl_req *r, enum sl_field_id id)
+{
+    apr_pool_t *pool = sl_req_pool(r);
+    struct sl_span url = sl_fields_get_id(sl_req_response(r), id), host = sl_req_authority(r), key;
+    struct sl_span origin = sl_spans_join(pool, (struct sl_span[]){sl_req_scheme(r), SL_SPAN("://"), host}, 3);
+
+    if (url.n == 0)
+        return;
+    if (url.at[0] == '/' && (url.n == 1 || url.at[1] != '/'))
+        url = sl_spans_join(pool, (struct sl_span[]){origin, url}, 2);
+    key = cache_key_of_url(pool, url);
+    if (key.n > origin.n && sl_span_eqi((struct sl_span){key.at, origin.n}, origin) && key.at[origin.n] == '/')
+        store_invalidate(cache_store, sl_req_loop(r), key);
+}
+
+enum sl_verdict
+cache_invalidate(struct sl_req *r, const void *confp)
+{
+    const struct cache_conf *conf = confp;
+
+    if (!conf->is_on || cache_store == NULL || sl_req_is_dry(r) || is_safe(sl_req_method(r)) ||
+        sl_req_status(r) >= 400 || sl_req_server(r) == NULL)
+        return SL_NEXT;
+    store_invalidate(cache_store, sl_req_loop(r), cache_key(r, conf));
+    invalidate_field(r, SL_F_LOCATION);
+    invalidate_field(r, SL_F_CONTENT_LOCATION);
+    return SL_NEXT;
+}

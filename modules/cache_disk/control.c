@@ -1,0 +1,167 @@
+/* See control.h. */
+#include "control.h"
+
+#include <apr_date.h>
+
+static int
+is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* ---- one member: NAME, NAME=TOKEN or NAME="TEXT" ---- */
+
+static size_t
+name_end(struct sl_span s, size_t at)
+{
+    while (at < s.n && s.at[at] != '=' && s.at[at] != ',' && !is_blank(s.at[at]))
+        at++;
+    return at;
+}
+
+/* Behind the closing quote; a text that does not end goes to the end of all. */
+static size_t
+quoted_end(struct sl_span s, size_t at)
+{
+    for (at++; at < s.n && s.at[at] != '"'; at++)
+        if (s.at[at] == '\\')
+            at++;
+    return at < s.n ? at + 1 : s.n;
+}
+
+static size_t
+token_end(struct sl_span s, size_t at)
+{
+    while (at < s.n && s.at[at] != ',' && !is_blank(s.at[at]))
+        at++;
+    return at;
+}
+
+/* Takes the next member off *rest; 0: there is none. */
+static int
+member_next(struct sl_span *rest, struct sl_span *name, struct sl_span *value)
+{
+    struct sl_span s = *rest;
+    size_t at = 0, end;
+
+    while (at < s.n && (is_blank(s.at[at]) || s.at[at] == ','))
+        at++;
+    if (at == s.n)
+        return 0;
+    end = name_end(s, at);
+    *name = (struct sl_span){s.at + at, end - at};
+    *value = (struct sl_span){NULL, 0};
+    if (end < s.n && s.at[end] == '=') {
+        at = end + 1;
+        end = at < s.n && s.at[at] == '"' ? quoted_end(s, at) : token_end(s, at);
+        *value = (struct sl_span){s.at + at, end - at};
+        if (value->n >= 2 && value->at[0] == '"' && value->at[value->n - 1] == '"')
+            *value = (struct sl_span){value->at + 1, value->n - 2};
+    }
+    while (end < s.n && s.at[end] != ',')
+        end++;
+    *rest = (struct sl_span){s.at + end, s.n - end};
+    return 1;
+}
+
+/* ---- the members that count ---- */
+
+static const struct {
+    const char *name;
+    unsigned flag;
+} flags[] = {
+    {"no-store", CC_NO_STORE},
+    {"no-cache", CC_NO_CACHE},
+    {"private", CC_PRIVATE},
+    {"public", CC_PUBLIC},
+    {"must-revalidate", CC_MUST_REVALIDATE},
+    {"proxy-revalidate", CC_PROXY_REVALIDATE},
+    {"no-transform", CC_NO_TRANSFORM},
+    {"only-if-cached", CC_ONLY_IF_CACHED},
+    {"must-understand", CC_MUST_UNDERSTAND},
+    {"immutable", CC_IMMUTABLE},
+};
+
+static const struct {
+    const char *name;
+    size_t offset;
+} times[] = {
+    {"max-age", offsetof(struct cache_control, max_age)},
+    {"s-maxage", offsetof(struct cache_control, s_maxage)},
+    {"max-stale", offsetof(struct cache_control, max_stale)},
+    {"min-fresh", offsetof(struct cache_control, min_fresh)},
+    {"stale-while-revalidate", offsetof(struct cache_control, stale_while_revalidate)},
+    {"stale-if-error", offsetof(struct cache_control, stale_if_error)},
+};
+
+int64_t
+delta_seconds(struct sl_span text)
+{
+    int64_t seconds = 0;
+    size_t i;
+
+    if (text.n == 0)
+        return CC_ABSENT;
+    for (i = 0; i < text.n; i++) {
+        if (text.at[i] < '0' || text.at[i] > '9')
+            return CC_ABSENT;
+        seconds = seconds * 10 + (text.at[i] - '0');
+        if (seconds > CC_SECONDS_MAX)
+            seconds = CC_SECONDS_MAX;
+    }
+    return seconds;
+}
+
+static void
+time_take(int64_t *slot, struct sl_span value)
+{
+    int64_t seconds = delta_seconds(value);
+
+    if (seconds == CC_ABSENT || (*slot != CC_ABSENT && *slot != seconds))
+        seconds = 0;
+    *slot = seconds;
+}
+
+static void
+member_take(struct cache_control *cc, struct sl_span name, struct sl_span value)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof flags / sizeof flags[0]; i++)
+        if (sl_span_eqi(name, sl_span(flags[i].name))) {
+            cc->flags |= flags[i].flag;
+            return;
+        }
+    if (sl_span_eqi(name, SL_SPAN("max-stale")) && value.at == NULL) {
+        cc->flags |= CC_MAX_STALE_ANY;
+        return;
+    }
+    for (i = 0; i < sizeof times / sizeof times[0]; i++)
+        if (sl_span_eqi(name, sl_span(times[i].name)))
+            time_take((int64_t *)(void *)((char *)cc + times[i].offset), value);
+}
+
+struct cache_control
+cache_control_parse(struct sl_span field)
+{
+    struct cache_control cc = {0, CC_ABSENT, CC_ABSENT, CC_ABSENT, CC_ABSENT, CC_ABSENT, CC_ABSENT};
+    struct sl_span name, value;
+
+    while (member_next(&field, &name, &value))
+        member_take(&cc, name, value);
+    return cc;
+}
+
+int64_t
+http_date(struct sl_span text)
+{
+    char copy[64];
+    apr_time_t t;
+
+    if (text.n == 0 || text.n >= sizeof copy || memchr(text.at, '\0', text.n) != NULL)
+        return CC_ABSENT;
+    memcpy(copy, text.at, text.n);
+    copy[text.n] = '\0';
+    t = apr_date_parse_http(copy);
+    return t > 0 ? (int64_t)apr_time_sec(t) : CC_ABSENT;
+}

@@ -1,0 +1,116 @@
+/* Under what a response is stored: the URL, or what CacheKey says; and, where it varies, what the
+ * request says in the fields it varies by. */
+#include "cache.h"
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+/* scheme://host/path?query, the host in lower case and with its port as it came. */
+static struct sl_span
+url_of(struct sl_req *r)
+{
+    struct sl_span path = sl_req_target_path(r), query = sl_req_query(r);
+    struct sl_span host = sl_req_authority(r);
+    struct sl_span parts[] = {sl_req_scheme(r), SL_SPAN("://"), host, path, SL_SPAN("?"), query};
+    struct sl_span url = sl_spans_join(sl_req_pool(r), parts, query.at != NULL ? 6 : 4);
+    char *low = (char *)(uintptr_t)url.at + parts[0].n + 3;
+    size_t i;
+
+    for (i = 0; i < host.n; i++)
+        low[i] = (char)apr_tolower(low[i]);
+    return url;
+}
+
+struct sl_span
+cache_key(struct sl_req *r, const struct cache_conf *conf)
+{
+    return conf->key != NULL ? sl_expr_text(conf->key, r) : url_of(r);
+}
+
+struct sl_span
+cache_key_of_url(apr_pool_t *pool, struct sl_span url)
+{
+    char *copy = sl_span_dup(pool, url), *at = strstr(copy, "://");
+
+    if (at == NULL)
+        return (struct sl_span){copy, url.n};
+    for (at += 3; *at != '\0' && *at != '/' && *at != '?'; at++)
+        *at = (char)apr_tolower(*at);
+    if (*at == '\0')
+        return sl_span(apr_pstrcat(pool, copy, "/", NULL));
+    return (struct sl_span){copy, url.n};
+}
+
+/* ---- variants ---- */
+
+/* Codings servers know, in one order and without weights: what browsers write in many ways. */
+static struct sl_span
+accept_encoding(struct sl_req *r)
+{
+    static const struct sl_span known[] = {{"br", 2}, {"gzip", 4}, {"zstd", 4}, {"deflate", 7}};
+    struct sl_span field = sl_fields_joined(sl_req_head(r), "Accept-Encoding");
+    struct sl_span parts[2 * sizeof known / sizeof known[0]];
+    unsigned i, n = 0;
+
+    for (i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (sl_encoding_quality(field, known[i]) > 0) {
+            parts[n++] = known[i];
+            parts[n++] = SL_SPAN(",");
+        }
+    return n > 0 ? sl_spans_join(sl_req_pool(r), parts, n) : SL_SPAN("");
+}
+
+struct sl_span
+variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary)
+{
+    apr_pool_t *pool = sl_req_pool(r);
+    struct sl_span name, value;
+
+    while (sl_list_next(&vary, &name)) {
+        const char *text = sl_span_dup(pool, name);
+
+        value = sl_span_eqi(name, SL_SPAN("Accept-Encoding")) ? accept_encoding(r)
+                                                             : sl_fields_joined(sl_req_head(r), text);
+        /* No field has a line feed: nothing a client sends runs into the next value. */
+        key = sl_spans_join(pool, (struct sl_span[]){key, SL_SPAN("\n"), name, SL_SPAN(":"), value}, 5);
+        if (value.at == NULL)
+            key = sl_spans_join(pool, (struct sl_span[]){key, SL_SPAN("\n")}, 2);
+    }
+    return key;
+}
+
+/* ---- tags ---- */
+
+static unsigned
+tags_of_field(struct sl_span field, uint64_t *tags, unsigned n)
+{
+    size_t at = 0, begin;
+
+    while (at < field.n && n < STORE_TAGS_MAX) {
+        while (at < field.n && (field.at[at] == ' ' || field.at[at] == ','))
+            at++;
+        for (begin = at; at < field.n && field.at[at] != ' ' && field.at[at] != ','; at++)
+            ;
+        if (at > begin)
+            tags[n++] = store_tag(cache_store, (struct sl_span){field.at + begin, at - begin});
+    }
+    return n;
+}
+
+unsigned
+cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response, uint64_t *tags)
+{
+    static const char *const names[] = {"Surrogate-Key", "Cache-Tag", "xkey"};
+    apr_pool_t *pool = sl_req_pool(r);
+    const struct sl_field *x;
+    unsigned i, k, n = 0;
+
+    tags[n++] = store_tag(cache_store, sl_spans_join(pool, (struct sl_span[]){SL_SPAN("key:"), key}, 2));
+    tags[n++] = store_tag(cache_store,
+                          sl_spans_join(pool, (struct sl_span[]){SL_SPAN("host:"), sl_req_host(r)}, 2));
+    for (i = 0; (x = sl_fields_at(response, i)) != NULL; i++)
+        for (k = 0; k < sizeof names / sizeof names[0]; k++)
+            if (sl_span_eqi(x->name, sl_span(names[k])))
+                n = tags_of_field(x->value, tags, n);
+    return n;
+}

@@ -1,0 +1,348 @@
+/* A request asks the store: by its key, and where that says what its variants differ by, once more
+ * by the variant's.  What is found is judged by policy.c. */
+#include "cache.h"
+
+#include <stdlib.h>
+
+#define USES 65536
+
+static atomic_uchar uses[USES]; /* CacheMinUses: asked for since the cells were last full */
+
+/* ---- a visit ---- */
+
+static void
+visit_free(struct visit *v)
+{
+    if (v->piece.n > 0)
+        store_piece_drop(&v->piece);
+    if (v->found != NULL)
+        store_drop(&v->found);
+    free((char *)(uintptr_t)v->key.at);
+    free((char *)(uintptr_t)v->variant.at);
+    free((char *)(uintptr_t)v->vary.at);
+    free(v);
+}
+
+static apr_status_t
+visit_left(void *ctx)
+{
+    struct visit *v = ctx;
+
+    v->r = NULL;
+    if (v->flight != NULL)
+        flight_leave(v);
+    if (!v->is_asking)
+        visit_free(v);
+    return APR_SUCCESS;
+}
+
+struct visit *
+visit_of(struct sl_req *r)
+{
+    struct visit **v = sl_req_data(r, &sl_module_record, sizeof *v);
+
+    return *v;
+}
+
+static struct sl_span
+kept(struct sl_span s)
+{
+    char *copy = malloc(s.n + 1);
+
+    SL_ASSERT(copy != NULL);
+    memcpy(copy, s.at, s.n);
+    copy[s.n] = '\0';
+    return (struct sl_span){copy, s.n};
+}
+
+static struct visit *
+visit_begin(struct sl_req *r, const struct cache_conf *conf)
+{
+    struct visit *v = calloc(1, sizeof *v);
+
+    SL_ASSERT(v != NULL);
+    v->r = r;
+    v->conf = conf;
+    v->key = kept(cache_key(r, conf));
+    v->status = "MISS";
+    v->reason = "nothing is stored";
+    *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
+    apr_pool_cleanup_register(sl_req_pool(r), v, visit_left, apr_pool_cleanup_null);
+    return v;
+}
+
+void
+visit_suspend(struct visit *v)
+{
+    if (!v->is_waiting)
+        v->token = sl_req_suspend(v->r);
+    v->is_waiting = 1;
+}
+
+/* ---- what is found ---- */
+
+static int64_t
+now_s(const struct sl_req *r)
+{
+    return sl_loop_wall_us(sl_req_loop(r)) / 1000000;
+}
+
+static struct using
+visit_judge(struct visit *v)
+{
+    struct sl_fields *head = sl_req_head(v->r);
+    struct use_facts f = {
+        .stored = v->meta.storing,
+        .is_soft = store_state(cache_store, v->found) == STORE_SOFT,
+        .cache_control = sl_fields_joined(head, "Cache-Control"),
+        .pragma = sl_fields_get_id(head, SL_F_PRAGMA),
+        .now = now_s(v->r),
+        .ignore = v->conf->ignore,
+        .serves_stale_updating = (v->conf->stale & STALE_UPDATING) != 0,
+    };
+
+    return policy_use(&f);
+}
+
+static void visit_missed(struct visit *v);
+
+static void
+visit_decide(struct visit *v)
+{
+    v->using = visit_judge(v);
+    v->reason = v->using.reason;
+    switch (v->using.use) {
+    case USE_FRESH:
+        v->status = v->using.is_stale ? "STALE" : "HIT";
+        v->is_hit = 1;
+        v->outcome = OUT_OBJECT;
+        break;
+    case USE_STALE_UPDATE:
+        v->status = "UPDATING";
+        v->is_hit = 1;
+        v->outcome = OUT_OBJECT;
+        flight_update(v);
+        break;
+    case USE_VALIDATE:
+        v->status = "EXPIRED";
+        visit_missed(v);
+        break;
+    }
+}
+
+int
+visit_take(struct visit *v, struct store_object **o)
+{
+    struct sl_span vary;
+    struct meta meta;
+
+    if (meta_read((*o)->meta, &meta) != 0)
+        return -1;
+    vary = v->conf->ignore & IGNORE_VARY ? SL_SPAN("") : meta_get(&meta, "Vary");
+    if (vary.n > 0 && !sl_span_eq(variant_key(v->r, v->key, vary), (*o)->key))
+        return -1;
+    if (v->found != NULL)
+        store_drop(&v->found);
+    v->found = *o;
+    v->meta = meta;
+    *o = NULL;
+    return 0;
+}
+
+/* ---- asking ---- */
+
+static void visit_look(struct visit *v, struct sl_span key);
+
+static void
+visit_found(struct visit *v, struct store_object *o)
+{
+    if ((o->flags & VARY_MARKER) && !v->is_variant) {
+        v->is_variant = 1;
+        v->vary = kept(o->meta);
+        store_drop(&o);
+        v->variant = kept(variant_key(v->r, v->key, v->vary));
+        visit_look(v, v->variant);
+        return;
+    }
+    if (visit_take(v, &o) == 0)
+        visit_decide(v);
+    else {
+        store_drop(&o);
+        visit_missed(v);
+    }
+}
+
+/* Whether it has been asked for as often as CacheMinUses wants. */
+static int
+is_wanted(const struct visit *v)
+{
+    unsigned cell = (unsigned)store_hash(cache_store, v->key).lo % USES;
+    unsigned n = atomic_load_explicit(&uses[cell], memory_order_relaxed);
+
+    if (v->conf->min_uses <= 1 || v->found != NULL)
+        return 1;
+    if (n < UCHAR_MAX)
+        atomic_fetch_add_explicit(&uses[cell], 1, memory_order_relaxed);
+    return (int64_t)n + 1 >= v->conf->min_uses;
+}
+
+static void
+visit_missed(struct visit *v)
+{
+    struct cache_control cc = cache_control_parse(sl_fields_joined(sl_req_head(v->r), "Cache-Control"));
+
+    if ((cc.flags & CC_ONLY_IF_CACHED) && (v->conf->ignore & IGNORE_REQUEST) == 0)
+        v->outcome = OUT_ABSENT;
+    else if (!is_wanted(v)) {
+        v->reason = "asked for less often than CacheMinUses";
+        v->outcome = OUT_PASS;
+    } else
+        flight_join(v);
+}
+
+static void
+visit_answered(struct sl_loop *loop, struct store_get *get, struct store_object *found)
+{
+    struct visit *v = (struct visit *)(void *)((char *)get - offsetof(struct visit, get));
+
+    (void)loop;
+    v->is_asking = 0;
+    if (v->r == NULL) {
+        if (found != NULL)
+            store_drop(&found);
+        visit_free(v);
+        return;
+    }
+    if (found != NULL)
+        visit_found(v, found);
+    else
+        visit_missed(v);
+    if (!v->is_asking && v->outcome != OUT_FLIGHT)
+        sl_req_resume(v->token, SL_NEXT);
+}
+
+static void
+visit_look(struct visit *v, struct sl_span key)
+{
+    struct store_object *found = NULL;
+
+    v->get = (struct store_get){.key = key, .done = visit_answered};
+    switch (store_get(cache_store, sl_req_loop(v->r), &v->get, &found)) {
+    case STORE_HIT:
+        visit_found(v, found);
+        break;
+    case STORE_MISS:
+        visit_missed(v);
+        break;
+    case STORE_WAIT:
+        v->is_asking = 1;
+        visit_suspend(v);
+        break;
+    }
+}
+
+/* ---- hooks ---- */
+
+static int
+is_cacheable(struct sl_req *r)
+{
+    struct sl_span method = sl_req_method(r);
+
+    return (sl_span_eq(method, SL_SPAN("GET")) || sl_span_eq(method, SL_SPAN("HEAD"))) &&
+           !sl_req_has_body(r) && !sl_fields_has_id(sl_req_head(r), SL_F_UPGRADE);
+}
+
+/* A dry run says what there is, and touches nothing. */
+static enum sl_verdict
+cache_explain(struct sl_req *r, const struct cache_conf *conf)
+{
+    struct sl_span key = cache_key(r, conf);
+    struct visit *v = apr_pcalloc(sl_req_pool(r), sizeof *v);
+    struct store_object *o = NULL;
+    enum store_answer answer;
+
+    v->status = "MISS";
+    v->reason = "a dry run";
+    *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
+    sl_note(r, "Cache on, the key is %.*s", (int)key.n, key.at);
+    if (conf->bypass != NULL && sl_cond_holds(conf->bypass, r) == 1) {
+        v->status = "BYPASS";
+        sl_note(r, "CacheBypass holds: the cache is not asked, and nothing is stored");
+    } else if (cache_store == NULL)
+        sl_note(r, "the store is not open here: whether it has the response is not known");
+    else {
+        answer = store_peek(cache_store, key, &o);
+        sl_note(r, "the cache %s it%s", answer == STORE_MISS ? "does not have" : "has",
+                answer == STORE_WAIT ? ", perhaps, on disk"
+                : o != NULL && (o->flags & VARY_MARKER) ? ", in variants" : "");
+        if (o != NULL)
+            store_drop(&o);
+    }
+    return SL_NEXT;
+}
+
+enum sl_verdict
+cache_ask(struct sl_req *r, const void *confp)
+{
+    const struct cache_conf *conf = confp;
+    struct visit *v;
+    int bypass;
+
+    if (!conf->is_on || sl_req_is_sub(r) || !is_cacheable(r))
+        return SL_NEXT;
+    if (sl_req_is_dry(r))
+        return cache_explain(r, conf);
+    if (cache_store == NULL)
+        return SL_NEXT;
+    v = visit_begin(r, conf);
+    bypass = conf->bypass != NULL ? sl_cond_holds(conf->bypass, r) : 0;
+    if (bypass < 0)
+        return sl_req_fail(r, 0, &sl_cause_condition_limit, "CacheBypass");
+    if (bypass) {
+        v->status = "BYPASS";
+        v->reason = "CacheBypass holds";
+    } else if (is_known_unstorable(v))
+        v->reason = "it could not be stored lately";
+    else
+        visit_look(v, v->key);
+    return v->is_waiting ? SL_WAIT : SL_NEXT;
+}
+
+static void
+visit_count(const struct visit *v)
+{
+    int which = v->outcome == OUT_PASS ? N_BYPASS : !v->is_hit ? N_MISS
+                : v->using.is_stale ? N_STALE : N_HIT;
+
+    sl_count(sl_req_loop(v->r), cache_counters[which], 1);
+}
+
+enum sl_verdict
+cache_reply(struct sl_req *r, const void *confp)
+{
+    struct visit *v = cache_store != NULL && !sl_req_is_sub(r) && !sl_req_is_dry(r) ? visit_of(r) : NULL;
+
+    (void)confp;
+    if (v == NULL)
+        return SL_NEXT;
+    v->is_waiting = 0;
+    if (v->outcome == OUT_FLIGHT)
+        flight_result(v);
+    visit_count(v);
+    sl_note(r, "the cache: %s, %s", v->status, v->reason);
+    switch (v->outcome) {
+    case OUT_PASS:
+    case OUT_FLIGHT:
+        break;
+    case OUT_OBJECT:
+        return answer_object(v);
+    case OUT_RELAY:
+        return flight_relay(v);
+    case OUT_FAILED:
+        return sl_req_fail(r, v->failed_status, v->failed, "the fetch for the cache");
+    case OUT_ABSENT:
+        v->reason = "not stored, and the client says only-if-cached";
+        return sl_respond(r, 504, NULL, SL_SPAN("")); /* RFC 9111, 5.2.1.7 */
+    }
+    return SL_NEXT;
+}

@@ -1,0 +1,197 @@
+/* See meta.h.  The bytes stay on their machine: numbers are as the processor has them, and a version
+ * in front keeps strangers out. */
+#include "meta.h"
+
+#include <string.h>
+
+#define META_VERSION 0x53430001u
+
+struct meta_front {
+    uint32_t version;
+    uint16_t status, n_fields;
+    uint32_t is_strict, is_always_asked;
+    int64_t lifetime, born, while_revalidate, if_error, date;
+};
+
+struct meta_field {
+    uint32_t n_name, n_value;
+};
+
+/* ---- writing ---- */
+
+struct pen {
+    char *at;
+    size_t n; /* written, or counted where at is NULL */
+    unsigned n_fields;
+};
+
+static void
+pen_put(struct pen *p, const void *bytes, size_t n)
+{
+    if (p->at != NULL && n > 0)
+        memcpy(p->at + p->n, bytes, n);
+    p->n += n;
+}
+
+static void
+pen_field(struct pen *p, struct sl_span name, struct sl_span value)
+{
+    struct meta_field f = {(uint32_t)name.n, (uint32_t)value.n};
+
+    pen_put(p, &f, sizeof f);
+    pen_put(p, name.at, name.n);
+    pen_put(p, value.at, value.n);
+    p->n_fields++;
+}
+
+/* Age is of the moment, the length is the body's, the rest of one hop (RFC 9111, 3.1). */
+static int
+is_kept(const struct sl_field *x, unsigned ignore)
+{
+    if (x->id == SL_F_AGE || sl_field_is_framing((enum sl_field_id)x->id))
+        return 0;
+    return x->id != SL_F_SET_COOKIE || (ignore & IGNORE_SET_COOKIE) == 0;
+}
+
+static void
+pen_front(struct pen *p, const struct meta *m, unsigned n_fields)
+{
+    struct meta_front front = {
+        .version = META_VERSION,
+        .status = (uint16_t)m->status,
+        .n_fields = (uint16_t)n_fields,
+        .is_strict = (uint32_t)m->storing.is_strict,
+        .is_always_asked = (uint32_t)m->storing.is_always_asked,
+        .lifetime = m->storing.lifetime,
+        .born = m->storing.born,
+        .while_revalidate = m->storing.while_revalidate,
+        .if_error = m->storing.if_error,
+        .date = m->date,
+    };
+
+    pen_put(p, &front, sizeof front);
+}
+
+static void
+pen_fields(struct pen *p, const struct sl_fields *fields, unsigned ignore)
+{
+    const struct sl_field *x;
+    unsigned i;
+
+    for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
+        if (is_kept(x, ignore))
+            pen_field(p, x->name, x->value);
+}
+
+static int
+is_among(const struct sl_fields *fields, struct sl_span name)
+{
+    const struct sl_field *x;
+    unsigned i;
+
+    for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
+        if (sl_span_eqi(x->name, name))
+            return 1;
+    return 0;
+}
+
+static void
+pen_old(struct pen *p, const struct meta *old, const struct sl_fields *fields)
+{
+    struct sl_span rest = old->fields, name, value;
+
+    while (meta_next(&rest, &name, &value))
+        if (!is_among(fields, name))
+            pen_field(p, name, value);
+}
+
+static struct sl_span
+written(apr_pool_t *pool, const struct meta *old, const struct meta *m,
+        const struct sl_fields *fields, unsigned ignore)
+{
+    struct pen p = {NULL, sizeof(struct meta_front), 0};
+    unsigned n;
+
+    if (old != NULL)
+        pen_old(&p, old, fields);
+    pen_fields(&p, fields, ignore);
+    n = p.n_fields;
+    p = (struct pen){apr_palloc(pool, p.n), 0, 0};
+    pen_front(&p, m, n);
+    if (old != NULL)
+        pen_old(&p, old, fields);
+    pen_fields(&p, fields, ignore);
+    return (struct sl_span){p.at, p.n};
+}
+
+struct sl_span
+meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *fields, unsigned ignore)
+{
+    return written(pool, NULL, m, fields, ignore);
+}
+
+struct sl_span
+meta_update(apr_pool_t *pool, const struct meta *old, const struct meta *fresh,
+            const struct sl_fields *fields, unsigned ignore)
+{
+    return written(pool, old, fresh, fields, ignore);
+}
+
+/* ---- reading ---- */
+
+int
+meta_next(struct sl_span *rest, struct sl_span *name, struct sl_span *value)
+{
+    struct meta_field f;
+
+    if (rest->n < sizeof f)
+        return 0;
+    memcpy(&f, rest->at, sizeof f);
+    if (f.n_name > rest->n - sizeof f || f.n_value > rest->n - sizeof f - f.n_name)
+        return 0;
+    *name = (struct sl_span){rest->at + sizeof f, f.n_name};
+    *value = (struct sl_span){name->at + f.n_name, f.n_value};
+    rest->n -= sizeof f + f.n_name + f.n_value;
+    rest->at = value->at + value->n;
+    return 1;
+}
+
+int
+meta_read(struct sl_span bytes, struct meta *m)
+{
+    struct meta_front front;
+    struct sl_span rest, name, value;
+    unsigned n = 0;
+
+    if (bytes.n < sizeof front)
+        return -1;
+    memcpy(&front, bytes.at, sizeof front);
+    if (front.version != META_VERSION || front.status < 200 || front.status > 599)
+        return -1;
+    *m = (struct meta){
+        .status = front.status,
+        .storing = {.lifetime = front.lifetime,
+                    .born = front.born,
+                    .while_revalidate = front.while_revalidate,
+                    .if_error = front.if_error,
+                    .is_strict = front.is_strict != 0,
+                    .is_always_asked = front.is_always_asked != 0},
+        .date = front.date,
+        .fields = {bytes.at + sizeof front, bytes.n - sizeof front},
+        .n_fields = front.n_fields,
+    };
+    for (rest = m->fields; meta_next(&rest, &name, &value); n++)
+        ;
+    return rest.n == 0 && n == m->n_fields ? 0 : -1;
+}
+
+struct sl_span
+meta_get(const struct meta *m, const char *name)
+{
+    struct sl_span rest = m->fields, found, value, wanted = sl_span(name);
+
+    while (meta_next(&rest, &found, &value))
+        if (sl_span_eqi(found, wanted))
+            return value;
+    return (struct sl_span){NULL, 0};
+}

@@ -1,0 +1,29 @@
+/* What is stored of a response beside its body: status, what policy has found, fields.  Pure. */
+#ifndef CACHE_META_H
+#define CACHE_META_H
+
+#include "policy.h"
+
+#include "sluice/fields.h"
+
+struct meta {
+    int status;
+    struct storing storing;
+    int64_t date;          /* of the response, CC_ABSENT: none */
+    struct sl_span fields; /* read by meta_next() */
+    unsigned n_fields;
+};
+
+/* Fields that belong to the hop, the moment or the length are left out. */
+struct sl_span meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *fields,
+                          unsigned ignore);
+/* The bytes of one stored, which may be anything: 0, or -1. */
+int meta_read(struct sl_span bytes, struct meta *m);
+/* Walks the fields: *rest begins as m->fields.  0 behind the last. */
+int meta_next(struct sl_span *rest, struct sl_span *name, struct sl_span *value);
+struct sl_span meta_get(const struct meta *m, const char *name); /* at NULL: absent */
+/* A 304 has come for it (RFC 9111, 4.3.4): its fields take the place of those of their names. */
+struct sl_span meta_update(apr_pool_t *pool, const struct meta *old, const struct meta *fresh,
+                           const struct sl_fields *fields, unsigned ignore);
+
+#endif

@@ -1,0 +1,182 @@
+/*man
+NAME
+    mod_cache_disk - answers from what was stored of earlier responses
+DESCRIPTION
+    A shared cache as RFC 9111 has it: what servers say of their responses is heeded, and what
+    they do not say, CacheValid does. Responses are kept on disk and, the hot ones, in memory;
+    both are bounded, and what is on disk is there again after a restart, a reload or a
+    crash. Requests that miss the same response share one fetch and read it as it comes.
+
+    Answers say how they came about in the field Cache-Status; %{cache_status} is HIT, MISS,
+    EXPIRED, STALE, UPDATING, REVALIDATED or BYPASS, and %{cache_reason} why.
+
+    sluice ctl cache stats | top | get URL | purge ... looks into the cache and makes it forget:
+    all, one URL, all URLs that begin alike, a host, or what servers have marked by a tag in
+    Surrogate-Key, Cache-Tag or xkey. With soft it is marked stale instead.
+DIRECTIVES
+  CacheDisk
+    CacheDisk FOLDER|off [size=SIZE] [memory=SIZE] [objects=N]: size= is what the folder may
+    hold (1g), memory= what is kept in memory (64m); off keeps responses in memory alone.
+    When the disk fails or is full, requests go on uncached, and the log says so.
+  Cache
+    On for the responses of this scope to GET and HEAD.
+  CacheKey
+    For responses that are the same for several URLs, or differ by more than the URL:
+    %{host}%{uri} leaves the scheme out. What is not in the key must not change the response.
+  CacheValid
+    CacheValid [STATUS ...] TIME: without a status 200, 301 and 302. The inner, later line holds.
+  CacheUseStale
+    error, timeout, invalid (a response that does not parse), updating (give the stale one while
+    a new one is fetched), or statuses: 500, 502, 503, 504, 403, 404, 429. Never where the server says
+    must-revalidate.
+  CacheIgnore
+    Cache-Control, Expires, Set-Cookie (the cookie is not stored) and Vary of servers; request: what
+    clients say in Cache-Control.
+  CacheBypass
+    A request for which it holds goes to the server, and its response is not stored.
+  CacheNoStore
+    A response for which it holds is given and not stored.
+  CacheMinUses
+    Until then requests go to the server as without a cache.
+  CacheMaxObject
+    One whose length is not known is given, and forgotten when it turns out larger.
+  CacheLock
+    Off: each request that misses fetches for itself.
+  CachePurge
+    Networks whose clients may say PURGE for a URL.
+EXAMPLE
+    CacheDisk /var/cache/sluice size=10g memory=256m
+    <Location "/">
+        Cache on
+        CacheValid 200 1h
+        CacheValid 404 10m
+        CacheUseStale error timeout updating
+        CacheBypass "%{cookie:session} != ''"
+        Header set X-Cache-Status %{cache_status}
+        ProxyPass balancer://backend
+    </Location>
+*/
+#include "cache.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#define TICK_MS 1000
+
+struct store *cache_store;
+int cache_counters[N_COUNTERS];
+
+static struct sl_timer ticker;
+
+/* ---- variables ---- */
+
+static struct sl_span
+get_status(struct sl_req *r, struct sl_span arg)
+{
+    struct visit *v = visit_of(r);
+
+    (void)arg;
+    return v != NULL ? sl_span(v->status) : (struct sl_span){NULL, 0};
+}
+
+static struct sl_span
+get_reason(struct sl_req *r, struct sl_span arg)
+{
+    struct visit *v = visit_of(r);
+
+    (void)arg;
+    return v != NULL ? sl_span(v->reason) : (struct sl_span){NULL, 0};
+}
+
+static const struct sl_variable variables[] = {
+    {"cache_status", 0, SL_PHASE_RESPONSE, SL_TYPE_STRING, 10, get_status,
+     "HIT, MISS, EXPIRED, STALE, UPDATING, REVALIDATED or BYPASS"},
+    {"cache_reason", 0, SL_PHASE_RESPONSE, SL_TYPE_STRING, 10, get_reason,
+     "why the cache answered so"},
+    SL_VARIABLES_END,
+};
+
+/* ---- from start to end ---- */
+
+static int
+cache_open(struct sl_worker *w)
+{
+    const struct cache_data *data = sl_worker_module_data(w, &sl_module_record);
+
+    if (data->place == NULL)
+        return 0;
+    if (data->options.path != NULL && mkdir(data->options.path, 0700) != 0 && errno != EEXIST)
+        sl_log(SL_WARN, "CACHEDISK0001", "CacheDisk %s: %s", data->options.path, strerror(errno));
+    cache_store = store_open(&data->options);
+    return cache_store != NULL ? 0 : -1;
+}
+
+static void
+tick(struct sl_loop *loop, struct sl_timer *timer)
+{
+    store_tick(cache_store, loop, sl_loop_now(loop));
+    sl_timer_set(loop, timer, sl_loop_now(loop) + TICK_MS);
+}
+
+static int
+cache_ready(struct sl_worker *w)
+{
+    struct sl_loop *loop = sl_worker_loop(w, 0);
+
+    if (cache_store == NULL)
+        return 0;
+    ticker.fn = tick;
+    sl_timer_set(loop, &ticker, sl_loop_now(loop) + 1);
+    return 0;
+}
+
+static int
+cache_exit(struct sl_worker *w)
+{
+    (void)w;
+    if (cache_store != NULL)
+        store_close(&cache_store);
+    return 0;
+}
+
+static const struct sl_hook hooks[] = {
+    SL_ON_CHECK_CONFIG(cache_check),
+    SL_ON_POST_CONFIG(cache_open),
+    SL_ON_READY(cache_ready),
+    SL_ON_WORKER_EXIT(cache_exit),
+    SL_ON_HANDLER(cache_purge, SL_EARLY, SL_DRY_OK),
+    SL_ON_HANDLER(cache_ask, SL_EARLY, SL_DRY_OK),
+    SL_ON_HANDLER(cache_reply, SL_EARLY, SL_DRY_OK),
+    SL_ON_RESPONSE(cache_invalidate, SL_EARLY, SL_DRY_OK),
+    SL_HOOKS_END,
+};
+
+static int
+cache_init(const struct sl_module *self)
+{
+    static const char *const names[N_COUNTERS][2] = {
+        {"cache_hits", "answers from the cache"},
+        {"cache_misses", "answers that had to be fetched"},
+        {"cache_stale", "answers from the cache that were stale"},
+        {"cache_revalidated", "answers servers have agreed to"},
+        {"cache_bypassed", "requests that went past the cache"},
+        {"cache_stored", "responses that were stored"},
+        {"cache_not_storable", "responses that may not be stored"},
+    };
+    int i;
+
+    (void)self;
+    for (i = 0; i < N_COUNTERS; i++)
+        cache_counters[i] = sl_counter(names[i][0], names[i][1]);
+    return sl_provider_register("control", "cache", &cache_command);
+}
+
+SL_MODULE(cache_disk) = {
+    .name = "cache_disk",
+    .conf_size = sizeof(struct cache_conf),
+    .data_size = sizeof(struct cache_data),
+    .directives = cache_directives,
+    .hooks = hooks,
+    .variables = variables,
+    .init = cache_init,
+};

@@ -1,0 +1,407 @@
+/* See policy.h. */
+#include "policy.h"
+
+#define HEURISTIC_PART 10           /* of the time since Last-Modified (RFC 9111, 4.2.2) */
+#define HEURISTIC_MAX (24 * 60 * 60)
+
+/* ---- storing ---- */
+
+/* RFC 9110, 15.1, without 206: parts are not stored. */
+static int
+is_heuristic(int status)
+{
+    switch (status) {
+    case 200: case 203: case 204: case 300: case 301: case 308:
+    case 404: case 405: case 410: case 414: case 501:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static int
+is_understood(int status)
+{
+    return is_heuristic(status) || status == 302 || status == 303 || status == 307 ||
+           (status >= 400 && status < 600 && status != 401 && status != 407);
+}
+
+/* RFC 9111, 4.2.3. */
+static int64_t
+initial_age(const struct response_facts *f, int64_t date)
+{
+    int64_t apparent = f->received_at - date, age = delta_seconds(f->age), delay;
+
+    if (apparent < 0)
+        apparent = 0;
+    if (age == CC_ABSENT)
+        age = 0;
+    delay = f->received_at > f->asked_at ? f->received_at - f->asked_at : 0;
+    return apparent > age + delay ? apparent : age + delay;
+}
+
+struct lifetime {
+    int64_t seconds; /* CC_ABSENT: the server says nothing */
+    int is_of_control;
+};
+
+/* A date that does not parse, "0" above all, is in the past (RFC 9111, 5.3). */
+static struct lifetime
+lifetime_said(const struct response_facts *f, const struct cache_control *cc, int64_t date)
+{
+    if (cc->s_maxage != CC_ABSENT)
+        return (struct lifetime){cc->s_maxage, 1};
+    if (cc->max_age != CC_ABSENT)
+        return (struct lifetime){cc->max_age, 1};
+    if (f->expires.at != NULL && (f->ignore & IGNORE_EXPIRES) == 0) {
+        int64_t expires = http_date(f->expires);
+
+        return (struct lifetime){expires > date ? expires - date : 0, 0};
+    }
+    return (struct lifetime){CC_ABSENT, 0};
+}
+
+static int64_t
+lifetime_guessed(const struct response_facts *f, int64_t date)
+{
+    int64_t modified = http_date(f->last_modified), seconds;
+
+    if (!is_heuristic(f->status) || modified == CC_ABSENT || modified > date)
+        return CC_ABSENT;
+    seconds = (date - modified) / HEURISTIC_PART;
+    return seconds < HEURISTIC_MAX ? seconds : HEURISTIC_MAX;
+}
+
+/* RFC 9213, 2.2: the targeted field takes the place of the other, if it says anything. */
+static struct cache_control
+control_of(const struct response_facts *f)
+{
+    struct sl_span none = {NULL, 0};
+    struct cache_control cc;
+
+    if (f->ignore & IGNORE_CACHE_CONTROL)
+        return cache_control_parse(none);
+    if (f->cdn_cache_control.n > 0)
+        return cache_control_parse(f->cdn_cache_control);
+    cc = cache_control_parse(f->cache_control);
+    if (f->cache_control.at == NULL && sl_span_eqi(f->pragma, SL_SPAN("no-cache")))
+        cc.flags |= CC_NO_CACHE; /* nobody must, and a server that says so means it */
+    return cc;
+}
+
+static int
+varies_on_all(struct sl_span vary)
+{
+    struct sl_span one;
+
+    while (sl_list_next(&vary, &one))
+        if (sl_span_eq(one, SL_SPAN("*")))
+            return 1;
+    return 0;
+}
+
+/* RFC 9111, 3: NULL, or why not. */
+static const char *
+refusal(const struct response_facts *f, const struct cache_control *cc)
+{
+    if (f->request_is_no_store)
+        return "the request says no-store";
+    if (f->status < 200 || f->status == 206 || f->status == 304)
+        return "its status is of a part or an interim answer";
+    if (!is_understood(f->status) && f->valid == CC_ABSENT)
+        return "its status is not stored";
+    if ((cc->flags & CC_NO_STORE) &&
+        !((cc->flags & CC_MUST_UNDERSTAND) && is_understood(f->status)))
+        return "the server says no-store";
+    if (cc->flags & CC_PRIVATE)
+        return "the server says private";
+    if (f->has_authorization && cc->s_maxage == CC_ABSENT &&
+        (cc->flags & (CC_PUBLIC | CC_MUST_REVALIDATE)) == 0)
+        return "the request has Authorization, and the server does not say public";
+    if (f->has_set_cookie && (f->ignore & IGNORE_SET_COOKIE) == 0)
+        return "it sets a cookie";
+    if (varies_on_all(f->vary) && (f->ignore & IGNORE_VARY) == 0)
+        return "it varies on everything";
+    return NULL;
+}
+
+/* s-maxage forbids stale use, too (RFC 9111, 5.2.2.10), unless the server says otherwise in the
+ * same breath (RFC 5861). */
+static int
+is_strict(const struct cache_control *cc)
+{
+    if (cc->flags & (CC_NO_CACHE | CC_MUST_REVALIDATE | CC_PROXY_REVALIDATE))
+        return 1;
+    return cc->s_maxage != CC_ABSENT && cc->stale_while_revalidate == CC_ABSENT &&
+           cc->stale_if_error == CC_ABSENT;
+}
+
+struct storing
+policy_store(const struct response_facts *f)
+{
+    struct cache_control cc = control_of(f);
+    int64_t date = http_date(f->date);
+    struct lifetime said;
+    struct storing s = {.refused = refusal(f, &cc)};
+
+    if (date == CC_ABSENT || date > f->received_at)
+        date = f->received_at;
+    s.born = f->received_at - initial_age(f, date);
+    s.while_revalidate = cc.stale_while_revalidate;
+    s.if_error = cc.stale_if_error;
+    s.is_always_asked = (cc.flags & CC_NO_CACHE) != 0;
+    s.is_strict = is_strict(&cc);
+    if (s.refused != NULL)
+        return s;
+    said = lifetime_said(f, &cc, date);
+    if (said.seconds == CC_ABSENT)
+        said.seconds = f->valid;
+    if (said.seconds == CC_ABSENT)
+        said.seconds = lifetime_guessed(f, date);
+    if (said.seconds == CC_ABSENT)
+        s.refused = "the server does not say how long it is good, and no CacheValid does";
+    s.lifetime = said.seconds > 0 ? said.seconds : 0;
+    return s;
+}
+
+/* ---- using ---- */
+
+/* max-stale (RFC 9111, 5.2.1.2): a client that takes what is stale. */
+static int
+client_takes_stale(const struct cache_control *cc, int64_t late)
+{
+    return (cc->flags & CC_MAX_STALE_ANY) != 0 || (cc->max_stale != CC_ABSENT && late <= cc->max_stale);
+}
+
+/* What the client wants fresher than the server does: NULL, or why it is to be validated. */
+static const char *
+client_refuses(const struct use_facts *f, const struct cache_control *cc, int64_t age)
+{
+    if ((cc->flags & CC_NO_CACHE) ||
+        (f->cache_control.at == NULL && sl_span_eqi(f->pragma, SL_SPAN("no-cache"))))
+        return "the client says no-cache";
+    if (cc->max_age != CC_ABSENT && age > cc->max_age)
+        return "it is older than the client wants";
+    if (cc->min_fresh != CC_ABSENT && f->stored.lifetime - age < cc->min_fresh)
+        return "it is not fresh for as long as the client wants";
+    return NULL;
+}
+
+struct using
+policy_use(const struct use_facts *f)
+{
+    struct sl_span none = {NULL, 0};
+    struct cache_control cc = cache_control_parse(f->ignore & IGNORE_REQUEST ? none : f->cache_control);
+    const struct storing *s = &f->stored;
+    struct using u = {.use = USE_VALIDATE};
+    int64_t late;
+    const char *refused;
+
+    u.age = f->now > s->born ? f->now - s->born : 0;
+    late = u.age - s->lifetime;
+    u.is_stale = late >= 0 || f->is_soft;
+    if (f->is_soft && late < 0)
+        late = 0;
+    u.may_on_error = !s->is_strict && s->if_error != CC_ABSENT && late <= s->if_error;
+    refused = f->ignore & IGNORE_REQUEST ? NULL : client_refuses(f, &cc, u.age);
+    if (s->is_always_asked)
+        u.reason = "the server says no-cache";
+    else if (refused != NULL)
+        u.reason = refused;
+    else if (!u.is_stale) {
+        u.use = USE_FRESH;
+        u.reason = "fresh";
+    } else if (s->is_strict)
+        u.reason = "stale, and must be validated";
+    else if ((s->while_revalidate != CC_ABSENT && late <= s->while_revalidate) ||
+             f->serves_stale_updating) {
+        u.use = USE_STALE_UPDATE;
+        u.reason = f->is_soft ? "purged softly, given while it is updated"
+                              : "stale, given while it is updated";
+    } else if (!f->is_soft && client_takes_stale(&cc, late)) {
+        u.use = USE_FRESH;
+        u.reason = "stale, which the client accepts";
+    } else
+        u.reason = f->is_soft ? "purged softly" : "stale";
+    return u;
+}
+
+/* ---- conditions ---- */
+
+static struct sl_span
+opaque(struct sl_span etag)
+{
+    if (etag.n >= 2 && etag.at[0] == 'W' && etag.at[1] == '/')
+        return (struct sl_span){etag.at + 2, etag.n - 2};
+    return etag;
+}
+
+static int
+is_weak(struct sl_span etag)
+{
+    return etag.n >= 2 && etag.at[0] == 'W' && etag.at[1] == '/';
+}
+
+/* The next entity-tag of a list: commas may stand in it (RFC 9110, 8.8.3). */
+static int
+etag_next(struct sl_span *rest, struct sl_span *etag)
+{
+    size_t at = 0, begin;
+
+    while (at < rest->n && (rest->at[at] == ',' || rest->at[at] == ' ' || rest->at[at] == '\t'))
+        at++;
+    begin = at;
+    if (at < rest->n && rest->at[at] == 'W')
+        at += 2;
+    if (at < rest->n && rest->at[at] == '"')
+        for (at++; at < rest->n && rest->at[at] != '"'; at++)
+            ;
+    while (at < rest->n && rest->at[at] != ',')
+        at++;
+    if (at > rest->n)
+        at = rest->n;
+    *etag = (struct sl_span){rest->at + begin, at - begin};
+    while (etag->n > 0 && (etag->at[etag->n - 1] == ' ' || etag->at[etag->n - 1] == '\t'))
+        etag->n--;
+    *rest = (struct sl_span){rest->at + at, rest->n - at};
+    return etag->n > 0;
+}
+
+static int
+etag_listed(struct sl_span list, struct sl_span etag, int is_strong)
+{
+    struct sl_span one;
+
+    if (sl_span_eq(list, SL_SPAN("*")))
+        return 1;
+    if (etag.n == 0 || (is_strong && is_weak(etag)))
+        return 0;
+    while (etag_next(&list, &one)) {
+        if (is_strong && is_weak(one))
+            continue;
+        if (sl_span_eq(opaque(one), opaque(etag)))
+            return 1;
+    }
+    return 0;
+}
+
+static enum condition
+none_match(const struct condition_facts *f)
+{
+    int64_t since, modified;
+
+    if (f->if_none_match.at != NULL)
+        return etag_listed(f->if_none_match, f->etag, 0) ? CONDITION_NOT_MODIFIED : CONDITION_GIVE;
+    if (f->if_modified_since.at == NULL)
+        return CONDITION_GIVE;
+    since = http_date(f->if_modified_since);
+    modified = http_date(f->last_modified);
+    if (modified == CC_ABSENT)
+        modified = f->date; /* RFC 9111, 4.3.2 */
+    return since != CC_ABSENT && modified != CC_ABSENT && modified <= since ? CONDITION_NOT_MODIFIED
+                                                                            : CONDITION_GIVE;
+}
+
+/* In the order of RFC 9110, 13.2.2. */
+enum condition
+policy_condition(const struct condition_facts *f)
+{
+    int64_t since, modified;
+
+    if (f->if_match.at != NULL) {
+        if (!etag_listed(f->if_match, f->etag, 1))
+            return CONDITION_FAILED;
+    } else if (f->if_unmodified_since.at != NULL) {
+        since = http_date(f->if_unmodified_since);
+        modified = http_date(f->last_modified);
+        if (since != CC_ABSENT && modified != CC_ABSENT && modified > since)
+            return CONDITION_FAILED;
+    }
+    return none_match(f);
+}
+
+int
+policy_range_holds(struct sl_span if_range, struct sl_span etag, struct sl_span last_modified)
+{
+    if (if_range.at == NULL)
+        return 1;
+    if (if_range.n > 0 && (if_range.at[0] == '"' || is_weak(if_range)))
+        return !is_weak(if_range) && sl_span_eq(if_range, etag);
+    return last_modified.n > 0 && sl_span_eq(if_range, last_modified);
+}
+
+/* ---- ranges ---- */
+
+/* Digits at *at, which moves on; -1: there is none, or more than any body has. */
+static int64_t
+number_at(struct sl_span s, size_t *at)
+{
+    int64_t n = 0;
+    size_t begin = *at;
+
+    for (; *at < s.n && s.at[*at] >= '0' && s.at[*at] <= '9'; ++*at) {
+        if (n > INT64_MAX / 10 - 1)
+            n = INT64_MAX / 10 - 1;
+        n = n * 10 + (s.at[*at] - '0');
+    }
+    return *at > begin ? n : -1;
+}
+
+/* "first-last", "first-" or "-suffix": 1; 0: it cannot be satisfied; -1: it is none. */
+static int
+range_parse(struct sl_span s, int64_t size, struct range *range)
+{
+    size_t at = 0;
+    int64_t first = number_at(s, &at), last;
+
+    if (at >= s.n || s.at[at++] != '-')
+        return -1;
+    last = number_at(s, &at);
+    if (at != s.n || (first < 0 && last < 0) || (first >= 0 && last >= 0 && last < first))
+        return -1;
+    if (first < 0) {
+        first = last < size ? size - last : 0;
+        last = last == 0 ? -1 : size - 1;
+    } else if (last < 0 || last >= size)
+        last = size - 1;
+    *range = (struct range){first, last - first + 1};
+    return first < size && range->n > 0;
+}
+
+/* Many small or overlapping ranges are an attack, not a wish (RFC 9110, 14.2). */
+static int
+ranges_are_sane(const struct range *ranges, int n, int64_t size)
+{
+    int64_t sum = 0;
+    int i;
+
+    for (i = 0; i < n; i++)
+        sum += ranges[i].n;
+    return sum <= size;
+}
+
+int
+policy_ranges(struct sl_span field, int64_t size, struct range *ranges)
+{
+    struct sl_span one;
+    int n = 0, rc, n_asked = 0;
+
+    if (field.n < 6 || !sl_span_eqi((struct sl_span){field.at, 6}, SL_SPAN("bytes=")))
+        return 0;
+    field = (struct sl_span){field.at + 6, field.n - 6};
+    while (sl_list_next(&field, &one)) {
+        if (one.n == 0)
+            continue;
+        if (++n_asked > RANGES_MAX)
+            return 0;
+        rc = range_parse(one, size, &ranges[n]);
+        if (rc < 0)
+            return 0;
+        n += rc;
+    }
+    if (n_asked == 0)
+        return 0;
+    if (n == 0)
+        return -1;
+    return ranges_are_sane(ranges, n, size) ? n : 0;
+}

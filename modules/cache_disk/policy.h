@@ -1,0 +1,86 @@
+/* What a shared cache may do (RFC 9111): decisions over facts.  Pure: no clock, no store. */
+#ifndef CACHE_POLICY_H
+#define CACHE_POLICY_H
+
+#include "control.h"
+
+/* ---- may it be stored, and for how long (RFC 9111, 3 and 4.2) ---- */
+
+/* What of a response is not to be heeded: CacheIgnore. */
+enum {
+    IGNORE_CACHE_CONTROL = 1,
+    IGNORE_EXPIRES = 2,
+    IGNORE_SET_COOKIE = 4,
+    IGNORE_VARY = 8,
+    IGNORE_REQUEST = 16, /* what clients wish */
+};
+
+/* Spans at NULL: the field is absent. */
+struct response_facts {
+    int status;
+    struct sl_span cache_control, cdn_cache_control, pragma, expires, date, age, vary, last_modified;
+    int has_set_cookie, has_authorization; /* the latter of the request */
+    int request_is_no_store;
+    int64_t asked_at, received_at; /* seconds since the epoch */
+    int64_t valid;                 /* CacheValid of this status in seconds; CC_ABSENT: none */
+    unsigned ignore;
+};
+
+struct storing {
+    const char *refused;   /* why it may not be stored; NULL: it may */
+    int64_t lifetime;      /* seconds it is fresh, from `born` on; 0: stored to be validated */
+    int64_t born;          /* when it was made, by the server's clock as ours sees it (4.2.3) */
+    int64_t while_revalidate, if_error; /* seconds past that; CC_ABSENT: not said */
+    int is_strict;         /* never to be used stale: must-revalidate and the like */
+    int is_always_asked;   /* no-cache: never without validation */
+};
+struct storing policy_store(const struct response_facts *f);
+
+/* ---- may it be used (RFC 9111, 4) ---- */
+
+struct use_facts {
+    struct storing stored;
+    int is_soft;            /* purged softly: stale from now on */
+    struct sl_span cache_control, pragma; /* of the request */
+    int64_t now;
+    unsigned ignore;
+    int serves_stale_updating; /* CacheUseStale updating */
+};
+
+enum use {
+    USE_FRESH,
+    USE_STALE_UPDATE, /* now, and fetch a new one behind the client's back */
+    USE_VALIDATE,     /* not before the server has agreed */
+};
+struct using {
+    enum use use;
+    int64_t age;        /* seconds */
+    const char *reason; /* for who asks why */
+    int may_on_error;   /* also when the server fails: stale-if-error has not run out */
+    int is_stale;
+};
+struct using policy_use(const struct use_facts *f);
+
+/* ---- conditional requests (RFC 9110, 13) ---- */
+
+struct condition_facts {
+    struct sl_span if_none_match, if_modified_since, if_match, if_unmodified_since;
+    struct sl_span etag, last_modified; /* of what is stored */
+    int64_t date;                       /* of what is stored */
+};
+enum condition { CONDITION_GIVE, CONDITION_NOT_MODIFIED, CONDITION_FAILED };
+enum condition policy_condition(const struct condition_facts *f);
+/* If-Range (13.1.5): whether a range may be given of what is stored. */
+int policy_range_holds(struct sl_span if_range, struct sl_span etag, struct sl_span last_modified);
+
+/* ---- ranges (RFC 9110, 14) ---- */
+
+#define RANGES_MAX 16
+struct range {
+    int64_t from, n;
+};
+/* Of a body of `size` bytes.  0: the field asks for all, or is to be ignored; -1: none can be
+ * satisfied; else how many, in the order asked for. */
+int policy_ranges(struct sl_span field, int64_t size, struct range *ranges);
+
+#endif

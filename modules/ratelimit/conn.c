@@ -1,0 +1,365 @@
+/* ConnLimit: how many requests of a key are under way at once.
+ *
+ * They are counted in the slot of this process, which the master clears when the process has
+ * died: a count cannot leak.  A word is a part of the key's hash and its count; one whose count
+ * is 0 may be taken for another key.  What other generations count is added.
+ *
+ *   word   | 40 bits of the hash, never 0 | 24 bits count |
+ *
+ * Lines with the same name (the text of the key where none is given) share their counts, and a
+ * request counts once in each name. */
+#include "ratelimit.h"
+#include "siphash.h"
+
+#include <apr_strings.h>
+
+#include <inttypes.h>
+
+#define COUNT_BITS 24
+#define COUNT_MASK ((UINT64_C(1) << COUNT_BITS) - 1)
+#define COUNTS_SIZE (1024 * 1024) /* a process: 131,072 keys under way at once */
+#define N_BUCKETS (COUNTS_SIZE / sizeof(struct bucket))
+#define SHARED_SIZE (256 * 1024) /* for offenders */
+#define LIMIT_MOST 1000000
+
+struct conn_zone {
+    struct conn_zone *next;
+    const char *name;
+    struct key key;
+    const char *place;
+    const struct sl_slots *slots; /* NULL: not open: dry runs */
+    uint64_t seed[2];
+    struct offenders offenders;
+};
+
+struct conn_limit {
+    struct common common;
+    const char *name, *key_text;
+    int64_t ipv4, ipv6;
+    int64_t most;
+    struct conn_zone *zone;
+};
+
+const struct sl_cause cause_conn_limited = {"RATELIMIT0010", "conn_limited", 429,
+                                            "too many requests at once"};
+
+static struct conn_zone *all;
+static int count_refused, count_shadowed, count_uncounted;
+
+static const struct sl_option conn_options[] = {
+    COMMON_OPTIONS(struct conn_limit, common, "429"),
+    {"key", SL_SLOT_STRING, offsetof(struct conn_limit, key_text), "%{remote_addr}", NULL,
+     "what is counted"},
+    {"name", SL_SLOT_STRING, offsetof(struct conn_limit, name), NULL, NULL,
+     "lines of one count"},
+    {"ipv4", SL_SLOT_NUMBER, offsetof(struct conn_limit, ipv4), "32", NULL,
+     "length of networks"},
+    {"ipv6", SL_SLOT_NUMBER, offsetof(struct conn_limit, ipv6), "64", NULL,
+     "length of networks"},
+    {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
+};
+
+static apr_status_t
+forget_all(void *unused)
+{
+    (void)unused;
+    all = NULL;
+    return APR_SUCCESS;
+}
+
+static struct conn_zone *
+conn_find(const char *name)
+{
+    struct conn_zone *z;
+
+    for (z = all; z != NULL && strcmp(z->name, name) != 0; z = z->next)
+        ;
+    return z;
+}
+
+static const char *
+conn_zone_of(struct sl_cmd *cmd, struct conn_limit *l)
+{
+    struct conn_zone *z = l->zone = conn_find(l->name);
+    const char *err;
+
+    if (z != NULL && strcmp(z->key.source, l->key_text) == 0 && z->key.ipv4 == l->ipv4 &&
+        z->key.ipv6 == l->ipv6)
+        return NULL;
+    if (z != NULL)
+        return sl_cmd_error(
+            cmd,
+            "\"%s\" counts by another key or network at %s; name= gives this "
+            "line a count of its own",
+            l->name, z->place);
+    l->zone = z = apr_pcalloc(sl_cmd_pool(cmd), sizeof *z);
+    z->name = l->name;
+    z->place = sl_cmd_place(cmd);
+    if ((err = key_make(cmd, l->key_text, l->ipv4, l->ipv6, &z->key)) != NULL)
+        return err;
+    if (all == NULL)
+        apr_pool_cleanup_register(sl_cmd_pool(cmd), NULL, forget_all,
+                                  apr_pool_cleanup_null);
+    z->next = all;
+    all = z;
+    return NULL;
+}
+
+const char *
+conn_parse(struct sl_cmd *cmd, void **item)
+{
+    struct conn_limit *l = apr_pcalloc(sl_cmd_pool(cmd), sizeof *l);
+    const char *most = sl_cmd_arg(cmd, 0), *err;
+
+    if (sl_parse_slot(sl_cmd_pool(cmd), SL_SLOT_NUMBER, most, &l->most) != NULL ||
+        l->most < 1 || l->most > LIMIT_MOST)
+        return "expected a number of requests first, 1 to 1000000";
+    l->common.status = cause_conn_limited.status;
+    l->key_text = "%{remote_addr}";
+    l->ipv4 = 32;
+    l->ipv6 = 64;
+    if ((err = sl_cmd_options(cmd, 1, conn_options, l)) != NULL ||
+        (err = common_check(cmd, &l->common)) != NULL)
+        return err;
+    if (l->name == NULL)
+        l->name = l->key_text;
+    *item = l;
+    return conn_zone_of(cmd, l);
+}
+
+int
+conn_init(void)
+{
+    count_refused = sl_counter("connlimit_refused", "requests refused by a ConnLimit");
+    count_shadowed = sl_counter("connlimit_shadowed",
+                                "requests a ConnLimit with shadow would have refused");
+    count_uncounted = sl_counter("connlimit_uncounted",
+                                 "requests a ConnLimit let pass for lack of memory");
+    return count_refused < 0 || count_shadowed < 0 || count_uncounted < 0 ? -1 : 0;
+}
+
+static int
+conn_open(struct conn_zone *z)
+{
+    static const uint64_t no_seed[2];
+    char name[64];
+    int is_fresh;
+
+    apr_snprintf(name, sizeof name, "connlimit:%016" PRIx64,
+                 siphash(no_seed, z->name, strlen(z->name)));
+    z->slots = sl_zone_slots(name, SHARED_LAYOUT, SHARED_SIZE, COUNTS_SIZE, &is_fresh);
+    if (z->slots == NULL)
+        return -1;
+    shared_open(z->slots->shared, is_fresh, SHARED_SIZE, z->seed, &z->offenders, NULL);
+    return 0;
+}
+
+int
+conns_open_all(void)
+{
+    struct conn_zone *z;
+
+    for (z = all; z != NULL; z = z->next)
+        if (conn_open(z) != 0)
+            return -1;
+    return 0;
+}
+
+/* ---- counting ---- */
+
+static uint64_t
+tag_of(uint64_t hash)
+{
+    uint64_t tag = hash >> COUNT_BITS;
+
+    return tag != 0 ? tag : 1;
+}
+
+static struct bucket *
+bucket_of(const struct conn_zone *z, unsigned place, uint64_t hash)
+{
+    return (struct bucket *)sl_slot(z->slots, place) + hash % N_BUCKETS;
+}
+
+static int64_t
+bucket_count(struct bucket *b, uint64_t tag)
+{
+    int64_t n = 0;
+    uint64_t word;
+    int i;
+
+    for (i = 0; i < BUCKET_WORDS; i++) {
+        word = atomic_load_explicit(&b->words[i], memory_order_relaxed);
+        if (word >> COUNT_BITS == tag)
+            n += (int64_t)(word & COUNT_MASK);
+    }
+    return n;
+}
+
+/* The word of the key, else one that is free, else NULL. */
+static _Atomic(uint64_t) *
+bucket_word(struct bucket *b, uint64_t tag, uint64_t *word)
+{
+    _Atomic(uint64_t) *free_word = NULL;
+    uint64_t its, free_its = 0;
+    int i;
+
+    for (i = 0; i < BUCKET_WORDS; i++) {
+        its = atomic_load_explicit(&b->words[i], memory_order_relaxed);
+        if (its >> COUNT_BITS == tag) {
+            *word = its;
+            return &b->words[i];
+        }
+        if ((its & COUNT_MASK) == 0 && free_word == NULL) {
+            free_word = &b->words[i];
+            free_its = its;
+        }
+    }
+    *word = free_its;
+    return free_word;
+}
+
+/* Counts one more in our slot; *n: so many with it.  NULL: there is no room. */
+static _Atomic(uint64_t) *
+count_up(const struct conn_zone *z, uint64_t hash, int64_t *n)
+{
+    struct bucket *b = bucket_of(z, z->slots->mine, hash);
+    _Atomic(uint64_t) *at;
+    uint64_t word, tag = tag_of(hash), next;
+
+    do {
+        at = bucket_word(b, tag, &word);
+        if (at == NULL)
+            return NULL;
+        next = word >> COUNT_BITS == tag ? word + 1 : (tag << COUNT_BITS) + 1;
+    } while (!atomic_compare_exchange_strong_explicit(
+        at, &word, next, memory_order_relaxed, memory_order_relaxed));
+    *n = (int64_t)(next & COUNT_MASK);
+    return at;
+}
+
+static int64_t
+count_elsewhere(const struct conn_zone *z, uint64_t hash)
+{
+    uint64_t others = sl_places_others();
+    int64_t n = 0;
+
+    for (; others != 0; others &= others - 1)
+        n += bucket_count(bucket_of(z, (unsigned)__builtin_ctzll(others), hash),
+                          tag_of(hash));
+    return n;
+}
+
+static apr_status_t
+count_down(void *at)
+{
+    atomic_fetch_sub_explicit((_Atomic(uint64_t) *)at, 1, memory_order_relaxed);
+    return APR_SUCCESS;
+}
+
+int
+conn_watched(const char *name, struct watched *w)
+{
+    const struct conn_zone *z = conn_find(name);
+
+    if (z == NULL)
+        return 0;
+    *w = (struct watched){z->name, &z->key, z->seed, &z->offenders, NULL};
+    return 1;
+}
+
+int64_t
+conn_count(const char *name, uint64_t hash)
+{
+    const struct conn_zone *z = conn_find(name);
+
+    return bucket_count(bucket_of(z, z->slots->mine, hash), tag_of(hash)) +
+           count_elsewhere(z, hash);
+}
+
+/* ---- one request ---- */
+
+static void
+conn_say_over(struct sl_req *r, const struct conn_limit *l, uint64_t hash)
+{
+    const struct conn_zone *z = l->zone;
+    struct sl_span key = key_text(&z->key, r);
+    int64_t n_over;
+
+    if (offenders_note(&z->offenders, hash, key, sl_loop_now(sl_req_loop(r)),
+                       LOG_EVERY_MS, &n_over))
+        sl_req_log(r, SL_NOTICE, "RATELIMIT0011",
+                   "ConnLimit %s: key \"%.*s\" has more than %" PRId64
+                   " requests under way: %s; %" PRId64 " so far",
+                   z->name, (int)key.n, key.at, l->most,
+                   l->common.shadow ? "would be refused without shadow" : "refused",
+                   n_over);
+}
+
+/* What the request holds already of the names it met. */
+struct hold {
+    const struct conn_zone *zone;
+    uint64_t hash;
+    int64_t n;
+};
+#define HOLDS_MAX 8
+
+/* The count with this request.  0: it has no key, or is not counted. */
+static int64_t
+conn_hold(struct sl_req *r, const struct conn_zone *z, struct hold *holds, int *n_holds,
+          uint64_t *hash)
+{
+    char room[KEY_ROOM];
+    struct sl_span key;
+    _Atomic(uint64_t) *at;
+    int64_t n;
+    int i;
+
+    for (i = 0; i < *n_holds; i++)
+        if (holds[i].zone == z) {
+            *hash = holds[i].hash;
+            return holds[i].n;
+        }
+    key = key_bytes(&z->key, r, room);
+    if (key.n == 0)
+        return 0;
+    *hash = siphash(z->seed, key.at, key.n);
+    at = count_up(z, *hash, &n);
+    if (at == NULL) {
+        sl_count(sl_req_loop(r), count_uncounted, 1);
+        return 0;
+    }
+    apr_pool_cleanup_register(sl_req_pool(r), (void *)at, count_down,
+                              apr_pool_cleanup_null);
+    n += count_elsewhere(z, *hash);
+    if (*n_holds < HOLDS_MAX)
+        holds[(*n_holds)++] = (struct hold){z, *hash, n};
+    return n;
+}
+
+enum sl_verdict
+conn_access(struct sl_req *r, const apr_array_header_t *conns)
+{
+    struct hold holds[HOLDS_MAX];
+    uint64_t hash = 0;
+    int i, n_holds = 0, applies;
+
+    for (i = 0; i < conns->nelts; i++) {
+        const struct conn_limit *l = APR_ARRAY_IDX(conns, i, const struct conn_limit *);
+
+        applies = common_holds(&l->common, r);
+        if (applies < 0)
+            return SL_FAIL;
+        if (applies && l->zone->slots == NULL)
+            sl_note(r, "%s: ConnLimit %" PRId64 " holds; not counted here",
+                    l->common.place, l->most);
+        if (!applies || l->zone->slots == NULL ||
+            conn_hold(r, l->zone, holds, &n_holds, &hash) <= l->most)
+            continue;
+        conn_say_over(r, l, hash);
+        sl_count(sl_req_loop(r), l->common.shadow ? count_shadowed : count_refused, 1);
+        if (!l->common.shadow)
+            return sl_req_refuse(r, (int)l->common.status, &cause_conn_limited);
+    }
+    return SL_NEXT;
+}

@@ -1,0 +1,153 @@
+/* What the cache's store costs, from a thousand objects to a million: finding one in the index,
+ * reading it from the disk's cache, missing, a hit in memory, and a start.  Run by
+ * test/bench/cache. */
+#include "../unit/store_doubles.h"
+
+#include <time.h>
+
+#define BODY 900
+#define ROUNDS 200000
+#define READS 20000
+
+static struct store *store;
+static struct store_object *found_object;
+
+static double
+now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static struct sl_span
+key_of(uint64_t i, char text[64])
+{
+    return (struct sl_span){text, (size_t)snprintf(text, 64, "https://www.example.com/a/%llu",
+                                                   (unsigned long long)i)};
+}
+
+static void
+store_one(uint64_t i)
+{
+    char key[64], body[BODY];
+    struct store_new n = {.key = key_of(i, key), .meta = SL_SPAN("meta"), .size = BODY,
+                          .stamp = store_stamp(store)};
+    struct store_writer *w = store_writer_open(store, here, &n);
+
+    memset(body, (int)i, sizeof body);
+    SL_ASSERT(w != NULL && store_append(w, body, BODY) != SL_FLOW_GONE);
+    store_commit(&w);
+}
+
+static void
+found(struct sl_loop *loop, struct store_get *g, struct store_object *o)
+{
+    (void)loop;
+    (void)g;
+    found_object = o;
+}
+
+static int
+get(uint64_t i)
+{
+    char key[64];
+    struct store_get g = {.key = key_of(i, key), .done = found};
+    int is_found;
+
+    if (store_get(store, here, &g, &found_object) == STORE_WAIT)
+        run();
+    is_found = found_object != NULL;
+    if (is_found)
+        store_drop(&found_object);
+    return is_found;
+}
+
+/* ns each; step spreads what is asked for. */
+static double
+gets(uint64_t from, uint64_t n, uint64_t times, uint64_t expected)
+{
+    double began = now_ns();
+    uint64_t i, sum = 0;
+
+    for (i = 0; i < times; i++)
+        sum += (uint64_t)get(from + i * 7919 % n);
+    SL_ASSERT(sum * 1000 >= expected * 990);
+    return (now_ns() - began) / (double)times;
+}
+
+static double
+index_finds(uint64_t n)
+{
+    double began;
+    uint64_t entries[INDEX_FOUND_MAX], i, sum = 0;
+    struct store_hash *hashes = calloc(ROUNDS, sizeof *hashes);
+    char key[64];
+
+    for (i = 0; i < ROUNDS; i++)
+        hashes[i] = store_hash(store, key_of(i * 7919 % n, key));
+    began = now_ns();
+    for (i = 0; i < ROUNDS; i++)
+        sum += index_find(&store->index, hashes[i], entries);
+    began = (now_ns() - began) / ROUNDS;
+    SL_ASSERT(sum * 100 >= ROUNDS * UINT64_C(99));
+    free(hashes);
+    return began;
+}
+
+static void
+measure(struct store_options *o, uint64_t n)
+{
+    struct store_stats st;
+    double index, read, miss, hit, opened, ticked;
+    uint64_t i;
+
+    o->max_objects = n;
+    o->disk_size = n * 1300 < STORE_DISK_MIN ? STORE_DISK_MIN : n * 1300;
+    o->memory_size = 0;
+    world_begin();
+    store = store_open(o);
+    for (i = 0; i < n; i++) {
+        store_one(i);
+        if (i % 32 == 31)
+            run();
+    }
+    run();
+    store_tick(store, here, 1000);
+    run();
+    index = index_finds(n);
+    read = gets(0, n, READS, READS);
+    miss = gets(1u << 30, n, ROUNDS, 0);
+    store_stats(store, &st);
+    store_close(&store);
+
+    world_begin(); /* everything was killed */
+    o->memory_size = 64 << 20;
+    opened = now_ns();
+    store = store_open(o);
+    ticked = now_ns();
+    store_tick(store, here, 1000);
+    run();
+    hit = now_ns();
+    opened = (ticked - opened) / 1e6;
+    ticked = (hit - ticked) / 1e6;
+    gets(0, 100, 1000, 1000);
+    hit = gets(0, 100, ROUNDS, ROUNDS);
+    store_close(&store);
+    printf("%8llu %9.0f %9.0f %9.0f %9.0f %10.1f %10.1f %10.1f\n", (unsigned long long)n, index,
+           miss, hit, read, opened, ticked, (double)st.index_bytes / (double)st.disk_objects);
+}
+
+int
+main(int argc, char **argv)
+{
+    static const uint64_t counts[] = {1000, 10000, 100000, 1000000};
+    struct store_options o = {.path = argc > 1 ? argv[1] : "."};
+    unsigned i;
+
+    puts(" objects  index,ns   miss,ns    hit,ns   read,ns    open,ms   warm,ms  index B/object");
+    for (i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        measure(&o, counts[i]);
+    return 0;
+}

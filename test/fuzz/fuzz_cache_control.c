@@ -1,0 +1,31 @@
+/* Cache-Control, conditions and ranges: never past their bytes, and a range is within its body. */
+/* with: modules/cache_disk/control.c modules/cache_disk/policy.c server/runtime/span.c */
+#include "../../modules/cache_disk/policy.h"
+
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    char *exact = malloc(n + 1);
+    struct sl_span text = {exact, n};
+    struct range ranges[RANGES_MAX];
+    struct condition_facts f = {.if_none_match = text, .if_match = text, .etag = SL_SPAN("\"a\"")};
+    struct cache_control cc;
+    int i, found;
+
+    memcpy(exact, data, n);
+    cc = cache_control_parse(text);
+    if (cc.max_age > CC_SECONDS_MAX || cc.max_age < CC_ABSENT)
+        abort();
+    policy_condition(&f);
+    http_date(text);
+    found = policy_ranges(text, 1000, ranges);
+    for (i = 0; i < found; i++)
+        if (ranges[i].from < 0 || ranges[i].n <= 0 || ranges[i].from + ranges[i].n > 1000)
+            abort();
+    free(exact);
+    return 0;
+}

@@ -1,0 +1,545 @@
+"""mod_cache_disk: what is stored, how it is given, one fetch for many, purges."""
+import os
+import threading
+import time
+from email.utils import formatdate
+
+import pytest
+from origin import reply
+from test_reload import Operator
+
+BASE = "LoadModule route\nLoadModule headers\nLoadModule cache_disk\n"
+
+
+@pytest.fixture
+def cached(sluice, origin, tmp_path):
+    """cached(lines): Cache on before the origin."""
+    def start(text="", disk="size=64m memory=16m", **k):
+        s = sluice(BASE + f"CacheDisk {tmp_path}/cache {disk}\nCache on\nHeader set X-Cache %{{cache_status}} always\n"
+                   f"{text}\nProxyPass {origin}\n", **k)
+        s.tmp = tmp_path
+        return s
+    return start
+
+
+def fresh(body=b"x", age=60, **more):
+    return reply(200, body, [("Cache-Control", f"max-age={age}")] + [(k.replace("_", "-"), v) for k, v in more.items()])
+
+
+def status(r):
+    return r.get("X-Cache")
+
+
+def asked(origin, path="/"):
+    return len([r for r in origin.requests if r.target == path])
+
+
+# ---- hit and miss ----
+
+@pytest.mark.parametrize("n", [0, 1, 1000, 65536, 65537, 300000, 5000000])
+def test_second_answer_is_from_the_cache(cached, origin, n):
+    body = os.urandom(n)
+    origin.on("/", fresh(body, X_Own="1", ETag='"a"'))
+    s = cached()
+    c = s.client()
+    r = c.request("GET", "/")
+    assert r.status == 200 and r.body == body and status(r) == "MISS" and "fwd=uri-miss" in r.get("Cache-Status")
+    time.sleep(0.5 if n > 256 * 1024 else 0)  # large ones are found when they have been written
+    for _ in range(3):
+        r = c.request("GET", "/")
+        assert r.body == body and status(r) == "HIT" and r.get("X-Own") == "1" and r.get("ETag") == '"a"'
+        assert r.get("Content-Length") == str(n) and "hit" in r.get("Cache-Status") and int(r.get("Age")) <= 2
+    r = c.request("HEAD", "/")
+    assert status(r) == "HIT" and r.get("Content-Length") == str(n) and r.body == b""
+    c.close()
+    assert asked(origin) == 1
+
+
+def test_chunked_response(cached, origin):
+    origin.on("/", lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n")
+              or [c.send(b"5\r\nhello\r\n") or time.sleep(0.02) for _ in range(5)] and c.send(b"0\r\n\r\n") or True)
+    s = cached()
+    assert s.get("/").body == b"hello" * 5
+    r = s.get("/")
+    assert r.body == b"hello" * 5 and status(r) == "HIT" and r.get("Content-Length") == "25"
+
+
+def test_head_fetches_all(cached, origin):
+    origin.on("/", fresh(b"12345"))
+    s = cached()
+    r = s.get("/", method="HEAD")
+    assert r.get("Content-Length") == "5" and origin.requests[0].method == "GET"
+    assert status(s.get("/")) == "HIT" and s.get("/").body == b"12345"
+
+
+@pytest.mark.parametrize("fields, stored", [
+    ([("Cache-Control", "max-age=60")], True),
+    ([("Cache-Control", "s-maxage=60, max-age=0")], True),
+    ([("Cache-Control", "max-age=60, s-maxage=0")], False),
+    ([("Expires", 1000)], True),
+    ([("Expires", "0")], False),
+    ([("CDN-Cache-Control", "max-age=60"), ("Cache-Control", "no-store")], True),
+    ([("CDN-Cache-Control", "no-store"), ("Cache-Control", "max-age=60")], False),
+    ([("Last-Modified", -100000)], True),
+    ([("Cache-Control", "no-store, max-age=60")], False),
+    ([("Cache-Control", "private, max-age=60")], False),
+    ([("Cache-Control", "max-age=60"), ("Set-Cookie", "a=b")], False),
+    ([("Cache-Control", "max-age=60"), ("Vary", "*")], False),
+    ([("Cache-Control", "max-age=60"), ("Age", "61")], False),
+    ([], False),
+], ids=str)
+def test_what_is_stored(cached, origin, fields, stored):
+    origin.on("/", reply(200, b"x", [(k, formatdate(time.time() + v, usegmt=True) if isinstance(v, int) else v)
+                                     for k, v in fields]))
+    s = cached()
+    s.get("/")
+    assert (status(s.get("/")) == "HIT") == stored
+
+
+def test_unstorable_goes_straight_for_a_while(cached, origin):
+    origin.on("/", reply(200, b"y" * 200000, [("Cache-Control", "private")]))
+    s = cached()
+    for _ in range(4):
+        r = s.get("/")
+        assert r.body == b"y" * 200000 and status(r) == "MISS"
+    assert asked(origin) == 4
+
+
+def test_authorization(cached, origin):
+    origin.on("/", fresh())
+    origin.on("/public", reply(200, b"x", [("Cache-Control", "public, max-age=60")]))
+    s = cached()
+    for path, hit in (("/", "MISS"), ("/public", "HIT")):
+        s.get(path, {"Authorization": "Basic x"})
+        assert status(s.get(path, {"Authorization": "Basic x"})) == hit
+
+
+def test_query_host_and_key(cached, origin):
+    for path in ("/a", "/b"):
+        origin.on(path, fresh(path.encode()))
+    s = cached("<Location /b>\nCacheKey one\n</Location>")
+    assert [status(s.get(p, host=h)) for p, h in (("/a?1", "x"), ("/a?2", "x"), ("/a?1", "y"), ("/a?1", "X"))] == \
+        ["MISS", "MISS", "MISS", "HIT"]
+    assert [status(s.get(p)) for p in ("/b?1", "/b?2")] == ["MISS", "HIT"]
+
+
+# ---- variants ----
+
+def test_vary(cached, origin):
+    def vary(c, r):
+        c.send(fresh(f"{r.get('X-Lang')}".encode(), Vary="X-Lang, Accept-Encoding"))
+        return True
+    origin.on("/", vary)
+    s = cached()
+    for lang in ("de", "en", None):
+        f = {"X-Lang": lang} if lang else {}
+        assert status(s.get("/", f)) == "MISS"
+    for lang in ("de", "en", None):
+        r = s.get("/", {"X-Lang": lang} if lang else {})
+        assert status(r) == "HIT" and r.body == str(lang).encode() and r.get("Vary") == "X-Lang, Accept-Encoding"
+    for coding in ("gzip, br", "br;q=0.5,gzip;q=0.9", "GZIP,br"):
+        r = s.get("/", {"X-Lang": "de", "Accept-Encoding": coding})
+    assert status(r) == "HIT", "one variant for all who accept the same"
+    assert len(origin.requests) == 4
+
+
+# ---- validation ----
+
+def validated(etag='"a"', **more):
+    def answer(c, r):
+        if r.get("If-None-Match") == etag:
+            c.send(b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=1\r\nX-New: 2\r\nETag: " + etag.encode() + b"\r\n\r\n")
+        else:
+            c.send(reply(200, b"body", [("Cache-Control", "max-age=1"), ("ETag", etag), ("X-New", "1")]))
+        return True
+    return answer
+
+
+def test_revalidation(cached, origin):
+    origin.on("/", validated())
+    s = cached()
+    assert status(s.get("/")) == "MISS"
+    time.sleep(2.1)
+    r = s.get("/")
+    assert status(r) == "REVALIDATED" and r.body == b"body" and r.get("X-New") == "2" and r.status == 200
+    assert status(s.get("/")) == "HIT" and s.get("/").get("X-New") == "2"
+    assert len(origin.requests) == 2
+
+
+def test_no_cache_is_always_asked(cached, origin):
+    origin.on("/", lambda c, r: c.send(b"HTTP/1.1 304 Not Modified\r\n\r\n" if r.get("If-None-Match") else
+                                       reply(200, b"b", [("Cache-Control", "no-cache"), ("ETag", '"1"'),
+                                                         ("Expires", formatdate(time.time() + 99, usegmt=True))])) or True)
+    s = cached()
+    assert [status(s.get("/")) for _ in range(3)] == ["MISS", "REVALIDATED", "REVALIDATED"]
+
+
+def test_conditions_are_answered(cached, origin):
+    modified = formatdate(time.time() - 1000, usegmt=True)
+    origin.on("/", fresh(b"abc", ETag='"v1"', Last_Modified=modified))
+    s = cached()
+    s.get("/")
+    for fields, code in (({"If-None-Match": '"v1"'}, 304), ({"If-None-Match": 'W/"v1"'}, 304),
+                         ({"If-None-Match": '"x", "v1"'}, 304), ({"If-None-Match": '"x"'}, 200),
+                         ({"If-None-Match": '*'}, 304), ({"If-Modified-Since": modified}, 304),
+                         ({"If-None-Match": '"x"', "If-Modified-Since": modified}, 200),
+                         ({"If-Match": '"v1"'}, 200), ({"If-Match": '"x"'}, 412),
+                         ({"If-Unmodified-Since": formatdate(99999, usegmt=True)}, 412)):
+        r = s.get("/", fields)
+        assert r.status == code, fields
+        if code == 304:
+            assert r.get("ETag") == '"v1"' and r.body == b"" and r.get("Content-Type") is None
+    assert len(origin.requests) == 1
+
+
+def test_what_clients_wish(cached, origin):
+    origin.on("/", validated())
+    s = cached()
+    assert s.get("/", {"Cache-Control": "only-if-cached"}).status == 504
+    s.get("/")
+    assert status(s.get("/", {"Cache-Control": "no-cache"})) == "REVALIDATED"
+    assert status(s.get("/", {"Pragma": "no-cache"})) == "REVALIDATED"
+    assert status(s.get("/", {"Cache-Control": "min-fresh=100"})) == "REVALIDATED"
+    assert status(s.get("/", {"Cache-Control": "only-if-cached"})) == "HIT"
+    time.sleep(2.1)
+    assert status(s.get("/", {"Cache-Control": "max-stale=100"})) == "STALE"
+    origin.on("/ns", fresh())
+    s.get("/ns", {"Cache-Control": "no-store"})
+    assert status(s.get("/ns")) != "HIT"
+
+
+# ---- ranges ----
+
+def test_ranges(cached, origin):
+    body = bytes(range(256)) * 1000
+    origin.on("/", fresh(body, ETag='"r"', Content_Type="a/b"))
+    s = cached()
+    s.get("/")
+    for spec, part, said in (("bytes=0-9", body[:10], "0-9"), ("bytes=255990-", body[-10:], "255990-255999"),
+                             ("bytes=-5", body[-5:], "255995-255999"), ("bytes=100000-199999", body[100000:200000], None),
+                             ("bytes=0-999999", body, "0-255999")):
+        r = s.get("/", {"Range": spec})
+        assert r.status == 206 and r.body == part and r.get("Content-Length") == str(len(part))
+        assert said is None or r.get("Content-Range") == f"bytes {said}/256000"
+    r = s.get("/", {"Range": "bytes=256000-"})
+    assert r.status == 416 and r.get("Content-Range") == "bytes */256000"
+    for spec in ("bytes=9-0", "bits=0-1", "bytes=a-", "bytes=0-200000,0-200000"):
+        assert s.get("/", {"Range": spec}).status == 200
+    assert s.get("/", {"Range": "bytes=0-1", "If-Range": '"r"'}).status == 206
+    assert s.get("/", {"Range": "bytes=0-1", "If-Range": '"q"'}).status == 200
+    r = s.get("/", {"Range": "bytes=0-1,10-19,-3"})
+    assert r.status == 206 and r.get("Content-Length") == str(len(r.body))
+    boundary = r.get("Content-Type").split("boundary=")[1].encode()
+    parts = r.body.split(b"--" + boundary)
+    assert len(parts) == 5 and parts[4] == b"--\r\n"
+    assert parts[2] == (b"\r\nContent-Type: a/b\r\nContent-Range: bytes 10-19/256000\r\n\r\n" + body[10:20] + b"\r\n")
+    assert len(origin.requests) == 1
+
+
+def test_range_of_a_miss_stores_the_whole(cached, origin):
+    body = os.urandom(100000)
+    origin.on("/", fresh(body))
+    s = cached()
+    r = s.get("/", {"Range": "bytes=5-14"})
+    assert r.status == 206 and r.body == body[5:15] and origin.requests[0].get("Range") is None
+    assert s.get("/").body == body and len(origin.requests) == 1
+
+
+# ---- stale ----
+
+def failing(origin, path="/"):
+    origin.on(path, lambda c, r: c.sock.close() or False)
+
+
+def test_use_stale_on_error(cached, origin):
+    origin.on("/", fresh(b"old", age=1))
+    origin.on("/m", reply(200, b"old", [("Cache-Control", "max-age=1, must-revalidate")]))
+    s = cached("CacheUseStale error 503").expect("SL0505", "SL0501")
+    s.get("/")
+    s.get("/m")
+    time.sleep(2.1)
+    failing(origin)
+    failing(origin, "/m")
+    r = s.get("/")
+    assert status(r) == "STALE" and r.body == b"old" and r.status == 200
+    assert s.get("/m").status == 502, "must-revalidate"
+    origin.on("/", reply(503, b"no"))
+    assert status(s.get("/")) == "STALE"
+    origin.on("/", reply(500, b"no"))
+    r = s.get("/")
+    assert r.status == 500 and r.body == b"no"
+    origin.on("/", fresh(b"new"))
+    assert s.get("/").body == b"new" and status(s.get("/")) == "HIT"
+
+
+def test_stale_while_revalidate(cached, origin):
+    origin.on("/", reply(200, b"old", [("Cache-Control", "max-age=1, stale-while-revalidate=100")]))
+    s = cached()
+    s.get("/")
+    time.sleep(2.1)
+    hold = threading.Event()
+    origin.on("/", lambda c, r: hold.wait(5) and c.send(fresh(b"new")) or True)
+    for _ in range(3):
+        r = s.get("/")
+        assert r.body == b"old" and status(r) == "UPDATING"
+    hold.set()
+    for _ in range(100):
+        r = s.get("/")
+        if r.body == b"new":
+            break
+        time.sleep(0.02)
+    assert r.body == b"new" and len(origin.requests) == 2
+
+
+def test_stale_if_error(cached, origin):
+    origin.on("/", reply(200, b"old", [("Cache-Control", "max-age=1, stale-if-error=100")]))
+    s = cached().expect("SL0505", "SL0501")
+    s.get("/")
+    time.sleep(2.1)
+    failing(origin)
+    assert s.get("/").body == b"old"
+
+
+# ---- one fetch for many ----
+
+def test_one_fetch_for_many(cached, origin):
+    hold, first = threading.Event(), os.urandom(50000)
+
+    def slow(c, r):
+        c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 100000\r\n\r\n" + first)
+        hold.wait(10)
+        c.send(first)
+        return True
+    origin.on("/", slow)
+    s = cached()
+    clients = [s.client() for _ in range(50)]
+    for c in clients:
+        c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    for c in clients:
+        c.until(b"\r\n\r\n")
+        assert c.exactly(50000) == first, "what has come is given at once"
+    clients[0].close()
+    hold.set()
+    for c in clients[1:]:
+        assert c.exactly(50000) == first
+        c.close()
+    assert len(origin.requests) == 1 and status(s.get("/")) == "HIT"
+
+
+def test_first_client_leaves(cached, origin):
+    hold = threading.Event()
+    origin.on("/", lambda c, r: hold.wait(5) and c.send(fresh(b"z" * 1000)) or True)
+    s = cached()
+    a, b = s.client(), s.client()
+    a.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    time.sleep(0.1)
+    b.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    time.sleep(0.1)
+    a.close()
+    hold.set()
+    assert b.response().body == b"z" * 1000 and len(origin.requests) == 1
+
+
+def test_waiters_of_a_private_response_go_their_own_way(cached, origin):
+    hold = threading.Event()
+    origin.on("/", lambda c, r: hold.wait(5) and c.send(reply(200, r.get("X-Me").encode(), [("Cache-Control", "private")])) or True)
+    s = cached()
+    clients = [s.client() for _ in range(6)]
+    for i, c in enumerate(clients):
+        c.send(f"GET / HTTP/1.1\r\nHost: test\r\nX-Me: {i}\r\n\r\n")
+    time.sleep(0.2)
+    assert len(origin.requests) == 1
+    hold.set()
+    for i, c in enumerate(clients):
+        assert c.response().body == str(i).encode()
+
+
+def test_failed_fetch_fails_all_who_waited(cached, origin):
+    hold = threading.Event()
+    origin.on("/", lambda c, r: hold.wait(5) and c.sock.close() or False)
+    s = cached().expect("SL0505", "SL0501", "SL0509")
+    clients = [s.client() for _ in range(4)]
+    for c in clients:
+        c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    time.sleep(0.2)
+    hold.set()
+    assert [c.response().status for c in clients] == [502] * 4
+    origin.on("/", fresh())
+    assert s.get("/").status == 200
+
+
+def test_truncated_is_never_whole(cached, origin):
+    origin.on("/", lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 1000000\r\n\r\n" +
+                                       b"t" * 500000) or False)
+    s = cached().expect("SL0509")
+    got = s.raw(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+    assert len(got) < 1000000
+    origin.on("/", fresh(b"whole"))
+    assert s.get("/").body == b"whole"
+
+
+# ---- conditions, sizes, uses ----
+
+def test_bypass_no_store_and_uses(cached, origin):
+    for path in ("/", "/n", "/u"):
+        origin.on(path, fresh(b"x" * 100))
+    s = cached("CacheBypass \"%{cookie:session} != ''\"\n<Location /n>\nCacheNoStore \"%{status} == 200\"\n</Location>\n"
+               "<Location /u>\nCacheMinUses 3\n</Location>\n")
+    assert [status(s.get("/", {"Cookie": "session=1"})) for _ in range(2)] == ["BYPASS", "BYPASS"]
+    assert status(s.get("/")) == "MISS" and status(s.get("/")) == "HIT"
+    assert "HIT" not in [status(s.get("/n")) for _ in range(3)]
+    assert [status(s.get("/u")) for _ in range(4)] == ["MISS", "MISS", "MISS", "HIT"]
+
+
+def test_max_object(cached, origin):
+    origin.on("/", fresh(b"x" * 5000))
+    origin.on("/c", lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                        b"1388\r\n" + b"y" * 5000 + b"\r\n0\r\n\r\n") or True)
+    s = cached("CacheMaxObject 4k")
+    for path in ("/", "/c"):
+        for _ in range(3):
+            r = s.get(path)
+            assert len(r.body) == 5000 and status(r) != "HIT"
+
+
+def test_valid_and_ignore(cached, origin):
+    origin.on("/", reply(200, b"x"))
+    origin.on("/404", reply(404, b"x"))
+    origin.on("/i", reply(200, b"x", [("Cache-Control", "no-store"), ("Set-Cookie", "a=b")]))
+    s = cached("CacheValid 1h\nCacheValid 404 10m\n<Location /i>\nCacheIgnore Cache-Control Set-Cookie\n</Location>\n")
+    for path in ("/", "/404", "/i"):
+        s.get(path)
+        r = s.get(path)
+        assert status(r) == "HIT" and r.get("Set-Cookie") is None
+
+
+def test_methods_that_change(cached, origin):
+    for path in ("/", "/other"):
+        origin.on(path, lambda c, r: c.send(fresh(b"g") if r.method == "GET" else
+                                            reply(200, b"p", [("Location", "/other")])) or True)
+    s = cached()
+    for path in ("/", "/other"):
+        s.get(path)
+        assert status(s.get(path)) == "HIT"
+    assert s.get("/", method="POST", body=b"x").body == b"p"
+    assert status(s.get("/")) == "MISS" and status(s.get("/other")) == "MISS"
+
+
+# ---- purging and looking ----
+
+@pytest.fixture
+def operated(sluice, origin, tmp_path):
+    def start(text=""):
+        return Operator(sluice, BASE + f"CacheDisk {tmp_path}/cache size=64m memory=16m\nCache on\n"
+                        f"Header set X-Cache %{{cache_status}} always\n{text}\nProxyPass {origin}\n")
+    return start
+
+
+def test_purges(operated, origin):
+    for path in ("/a", "/b", "/dir/c", "/dir/d"):
+        origin.on(path, fresh(b"x", Surrogate_Key=f"all {path[-1]}"))
+    op = operated()
+
+    def state():
+        return "".join(status(op.s.get(p, host="h.test"))[0] for p in ("/a", "/b", "/dir/c", "/dir/d"))
+    assert state() == "MMMM" and state() == "HHHH"
+    for words, left in ((("url", "http://H.test/a"), "MHHH"), (("tag", "b"), "HMHH"),
+                        (("prefix", "http://h.test/dir/"), "HHMM"), (("host", "h.test"), "MMMM"),
+                        (("tag", "all"), "MMMM"), (("all",), "MMMM")):
+        r = op.say("ctl", "cache", "purge", *words)
+        assert r.returncode == 0 and "purged" in r.stdout, r.stdout + r.stderr
+        assert state() == left, words
+        assert state() == "HHHH"
+    assert op.s.get("/a", host="h.test").get("Surrogate-Key") is None, "for the cache alone"
+    assert op.say("ctl", "cache", "purge", "url", "http://h.test/a", "soft").returncode == 0
+    assert state() == "EHHH", "stale: it was fetched anew"
+    for words in ((), ("url",), ("all", "x"), ("nothing", "x")):
+        assert op.say("ctl", "cache", "purge", *words).returncode == 2
+
+
+def test_looks_into_it(operated, origin):
+    origin.on("/a", fresh(b"x" * 100))
+    op = operated()
+    for _ in range(3):
+        op.s.get("/a", host="h.test")
+    r = op.say("ctl", "cache", "get", "http://h.test/a")
+    assert "size      100" in r.stdout and "status    200" in r.stdout and "state     good" in r.stdout
+    assert op.say("ctl", "cache", "get", "http://h.test/b").returncode == 1
+    assert "http://h.test/a" in op.say("ctl", "cache", "top").stdout
+    assert "hits                     2" in op.say("ctl", "cache", "stats").stdout
+    assert op.say("ctl", "cache", "stats", "--json").stdout.startswith("{")
+    assert op.say("ctl", "cache").returncode == 2
+
+
+def test_reloads_and_crashes_keep_it(operated, origin):
+    origin.on("/", fresh(b"kept"))
+    op = operated()
+    op.s.expect("SL0220", "SL0221", "SL0240", "SL0241", "SL0222", "died", "ended by signal 9")
+    op.s.get("/")
+    time.sleep(0.5)
+    for n in range(3):
+        if n == 1:
+            os.kill(op.serving(), 9)
+        else:
+            op.reload()
+        for _ in range(200):
+            try:
+                r = op.s.get("/")
+                if status(r) == "HIT":
+                    break
+            except (OSError, EOFError):
+                pass
+            time.sleep(0.02)
+        assert status(r) == "HIT" and r.body == b"kept", n
+    assert len(origin.requests) <= 2
+
+
+def test_restart_keeps_it(sluice, origin, tmp_path):
+    conf = BASE + f"CacheDisk {tmp_path}/cache size=64m memory=16m\nCache on\nHeader set X-Cache %{{cache_status}}\nProxyPass {origin}\n"
+    big = os.urandom(700000)
+    origin.on("/", fresh(b"kept"))
+    origin.on("/big", fresh(big))
+    s = sluice(conf)
+    s.get("/")
+    s.get("/big")
+    s.stop()
+    s = sluice(conf)
+    for _ in range(100):
+        r = s.get("/")
+        if status(r) == "HIT":
+            break
+        time.sleep(0.02)
+    assert status(r) == "HIT" and r.body == b"kept"
+    r = s.get("/big")
+    assert status(r) == "HIT" and r.body == big
+
+
+def test_purge_method(cached, origin):
+    origin.on("/", fresh())
+    origin.on("/no", fresh())
+    s = cached("CachePurge 127.0.0.1\n<Location /no>\nCachePurge - 10.0.0.0/8\n</Location>\n")
+    s.get("/")
+    assert s.get("/no", method="PURGE").status == 403
+    assert status(s.get("/")) == "HIT"
+    assert s.get("/", method="PURGE").status == 200
+    assert status(s.get("/")) == "MISS"
+
+
+@pytest.mark.parametrize("line, what", [
+    ("Cache on", "CacheDisk /var/cache/sluice"), ("CacheDisk relative", "absolute path"),
+    ("CacheDisk /x size=1k", "expected size="), ("CacheValid 99 1h", "between 200 and 599"),
+    ("CacheValid 200", "expected a time"), ("CacheDisk off\nCache on\nCacheUseStale sometimes", "expected error, timeout"),
+    ("CacheDisk off\nCache on\nCacheIgnore all", "expected Cache-Control, Expires"),
+])
+def test_refused(refused, line, what):
+    assert what in refused(BASE + line + "\nReturn 200 ok\n")
+
+
+def test_explained(cached, origin, tmp_path):
+    import subprocess
+    from conftest import MODULES, PROGRAM
+    s = cached("CacheBypass \"%{query} contains 'nocache'\"")
+    for url, what in (("http://test/a", "the key is http://test/a"), ("http://test/a?nocache", "CacheBypass holds")):
+        r = subprocess.run([PROGRAM, "-E", f"GET {url}", "-f", s.conf, "--module-dir", MODULES], capture_output=True,
+                           text=True, timeout=20)
+        assert what in r.stdout, r.stdout + r.stderr

@@ -1,0 +1,80 @@
+"""What -t says of broken configurations, to the letter: test/broken/NAME.conf and NAME.txt.
+
+    SLUICE_RENEW=1 pytest test_errors.py        writes every NAME.txt anew; read the difference"""
+import os
+import re
+import subprocess
+
+import pytest
+from conftest import MODULES, PROGRAM, TOP
+
+FOLDER = os.path.join(TOP, "test", "broken")
+NAMES = sorted(n[:-5] for n in os.listdir(FOLDER) if n.endswith(".conf"))
+
+
+def said(name):
+    r = subprocess.run([PROGRAM, "-f", name + ".conf", "--module-dir", MODULES, "-t"], cwd=FOLDER,
+                       capture_output=True, timeout=60)
+    assert r.returncode == 1 and r.stdout == b"", (r.returncode, r.stdout)
+    out = r.stderr.decode(errors="backslashreplace").replace(MODULES, "MODULES")
+    return re.sub(r"(the modules in MODULES are: ).*", r"\1LIST", out)  # as the build has them
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_said(name):
+    path, out = os.path.join(FOLDER, name + ".txt"), said(name)
+    if os.environ.get("SLUICE_RENEW"):
+        with open(path, "w") as f:
+            f.write(out)
+    with open(path) as f:
+        assert out == f.read(), "see SLUICE_RENEW above if this is as it should be"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_has_a_place_a_finding_and_what_was_expected(name):
+    """An error begins with file and line, and shows the line; the last line counts them."""
+    blocks = re.split(r"^(?=\S)", said(name), flags=re.M)[1:]
+    assert re.fullmatch(r"(\d+) errors?\n", blocks[-1]) and len(blocks) == int(blocks[-1].split()[0]) + 1
+    for b in blocks[:-1]:
+        if b == "no Listen line: nothing would be served\n    cure: write \"Listen 80\"\n":
+            continue
+        assert re.match(rf"{name}\.conf:\d+: .", b), b
+        assert re.search(r"^ +\d+ \| .*\n +\| +\^~*$", b, re.M) or name == "nul-byte", b
+
+
+STRING = r'"(?:[^"\\]|\\.)*"'
+# What no file here can bring about: the first wants a file too large to keep, of the others the row's
+# own words come before them, or a module's.
+ELSEWHERE = {
+    "expected a file of at most %lu bytes, found %s with %lld",
+    "expected [ADDR:]PORT or unix:/PATH",
+    "expected the address of a server, as ProxyPass or Server has it",
+    "expected a token: letters, digits and -_.!#$%&'*+^`|~",
+}
+
+
+def kinds():
+    """The phrases of the language's own errors: "expected ..." as they stand in the sources."""
+    files = [os.path.join(TOP, "server", "config", n) for n in os.listdir(os.path.join(TOP, "server", "config"))]
+    files += [os.path.join(TOP, "modules", "route", n) for n in os.listdir(os.path.join(TOP, "modules", "route"))]
+    files += [os.path.join(TOP, "server", "upstream", "target.c")]
+    found = set()
+    for name in files:
+        with open(name) as f:
+            text = re.sub(r"/\*.*?\*/", " ", f.read(), flags=re.S)
+        for run in re.findall(rf"{STRING}(?:\s*{STRING})*", text):
+            whole = "".join(s[1:-1] for s in re.findall(STRING, run))
+            if re.match(r"expected \S", whole):
+                found.add(whole.replace('\\"', '"'))
+    return found
+
+
+def as_pattern(phrase):
+    parts = re.split(r"(%%|%(?:\.?\*|\.\d+)?(?:ll|l|z)?[sduc])", phrase)
+    return "".join("%" if p == "%%" else ".+?" if p[:1] == "%" and len(p) > 1 else re.escape(p) for p in parts)
+
+
+def test_every_kind_of_error_has_a_file():
+    golden = "".join(open(os.path.join(FOLDER, n + ".txt")).read() for n in NAMES)
+    lacking = {k for k in kinds() if not re.search(as_pattern(k), golden)}
+    assert lacking == ELSEWHERE

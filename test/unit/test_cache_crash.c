@@ -1,0 +1,131 @@
+/* Generations that share a store and are killed at any moment, alone and all at once: whatever
+ * is served afterwards is right, and most of what was stored is there. */
+#include "store_world.h"
+
+#define N_KEYS 400
+#define GENERATIONS 3
+#define ROUNDS 60
+
+static size_t
+size_of(unsigned i)
+{
+    return i % 20 == 0 ? 300000 + i : i % 5 == 0 ? 40000 + i : 500 + 7 * i;
+}
+
+/* Stores, reads, replaces, forgets and purges until it is killed. */
+static void
+live(unsigned place, unsigned seed)
+{
+    unsigned n;
+
+    world_place(place);
+    srandom(seed);
+    begin();
+    for (n = 1;; n++) {
+        unsigned i = (unsigned)random() % N_KEYS;
+
+        if (serve(i, random() % 2 ? STORE_FILE : STORE_MEMORY) == 0)
+            put_object(i, n, size_of(i));
+        if (random() % 40 == 0)
+            put_object(i, n, size_of(i));
+        if (random() % 300 == 0) {
+            struct made m = make(i, 0, 0);
+
+            store_invalidate(store, here, sl_span(m.key));
+            unmake(&m);
+        }
+        if (random() % 8 == 0)
+            run();
+        if (n % 200 == 0)
+            tick();
+    }
+}
+
+static pid_t
+born(unsigned place, unsigned seed)
+{
+    pid_t pid = fork();
+
+    if (pid == 0)
+        live(place, seed);
+    atomic_fetch_or(&world->alive, UINT64_C(1) << place);
+    return pid;
+}
+
+static void
+dies(pid_t pid, unsigned place)
+{
+    int status;
+
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGKILL); /* not SIGABRT: nothing wrong was served */
+    world_bury(place);
+}
+
+/* A fresh process sees what is there; place: one that is nobody's. */
+static unsigned
+survey(unsigned place)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        unsigned n;
+
+        world_place(place);
+        begin();
+        tick();
+        n = serve_all(N_KEYS, STORE_FILE);
+        SL_ASSERT(stats().disk_objects <= stats().index_objects_max);
+        end();
+        _exit((int)(n * 100 / N_KEYS));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    world_bury(place);
+    return (unsigned)WEXITSTATUS(status);
+}
+
+static void
+killed_again_and_again(void **state)
+{
+    pid_t pids[GENERATIONS];
+    unsigned round, i, percent = 0, least = 100;
+
+    (void)state;
+    srandom(42);
+    for (i = 0; i < GENERATIONS; i++)
+        pids[i] = born(i, i);
+    for (round = 0; round < ROUNDS; round++) {
+        usleep(5000 + (unsigned)random() % 50000);
+        if (round % 10 == 9) { /* the master, too */
+            for (i = 0; i < GENERATIONS; i++)
+                dies(pids[i], i);
+            world_begin();
+            percent = survey(9);
+            least = percent < least && round > 30 ? percent : least;
+            for (i = 0; i < GENERATIONS; i++)
+                pids[i] = born(i, 1000 * round + i);
+        } else {
+            i = (unsigned)random() % GENERATIONS;
+            dies(pids[i], i);
+            pids[i] = born(i, 1000 * round + 500 + i);
+        }
+    }
+    for (i = 0; i < GENERATIONS; i++)
+        dies(pids[i], i);
+    assert_true(survey(9) > 40);
+    assert_true(least > 40);
+}
+
+#define T(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {T(killed_again_and_again)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

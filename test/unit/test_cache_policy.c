@@ -1,0 +1,324 @@
+/* RFC 9111 as tables: what is stored and for how long, what may be used, conditions, ranges. */
+/* with: server/runtime/span.c modules/cache_disk/control.c */
+#include "unit.h"
+
+#include "../../modules/cache_disk/policy.c"
+
+#define NOW 1000000000 /* Sun, 09 Sep 2001 01:46:40 GMT */
+#define DATE_NOW "Sun, 09 Sep 2001 01:46:40 GMT"
+#define DATE_100_AGO "Sun, 09 Sep 2001 01:45:00 GMT"
+#define DATE_IN_100 "Sun, 09 Sep 2001 01:48:20 GMT"
+#define DATE_1000_AGO "Sun, 09 Sep 2001 01:30:00 GMT"
+#define NEVER CC_ABSENT
+
+static struct sl_span
+text(const char *s)
+{
+    return s != NULL ? sl_span(s) : (struct sl_span){NULL, 0};
+}
+
+/* ---- Cache-Control (5.2) ---- */
+
+static const struct {
+    const char *field;
+    unsigned flags;
+    int64_t max_age, s_maxage, swr, sie;
+} controls[] = {
+    {"", 0, NEVER, NEVER, NEVER, NEVER},
+    {"max-age=60", 0, 60, NEVER, NEVER, NEVER},
+    {"MAX-AGE=60 , s-maxage=5", 0, 60, 5, NEVER, NEVER},
+    {"max-age=\"60\"", 0, 60, NEVER, NEVER, NEVER},
+    {"max-age=60, max-age=60", 0, 60, NEVER, NEVER, NEVER},
+    {"max-age=60, max-age=61", 0, 0, NEVER, NEVER, NEVER},
+    {"max-age=x", 0, 0, NEVER, NEVER, NEVER},
+    {"max-age", 0, 0, NEVER, NEVER, NEVER},
+    {"max-age=-1", 0, 0, NEVER, NEVER, NEVER},
+    {"max-age=1.5", 0, 0, NEVER, NEVER, NEVER},
+    {"max-age=99999999999999999999", 0, CC_SECONDS_MAX, NEVER, NEVER, NEVER},
+    {",, no-store ,no-cache", CC_NO_STORE | CC_NO_CACHE, NEVER, NEVER, NEVER, NEVER},
+    {"no-cache=\"Set-Cookie, X\", max-age=1", CC_NO_CACHE, 1, NEVER, NEVER, NEVER},
+    {"private=\"a,max-age=9\"", CC_PRIVATE, NEVER, NEVER, NEVER, NEVER},
+    {"community=\"max-age=5, no-store\", public", CC_PUBLIC, NEVER, NEVER, NEVER, NEVER},
+    {"no-storeX, Xno-store", 0, NEVER, NEVER, NEVER, NEVER},
+    {"stale-while-revalidate=7, stale-if-error=8", 0, NEVER, NEVER, 7, 8},
+    {"max-age=\"60", 0, 0, NEVER, NEVER, NEVER},
+    {"must-revalidate,proxy-revalidate,must-understand,immutable",
+     CC_MUST_REVALIDATE | CC_PROXY_REVALIDATE | CC_MUST_UNDERSTAND | CC_IMMUTABLE, NEVER, NEVER, NEVER,
+     NEVER},
+};
+
+static void
+reads_controls(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof controls / sizeof controls[0]; i++) {
+        struct cache_control cc = cache_control_parse(text(controls[i].field));
+
+        if (cc.flags != controls[i].flags || cc.max_age != controls[i].max_age ||
+            cc.s_maxage != controls[i].s_maxage || cc.stale_while_revalidate != controls[i].swr ||
+            cc.stale_if_error != controls[i].sie)
+            fail_msg("\"%s\": flags %x max-age %ld", controls[i].field, cc.flags, (long)cc.max_age);
+    }
+}
+
+/* ---- storing (3, 4.2) ---- */
+
+static const struct {
+    int status;
+    const char *cache_control, *expires, *date, *age, *modified;
+    int64_t valid;
+    int is_stored;
+    int64_t lifetime, age_now;
+} responses[] = {
+    {200, "max-age=60", NULL, DATE_NOW, NULL, NULL, NEVER, 1, 60, 0},
+    {200, "max-age=60", NULL, NULL, NULL, NULL, NEVER, 1, 60, 0},
+    {200, "max-age=60", NULL, DATE_100_AGO, NULL, NULL, NEVER, 1, 60, 100},
+    {200, "max-age=60", NULL, DATE_100_AGO, "200", NULL, NEVER, 1, 60, 200},
+    {200, "max-age=60", NULL, DATE_NOW, "30", NULL, NEVER, 1, 60, 30},
+    {200, "max-age=60", NULL, DATE_NOW, "x", NULL, NEVER, 1, 60, 0},
+    {200, "max-age=60", NULL, DATE_IN_100, NULL, NULL, NEVER, 1, 60, 0},
+    {200, "max-age=60, s-maxage=30", DATE_IN_100, DATE_NOW, NULL, NULL, 7, 1, 30, 0},
+    {200, NULL, DATE_IN_100, DATE_NOW, NULL, NULL, 7, 1, 100, 0},
+    {200, NULL, "0", DATE_NOW, NULL, NULL, 7, 1, 0, 0},
+    {200, NULL, DATE_100_AGO, DATE_NOW, NULL, NULL, NEVER, 1, 0, 0},
+    {200, NULL, NULL, DATE_NOW, NULL, NULL, 7, 1, 7, 0},
+    {200, NULL, NULL, DATE_NOW, NULL, DATE_1000_AGO, NEVER, 1, 100, 0},
+    {200, NULL, NULL, DATE_NOW, NULL, DATE_IN_100, NEVER, 0, 0, 0},
+    {302, NULL, NULL, DATE_NOW, NULL, DATE_1000_AGO, NEVER, 0, 0, 0},
+    {302, "max-age=5", NULL, DATE_NOW, NULL, NULL, NEVER, 1, 5, 0},
+    {200, NULL, NULL, DATE_NOW, NULL, NULL, NEVER, 0, 0, 0},
+    {200, "no-store, max-age=60", NULL, DATE_NOW, NULL, NULL, NEVER, 0, 0, 0},
+    {200, "must-understand, no-store, max-age=60", NULL, DATE_NOW, NULL, NULL, NEVER, 1, 60, 0},
+    {200, "private, max-age=60", NULL, DATE_NOW, NULL, NULL, NEVER, 0, 0, 0},
+    {206, "max-age=60", NULL, DATE_NOW, NULL, NULL, NEVER, 0, 0, 0},
+    {304, "max-age=60", NULL, DATE_NOW, NULL, NULL, NEVER, 0, 0, 0},
+    {404, "max-age=60", NULL, DATE_NOW, NULL, NULL, NEVER, 1, 60, 0},
+    {401, "max-age=60", NULL, DATE_NOW, NULL, NULL, NEVER, 0, 0, 0},
+    {418, NULL, NULL, DATE_NOW, NULL, NULL, 9, 1, 9, 0},
+    {299, "max-age=60", NULL, DATE_NOW, NULL, NULL, NEVER, 0, 0, 0},
+    {200, "max-age=99999999999", NULL, DATE_NOW, NULL, NULL, NEVER, 1, CC_SECONDS_MAX, 0},
+};
+
+static void
+stores(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof responses / sizeof responses[0]; i++) {
+        struct response_facts f = {
+            .status = responses[i].status,
+            .cache_control = text(responses[i].cache_control),
+            .expires = text(responses[i].expires),
+            .date = text(responses[i].date),
+            .age = text(responses[i].age),
+            .last_modified = text(responses[i].modified),
+            .asked_at = NOW,
+            .received_at = NOW,
+            .valid = responses[i].valid,
+        };
+        struct storing s = policy_store(&f);
+
+        if ((s.refused == NULL) != responses[i].is_stored ||
+            (s.refused == NULL &&
+             (s.lifetime != responses[i].lifetime || NOW - s.born != responses[i].age_now)))
+            fail_msg("row %zu: %s, lifetime %ld, age %ld", i, s.refused != NULL ? s.refused : "stored",
+                     (long)s.lifetime, (long)(NOW - s.born));
+    }
+}
+
+/* 3.5, 7.3 of RFC 9111; the time a response was under way counts as age (4.2.3). */
+static void
+stores_with_care(void **state)
+{
+    struct response_facts f = {.status = 200, .cache_control = text("max-age=60"), .asked_at = NOW - 10,
+                               .received_at = NOW, .valid = NEVER};
+
+    (void)state;
+    assert_int_equal(NOW - policy_store(&f).born, 10);
+    f.has_authorization = 1;
+    assert_non_null(policy_store(&f).refused);
+    f.cache_control = text("public, max-age=60");
+    assert_null(policy_store(&f).refused);
+    f.cache_control = text("must-revalidate, max-age=60");
+    assert_null(policy_store(&f).refused);
+    f.has_authorization = 0;
+    f.has_set_cookie = 1;
+    assert_non_null(policy_store(&f).refused);
+    f.ignore = IGNORE_SET_COOKIE;
+    assert_null(policy_store(&f).refused);
+    f.vary = text("Accept, *");
+    assert_non_null(policy_store(&f).refused);
+    f.vary = text("Accept");
+    f.cdn_cache_control = text("max-age=5");
+    assert_int_equal(policy_store(&f).lifetime, 5);
+    f.request_is_no_store = 1;
+    assert_non_null(policy_store(&f).refused);
+}
+
+/* ---- using (4.2.4, 5.2.1, RFC 5861) ---- */
+
+static const struct {
+    const char *response; /* Cache-Control, stored at NOW */
+    const char *request;
+    int64_t age;
+    int updating, is_soft;
+    enum use use;
+    int may_on_error;
+} uses[] = {
+    {"max-age=60", NULL, 0, 0, 0, USE_FRESH, 0},
+    {"max-age=60", NULL, 59, 0, 0, USE_FRESH, 0},
+    {"max-age=60", NULL, 60, 0, 0, USE_VALIDATE, 0},
+    {"max-age=60", NULL, 60, 1, 0, USE_STALE_UPDATE, 0},
+    {"max-age=60, must-revalidate", NULL, 60, 1, 0, USE_VALIDATE, 0},
+    {"s-maxage=60", NULL, 60, 1, 0, USE_VALIDATE, 0},
+    {"s-maxage=60, stale-while-revalidate=10", NULL, 70, 0, 0, USE_STALE_UPDATE, 0},
+    {"max-age=60, stale-while-revalidate=10", NULL, 71, 0, 0, USE_VALIDATE, 0},
+    {"max-age=60, stale-if-error=10", NULL, 65, 0, 0, USE_VALIDATE, 1},
+    {"max-age=60, stale-if-error=10", NULL, 71, 0, 0, USE_VALIDATE, 0},
+    {"no-cache, max-age=60", NULL, 0, 1, 0, USE_VALIDATE, 0},
+    {"max-age=60", "no-cache", 0, 0, 0, USE_VALIDATE, 0},
+    {"max-age=60", "max-age=5", 5, 0, 0, USE_FRESH, 0},
+    {"max-age=60", "max-age=5", 6, 0, 0, USE_VALIDATE, 0},
+    {"max-age=60", "max-age=0", 0, 0, 0, USE_FRESH, 0},
+    {"max-age=60", "min-fresh=10", 50, 0, 0, USE_FRESH, 0},
+    {"max-age=60", "min-fresh=10", 51, 0, 0, USE_VALIDATE, 0},
+    {"max-age=60", "max-stale", 600, 0, 0, USE_FRESH, 0},
+    {"max-age=60", "max-stale=10", 70, 0, 0, USE_FRESH, 0},
+    {"max-age=60", "max-stale=10", 71, 0, 0, USE_VALIDATE, 0},
+    {"max-age=60, must-revalidate", "max-stale", 61, 0, 0, USE_VALIDATE, 0},
+    {"max-age=60", NULL, 0, 0, 1, USE_VALIDATE, 0},
+    {"max-age=60", NULL, 0, 1, 1, USE_STALE_UPDATE, 0},
+    {"max-age=60", "max-stale", 0, 0, 1, USE_VALIDATE, 0},
+};
+
+static void
+uses_what_is_stored(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof uses / sizeof uses[0]; i++) {
+        struct response_facts response = {.status = 200, .cache_control = text(uses[i].response),
+                                          .asked_at = NOW, .received_at = NOW, .valid = NEVER};
+        struct use_facts f = {.stored = policy_store(&response), .cache_control = text(uses[i].request),
+                              .now = NOW + uses[i].age, .is_soft = uses[i].is_soft,
+                              .serves_stale_updating = uses[i].updating};
+        struct using u = policy_use(&f);
+
+        if (u.use != uses[i].use || u.may_on_error != uses[i].may_on_error || u.age != uses[i].age)
+            fail_msg("row %zu: %d, %s", i, (int)u.use, u.reason);
+    }
+}
+
+/* ---- conditions (RFC 9110, 13) ---- */
+
+static const struct {
+    const char *none_match, *modified_since, *match, *unmodified_since, *etag, *modified;
+    enum condition want;
+} conditions[] = {
+    {NULL, NULL, NULL, NULL, "\"a\"", NULL, CONDITION_GIVE},
+    {"\"a\"", NULL, NULL, NULL, "\"a\"", NULL, CONDITION_NOT_MODIFIED},
+    {"W/\"a\"", NULL, NULL, NULL, "\"a\"", NULL, CONDITION_NOT_MODIFIED},
+    {"\"x,y\", \"a\"", NULL, NULL, NULL, "\"a\"", NULL, CONDITION_NOT_MODIFIED},
+    {"\"x,\"a\"", NULL, NULL, NULL, "\"a\"", NULL, CONDITION_GIVE},
+    {"*", NULL, NULL, NULL, NULL, NULL, CONDITION_NOT_MODIFIED},
+    {"\"b\"", DATE_NOW, NULL, NULL, "\"a\"", DATE_100_AGO, CONDITION_GIVE},
+    {NULL, DATE_NOW, NULL, NULL, NULL, DATE_NOW, CONDITION_NOT_MODIFIED},
+    {NULL, DATE_100_AGO, NULL, NULL, NULL, DATE_NOW, CONDITION_GIVE},
+    {NULL, "nonsense", NULL, NULL, NULL, DATE_NOW, CONDITION_GIVE},
+    {NULL, NULL, "\"a\"", NULL, "\"a\"", NULL, CONDITION_GIVE},
+    {NULL, NULL, "W/\"a\"", NULL, "W/\"a\"", NULL, CONDITION_FAILED},
+    {NULL, NULL, "\"b\"", NULL, "\"a\"", NULL, CONDITION_FAILED},
+    {NULL, NULL, NULL, DATE_100_AGO, NULL, DATE_NOW, CONDITION_FAILED},
+    {NULL, NULL, NULL, DATE_NOW, NULL, DATE_100_AGO, CONDITION_GIVE},
+    {"\"a\"", NULL, "\"a\"", NULL, "\"a\"", NULL, CONDITION_NOT_MODIFIED},
+};
+
+static void
+answers_conditions(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof conditions / sizeof conditions[0]; i++) {
+        struct condition_facts f = {
+            .if_none_match = text(conditions[i].none_match),
+            .if_modified_since = text(conditions[i].modified_since),
+            .if_match = text(conditions[i].match),
+            .if_unmodified_since = text(conditions[i].unmodified_since),
+            .etag = text(conditions[i].etag),
+            .last_modified = text(conditions[i].modified),
+            .date = CC_ABSENT,
+        };
+
+        if (policy_condition(&f) != conditions[i].want)
+            fail_msg("row %zu: %d", i, (int)policy_condition(&f));
+    }
+}
+
+/* ---- ranges (RFC 9110, 14) ---- */
+
+static const struct {
+    const char *field;
+    int64_t size;
+    int n;
+    struct range first, last;
+} ranges[] = {
+    {"bytes=0-4", 10, 1, {0, 5}, {0, 5}},
+    {"bytes=5-", 10, 1, {5, 5}, {5, 5}},
+    {"bytes=-3", 10, 1, {7, 3}, {7, 3}},
+    {"bytes=-30", 10, 1, {0, 10}, {0, 10}},
+    {"bytes=0-99999999999999999999", 10, 1, {0, 10}, {0, 10}},
+    {"BYTES=9-9", 10, 1, {9, 1}, {9, 1}},
+    {"bytes=10-", 10, -1, {0, 0}, {0, 0}},
+    {"bytes=-0", 10, -1, {0, 0}, {0, 0}},
+    {"bytes=0-0", 0, -1, {0, 0}, {0, 0}},
+    {"bytes=99999999999999999999-", 10, -1, {0, 0}, {0, 0}},
+    {"bytes=4-3", 10, 0, {0, 0}, {0, 0}},
+    {"bytes=", 10, 0, {0, 0}, {0, 0}},
+    {"bytes=-", 10, 0, {0, 0}, {0, 0}},
+    {"bytes=1", 10, 0, {0, 0}, {0, 0}},
+    {"bytes=1-2x", 10, 0, {0, 0}, {0, 0}},
+    {"lines=1-2", 10, 0, {0, 0}, {0, 0}},
+    {"bytes=0-1, 3-4 ,,-1", 10, 3, {0, 2}, {9, 1}},
+    {"bytes=0-1,20-30", 10, 1, {0, 2}, {0, 2}},
+    {"bytes=0-,0-", 10, 0, {0, 0}, {0, 0}},
+    {"bytes=0-0,1-1,2-2,3-3,4-4,5-5,6-6,7-7,8-8,9-9,0-0,1-1,2-2,3-3,4-4,5-5,6-6", 100, 0, {0, 0}, {0, 0}},
+};
+
+static void
+finds_ranges(void **state)
+{
+    struct range found[RANGES_MAX];
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+        int n = policy_ranges(text(ranges[i].field), ranges[i].size, found);
+
+        if (n != ranges[i].n ||
+            (n > 0 && (memcmp(&found[0], &ranges[i].first, sizeof found[0]) != 0 ||
+                       memcmp(&found[n - 1], &ranges[i].last, sizeof found[0]) != 0)))
+            fail_msg("%s of %ld: %d", ranges[i].field, (long)ranges[i].size, n);
+    }
+    assert_true(policy_range_holds(text(NULL), text("\"a\""), text(NULL)));
+    assert_true(policy_range_holds(text("\"a\""), text("\"a\""), text(NULL)));
+    assert_false(policy_range_holds(text("W/\"a\""), text("W/\"a\""), text(NULL)));
+    assert_true(policy_range_holds(text(DATE_NOW), text(NULL), text(DATE_NOW)));
+    assert_false(policy_range_holds(text(DATE_100_AGO), text(NULL), text(DATE_NOW)));
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reads_controls),     cmocka_unit_test(stores),
+        cmocka_unit_test(stores_with_care),   cmocka_unit_test(uses_what_is_stored),
+        cmocka_unit_test(answers_conditions), cmocka_unit_test(finds_ranges),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

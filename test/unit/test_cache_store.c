@@ -1,0 +1,1104 @@
+/* The store of the cache as one process uses it, after another, on a disk that fails. */
+#include "store_world.h"
+
+/* ---- what is stored is found ---- */
+
+static void
+stored_is_found(void **state)
+{
+    static const size_t sizes[] = {0, 1, 100, 4096, 16384, 100000, STORE_INLINE - 1, STORE_INLINE,
+                                   STORE_INLINE + 1, 1000000, 3000000};
+    unsigned i, n = sizeof sizes / sizeof sizes[0];
+
+    (void)state;
+    begin();
+    for (i = 0; i < n; i++) {
+        assert_int_equal(put_object(i, 1, sizes[i]), 0);
+        run();
+        assert_int_equal(serve(i, STORE_FILE), 1);
+    }
+    assert_int_equal(serve_all(n, STORE_MEMORY), n);
+    assert_int_equal(serve(999, STORE_FILE), 0);
+    assert_int_equal(stats().disk_objects, n);
+    end();
+    begin(); /* a reload: the zone is as it was */
+    assert_int_equal(serve_all(n, STORE_FILE), n);
+    end();
+    world_begin(); /* a restart */
+    begin();
+    tick();
+    assert_int_equal(serve_all(n, STORE_FILE), n);
+    assert_int_equal(stats().n_bad_records, 0);
+    end();
+}
+
+static void
+found_in_memory_without_disk(void **state)
+{
+    (void)state;
+    options.path = NULL;
+    begin();
+    assert_int_equal(put_object(1, 1, 1000), 0);
+    assert_int_equal(put_object(2, 1, STORE_INLINE), 0);
+    assert_int_equal(put_object(3, 1, STORE_INLINE + 1), -1);
+    assert_int_equal(the_loop.n_jobs, 0);
+    assert_int_equal(serve(1, STORE_MEMORY), 1);
+    assert_int_equal(serve(2, STORE_MEMORY), 1);
+    end();
+}
+
+static void
+a_hit_in_memory_asks_no_disk(void **state)
+{
+    struct getting t = {.get = {.key = SL_SPAN("http://h1/dir1/1"), .done = got}};
+    uint64_t reads;
+
+    (void)state;
+    begin();
+    put_object(1, 1, 1000);
+    run();
+    reads = stats().n_disk_reads;
+    assert_int_equal(store_get(store, &the_loop, &t.get, &t.found), STORE_HIT);
+    assert_true(store_is_in_memory(t.found));
+    assert_int_equal(store_hits(t.found), 1);
+    assert_int_equal(stats().n_disk_reads, reads);
+    store_drop(&t.found);
+    end();
+}
+
+static void
+a_key_has_its_last_object(void **state)
+{
+    unsigned round;
+
+    (void)state;
+    begin();
+    for (round = 1; round < 20; round++) {
+        put_object(5, round, 1000 * round);
+        if (round % 3 == 0)
+            run();
+        assert_int_equal(version_of(5), round);
+    }
+    run();
+    assert_int_equal(stats().disk_objects, 1);
+    all_killed();
+    begin();
+    tick();
+    assert_int_equal(version_of(5), 19);
+    end();
+}
+
+/* ---- bodies that arrive ---- */
+
+static void
+readers_follow_what_arrives(void **state)
+{
+    struct made m = make(1, 1, 3 * STORE_INLINE + 77);
+    struct store_writer *w;
+    struct store_object *o;
+    struct reading first, late;
+    size_t at, seen = 0;
+    int is_complete;
+
+    (void)state;
+    begin();
+    w = writer_of(&m, -1, NULL, 0);
+    o = store_writer_object(w);
+    store_hold(o);
+    first = (struct reading){.read = {.object = o, .done = was_read}};
+    assert_int_equal(store_read(store, &the_loop, &first.read), STORE_IO_WAIT);
+    for (at = 0; at < m.n; at += 10007) {
+        size_t n = m.n - at < 10007 ? m.n - at : 10007;
+
+        assert_int_not_equal(store_append(w, m.body + at, n), SL_FLOW_GONE);
+        while (run_mail(&the_loop))
+            ;
+        while (first.is_done && first.io == STORE_IO_OK) {
+            assert_memory_equal(first.read.piece.at, m.body + seen, first.read.piece.n);
+            first.read.from += first.read.piece.n;
+            seen += first.read.piece.n;
+            store_piece_drop(&first.read.piece);
+            first.io = store_read(store, &the_loop, &first.read);
+            first.is_done = first.io != STORE_IO_WAIT;
+        }
+        assert_int_equal(store_size(o, &is_complete), at + n);
+        assert_false(is_complete);
+    }
+    assert_int_equal(seen, m.n);
+    assert_null(find(m.key)); /* not before it is whole */
+    store_commit(&w);
+    run();
+    assert_true(first.is_done);
+    assert_int_equal(first.io, STORE_IO_END);
+    assert_int_equal(store_size(o, &is_complete), m.n);
+    assert_true(is_complete);
+    assert_int_equal(check_body(o, STORE_MEMORY), 0); /* by the object that arrived */
+    late = (struct reading){.read = {.object = o, .from = m.n, .done = was_read}};
+    assert_int_equal(store_read(store, &the_loop, &late.read), STORE_IO_END);
+    store_drop(&o);
+    assert_int_equal(serve(1, STORE_FILE), 1);
+    unmake(&m);
+    end();
+}
+
+/* One that is far behind reads from the file what memory has no more. */
+static void
+the_slow_read_from_the_file(void **state)
+{
+    struct made m = make(1, 1, 12 * STORE_INLINE);
+    struct store_writer *w;
+    struct store_object *o;
+    size_t at;
+
+    (void)state;
+    begin();
+    w = writer_of(&m, -1, NULL, 0);
+    o = store_writer_object(w);
+    store_hold(o);
+    for (at = 0; at < m.n; at += STORE_INLINE / 2) {
+        assert_int_not_equal(store_append(w, m.body + at, STORE_INLINE / 2), SL_FLOW_GONE);
+        run();
+    }
+    assert_null(object_of(o)->arriving->chunks[0].bytes);
+    store_commit(&w);
+    run();
+    assert_int_equal(check_body(o, STORE_FILE), 0);
+    assert_int_equal(check_body(o, STORE_MEMORY), 0);
+    store_drop(&o);
+    unmake(&m);
+    end();
+}
+
+static int n_room;
+
+static void
+room_again(struct sl_loop *loop, void *data)
+{
+    (void)loop;
+    (void)data;
+    n_room++;
+}
+
+static void
+a_writer_waits_for_the_disk(void **state)
+{
+    struct made m = make(1, 1, 12 * STORE_INLINE);
+    struct store_new n = {.key = sl_span(m.key), .size = -1, .room = room_again};
+    struct store_writer *w;
+    size_t at = 0;
+
+    (void)state;
+    begin();
+    n_room = 0;
+    w = store_writer_open(store, &the_loop, &n);
+    while (store_append(w, m.body + at, STORE_INLINE) == SL_FLOW_ROOM)
+        at += STORE_INLINE;
+    assert_true(at < m.n);
+    assert_int_equal(n_room, 0);
+    run();
+    assert_int_equal(n_room, 1);
+    store_abort(&w);
+    unmake(&m);
+    end();
+}
+
+static void
+what_breaks_off_is_broken(void **state)
+{
+    struct made m = make(1, 1, 1000);
+    struct store_writer *w;
+    struct store_object *o;
+    struct reading t;
+    int is_complete;
+
+    (void)state;
+    begin();
+    w = writer_of(&m, 1000, NULL, 0);
+    o = store_writer_object(w);
+    store_hold(o);
+    store_append(w, m.body, 500);
+    t = (struct reading){.read = {.object = o, .from = 500, .done = was_read}};
+    assert_int_equal(store_read(store, &the_loop, &t.read), STORE_IO_WAIT);
+    store_commit(&w); /* shorter than it said */
+    run();
+    assert_true(t.is_done);
+    assert_int_equal(t.io, STORE_IO_BROKEN);
+    assert_int_equal(store_size(o, &is_complete), -1);
+    assert_null(find(m.key));
+    store_drop(&o);
+
+    w = writer_of(&m, 1000, NULL, 0);
+    assert_int_equal(store_append(w, m.body, 1000), SL_FLOW_ROOM);
+    assert_int_equal(store_append(w, m.body, 1), SL_FLOW_GONE); /* longer than it said */
+    store_abort(&w);
+    unmake(&m);
+    end();
+}
+
+static void
+a_wait_can_be_cancelled(void **state)
+{
+    struct made m = make(1, 1, 1000);
+    struct store_writer *w;
+    struct reading t[3];
+    int i;
+
+    (void)state;
+    begin();
+    w = writer_of(&m, 1000, NULL, 0);
+    for (i = 0; i < 3; i++) {
+        t[i] = (struct reading){.read = {.object = store_writer_object(w), .done = was_read}};
+        assert_int_equal(store_read(store, &the_loop, &t[i].read), STORE_IO_WAIT);
+    }
+    assert_int_equal(store_read_cancel(&t[1].read), 1);
+    assert_int_equal(store_read_cancel(&t[2].read), 1);
+    assert_int_equal(store_read_cancel(&t[2].read), 0);
+    assert_int_equal(store_read(store, &the_loop, &t[2].read), STORE_IO_WAIT);
+    store_append(w, m.body, 1000);
+    assert_int_equal(store_read_cancel(&t[0].read), 0); /* its mail is under way */
+    run();
+    assert_true(t[0].is_done && !t[1].is_done && t[2].is_done);
+    store_piece_drop(&t[0].read.piece);
+    store_piece_drop(&t[2].read.piece);
+    store_commit(&w);
+    unmake(&m);
+    end();
+}
+
+/* ---- changes ---- */
+
+static void
+a_head_is_made_anew(void **state)
+{
+    static const size_t sizes[] = {500, 700000};
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        struct made m = make(i, 1, sizes[i]);
+        char meta[80];
+        struct store_new n = {.stamp = 0, .flags = 7};
+        struct store_object *o, *fresh;
+
+        begin();
+        put_object(i, 1, sizes[i]);
+        run();
+        o = find(m.key);
+        snprintf(meta, sizeof meta, "%s freshened", m.meta);
+        n.meta = sl_span(meta);
+        n.stamp = store_stamp(store);
+        fresh = store_update(store, &the_loop, o, &n);
+        assert_non_null(fresh);
+        store_drop(&o);
+        store_drop(&fresh);
+        run();
+        all_killed();
+        begin();
+        tick();
+        o = find(m.key);
+        assert_non_null(o);
+        assert_true(sl_span_eq(o->meta, sl_span(meta)));
+        assert_int_equal(check_body(o, STORE_FILE), 0);
+        store_drop(&o);
+        unmake(&m);
+        end();
+        world_begin();
+    }
+}
+
+static void
+invalidated_stays_so(void **state)
+{
+    struct made m = make(3, 1, 0);
+
+    (void)state;
+    begin();
+    put_object(3, 1, 5000);
+    put_object(4, 1, 5000);
+    run();
+    tick(); /* the index on disk knows of both */
+    store_invalidate(store, &the_loop, sl_span(m.key));
+    assert_int_equal(serve(3, STORE_MEMORY), 0);
+    run();
+    assert_int_equal(serve(3, STORE_MEMORY), 0);
+    all_killed();
+    begin();
+    tick();
+    assert_int_equal(serve(3, STORE_MEMORY), 0);
+    assert_int_equal(serve(4, STORE_MEMORY), 1);
+    unmake(&m);
+    end();
+}
+
+static int kept;
+
+static void
+purged(struct sl_loop *loop, struct store_purge *p, int is_kept)
+{
+    (void)loop;
+    (void)p;
+    kept = is_kept;
+}
+
+static void
+purge(enum store_purge_what what, const char *text, const char *host, int is_soft)
+{
+    struct store_purge p = {
+        .what = what, .text = sl_span(text), .host = sl_span(host), .is_soft = is_soft, .done = purged};
+
+    kept = -1;
+    store_purge(store, &the_loop, &p);
+    run();
+    assert_int_equal(kept, disk_is_on(store));
+}
+
+static enum store_state
+state_of(unsigned i)
+{
+    struct made m = make(i, 0, 0);
+    struct store_object *o = find(m.key);
+    enum store_state is = STORE_GONE;
+
+    if (o != NULL) {
+        is = store_state(store, o);
+        store_drop(&o);
+    }
+    unmake(&m);
+    return is;
+}
+
+/* i: host h(i % 3), folder dir(i % 7). */
+static void
+purges_take_what_they_name(void **state)
+{
+    static const struct {
+        enum store_purge_what what;
+        const char *text;
+        int is_soft;
+        enum store_state is[4]; /* of 0 (h0, dir0), 1 (h1, dir1), 3 (h0, dir3), 7 (h1, dir0) */
+    } rows[] = {
+        {STORE_PURGE_TAG, "h0", 0, {STORE_GONE, STORE_GOOD, STORE_GONE, STORE_GOOD}},
+        {STORE_PURGE_TAG, "h1", 1, {STORE_GOOD, STORE_SOFT, STORE_GOOD, STORE_SOFT}},
+        {STORE_PURGE_TAG, "other", 0, {STORE_GOOD, STORE_GOOD, STORE_GOOD, STORE_GOOD}},
+        {STORE_PURGE_ALL, "", 0, {STORE_GONE, STORE_GONE, STORE_GONE, STORE_GONE}},
+        {STORE_PURGE_ALL, "", 1, {STORE_SOFT, STORE_SOFT, STORE_SOFT, STORE_SOFT}},
+        {STORE_PURGE_PREFIX, "http://h0/dir3", 0, {STORE_GOOD, STORE_GOOD, STORE_GONE, STORE_GOOD}},
+        {STORE_PURGE_PREFIX, "http://h1/", 1, {STORE_GOOD, STORE_SOFT, STORE_GOOD, STORE_SOFT}},
+        {STORE_PURGE_PREFIX, "http://h1/dir1/1", 0, {STORE_GOOD, STORE_GONE, STORE_GOOD, STORE_GOOD}},
+    };
+    static const unsigned objects[4] = {0, 1, 3, 7};
+    unsigned i, j, round;
+
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        begin();
+        tick();
+        for (j = 0; j < 4; j++)
+            put_object(objects[j], 1, 3000);
+        run();
+        purge(rows[i].what, rows[i].text, "", rows[i].is_soft);
+        for (round = 0; round < 3; round++) { /* at once, in a next process, after a crash of all */
+            for (j = 0; j < 4; j++)
+                assert_int_equal(state_of(objects[j]), rows[i].is[j]);
+            if (round == 1)
+                all_killed();
+            else
+                end();
+            begin();
+            tick();
+        }
+        for (j = 0; j < 4; j++) { /* what comes afterwards is not concerned */
+            put_object(objects[j], 2, 3000);
+            assert_int_equal(state_of(objects[j]), STORE_GOOD);
+        }
+        end();
+    }
+}
+
+static void
+asked_for_before_a_purge_falls_to_it(void **state)
+{
+    struct made m = make(1, 1, 100);
+    struct store_writer *w;
+
+    (void)state;
+    begin();
+    w = writer_of(&m, 100, NULL, 0);
+    purge(STORE_PURGE_ALL, "", "", 0);
+    store_append(w, m.body, 100);
+    store_commit(&w);
+    assert_null(find(m.key));
+    unmake(&m);
+    end();
+}
+
+static void
+many_prefixes_become_hosts(void **state)
+{
+    char prefix[64];
+    unsigned i;
+
+    (void)state;
+    begin();
+    put_object(0, 1, 100); /* h0 */
+    put_object(1, 1, 100); /* h1 */
+    put_object(2, 1, 100); /* h2 */
+    run();
+    for (i = 0; i < N_PREFIXES; i++) {
+        snprintf(prefix, sizeof prefix, "http://h0/none%u", i);
+        purge(STORE_PURGE_PREFIX, prefix, "h0", 0);
+    }
+    assert_int_equal(state_of(0), STORE_GOOD);
+    purge(STORE_PURGE_PREFIX, "http://h1/none", "h1", 0); /* the first one becomes its host */
+    assert_int_equal(state_of(0), STORE_GONE);
+    assert_int_equal(state_of(1), STORE_GOOD);
+    purge(STORE_PURGE_PREFIX, "http://h2/", "h2", 0);
+    assert_int_equal(state_of(1), STORE_GOOD);
+    assert_int_equal(state_of(2), STORE_GONE);
+    end();
+}
+
+/* ---- bounds ---- */
+
+static uint64_t
+folder_bytes(int allocated)
+{
+    static const char *names[] = {"objects", "index"};
+    uint64_t sum = 0;
+    unsigned i;
+
+    for (i = 0; i < 2; i++) {
+        char path[128];
+        struct stat st;
+
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        assert_int_equal(stat(path, &st), 0);
+        sum += allocated ? (uint64_t)st.st_blocks * 512 : (uint64_t)st.st_size;
+    }
+    return sum;
+}
+
+static void
+bounded_and_the_used_stay(void **state)
+{
+    unsigned i, n_last = 0;
+    struct store_stats st;
+
+    (void)state;
+    options.memory_size = 1 << 20;
+    begin();
+    tick();
+    for (i = 0; i < 20; i++)
+        put_object(i, 1, 20000);
+    run();
+    for (i = 20; i < 4000; i++) { /* 80 MB of objects that nobody asks for again */
+        put_object(i, 1, 20000);
+        run();
+        if (i % 50 == 0)
+            assert_int_equal(serve_all(20, STORE_MEMORY), 20);
+        if (i % 400 == 0)
+            tick();
+        assert_true(stats().memory_bytes <= options.memory_size);
+    }
+    st = stats();
+    assert_int_equal(folder_bytes(0), st.disk_size + store->layout.n_pages * PAGE_SIZE_DISK);
+    /* on the disk, too, but for what the file system itself needs to note where it is */
+    assert_true(folder_bytes(1) <= folder_bytes(0) + (64 << 10));
+    assert_true(st.disk_bytes <= st.disk_size);
+    assert_true(st.n_evicted > 2000 && st.n_relocated > 20);
+    assert_true(st.disk_objects <= st.disk_size / 20000);
+    assert_true(st.disk_objects >= st.disk_size / 20000 * 3 / 4);
+    assert_int_equal(serve_all(20, STORE_MEMORY), 20);
+    for (i = 3900; i < 4000; i++)
+        n_last += serve(i, STORE_MEMORY) == 1;
+    assert_int_equal(n_last, 100);
+    assert_int_equal(serve(100, STORE_MEMORY), 0);
+    assert_int_equal(st.n_bad_records, 0);
+    end();
+}
+
+static void
+used_large_objects_stay(void **state)
+{
+    unsigned i;
+
+    (void)state;
+    begin();
+    put_object(0, 1, 700000);
+    run();
+    for (i = 1; i < 80; i++) {
+        assert_int_equal(serve(0, STORE_FILE), 1);
+        put_object(i, 1, 600000);
+        run();
+    }
+    assert_int_equal(serve(0, STORE_FILE), 1);
+    assert_true(serve_all(80, STORE_FILE) < 40);
+    end();
+}
+
+static void
+pinned_segments_are_not_reused(void **state)
+{
+    struct made m = make(0, 1, 700000);
+    struct reading t;
+    char *buffer = malloc(STORE_INLINE);
+    struct store_object *o;
+    unsigned i;
+
+    (void)state;
+    begin();
+    put_object(0, 1, 700000);
+    run();
+    o = find(m.key);
+    t = (struct reading){.read = {.object = o, .how = STORE_FILE, .done = was_read}};
+    assert_int_equal(store_read(store, &the_loop, &t.read), STORE_IO_WAIT);
+    run();
+    assert_int_equal(t.io, STORE_IO_OK);
+    assert_null(t.read.piece.at);
+    for (i = 1; i < 100; i++) {
+        put_object(i, 1, 600000);
+        run();
+    }
+    assert_int_equal(pread(t.read.piece.fd, buffer, t.read.piece.n, t.read.piece.offset),
+                     STORE_INLINE);
+    assert_memory_equal(buffer, m.body, STORE_INLINE);
+    store_piece_drop(&t.read.piece);
+    store_drop(&o);
+    for (i = 1; i < 100; i++) {
+        put_object(i, 2, 600000);
+        run();
+    }
+    assert_int_equal(stats().n_disk_errors, 0);
+    free(buffer);
+    unmake(&m);
+    end();
+}
+
+/* ---- crashes ---- */
+
+static void
+killed_at_any_moment_is_warm(void **state)
+{
+    unsigned i;
+
+    (void)state;
+    begin();
+    tick();
+    for (i = 0; i < 300; i++) {
+        put_object(i, 1, 10000);
+        run();
+        if (i == 150)
+            tick();
+    }
+    all_killed();
+    begin();
+    assert_int_equal(stats().disk_objects, 0);
+    assert_int_equal(serve(0, STORE_MEMORY), 1); /* its page is read when it is asked for */
+    tick();
+    assert_int_equal(serve_all(300, STORE_MEMORY), 300);
+    assert_int_equal(stats().n_bad_records, 0);
+    put_object(300, 1, 10000);
+    end();
+    begin();
+    assert_int_equal(serve_all(301, STORE_MEMORY), 301);
+    end();
+}
+
+static void
+a_segment_is_gone_on_with(void **state)
+{
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 12; i++) {
+        begin();
+        put_object(i, 1, 1000);
+        run();
+        if (i % 2 == 0)
+            end();
+        else
+            killed();
+    }
+    begin();
+    assert_int_equal(stats().n_segments_free, stats().n_segments - 1);
+    assert_int_equal(serve_all(12, STORE_MEMORY), 12);
+    end();
+}
+
+/* ---- a disk that fails ---- */
+
+static void
+a_full_disk_rests(void **state)
+{
+    static const int errors[] = {ENOSPC, EIO, EROFS};
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 3; i++) {
+        begin();
+        tick();
+        put_object(10 * i, 1, 1000);
+        run();
+        fault.write_error = errors[i];
+        put_object(10 * i + 1, 1, 1000);
+        run();
+        assert_string_equal(stats().disk, "rests after an error");
+        assert_non_null(strstr(said, "cannot write objects"));
+        assert_non_null(strstr(said, strerror(errors[i])));
+        assert_int_equal(serve(10 * i + 1, STORE_MEMORY), 1); /* from memory */
+        assert_int_equal(put_object(10 * i + 2, 1, 2000000), -1);
+        assert_int_equal(stats().n_unwritten, 1);
+        tick();
+        fault.write_error = 0;
+        now_ms += 10000;
+        tick();
+        assert_string_equal(stats().disk, "in use");
+        put_object(10 * i + 3, 1, 1000);
+        run();
+        all_killed();
+        begin();
+        tick();
+        assert_int_equal(serve(10 * i, STORE_MEMORY), 1);
+        assert_int_equal(serve(10 * i + 1, STORE_MEMORY), 0);
+        assert_int_equal(serve(10 * i + 3, STORE_MEMORY), 1);
+        end();
+        world_begin();
+        said[0] = '\0';
+    }
+}
+
+static void
+a_disk_that_fills_up_keeps_what_it_has(void **state)
+{
+    unsigned i, n = 0;
+
+    (void)state;
+    options.memory_size = 0;
+    begin();
+    tick();
+    fault.room = 5 << 20;
+    for (i = 0; i < 1000; i++) { /* 20 MB */
+        assert_int_equal(put_object(i, 1, 20000), 0);
+        run();
+    }
+    assert_non_null(strstr(said, "CACHEDISK0107"));
+    assert_string_equal(stats().disk, "in use");
+    assert_true(folder_bytes(1) < 8 << 20);
+    for (i = 900; i < 1000; i++)
+        n += serve(i, STORE_MEMORY) == 1;
+    assert_int_equal(n, 100);
+    fault.room = 0;
+    for (i = 0; i < 600; i++)
+        put_object(i, 2, 20000);
+    run();
+    assert_true(serve_all(600, STORE_MEMORY) > 500);
+    end();
+}
+
+static void
+a_disk_that_fails_midway_breaks_the_large(void **state)
+{
+    struct made m = make(1, 1, 20 * STORE_INLINE);
+    struct store_writer *w;
+    size_t at;
+
+    (void)state;
+    options.disk_size = 64 << 20;
+    begin();
+    w = writer_of(&m, -1, NULL, 0);
+    for (at = 0; at < m.n; at += STORE_INLINE) {
+        if (at == 4 * STORE_INLINE)
+            fault.write_error = EIO;
+        if (store_append(w, m.body + at, STORE_INLINE) == SL_FLOW_GONE)
+            break;
+        run();
+    }
+    assert_true(at > 4 * STORE_INLINE && at < 8 * STORE_INLINE);
+    store_abort(&w);
+    run();
+    assert_null(find(m.key));
+    unmake(&m);
+    end();
+}
+
+static void
+a_read_error_is_a_miss(void **state)
+{
+    (void)state;
+    options.memory_size = 0;
+    begin();
+    put_object(1, 1, 1000);
+    run();
+    fault.read_error = EIO;
+    assert_int_equal(serve(1, STORE_MEMORY), 0);
+    assert_non_null(strstr(said, "CACHEDISK0101"));
+    fault.read_error = 0;
+    assert_int_equal(serve(1, STORE_MEMORY), 1);
+    end();
+}
+
+static void
+short_writes_and_reads_are_gone_on_with(void **state)
+{
+    unsigned i;
+
+    (void)state;
+    options.memory_size = 0;
+    fault.is_short = 1;
+    begin();
+    for (i = 0; i < 8; i++)
+        put_object(i, 1, 100000 * i);
+    run();
+    assert_int_equal(serve_all(8, STORE_MEMORY), 8);
+    all_killed();
+    begin();
+    tick();
+    assert_int_equal(serve_all(8, STORE_MEMORY), 8);
+    end();
+}
+
+static void
+without_a_folder_in_memory(void **state)
+{
+    (void)state;
+    folder_remove(NULL);
+    begin();
+    assert_string_equal(stats().disk, "cannot be used");
+    assert_non_null(strstr(said, "the folder cannot be used"));
+    put_object(1, 1, 1000);
+    run();
+    assert_int_equal(serve(1, STORE_MEMORY), 1);
+    tick();
+    end();
+    mkdir(folder, 0700);
+}
+
+static void
+one_folder_has_one_user(void **state)
+{
+    struct world *other_world;
+    struct store *other;
+
+    (void)state;
+    begin();
+    other = store;
+    other_world = world;
+    world = NULL;
+    world_begin(); /* another server */
+    begin();
+    assert_string_equal(stats().disk, "used by others");
+    assert_non_null(strstr(said, "CACHEDISK0104"));
+    put_object(1, 1, 1000);
+    assert_int_equal(serve(1, STORE_MEMORY), 1);
+    tick();
+    assert_string_equal(stats().disk, "used by others");
+    store_close(&other);
+    tick();
+    assert_string_equal(stats().disk, "in use");
+    assert_int_equal(serve(1, STORE_MEMORY), 0); /* from before: purges could not reach it */
+    put_object(2, 1, 1000);
+    run();
+    assert_int_equal(serve(2, STORE_MEMORY), 1);
+    end();
+    munmap(other_world, sizeof *other_world);
+}
+
+static void
+what_another_server_changed_is_seen(void **state)
+{
+    struct world *ours;
+
+    (void)state;
+    options.memory_size = 0;
+    begin();
+    put_object(1, 1, 1000);
+    put_object(3, 1, 1000);
+    end();
+    ours = world;
+    world = NULL;
+    world_begin();
+    begin(); /* another server, while this one has no worker */
+    tick();
+    put_object(1, 2, 1000);
+    put_object(2, 1, 1000);
+    run();
+    purge(STORE_PURGE_TAG, "h0", "", 0);
+    end();
+    munmap(world, sizeof *world);
+    world = ours;
+    world_place(0);
+    begin();
+    tick();
+    assert_int_equal(version_of(1), 2);
+    assert_int_equal(serve(2, STORE_MEMORY), 1);
+    assert_int_equal(serve(3, STORE_MEMORY), 0);
+    assert_int_equal(stats().disk_objects, 2);
+    end();
+}
+
+/* Another process forgets a key whose object waits to be written here. */
+static void
+forgotten_while_it_waited(void **state)
+{
+    struct made m = make(1, 1, 0);
+
+    (void)state;
+    begin();
+    tick();
+    put_object(1, 1, 1000);
+    atomic_fetch_add(change_of(store, store_hash(store, sl_span(m.key))), 1);
+    run();
+    assert_int_equal(serve(1, STORE_MEMORY), 0);
+    assert_int_equal(stats().disk_objects, 0);
+    put_object(1, 2, 1000);
+    run();
+    assert_int_equal(version_of(1), 2);
+    unmake(&m);
+    end();
+}
+
+/* ---- files that are not what they were ---- */
+
+static int
+file(const char *name)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return open(path, O_RDWR);
+}
+
+static void
+flip(const char *name, off_t at)
+{
+    int fd = file(name);
+    unsigned char byte;
+
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= (unsigned char)(1 << at % 8);
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+#define N_FILLED 60
+
+static void
+filled_folder(void)
+{
+    unsigned i;
+
+    options.memory_size = 0;
+    begin();
+    for (i = 0; i < N_FILLED; i++)
+        put_object(i, 1, i % 10 == 0 ? 300000 : 5000);
+    run();
+    end();
+    world_begin();
+}
+
+/* Some are lost, none is wrong; and the store goes on. */
+static unsigned
+served_after_damage(void)
+{
+    unsigned n;
+
+    begin();
+    tick();
+    n = serve_all(N_FILLED, STORE_FILE);
+    assert_int_equal(put_object(1000, 1, 5000), 0);
+    run();
+    assert_int_equal(serve(1000, STORE_MEMORY), 1);
+    end();
+    world_begin();
+    return n;
+}
+
+static void
+flipped_bits_are_never_served(void **state)
+{
+    unsigned round, lost = 0;
+
+    (void)state;
+    filled_folder();
+    srandom(1);
+    assert_int_equal(served_after_damage(), N_FILLED);
+    for (round = 0; round < 60; round++) {
+        flip("objects", random() % 2200000);
+        flip("index", random() % (off_t)folder_bytes(0) % 1000000);
+        lost += N_FILLED - served_after_damage();
+    }
+    assert_true(lost > 0);
+}
+
+static void
+each_flipped_page_is_found(void **state)
+{
+    (void)state;
+    filled_folder();
+    flip("index", 3 * PAGE_SIZE_DISK + 100); /* a page of purges: what it knew counts as purged */
+    served_after_damage();
+    assert_non_null(strstr(said, "CACHEDISK0102"));
+    flip("index", 8); /* the first page: another store */
+    assert_int_equal(served_after_damage(), 0);
+    assert_non_null(strstr(said, "begins empty"));
+}
+
+static void
+truncated_files_are_never_served(void **state)
+{
+    static const off_t ends[] = {0, 1, 100, 4096, 5000, 500000, 1050000, 2000000};
+    static const char *names[] = {"objects", "index"};
+    unsigned i, j;
+
+    (void)state;
+    for (j = 0; j < 2; j++)
+        for (i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+            int fd;
+
+            folder_remove(NULL);
+            mkdir(folder, 0700);
+            filled_folder();
+            fd = file(names[j]);
+            assert_int_equal(ftruncate(fd, ends[i]), 0);
+            close(fd);
+            assert_true(served_after_damage() < N_FILLED + 1);
+        }
+}
+
+/* A file of the same shape from another store, of another version, or put back from a backup. */
+static void
+files_of_others_are_never_served(void **state)
+{
+    char objects[128], kept_objects[128];
+    int fd;
+    uint32_t version = 99;
+
+    (void)state;
+    filled_folder();
+    snprintf(objects, sizeof objects, "%s/objects", folder);
+    snprintf(kept_objects, sizeof kept_objects, "%s/kept", folder);
+    assert_int_equal(rename(objects, kept_objects), 0);
+    assert_int_equal(served_after_damage(), 0);
+    assert_int_equal(rename(kept_objects, objects), 0);
+    served_after_damage();
+    fd = file("index");
+    assert_int_equal(pwrite(fd, &version, sizeof version, offsetof(struct page_image, version)),
+                     sizeof version);
+    close(fd);
+    assert_int_equal(served_after_damage(), 0);
+    options.disk_size = 32 << 20; /* another size begins anew */
+    assert_int_equal(served_after_damage(), 0);
+}
+
+/* Records of a segment's life before, whole as they are, are none. */
+static void
+a_reused_segment_has_no_old_records(void **state)
+{
+    static const size_t sizes[] = {1000, 700000};
+    unsigned i;
+
+    (void)state;
+    options.memory_size = 0;
+    for (i = 0; i < 2; i++) {
+        begin();
+        put_object(i, 1, sizes[i]);
+        run();
+        assert_int_equal(serve(i, STORE_FILE), 1);
+        atomic_fetch_add(&segment_words(store, 0)[0], UINT64_C(1) << 24);
+        assert_int_equal(serve(i, STORE_FILE), 0);
+        end();
+        folder_remove(NULL);
+        mkdir(folder, 0700);
+        world_begin();
+    }
+}
+
+/* ---- looking ---- */
+
+static unsigned n_listed;
+
+static void
+listed(struct sl_loop *loop, struct store_list *l, const struct store_entry *entries, unsigned n)
+{
+    unsigned i;
+
+    (void)loop;
+    assert_true(n <= l->max);
+    for (i = 0; i < n; i++)
+        assert_true(entries[i].key.n > 8 && entries[i].size == 3000 && entries[i].flags == 7);
+    n_listed += n;
+}
+
+static void
+lists_have_everything(void **state)
+{
+    struct store_list l = {.max = 7, .done = listed};
+    struct store_object *top[3];
+    unsigned i, rounds = 0;
+
+    (void)state;
+    n_listed = 0;
+    begin();
+    for (i = 0; i < 50; i++)
+        put_object(i, 1, 3000);
+    run();
+    for (i = 0; i < 9; i++)
+        assert_int_equal(serve(i % 3 == 0 ? 17 : i % 3 == 1 && i < 6 ? 23 : 42, STORE_MEMORY), 1);
+    do {
+        assert_int_equal(store_list(store, &the_loop, &l), 0);
+        run();
+        rounds++;
+    } while (l.cursor != 0);
+    assert_int_equal(n_listed, 50);
+    assert_true(rounds >= 7);
+    assert_int_equal(store_top(store, top, 3), 3);
+    assert_true(store_hits(top[0]) >= store_hits(top[1]) && store_hits(top[1]) == 3);
+    for (i = 0; i < 3; i++)
+        store_drop(&top[i]);
+    end();
+}
+
+#define T(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(stored_is_found),
+        T(found_in_memory_without_disk),
+        T(a_hit_in_memory_asks_no_disk),
+        T(a_key_has_its_last_object),
+        T(readers_follow_what_arrives),
+        T(the_slow_read_from_the_file),
+        T(a_writer_waits_for_the_disk),
+        T(what_breaks_off_is_broken),
+        T(a_wait_can_be_cancelled),
+        T(a_head_is_made_anew),
+        T(invalidated_stays_so),
+        T(purges_take_what_they_name),
+        T(asked_for_before_a_purge_falls_to_it),
+        T(many_prefixes_become_hosts),
+        T(bounded_and_the_used_stay),
+        T(used_large_objects_stay),
+        T(pinned_segments_are_not_reused),
+        T(killed_at_any_moment_is_warm),
+        T(a_segment_is_gone_on_with),
+        T(a_full_disk_rests),
+        T(a_disk_that_fills_up_keeps_what_it_has),
+        T(a_disk_that_fails_midway_breaks_the_large),
+        T(a_read_error_is_a_miss),
+        T(short_writes_and_reads_are_gone_on_with),
+        T(without_a_folder_in_memory),
+        T(one_folder_has_one_user),
+        T(what_another_server_changed_is_seen),
+        T(forgotten_while_it_waited),
+        T(flipped_bits_are_never_served),
+        T(each_flipped_page_is_found),
+        T(truncated_files_are_never_served),
+        T(files_of_others_are_never_served),
+        T(a_reused_segment_has_no_old_records),
+        T(lists_have_everything),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
