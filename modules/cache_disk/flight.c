@@ -262,10 +262,13 @@ writer_has_room(struct sl_loop *loop, void *data)
         sl_req_writable(f->sub);
 }
 
+/* The core has seen to it that these are digits. */
 static int64_t
 length_of(struct sl_req *sub)
 {
-    return delta_seconds(sl_fields_get_id(sl_req_response(sub), SL_F_CONTENT_LENGTH));
+    struct sl_span text = sl_fields_get_id(sl_req_response(sub), SL_F_CONTENT_LENGTH);
+
+    return text.n > 0 ? apr_strtoi64(sl_span_dup(sl_req_pool(sub), text), NULL, 10) : -1;
 }
 
 static struct storing

@@ -543,3 +543,16 @@ def test_explained(cached, origin, tmp_path):
         r = subprocess.run([PROGRAM, "-E", f"GET {url}", "-f", s.conf, "--module-dir", MODULES], capture_output=True,
                            text=True, timeout=20)
         assert what in r.stdout, r.stdout + r.stderr
+
+
+# ---- hostile servers and clients ----
+
+@pytest.mark.parametrize("control", ["max-age=60", "private"])
+def test_length_beyond_32_bits(cached, origin, control):
+    origin.on("/", lambda c, r: c.send(f"HTTP/1.1 200 OK\r\nCache-Control: {control}\r\nContent-Length: 3221225472\r\n\r\nabc"
+                                       .encode()) or time.sleep(0.3) or False)
+    s = cached(disk="size=16g memory=16m").expect("SL0509")
+    c = s.client()
+    c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert b"\r\nContent-Length: 3221225472\r\n" in c.until(b"\r\n\r\n") + b"\r\n"
+    c.rest()
