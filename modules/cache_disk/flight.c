@@ -354,31 +354,101 @@ flight_store(struct flight *f, struct sl_req *sub, const struct storing *s)
     return 0;
 }
 
-/* RFC 9111, 4.3.4: the server agrees to what is stored, and says more about it. */
+/* ---- the server agrees to what is stored, and says more about it (RFC 9111, 4.3.4) ---- */
+
+/* Whether it speaks of what is stored, and not of another response. */
+static int
+is_of_base(const struct sl_fields *fields, const struct meta *old)
+{
+    struct sl_span fresh = sl_fields_get_id(fields, SL_F_ETAG), stored = meta_get(old, "ETag");
+
+    return fresh.n == 0 || stored.n == 0 || policy_etag_matches(fresh, stored);
+}
+
+static int
+is_silent(const struct sl_fields *fields)
+{
+    return !sl_fields_has_id(fields, SL_F_CACHE_CONTROL) && !sl_fields_has_id(fields, SL_F_EXPIRES) &&
+           !sl_fields_has_id(fields, SL_F_PRAGMA) && sl_fields_get(fields, "CDN-Cache-Control").at == NULL;
+}
+
+static int
+is_among(const struct sl_fields *fields, unsigned n, struct sl_span name)
+{
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        if (sl_span_eqi(sl_fields_at(fields, i)->name, name))
+            return 1;
+    return 0;
+}
+
+/* Makes the 304 the response it stands for.  A cookie in it is for who asked, and what it says of
+ * a coding or a part is not of the body that is stored. */
 static void
-flight_agree(struct flight *f, struct sl_req *sub)
+fields_merge(struct sl_req *sub, const struct meta *old)
+{
+    static const char *const not_taken[] = {"Set-Cookie", "Content-Encoding", "Content-Range"};
+    struct sl_fields *fields = sl_req_response(sub);
+    apr_pool_t *pool = sl_req_pool(sub);
+    struct sl_span rest = old->fields, name, value;
+    unsigned n = 0;
+    size_t i;
+
+    for (i = 0; i < sizeof not_taken / sizeof not_taken[0]; i++)
+        sl_fields_unset(fields, not_taken[i]);
+    while (sl_fields_at(fields, n) != NULL)
+        n++;
+    while (meta_next(&rest, &name, &value)) /* the old Date would make it old */
+        if (!is_among(fields, n, name) && !sl_span_eqi(name, SL_SPAN("Date")))
+            sl_fields_add(fields, sl_span_dup(pool, name),
+                          (struct sl_span){sl_span_dup(pool, value), value.n});
+}
+
+/* What may not be stored again stays as it is: stale. */
+static void
+flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
 {
     struct sl_fields *fields = sl_req_response(sub);
     uint64_t tags[STORE_TAGS_MAX];
     struct store_new n = {.key = f->base->key, .tags = tags, .flags = f->base->flags, .stamp = f->stamp,
                           .data = f};
-    struct meta old, fresh;
+    int says_nothing = is_silent(fields);
     struct storing s;
+    struct meta m;
 
-    sl_req_set_status(sub, 200); /* what is judged is the whole, not the 304 */
+    sl_req_set_status(sub, old->status); /* what is judged is the whole, not the 304 */
+    fields_merge(sub, old);
     s = flight_judge(f, sub, fields);
-    if (meta_read(f->base->meta, &old) != 0)
+    if (s.refused != NULL)
         return;
-    fresh = meta_of(sub, &s);
-    fresh.status = old.status;
-    if (sl_fields_get(fields, "Cache-Control").at == NULL && sl_fields_get(fields, "Expires").at == NULL) {
-        fresh.storing = old.storing; /* it says nothing new: the old lifetime begins again */
-        fresh.storing.born = s.born;
+    m = meta_of(sub, &s);
+    if (says_nothing) { /* the old lifetime begins again */
+        m.storing = old->storing;
+        m.storing.born = s.born;
     }
-    n.meta = meta_update(sl_req_pool(sub), &old, &fresh, fields, f->conf->ignore);
+    n.meta = meta_write(sl_req_pool(sub), &m, fields, f->conf->ignore);
     n.n_tags = cache_tags(sub, f->primary, fields, tags);
     f->object = store_update(cache_store, f->loop, f->base, &n);
 }
+
+static enum sl_flow
+flight_agree(struct flight *f, struct sl_req *sub)
+{
+    struct meta old;
+
+    if (meta_read(f->base->meta, &old) == 0 && is_of_base(sl_req_response(sub), &old)) {
+        flight_update_base(f, sub, &old);
+        flight_settle(f, OVER, AGREED);
+        return SL_FLOW_ROOM;
+    }
+    /* who waits asks for himself, and the next fetch for the whole */
+    store_invalidate(cache_store, f->loop, f->base->key);
+    flight_settle(f, OVER, NOT_STORED);
+    return SL_FLOW_GONE;
+}
+
+/* ---- what is not stored ---- */
 
 /* Nobody may have it but who asked for it first. */
 static enum sl_flow
@@ -415,11 +485,8 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
     f->size = length_of(sub);
     if (f->cause != NULL || (f->status >= 500 && valid_seconds(f->conf, f->status) == CC_ABSENT))
         return flight_failed(f);
-    if (f->status == 304 && f->base != NULL) {
-        flight_agree(f, sub);
-        flight_settle(f, OVER, AGREED);
-        return SL_FLOW_ROOM;
-    }
+    if (f->status == 304 && f->base != NULL)
+        return flight_agree(f, sub);
     s = flight_judge(f, sub, sl_req_response(sub));
     if (s.refused != NULL) {
         sl_count(f->loop, cache_counters[N_REFUSED], 1);
@@ -752,7 +819,7 @@ flight_relay(struct visit *v)
     const struct sl_field *x;
     unsigned i;
 
-    if (f->sub == NULL)
+    if (f->sub == NULL || f->state != RELAYED)
         return SL_NEXT; /* it has ended meanwhile: the request goes to the server itself */
     for (i = 0; (x = sl_fields_at(sl_req_response(f->sub), i)) != NULL; i++)
         sl_fields_add(to, sl_span_dup(sl_req_pool(r), x->name),

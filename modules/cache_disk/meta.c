@@ -83,58 +83,18 @@ pen_fields(struct pen *p, const struct sl_fields *fields, unsigned ignore)
             pen_field(p, x->name, x->value);
 }
 
-static int
-is_among(const struct sl_fields *fields, struct sl_span name)
-{
-    const struct sl_field *x;
-    unsigned i;
-
-    for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
-        if (sl_span_eqi(x->name, name))
-            return 1;
-    return 0;
-}
-
-static void
-pen_old(struct pen *p, const struct meta *old, const struct sl_fields *fields)
-{
-    struct sl_span rest = old->fields, name, value;
-
-    while (meta_next(&rest, &name, &value))
-        if (!is_among(fields, name))
-            pen_field(p, name, value);
-}
-
-static struct sl_span
-written(apr_pool_t *pool, const struct meta *old, const struct meta *m,
-        const struct sl_fields *fields, unsigned ignore)
+struct sl_span
+meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *fields, unsigned ignore)
 {
     struct pen p = {NULL, sizeof(struct meta_front), 0};
     unsigned n;
 
-    if (old != NULL)
-        pen_old(&p, old, fields);
     pen_fields(&p, fields, ignore);
     n = p.n_fields;
     p = (struct pen){apr_palloc(pool, p.n), 0, 0};
     pen_front(&p, m, n);
-    if (old != NULL)
-        pen_old(&p, old, fields);
     pen_fields(&p, fields, ignore);
     return (struct sl_span){p.at, p.n};
-}
-
-struct sl_span
-meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *fields, unsigned ignore)
-{
-    return written(pool, NULL, m, fields, ignore);
-}
-
-struct sl_span
-meta_update(apr_pool_t *pool, const struct meta *old, const struct meta *fresh,
-            const struct sl_fields *fields, unsigned ignore)
-{
-    return written(pool, old, fresh, fields, ignore);
 }
 
 /* ---- reading ---- */

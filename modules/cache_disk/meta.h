@@ -22,8 +22,5 @@ int meta_read(struct sl_span bytes, struct meta *m);
 /* Walks the fields: *rest begins as m->fields.  0 behind the last. */
 int meta_next(struct sl_span *rest, struct sl_span *name, struct sl_span *value);
 struct sl_span meta_get(const struct meta *m, const char *name); /* at NULL: absent */
-/* A 304 has come for it (RFC 9111, 4.3.4): its fields take the place of those of their names. */
-struct sl_span meta_update(apr_pool_t *pool, const struct meta *old, const struct meta *fresh,
-                           const struct sl_fields *fields, unsigned ignore);
 
 #endif

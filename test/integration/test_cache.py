@@ -556,3 +556,67 @@ def test_length_beyond_32_bits(cached, origin, control):
     c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
     assert b"\r\nContent-Length: 3221225472\r\n" in c.until(b"\r\n\r\n") + b"\r\n"
     c.rest()
+
+
+def agreeing(origin, first, *second):
+    """A server that has `first` for those who ask for all, and says 304 with `second` to the others."""
+    def script(c, r):
+        if r.get("If-None-Match"):
+            c.send("\r\n".join(("HTTP/1.1 304 Not Modified", *second)).encode() + b"\r\n\r\n")
+        else:
+            c.send(first)
+        return True
+    origin.on("/", script)
+
+
+def test_cookie_of_a_304_is_for_nobody_else(cached, origin):
+    agreeing(origin, fresh(b"x", 0, ETag='"a"'), 'ETag: "a"', "Cache-Control: max-age=60", "Set-Cookie: session=1")
+    s = cached()
+    answers = [s.get("/") for _ in range(3)]
+    assert [status(r) for r in answers] == ["MISS", "REVALIDATED", "HIT"]
+    assert [r.get("Set-Cookie") for r in answers] == [None] * 3
+
+
+def test_304_that_may_not_be_stored(cached, origin):
+    agreeing(origin, fresh(b"x", 0, ETag='"a"'), 'ETag: "a"', "Cache-Control: private, max-age=60", "X-Own: 1")
+    s = cached()
+    answers = [s.get("/") for _ in range(3)]
+    assert [status(r) for r in answers] == ["MISS", "REVALIDATED", "REVALIDATED"]
+    assert [r.get("X-Own") for r in answers] == [None] * 3
+
+
+def test_304_of_another_response(cached, origin):
+    agreeing(origin, fresh(b"x", 0, ETag='"a"'), 'ETag: "b"', "Cache-Control: max-age=60", "Content-Encoding: gzip")
+    s = cached()
+    for _ in range(4):
+        r = s.get("/")
+        assert r.status == 200 and r.body == b"x" and r.get("ETag") == '"a"' and r.get("Content-Encoding") is None
+
+
+def test_304_describes_no_other_body(cached, origin):
+    agreeing(origin, fresh(b"x", 0, ETag='"a"', Link="<1>"), 'ETag: W/"a"', "Cache-Control: max-age=60",
+             "Content-Encoding: gzip", "Content-Range: bytes 0-0/9", "Content-Length: 9")
+    s = cached()
+    s.get("/"), s.get("/")
+    r = s.get("/")
+    assert status(r) == "HIT" and r.body == b"x" and r.get("Content-Length") == "1" and r.get("Link") == "<1>"
+    assert r.get("Content-Encoding") is None and r.get("Content-Range") is None
+
+
+def test_304_does_not_forget_must_revalidate(cached, origin):
+    soon = formatdate(time.time() + 1, usegmt=True)
+    agreeing(origin, reply(200, b"x", [("Cache-Control", "max-age=0, must-revalidate"), ("ETag", '"a"')]),
+             'ETag: "a"', f"Expires: {soon}")
+    s = cached("CacheUseStale 500")
+    assert [status(s.get("/")) for _ in range(2)] == ["MISS", "REVALIDATED"]
+    origin.on("/", reply(500))
+    time.sleep(2.1)
+    assert s.get("/").status == 500
+
+
+def test_tags_outlive_a_304(operated, origin):
+    agreeing(origin, fresh(b"x", 0, ETag='"a"', Surrogate_Key="one two"), 'ETag: "a"', "Cache-Control: max-age=60")
+    op = operated()
+    assert [status(op.s.get("/")) for _ in range(3)] == ["MISS", "REVALIDATED", "HIT"]
+    assert op.say("ctl", "cache", "purge", "tag", "two").returncode == 0
+    assert status(op.s.get("/")) == "MISS"
