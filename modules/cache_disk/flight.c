@@ -58,10 +58,17 @@ static struct {
 
 /* ---- what lately could not be stored ---- */
 
+/* With Authorization it is another question: who asks with it decides for his like alone. */
+static uint64_t
+unstorable_hash(struct sl_span key, struct sl_req *r)
+{
+    return store_hash(cache_store, key).lo + (unsigned)sl_fields_has_id(sl_req_head(r), SL_F_AUTHORIZATION);
+}
+
 int
 is_known_unstorable(struct visit *v)
 {
-    uint64_t hash = store_hash(cache_store, v->key).lo;
+    uint64_t hash = unstorable_hash(v->key, v->r);
     unsigned i = (unsigned)(hash % UNSTORABLE);
 
     return atomic_load_explicit(&unstorable[i].key, memory_order_relaxed) == hash &&
@@ -70,9 +77,9 @@ is_known_unstorable(struct visit *v)
 }
 
 static void
-unstorable_learn(const struct flight *f)
+unstorable_learn(const struct flight *f, struct sl_req *sub)
 {
-    uint64_t hash = store_hash(cache_store, f->primary).lo;
+    uint64_t hash = unstorable_hash(f->primary, sub);
     unsigned i = (unsigned)(hash % UNSTORABLE);
 
     atomic_store_explicit(&unstorable[i].until_ms, sl_loop_now(f->loop) + UNSTORABLE_MS,
@@ -491,7 +498,7 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
     if (s.refused != NULL) {
         sl_count(f->loop, cache_counters[N_REFUSED], 1);
         sl_note(sub, "the cache does not store it: %s", s.refused);
-        unstorable_learn(f);
+        unstorable_learn(f, sub);
         return flight_not_stored(f);
     }
     if (flight_store(f, sub, &s) != 0)

@@ -193,6 +193,10 @@ visit_missed(struct visit *v)
 
     if ((cc.flags & CC_ONLY_IF_CACHED) && (v->conf->ignore & IGNORE_REQUEST) == 0)
         v->outcome = OUT_ABSENT;
+    else if ((cc.flags & CC_NO_STORE) && (v->conf->ignore & IGNORE_REQUEST) == 0)
+        v->reason = "the client says no-store"; /* nobody else would have anything of its fetch */
+    else if (is_known_unstorable(v))
+        v->reason = "it could not be stored lately";
     else if (!is_wanted(v)) {
         v->reason = "asked for less often than CacheMinUses";
         v->outcome = OUT_PASS;
@@ -301,9 +305,7 @@ cache_ask(struct sl_req *r, const void *confp)
     if (bypass) {
         v->status = "BYPASS";
         v->reason = "CacheBypass holds";
-    } else if (is_known_unstorable(v))
-        v->reason = "it could not be stored lately";
-    else
+    } else
         visit_look(v, v->key);
     return v->is_waiting ? SL_WAIT : SL_NEXT;
 }

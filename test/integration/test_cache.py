@@ -620,3 +620,16 @@ def test_tags_outlive_a_304(operated, origin):
     assert [status(op.s.get("/")) for _ in range(3)] == ["MISS", "REVALIDATED", "HIT"]
     assert op.say("ctl", "cache", "purge", "tag", "two").returncode == 0
     assert status(op.s.get("/")) == "MISS"
+
+
+@pytest.mark.parametrize("fields", [{"Cache-Control": "no-cache, no-store"},
+                                    {"Cache-Control": "no-cache", "Authorization": "x"}], ids=str)
+def test_no_client_turns_the_cache_off(cached, origin, fields):
+    origin.on("/", fresh())
+    s = cached()
+    assert [status(s.get("/")) for _ in range(2)] == ["MISS", "HIT"]
+    assert s.get("/", fields).status == 200
+    assert status(s.get("/")) == "HIT"
+    origin.on("/new", fresh())
+    assert s.get("/new", fields).status == 200
+    assert [status(s.get("/new")) for _ in range(2)] == ["MISS", "HIT"]
