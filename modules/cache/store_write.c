@@ -569,6 +569,15 @@ store_commit(struct store_writer **writer)
 }
 
 void
+store_forgo(struct store_writer **writer)
+{
+    struct store_writer *w = *writer;
+
+    *writer = NULL;
+    writer_end(w, w->size < 0 || w->object->arriving->n == (uint64_t)w->size);
+}
+
+void
 store_abort(struct store_writer **writer)
 {
     struct store_writer *w = *writer;

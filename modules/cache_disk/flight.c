@@ -18,6 +18,7 @@
 #define BUCKETS 256
 #define UNSTORABLE 4096
 #define UNSTORABLE_MS 10000
+#define FORGOTTEN 4096
 
 enum state { ASKING, ARRIVING, RELAYED, OVER };
 enum result { CAME, AGREED, NOT_STORED, FAILED };
@@ -42,6 +43,8 @@ struct flight {
     struct store_object *object, *base; /* held: what comes, what is to be validated */
     int64_t asked_at, size;
     uint64_t stamp;
+    uint64_t begun;       /* by the clock of what was forgotten */
+    struct marker marker; /* of what is looked for; its vary a copy, n 0: there was none */
     int status;
     const struct sl_cause *cause;
     struct sl_mail mail; /* nobody wants it any more */
@@ -87,6 +90,33 @@ unstorable_learn(const struct flight *f, struct sl_req *sub)
     atomic_store_explicit(&unstorable[i].key, hash, memory_order_relaxed);
 }
 
+/* ---- what was forgotten while it was asked for ---- */
+
+static _Atomic(uint64_t) forgets;
+static _Atomic(uint64_t) forgotten[FORGOTTEN]; /* when; keys that share a cell are not stored once */
+
+static _Atomic(uint64_t) *
+forgotten_at(struct sl_span key)
+{
+    return &forgotten[store_hash(cache_store, key).lo % FORGOTTEN];
+}
+
+void
+flights_forget(struct sl_span key)
+{
+    _Atomic(uint64_t) *cell = forgotten_at(key);
+    uint64_t now = atomic_fetch_add(&forgets, 1) + 1, before = atomic_load(cell);
+
+    while (before < now && !atomic_compare_exchange_weak(cell, &before, now))
+        ;
+}
+
+static int
+is_forgotten(const struct flight *f)
+{
+    return atomic_load(forgotten_at(f->primary)) > f->begun;
+}
+
 /* ---- under the lock ---- */
 
 static struct bucket *
@@ -109,7 +139,8 @@ flight_find(const struct bucket *b, struct store_hash hash, struct sl_span key)
 {
     struct flight *f = b->flights;
 
-    while (f != NULL && !(f->hash.hi == hash.hi && f->hash.lo == hash.lo && sl_span_eq(f->key, key)))
+    while (f != NULL && (f->hash.hi != hash.hi || f->hash.lo != hash.lo || !sl_span_eq(f->key, key) ||
+                         is_forgotten(f)))
         f = f->next;
     return f;
 }
@@ -191,6 +222,9 @@ flight_new(const struct visit *v)
     f->conf = v->conf;
     f->n_refs = 1;
     f->size = -1;
+    f->begun = atomic_load(&forgets);
+    if (v->is_variant)
+        f->marker = (struct marker){v->marker.era, kept(v->marker.vary)};
     if (v->found != NULL) {
         f->base = v->found;
         store_hold(f->base);
@@ -209,6 +243,7 @@ flight_drop(struct flight *f)
         store_drop(&f->base);
     free((char *)(uintptr_t)f->key.at);
     free((char *)(uintptr_t)f->primary.at);
+    free((char *)(uintptr_t)f->marker.vary.at);
     free(f);
 }
 
@@ -309,29 +344,36 @@ flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *field
     return s;
 }
 
-/* What is under the primary key says that there are variants, and by what they differ. */
-static void
+/* What is under the primary key says that there are variants, and by what they differ.  One that
+ * says so already stays, and its variants with it. */
+static uint64_t
 marker_store(struct flight *f, struct sl_req *sub, struct sl_span vary)
 {
+    struct marker m = {.vary = vary};
     uint64_t tags[STORE_TAGS_MAX];
-    struct store_new n = {.key = f->primary, .meta = vary, .tags = tags, .flags = VARY_MARKER,
+    struct store_new n = {.key = f->primary, .tags = tags, .flags = VARY_MARKER,
                           .stamp = f->stamp, .size = 0, .data = f, .room = writer_has_room};
     struct store_writer *w;
 
+    if (sl_span_eq(f->marker.vary, vary))
+        return f->marker.era;
+    sl_random_bytes(&m.era, sizeof m.era);
+    n.meta = marker_write(sl_req_pool(sub), &m);
     n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
-    if ((w = store_writer_open(cache_store, f->loop, &n)) != NULL)
+    if (!is_forgotten(f) && (w = store_writer_open(cache_store, f->loop, &n)) != NULL)
         store_commit(&w);
+    return m.era;
 }
 
 /* The key of a response that varies is made of the request that it answers. */
 static struct sl_span
-flight_object_key(struct flight *f, struct sl_req *sub)
+flight_object_key(struct flight *f, struct sl_req *sub, struct meta *m)
 {
     struct sl_span vary = sl_fields_joined(sl_req_response(sub), "Vary");
 
     if (vary.n == 0 || (f->conf->ignore & IGNORE_VARY))
         return f->primary;
-    marker_store(f, sub, vary);
+    m->era = marker_store(f, sub, vary);
     return variant_key(sub, f->primary, vary);
 }
 
@@ -350,7 +392,7 @@ flight_store(struct flight *f, struct sl_req *sub, const struct storing *s)
     struct store_new n = {.tags = tags, .stamp = f->stamp, .size = f->size, .data = f,
                           .room = writer_has_room};
 
-    n.key = flight_object_key(f, sub);
+    n.key = flight_object_key(f, sub, &m);
     n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
     n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
     f->writer = store_writer_open(cache_store, f->loop, &n);
@@ -427,9 +469,10 @@ flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
     sl_req_set_status(sub, old->status); /* what is judged is the whole, not the 304 */
     fields_merge(sub, old);
     s = flight_judge(f, sub, fields);
-    if (s.refused != NULL)
+    if (s.refused != NULL || is_forgotten(f))
         return;
     m = meta_of(sub, &s);
+    m.era = old->era;
     if (says_nothing) { /* the old lifetime begins again */
         m.storing = old->storing;
         m.storing.born = s.born;
@@ -525,18 +568,22 @@ flight_body(struct sl_req *sub, void *ctx, struct sl_data data, int ends)
     return flow;
 }
 
-/* A body that turned out too large is given to those who read it, and forgotten. */
+/* A body that turned out too large is given to those who read it, as is one whose key was
+ * forgotten since it was asked for; neither is kept. */
 static void
 flight_commit(struct flight *f)
 {
-    int is_complete;
-    int64_t size = store_size(f->object, &is_complete);
-    struct sl_span key = f->object->key;
+    int is_complete, is_too_large = f->conf->max_object >= 0 &&
+                                    store_size(f->object, &is_complete) > f->conf->max_object;
 
+    if (is_too_large)
+        store_invalidate(cache_store, f->loop, f->object->key);
+    if (is_too_large || is_forgotten(f)) {
+        store_forgo(&f->writer);
+        return;
+    }
     store_commit(&f->writer);
     sl_count(f->loop, cache_counters[N_STORED], 1);
-    if (f->conf->max_object >= 0 && size > f->conf->max_object)
-        store_invalidate(cache_store, f->loop, key);
 }
 
 static void

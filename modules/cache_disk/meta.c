@@ -4,13 +4,14 @@
 
 #include <string.h>
 
-#define META_VERSION 0x53430001u
+#define META_VERSION 0x53430002u
 
 struct meta_front {
     uint32_t version;
     uint16_t status, n_fields;
     uint32_t is_strict, is_always_asked;
     int64_t lifetime, born, while_revalidate, if_error, date;
+    uint64_t era;
 };
 
 struct meta_field {
@@ -67,6 +68,7 @@ pen_front(struct pen *p, const struct meta *m, unsigned n_fields)
         .while_revalidate = m->storing.while_revalidate,
         .if_error = m->storing.if_error,
         .date = m->date,
+        .era = m->era,
     };
 
     pen_put(p, &front, sizeof front);
@@ -137,6 +139,7 @@ meta_read(struct sl_span bytes, struct meta *m)
                     .is_strict = front.is_strict != 0,
                     .is_always_asked = front.is_always_asked != 0},
         .date = front.date,
+        .era = front.era,
         .fields = {bytes.at + sizeof front, bytes.n - sizeof front},
         .n_fields = front.n_fields,
     };
@@ -154,4 +157,26 @@ meta_get(const struct meta *m, const char *name)
         if (sl_span_eqi(found, wanted))
             return value;
     return (struct sl_span){NULL, 0};
+}
+
+/* ---- markers ---- */
+
+struct sl_span
+marker_write(apr_pool_t *pool, const struct marker *m)
+{
+    char *at = apr_palloc(pool, sizeof m->era + m->vary.n);
+
+    memcpy(at, &m->era, sizeof m->era);
+    memcpy(at + sizeof m->era, m->vary.at, m->vary.n);
+    return (struct sl_span){at, sizeof m->era + m->vary.n};
+}
+
+int
+marker_read(struct sl_span bytes, struct marker *m)
+{
+    if (bytes.n <= sizeof m->era)
+        return -1;
+    memcpy(&m->era, bytes.at, sizeof m->era);
+    m->vary = (struct sl_span){bytes.at + sizeof m->era, bytes.n - sizeof m->era};
+    return 0;
 }

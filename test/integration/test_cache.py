@@ -633,3 +633,57 @@ def test_no_client_turns_the_cache_off(cached, origin, fields):
     origin.on("/new", fresh())
     assert s.get("/new", fields).status == 200
     assert [status(s.get("/new")) for _ in range(2)] == ["MISS", "HIT"]
+
+
+@pytest.mark.parametrize("method", ["PURGE", "POST"])
+def test_forgetting_takes_all_variants(cached, origin, method):
+    age = ["old"]
+    origin.on("/", lambda c, r: c.send(fresh(f"{age[0]} {r.get('X-Lang')}".encode(), Vary="X-Lang")) or True)
+    s = cached("CachePurge 127.0.0.0/8")
+    for _ in range(2):
+        for lang in ("de", "en"):
+            r = s.get("/", {"X-Lang": lang})
+    assert status(r) == "HIT"
+    age[0] = "new"
+    assert s.get("/", method=method, body=b"x" if method == "POST" else b"").status == 200
+    for lang in ("de", "en", "de", "en"):
+        r = s.get("/", {"X-Lang": lang})
+        assert r.body == f"new {lang}".encode()
+    assert status(r) == "HIT"
+
+
+@pytest.mark.parametrize("vary", [{}, {"Vary": "X-Lang"}], ids=str)
+@pytest.mark.parametrize("method", ["PURGE", "POST"])
+def test_forgetting_takes_what_is_under_way(cached, origin, method, vary):
+    hold = threading.Event()
+
+    def script(c, r):
+        if r.method == "GET":
+            hold.wait(5)
+        c.send(fresh(b"old", **vary) if r.method == "GET" else reply(200))
+        return True
+    origin.on("/", script)
+    s = cached("CachePurge 127.0.0.0/8")
+    first, second = s.client(), s.client()
+    first.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    time.sleep(0.2)
+    assert s.get("/", method=method, body=b"x" if method == "POST" else b"").status == 200
+    second.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    time.sleep(0.2)
+    assert len([r for r in origin.requests if r.method == "GET"]) == 2, "who comes later asks for himself"
+    hold.set()
+    assert first.response().body == b"old" and second.response().body == b"old"
+    origin.on("/", fresh(b"new"))
+    assert s.get("/", method=method, body=b"x" if method == "POST" else b"").status == 200
+    assert s.get("/").body == b"new"
+
+
+def test_chunked_beyond_max_object_is_forgotten(cached, origin):
+    body = b"z" * 1500000
+    origin.on("/", lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                       + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n") or True)
+    s = cached("CacheMaxObject 100k")
+    for _ in range(3):
+        r = s.get("/")
+        assert r.body == body and status(r) == "MISS"
+        time.sleep(0.5)
