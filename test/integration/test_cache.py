@@ -687,3 +687,24 @@ def test_chunked_beyond_max_object_is_forgotten(cached, origin):
         r = s.get("/")
         assert r.body == body and status(r) == "MISS"
         time.sleep(0.5)
+
+
+@pytest.mark.parametrize("coding", ["compress", "identity;q=0", "*;q=0, compress;q=0.5", "gzip;q=0, Compress"])
+def test_no_variant_of_another_coding(cached, origin, coding):
+    origin.on("/", lambda c, r: c.send(fresh(b"other" if r.get("Accept-Encoding") else b"plain", Vary="Accept-Encoding")) or True)
+    s = cached()
+    for _ in range(2):
+        assert s.get("/", {"Accept-Encoding": coding}).body == b"other"
+    assert s.get("/").body == b"plain"
+
+
+def test_no_key_is_that_of_anothers_variant(cached, origin):
+    origin.on("/a", lambda c, r: c.send(fresh(b"good", Vary="X-Lang")) or True)
+    origin.on("/a%0aX-Lang:de", fresh(b"evil"))
+    s = cached("CacheKey %{host}%{path}")
+    assert s.get("/a", {"X-Lang": "en"}).body == b"good"
+    for _ in range(2):
+        r = s.get("/a%0aX-Lang:de")
+        assert r.body == b"evil"
+    assert status(r) == "HIT"
+    assert s.get("/a", {"X-Lang": "de"}).body == b"good"
