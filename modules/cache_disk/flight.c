@@ -18,6 +18,7 @@
 #define BUCKETS 256
 #define UNSTORABLE 4096
 #define UNSTORABLE_MS 10000
+#define TOO_LARGE_MS (10 * 60 * 1000) /* a failure to learn it: some answers were cut */
 #define FORGOTTEN 4096
 
 enum state { ASKING, ARRIVING, RELAYED, OVER };
@@ -80,12 +81,12 @@ is_known_unstorable(struct visit *v)
 }
 
 static void
-unstorable_learn(const struct flight *f, struct sl_req *sub)
+unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms)
 {
     uint64_t hash = unstorable_hash(f->primary, sub);
     unsigned i = (unsigned)(hash % UNSTORABLE);
 
-    atomic_store_explicit(&unstorable[i].until_ms, sl_loop_now(f->loop) + UNSTORABLE_MS,
+    atomic_store_explicit(&unstorable[i].until_ms, sl_loop_now(f->loop) + ms,
                           memory_order_relaxed);
     atomic_store_explicit(&unstorable[i].key, hash, memory_order_relaxed);
 }
@@ -541,7 +542,7 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
     if (s.refused != NULL) {
         sl_count(f->loop, cache_counters[N_REFUSED], 1);
         sl_note(sub, "the cache does not store it: %s", s.refused);
-        unstorable_learn(f, sub);
+        unstorable_learn(f, sub, UNSTORABLE_MS);
         return flight_not_stored(f);
     }
     if (flight_store(f, sub, &s) != 0)
@@ -556,15 +557,16 @@ flight_body(struct sl_req *sub, void *ctx, struct sl_data data, int ends)
     struct flight *f = ctx;
     enum sl_flow flow;
 
-    (void)sub;
     if (f->state == RELAYED)
         return f->leader_reads && f->leader != NULL ? sl_source_body(f->leader->r, data, ends)
                                                     : SL_FLOW_GONE;
     if (f->writer == NULL)
         return SL_FLOW_ROOM; /* of a 304, which has none */
     flow = data.n > 0 ? store_append(f->writer, data.at, data.n) : SL_FLOW_ROOM;
-    if (flow == SL_FLOW_GONE)
+    if (flow == SL_FLOW_GONE) { /* too large, or the disk fails: the next go past the cache */
+        unstorable_learn(f, sub, f->size < 0 ? TOO_LARGE_MS : UNSTORABLE_MS);
         store_abort(&f->writer);
+    }
     return flow;
 }
 

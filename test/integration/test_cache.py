@@ -708,3 +708,13 @@ def test_no_key_is_that_of_anothers_variant(cached, origin):
         assert r.body == b"evil"
     assert status(r) == "HIT"
     assert s.get("/a", {"X-Lang": "de"}).body == b"good"
+
+
+def test_larger_than_the_store_is_given_after_all(sluice, origin):
+    body = b"z" * 1500000
+    origin.on("/", lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                       + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n") or True)
+    s = sluice(BASE + f"CacheDisk off memory=16m\nCache on\nProxyPass {origin}\n").expect("SL0509")
+    s.raw(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")  # its length is not known yet
+    for _ in range(3):
+        assert s.get("/").body == body
