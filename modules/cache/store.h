@@ -29,7 +29,7 @@
 #define STORE_INLINE (256 * 1024) /* bytes of a body that stands in one piece beside its head */
 #define STORE_KEY_MAX (16 * 1024)
 #define STORE_META_MAX (128 * 1024)
-#define STORE_TAGS_MAX 64
+#define STORE_TAGS_MAX 256
 #define STORE_SIZE_MAX (INT64_C(16) << 30) /* of a body */
 #define STORE_DISK_MIN (16 << 20)
 #define STORE_DISK_MAX (INT64_C(8) << 40)

@@ -73,7 +73,8 @@ struct sl_span cache_key(struct sl_req *r, const struct cache_conf *conf);
 struct sl_span cache_key_of_url(apr_pool_t *pool, struct sl_span url);
 /* vary: names with commas between. */
 struct sl_span variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary);
-/* The tags of a response: its key, its host, and those it names itself. */
+/* The tags of a response: its key, its host, and those it names itself.  More than STORE_TAGS_MAX:
+ * it cannot be stored, for no purge would find it by the rest. */
 unsigned cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response,
                     uint64_t *tags);
 

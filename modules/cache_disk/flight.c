@@ -545,8 +545,10 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
         unstorable_learn(f, sub, UNSTORABLE_MS);
         return flight_not_stored(f);
     }
-    if (flight_store(f, sub, &s) != 0)
+    if (flight_store(f, sub, &s) != 0) { /* too large a head or body, too many tags */
+        unstorable_learn(f, sub, UNSTORABLE_MS);
         return flight_not_stored(f);
+    }
     flight_settle(f, ARRIVING, CAME);
     return SL_FLOW_ROOM;
 }

@@ -117,23 +117,52 @@ accept_encoding(struct sl_req *r)
     return n > 0 ? sl_spans_join(sl_req_pool(r), parts, n) : SL_SPAN("");
 }
 
+/* What the server is told beside what the client says: it may be what the answer differs by. */
+static struct sl_span
+own_part(struct sl_req *r, struct sl_span name)
+{
+    switch (sl_field_id(name)) {
+    case SL_F_X_FORWARDED_FOR:
+    case SL_F_X_REAL_IP:
+    case SL_F_FORWARDED:
+        return sl_req_client_text(r);
+    case SL_F_X_FORWARDED_PROTO:
+        return sl_req_scheme(r);
+    case SL_F_X_FORWARDED_HOST:
+        return sl_req_authority(r);
+    default:
+        return (struct sl_span){NULL, 0};
+    }
+}
+
+static void
+part_add(apr_array_header_t *parts, struct sl_span part)
+{
+    APR_ARRAY_PUSH(parts, struct sl_span) = part;
+}
+
 struct sl_span
 variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary)
 {
     apr_pool_t *pool = sl_req_pool(r);
+    apr_array_header_t *parts = apr_array_make(pool, 16, sizeof(struct sl_span));
     struct sl_span name, value;
 
+    part_add(parts, key);
     while (sl_list_next(&vary, &name)) {
-        const char *text = sl_span_dup(pool, name);
-
-        value = sl_span_eqi(name, SL_SPAN("Accept-Encoding")) ? accept_encoding(r)
-                                                             : sl_fields_joined(sl_req_head(r), text);
+        value = sl_span_eqi(name, SL_SPAN("Accept-Encoding"))
+                    ? accept_encoding(r)
+                    : sl_fields_joined(sl_req_head(r), sl_span_dup(pool, name));
         /* No field has a line feed: nothing a client sends runs into the next value. */
-        key = sl_spans_join(pool, (struct sl_span[]){key, SL_SPAN("\n"), name, SL_SPAN(":"), value}, 5);
+        part_add(parts, SL_SPAN("\n"));
+        part_add(parts, name);
+        part_add(parts, SL_SPAN(":"));
+        part_add(parts, own_part(r, name));
+        part_add(parts, value);
         if (value.at == NULL)
-            key = sl_spans_join(pool, (struct sl_span[]){key, SL_SPAN("\n")}, 2);
+            part_add(parts, SL_SPAN("\n"));
     }
-    return key;
+    return sl_spans_join(pool, (struct sl_span *)(void *)parts->elts, (unsigned)parts->nelts);
 }
 
 /* ---- tags ---- */
@@ -143,13 +172,13 @@ tags_of_field(struct sl_span field, uint64_t *tags, unsigned n)
 {
     size_t at = 0, begin;
 
-    while (at < field.n && n < STORE_TAGS_MAX) {
+    while (at < field.n && n <= STORE_TAGS_MAX) {
         while (at < field.n && (field.at[at] == ' ' || field.at[at] == ','))
             at++;
         for (begin = at; at < field.n && field.at[at] != ' ' && field.at[at] != ','; at++)
             ;
-        if (at > begin)
-            tags[n++] = store_tag(cache_store, (struct sl_span){field.at + begin, at - begin});
+        if (at > begin && n++ < STORE_TAGS_MAX)
+            tags[n - 1] = store_tag(cache_store, (struct sl_span){field.at + begin, at - begin});
     }
     return n;
 }

@@ -718,3 +718,27 @@ def test_larger_than_the_store_is_given_after_all(sluice, origin):
     s.raw(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")  # its length is not known yet
     for _ in range(3):
         assert s.get("/").body == body
+
+
+@pytest.mark.parametrize("n, stored", [(250, True), (300, False)])
+def test_all_tags_can_be_purged(operated, origin, n, stored):
+    origin.on("/", fresh(b"x", Surrogate_Key=" ".join(f"t{i}" for i in range(n))))
+    op = operated()
+    assert [status(op.s.get("/")) for _ in range(2)] == ["MISS", "HIT" if stored else "MISS"]
+    assert op.say("ctl", "cache", "purge", "tag", f"t{n - 1}").returncode == 0
+    assert status(op.s.get("/")) == "MISS"
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "x-forwarded-for"])
+def test_varies_by_what_the_server_is_told(cached, origin, name):
+    origin.on("/", lambda c, r: c.send(fresh((r.get("X-Forwarded-For") or "none").encode(), Vary=name)) or True)
+    s = cached("TrustedProxies 127.0.0.0/8")
+    for _ in range(2):
+        got = [s.get("/", {"X-Forwarded-For": a} if a else {}).body for a in ("10.0.0.1", "10.0.0.2", None)]
+        assert len(set(got)) == 3 and b"10.0.0.1" in got[0] and b"10.0.0.2" in got[1]
+
+
+def test_many_names_in_vary(cached, origin):
+    origin.on("/", fresh(b"x", Vary=", ".join(f"N{i}" for i in range(1000))))
+    s = cached()
+    assert [status(s.get("/")) for _ in range(2)] == ["MISS", "HIT"]
