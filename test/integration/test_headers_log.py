@@ -311,3 +311,17 @@ def test_cors_preflight(sluice, origin):
     assert origin.requests == [], "the server never hears of them"
     r = s.get("/off/", [("Origin", "https://a.test")], method="OPTIONS")
     assert len(origin.requests) == 1, "an OPTIONS that is no preflight is a request like any other"
+
+
+def test_cors_decides_for_what_a_cache_holds(sluice, origin, tmp_path):
+    """Also of an answer that has the fields of one to a preflight."""
+    origin.on("/", reply(200, b"x", [("Cache-Control", "max-age=60"), ("Access-Control-Allow-Methods", "GET"),
+                                     ("Access-Control-Allow-Origin", "https://evil.test"),
+                                     ("Access-Control-Allow-Credentials", "true")]))
+    s = sluice(CORS.replace("{origin}", str(origin)) + f"LoadModule cache_disk\nCacheDisk {tmp_path}/c size=64m\nCache on\n")
+    for _ in range(2):
+        r = ask(s, "/", "https://evil.test")
+        assert r.status == 200 and fields(r, "Access-Control-Allow-Origin") == []
+        assert r.get("Access-Control-Allow-Credentials") is None
+        assert fields(ask(s, "/", "https://app.example.com"), "Access-Control-Allow-Origin") == ["https://app.example.com"]
+    assert len(origin.requests) == 1
