@@ -90,6 +90,18 @@ def test_no_value_can_split_a_message(sluice, origin):
     assert r.status == 200 and r.get("Evil") is None and r.get("X-Path") is None
 
 
+def test_no_client_speaks_where_a_line_sets(sluice, origin):
+    """A value that may not stand there leaves nothing: not what the client said."""
+    s = sluice(BASE + f"""
+<LocationMatch "^/u/(.*)$">
+    RequestHeader set X-User $1
+</LocationMatch>
+ProxyPass {origin}
+""").expect("HEADERS0001")
+    assert s.get("/u/joe", [("X-User", "root")]).seen("X-User") == "joe"
+    assert s.get("/u/joe%0a", [("X-User", "root")]).seen("X-User") is None
+
+
 @pytest.mark.parametrize("line", ["Header set Content-Length 5", "Header frob X y", "Header set X-A",
                                   "Header set \"X A\" y", "Header edit X [ y", "Header set X %{nope}",
                                   "RequestHeader set X %{status}", "Header set X y if=%{path}"])
