@@ -427,6 +427,19 @@ def test_uploads_share_and_downloads_do_not_count(sluice, origin):
     near(max(took), 800000 / 262144 - 0.5, 1.5)
 
 
+def test_what_is_owed_beyond_the_most_is_not_forgotten(sluice, origin):
+    """128 s are the most a key may owe: more than that is not nothing."""
+    s = sluice(HEAD + f"BandwidthLimit 1k upload key=%{{remote_addr}}\nStopTimeout 100ms\nProxyPass {origin}\n").expect("SL0505")
+    c = [s.client().send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + BODY[:300000])
+         for _ in range(40)]
+    time.sleep(1)  # each has had its first piece: together more than 128 KB
+    c.append(s.client(timeout=2).send(b"POST /y HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab"))
+    with pytest.raises(socket.timeout):
+        c[-1].response()
+    for x in c:
+        reset(x)
+
+
 def test_clients_that_leave_a_slow_body(sluice, origin):
     origin.on("/x", reply(200, BODY))
     s = sluice(HEAD + f"BandwidthLimit 10k\nBandwidthLimit 100k upload\nProxyPass {origin}\n")
