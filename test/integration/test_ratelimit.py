@@ -427,6 +427,13 @@ def test_uploads_share_and_downloads_do_not_count(sluice, origin):
     near(max(took), 800000 / 262144 - 0.5, 1.5)
 
 
+def test_small_uploads_share_a_rate(sluice, origin):
+    """A body of one piece counts, and the next one waits for what the key owes."""
+    s = sluice(HEAD + f"BandwidthLimit 20k upload key=%{{remote_addr}}\nProxyPass {origin}\n")
+    took = [upload(s, "/x", 10000)[1] for _ in range(5)]
+    near(sum(took), 40000 / 20480 - 0.25, 1.5)
+
+
 def test_what_is_owed_beyond_the_most_is_not_forgotten(sluice, origin):
     """128 s are the most a key may owe: more than that is not nothing."""
     s = sluice(HEAD + f"BandwidthLimit 1k upload key=%{{remote_addr}}\nStopTimeout 100ms\nProxyPass {origin}\n").expect("SL0505")
