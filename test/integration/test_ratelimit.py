@@ -461,6 +461,17 @@ def test_clients_that_leave_a_slow_body(sluice, origin):
     assert download(s, "/y")[0].status == 200
 
 
+def test_a_reset_is_seen_while_the_body_is_held(sluice, origin):
+    """What the client has sent still lies there: the request goes all the same."""
+    s = sluice(HEAD + f"BandwidthLimit 1k upload\n<Location /x>\nConnLimit 2\n</Location>\nProxyPass {origin}\n")
+    c = [s.client().send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + BODY[:200000])
+         for _ in range(2)]
+    assert eventually(lambda: s.get("/x").status == 429)
+    for x in c:
+        reset(x)
+    assert eventually(lambda: s.get("/x").status == 200)
+
+
 # ---- configuration ----
 
 @pytest.mark.parametrize("text, says", [
