@@ -141,6 +141,18 @@ cors_parse(struct sl_cmd *cmd, void **item)
 
 /* ---- requests ---- */
 
+/* What a host's labels have: nothing that could begin another part of a URL. */
+static int
+is_labels(struct sl_span text)
+{
+    size_t i;
+
+    for (i = 0; i < text.n; i++)
+        if (!apr_isalnum(text.at[i]) && memchr("-._", text.at[i], 3) == NULL)
+            return 0;
+    return 1;
+}
+
 static int
 origin_matches(struct sl_span pattern, struct sl_span origin)
 {
@@ -155,7 +167,7 @@ origin_matches(struct sl_span pattern, struct sl_span origin)
         return 0;
     return sl_span_eqi((struct sl_span){origin.at, scheme.n}, scheme) &&
            sl_span_eqi((struct sl_span){origin.at + origin.n - domain.n, domain.n}, domain) &&
-           memchr(origin.at + scheme.n, '/', origin.n - scheme.n) == NULL;
+           is_labels((struct sl_span){origin.at + scheme.n, origin.n - scheme.n - domain.n});
 }
 
 static int

@@ -299,7 +299,9 @@ def test_cors(sluice, origin):
         assert r.get("Access-Control-Allow-Credentials") == "true" and r.get("Vary") == "Accept, Origin"
         assert r.get("Access-Control-Expose-Headers") == "X-Total"
     for bad in (None, "http://app.example.com", "https://app.example.com.evil.test", "https://evilexample.org:8443",
-                "https://x.example.org", "https://evil.test/.example.org:8443", "null"):
+                "https://x.example.org", "https://evil.test/.example.org:8443", "null",
+                "https://evil.test:1@x.example.org:8443", "https://evil.test#.example.org:8443",
+                "https://evil.test\\.example.org:8443", "https://evil.test .example.org:8443"):
         r = ask(s, "/", bad)
         assert r.status == 200 and fields(r, "Access-Control-Allow-Origin") == [], bad
         assert r.get("Vary") == "Accept, Origin"
