@@ -6,8 +6,6 @@
 
 #include <stdio.h>
 
-static void ex_attempt(struct sl_exchange *ex);
-
 _Static_assert(sizeof(struct held) <= sizeof(struct piece), "both are cut from loop->pieces");
 
 /* ---- the end of an attempt, and of the exchange ---- */
@@ -26,12 +24,25 @@ ex_server_done(struct sl_exchange *ex, const struct sl_cause *cause)
     if (a->server == NULL)
         return;
     hooks_run_attempt(ex->scope, SL_HOOK_UPSTREAM_DONE, a);
-    atomic_fetch_sub_explicit(a->server->pub.n_active, 1, memory_order_relaxed);
+    /* Before the owner looks who waits for room: who waits has looked at the count after that. */
+    atomic_fetch_sub_explicit(a->server->pub.n_active, 1, memory_order_seq_cst);
     if (ex->pool->owner != NULL && ex->pool->owner->done != NULL && !ex_is_dry(ex))
         ex->pool->owner->done(a, &a->server->pub, cause);
     if (ex->r != NULL)
         ex->r->upstream_us = ex->loop->wall_us - a->began_us;
     a->server = NULL;
+}
+
+/* Only its protocol closes a connection that others may be using, when its time is over. */
+static void
+ex_leave_shared(struct sl_exchange *ex, struct sl_conn *c)
+{
+    const struct sl_pool *pool = ex->pool;
+    int may_stay = pool->keepalive > 0 && pool->send_proxy == 0 && !c->loop->is_stopping;
+
+    ex->a.conn = NULL;
+    if (--c->n_attempts == 0 && !c->io.is_dead)
+        conn_due(c, may_stay ? pool->keepalive_idle_ms : 0);
 }
 
 static void
@@ -40,10 +51,33 @@ ex_drop_conn(struct sl_exchange *ex)
     struct sl_conn *c = ex->a.conn;
 
     ex->a.conn = NULL;
-    if (c != NULL && c->upstream_protocol != NULL)
+    if (c == NULL)
+        return;
+    if (ex->shares)
+        sl_timer_stop(&ex->timer);
+    if (ex->is_waiting) {
+        exchange_stop_waiting(ex, c);
+        return;
+    }
+    if (!c->io.is_dead)
         c->upstream_protocol->cancel(&ex->a, c);
-    else if (c != NULL) /* still connecting */
-        sl_conn_close(&c);
+    if (ex->shares)
+        ex_leave_shared(ex, c);
+}
+
+/* The response is whole: the connection is kept where both sides are done with it. */
+static void
+ex_done_with_conn(struct sl_exchange *ex, int reusable)
+{
+    struct sl_conn *c = ex->a.conn;
+
+    if (reusable && ex->shares)
+        ex_leave_shared(ex, c);
+    else if (reusable && ex->pool->send_proxy == 0 && ex->body_ended && !conn_is_writing(c) &&
+             idle_put(c))
+        ex->a.conn = NULL;
+    else
+        ex_drop_conn(ex);
 }
 
 /* The exchange is no more; its request, if it has one, hears of it by settling. */
@@ -55,6 +89,8 @@ ex_free(struct sl_exchange *ex)
         ex->r->flags |= REQ_SOURCE_DONE;
     }
     exchange_drop_held(ex);
+    if (ex->shares)
+        sl_timer_unlink(&ex->timer);
     ex->magic = ~EXCHANGE_MAGIC;
     slab_give(&ex->loop->exchanges, ex);
 }
@@ -62,28 +98,25 @@ ex_free(struct sl_exchange *ex)
 void
 exchange_cancel(struct sl_exchange *ex)
 {
+    if (ex->state == EX_WAIT)
+        ex->pool->owner->leave(&ex->a, ex->pool);
     ex_drop_conn(ex);
     ex_server_done(ex, &sl_cause_client_gone);
     ex_free(ex);
 }
 
-/* The response was given.  Its connection is kept where both sides are done with it. */
+/* The response was given. */
 void
 sl_attempt_end(struct sl_attempt *a, int reusable)
 {
     struct sl_exchange *ex = exchange_of(a);
     struct sl_req *r = ex->r;
-    struct sl_conn *c = a->conn;
     int is_intercepted = ex->state == EX_OVER;
 
     if ((r->flags & (REQ_ENDS_GIVEN | REQ_SOURCE_ENDED)) == 0 &&
         attempt_data(a, (struct sl_data){NULL, 0, NULL}, 1) == SL_FLOW_GONE)
         return;
-    if (reusable && ex->pool->send_proxy == 0 && ex->body_ended && !conn_is_writing(c) &&
-        idle_put(c))
-        a->conn = NULL;
-    else
-        ex_drop_conn(ex);
+    ex_done_with_conn(ex, reusable);
     ex_server_done(ex, NULL);
     ex_free(ex);
     if (is_intercepted)
@@ -165,7 +198,45 @@ ex_is_repeatable(const struct sl_exchange *ex)
 
     if (ex->head_given || a->has_response || !ex->holds_body || ex->r == NULL)
         return 0;
-    return !a->has_sent || (!ex->wants_upgrade && method_is_idempotent(a->method));
+    return !a->has_sent || exchange_is_harmless(ex);
+}
+
+int
+exchange_is_harmless(const struct sl_exchange *ex)
+{
+    return !ex->head_given && ex->holds_body && ex->r != NULL && ex->n_interim == 0 &&
+           !ex->wants_upgrade && method_is_idempotent(ex->a.method);
+}
+
+/* For sl_attempt_tried(). */
+static void
+ex_mark_tried(struct sl_exchange *ex)
+{
+    unsigned i = ex->a.server->pub.index;
+
+    if (i < 64) {
+        ex->tried |= (uint64_t)1 << i;
+        return;
+    }
+    if (ex->tried_more == NULL)
+        ex->tried_more =
+            apr_pcalloc(ex->r->pool, (ex->pool->n_servers / 64 + 1) * sizeof(uint64_t));
+    ex->tried_more[i / 64] |= (uint64_t)1 << i % 64;
+}
+
+void
+exchange_attempt_again(struct sl_exchange *ex, const struct sl_cause *cause)
+{
+    struct sl_attempt *a = &ex->a;
+
+    ex_mark_tried(ex);
+    ex_log_failure(ex, cause, "trying another server");
+    ex_drop_conn(ex);
+    ex_server_done(ex, cause);
+    a->number++;
+    a->is_replay = 0;
+    ex->retry_cause = cause;
+    exchange_attempt(ex);
 }
 
 void
@@ -174,7 +245,7 @@ exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause)
     struct sl_attempt *a = &ex->a;
     int again;
 
-    if (ex->head_given || !ex_is_repeatable(ex)) {
+    if (ex->state == EX_WAIT || !ex_is_repeatable(ex)) {
         exchange_fail(ex, cause);
         return;
     }
@@ -183,7 +254,7 @@ exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause)
         ex_drop_conn(ex);
         a->is_replay = 1;
         hooks_run_attempt(ex->scope, SL_HOOK_UPSTREAM_DONE, a);
-        ex_attempt(ex);
+        exchange_attempt(ex);
         return;
     }
     if (exchange_has_address(ex, cause)) {
@@ -192,21 +263,12 @@ exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause)
         exchange_connect(ex);
         return;
     }
-    if (a->server != NULL && a->server->pub.index < 64)
-        ex->tried |= (uint64_t)1 << a->server->pub.index;
     again = ex->pool->owner != NULL && ex->pool->owner->retry != NULL &&
             ex->pool->owner->retry(a, ex->pool, cause);
-    if (!again) {
+    if (again)
+        exchange_attempt_again(ex, cause);
+    else
         exchange_fail(ex, cause);
-        return;
-    }
-    ex_log_failure(ex, cause, "trying another server");
-    ex_drop_conn(ex);
-    ex_server_done(ex, cause);
-    a->number++;
-    a->is_replay = 0;
-    ex->retry_cause = cause;
-    ex_attempt(ex);
 }
 
 /* ---- sending ---- */
@@ -320,6 +382,7 @@ exchange_send(struct sl_exchange *ex)
         exchange_fail(ex, &sl_cause_head_too_large);
         return;
     }
+    a->has_sent = 1;
     if (flow == SL_FLOW_GONE || !ex_send_held(ex)) {
         exchange_attempt_failed(ex, &sl_cause_send_failed);
         return;
@@ -330,7 +393,8 @@ exchange_send(struct sl_exchange *ex)
         req_want(r);
 }
 
-/* Picks a server, unless this is the replay of a stale connection, which goes to the same. */
+/* Picks a server, unless this is the replay of a stale connection, which goes to the same.
+ * 1; 0: there is none to be had now; -1: a hook does not want it. */
 static int
 ex_pick(struct sl_exchange *ex)
 {
@@ -341,26 +405,44 @@ ex_pick(struct sl_exchange *ex)
         return 1;
     ex->state = EX_PICK;
     if (hooks_run_attempt(ex->scope, SL_HOOK_SELECT_SERVER, a) == SL_FAIL)
-        return 0;
+        return -1;
     if (a->server == NULL) {
         s = ex->pool->owner != NULL ? ex->pool->owner->select(a, ex->pool)
-            : ex->pool->n_servers > 0 ? ex->pool->servers[0] : NULL;
+            : ex->pool->n_servers > 0 && sl_server_take(ex->pool->servers[0])
+                ? ex->pool->servers[0] : NULL;
         if (s == NULL)
             return 0;
         a->server = (struct upstream_server *)s;
     }
-    atomic_fetch_add_explicit(a->server->pub.n_active, 1, memory_order_relaxed);
     ex->r->server = &a->server->pub;
     return 1;
 }
 
+/* There is none to be had now: the exchange waits for one, or fails. */
 static void
-ex_attempt(struct sl_exchange *ex)
+ex_without_server(struct sl_exchange *ex, int may_wait)
+{
+    const struct sl_pool_owner *owner = ex->pool->owner;
+    const struct sl_cause *cause = &sl_cause_no_server;
+
+    if (may_wait && owner != NULL && owner->wait != NULL && !ex_is_dry(ex)) {
+        ex->state = EX_WAIT;
+        cause = owner->wait(&ex->a, ex->pool);
+        if (cause == NULL)
+            return;
+        ex->state = EX_PICK;
+    }
+    exchange_fail(ex, ex->retry_cause != NULL ? ex->retry_cause : cause);
+}
+
+void
+exchange_attempt(struct sl_exchange *ex)
 {
     struct sl_attempt *a = &ex->a;
+    int picked = ex_pick(ex);
 
-    if (!ex_pick(ex)) {
-        exchange_fail(ex, ex->retry_cause != NULL ? ex->retry_cause : &sl_cause_no_server);
+    if (picked != 1) {
+        ex_without_server(ex, picked == 0);
         return;
     }
     if (ex_is_dry(ex)) {
@@ -369,20 +451,26 @@ ex_attempt(struct sl_exchange *ex)
     }
     ex->n_unreachable = 0;
     a->began_us = ex->loop->wall_us;
+    a->first_us = -1;
     a->has_sent = a->has_response = 0;
-    a->conn = a->is_replay ? NULL : idle_take(a->server, ex->loop);
+    a->conn = a->is_replay ? NULL
+              : ex->shares ? idle_with_room(a->server, ex->loop)
+                           : idle_take(a->server, ex->loop);
     a->is_reused = a->conn != NULL;
-    if (a->conn == NULL)
+    if (a->conn == NULL) {
         exchange_connect(ex);
-    else
-        exchange_send(ex);
+        return;
+    }
+    if (ex->shares && a->conn->n_attempts++ == 0)
+        conn_due(a->conn, -1);
+    exchange_send(ex);
 }
 
 /* Whether the client asks for another protocol and may (RFC 9110, 7.8). */
 static int
 ex_wants_upgrade(const struct sl_req *r, const struct sl_proxy_conf *conf)
 {
-    if (!fields_may_have(&r->head, SL_F_UPGRADE) || r->version != 11 || r->body_length != 0 ||
+    if (!fields_may_have(&r->head, SL_F_UPGRADE) || r->version == 10 || r->body_length != 0 ||
         !sl_fields_lists(&r->head, SL_F_CONNECTION, "upgrade"))
         return 0;
     return conf->upgrade == SL_UPGRADE_ANY ||
@@ -415,6 +503,9 @@ sl_proxy(struct sl_req *r, const struct sl_target *target, const struct sl_proxy
     ex->pool = target->pool;
     ex->target = target;
     ex->conf = conf;
+    ex->shares = ex->pool->protocol != NULL && ex->pool->protocol->room != NULL;
+    ex->timer.due = INT64_MAX;
+    ex->timer.fn = exchange_late;
     ex->scope = r->scope;
     ex->deadline_ms = conf->total_ms < 0 ? INT64_MAX : r->loop->now_ms + conf->total_ms;
     ex->held_end = &ex->held;
@@ -435,7 +526,7 @@ void
 exchange_start(struct sl_exchange *ex)
 {
     SL_ASSERT(ex->state == EX_PICK && ex->a.number == 0);
-    ex_attempt(ex);
+    exchange_attempt(ex);
 }
 
 /* ---- the request's side ---- */
@@ -504,7 +595,7 @@ exchange_body(struct sl_exchange *ex, struct sl_data data, int ends)
         return SL_FLOW_FULL;
     if (ends && ex->a.status == 101) /* half of a tunnel is closed: the rest has its time */
         exchange_goto(ex, EX_RELAY, exchange_idle_ms(ex));
-    else if (ex->state == EX_RELAY && ex->a.conn->timer.due != INT64_MAX)
+    else if (ex->state == EX_RELAY && exchange_timer(ex)->due != INT64_MAX)
         exchange_goto(ex, EX_RELAY, exchange_idle_ms(ex)); /* an early answer: the upload is life, too */
     return ex_sent(ex, ex->a.conn->upstream_protocol->body(&ex->a, data, ends));
 }

@@ -5,7 +5,8 @@
  * memory past the request: what an attempt sends is written out of a view made for it.
  *
  *   pick -> connect -> send -> first -> relay       (over: the rest of an intercepted answer)
- *     ^_________________________|   another attempt: before the first byte of a response
+ *   ^  |  ^______________________|   another attempt: before the first byte of a response, or
+ *   wait                             in place of one that the pool's owner does not want
  *
  * The request side asks (body, want, cancel), the protocol of the connection tells (head,
  * data, end, fail).  Calls that may free the exchange are the last a caller makes. */
@@ -18,7 +19,7 @@
 #define EXCHANGE_MAGIC 0x77ac24e1u
 #define VIEW_FIELDS 24 /* of a request head that need no pool */
 
-enum ex_state { EX_PICK, EX_CONNECT, EX_SEND, EX_FIRST, EX_RELAY, EX_OVER };
+enum ex_state { EX_PICK, EX_WAIT, EX_CONNECT, EX_SEND, EX_FIRST, EX_RELAY, EX_OVER };
 
 struct sl_attempt {
     struct sl_conn *conn;
@@ -30,6 +31,8 @@ struct sl_attempt {
     struct sl_fields head;      /* the view: as it will be sent */
     struct sl_fields *response; /* the request's, or the exchange's own */
     int64_t began_us;
+    int64_t first_us; /* from then to the response's head, -1: none came */
+    void *owner_data; /* the pool's owner's */
     struct sl_span method, path;
     uint8_t is_reused; /* the connection had served before */
     uint8_t is_replay; /* of a request that found its connection dead */
@@ -55,6 +58,8 @@ struct sl_exchange {
     uint8_t n_interim;  /* 1xx responses passed on */
     uint8_t head_given; /* to the request */
     uint8_t wants_upgrade;
+    uint8_t shares;     /* others may have attempts on its connection: its time is its own */
+    uint8_t is_waiting; /* in the connection's list of those who wait for it to open */
     struct sl_loop *loop;
     struct sl_req *r; /* NULL: no client */
     struct sl_pool *pool;
@@ -64,10 +69,13 @@ struct sl_exchange {
     int64_t deadline_ms;
     unsigned n_unreachable; /* addresses of this server */
     uint64_t tried; /* bit per server index below 64 */
+    uint64_t *tried_more; /* those of the others; NULL: none of them */
     struct held *held, **held_end;
     size_t n_held;
     const struct sl_cause *retry_cause;
     struct sl_span connection; /* what the response's Connection said */
+    struct sl_timer timer;     /* where it shares */
+    struct sl_exchange *next_waiting;
     struct sl_field view[VIEW_FIELDS];
 };
 
@@ -84,6 +92,14 @@ void exchange_trailers(struct sl_exchange *ex, struct sl_fields *fields);
 void exchange_want(struct sl_exchange *ex);
 void exchange_cancel(struct sl_exchange *ex);
 
+/* What tells that a state takes too long: the connection's timer, which stays filed from one
+ * exchange to the next, or its own. */
+static inline struct sl_timer *
+exchange_timer(struct sl_exchange *ex)
+{
+    return ex->shares ? &ex->timer : &ex->a.conn->timer;
+}
+
 /* Between exchange.c, connect.c and attempt.c.  Enters a state and sets the time it may take;
  * ms -1: all there is. */
 static inline void
@@ -95,11 +111,16 @@ exchange_goto(struct sl_exchange *ex, enum ex_state state, int64_t may_take_ms)
     if (due > ex->deadline_ms)
         due = ex->deadline_ms;
     if (ex->a.conn != NULL)
-        sl_timer_set(ex->loop, &ex->a.conn->timer, due);
+        sl_timer_set(ex->loop, exchange_timer(ex), due);
 }
 /* connect.c: to the address of the attempt's server that worked last.  Goes on with
- * exchange_send() or exchange_attempt_failed(), maybe before it returns. */
+ * exchange_send() or exchange_attempt_failed(), maybe before it returns.  One that shares joins
+ * those who wait for a connection to the same server. */
 void exchange_connect(struct sl_exchange *ex);
+/* It waits for `c` no more; nobody does: it is closed. */
+void exchange_stop_waiting(struct sl_exchange *ex, struct sl_conn *c);
+/* The time of one that shares is over. */
+void exchange_late(struct sl_loop *loop, struct sl_timer *timer);
 /* Counts a failure to connect: whether the server has an address that was not tried. */
 int exchange_has_address(struct sl_exchange *ex, const struct sl_cause *cause);
 /* The head as it will be sent, by way of the hooks; -1: one of them failed. */
@@ -123,8 +144,14 @@ exchange_drop_held(struct sl_exchange *ex)
     ex->held_end = &ex->held;
     ex->holds_body = 0;
 }
-/* These may free the exchange.  failed: another attempt is made, or the request fails; fail: it
- * does, with this cause. */
+/* A server is picked and the attempt goes on, waits or fails.  May free the exchange. */
+void exchange_attempt(struct sl_exchange *ex);
+/* RFC 9110, 9.2.2: whether the server may be asked twice, whatever it did the first time, and all
+ * that was taken of the body can be sent again. */
+int exchange_is_harmless(const struct sl_exchange *ex);
+/* These may free the exchange.  again: another attempt is made; failed: that, or the request fails;
+ * fail: it does, with this cause. */
+void exchange_attempt_again(struct sl_exchange *ex, const struct sl_cause *cause);
 void exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause);
 void exchange_fail(struct sl_exchange *ex, const struct sl_cause *cause);
 
@@ -146,13 +173,13 @@ exchange_idle_ms(const struct sl_exchange *ex)
 }
 /* Bytes of the response arrived: the idle time begins anew. */
 static inline void
-attempt_lives(struct sl_attempt *a, struct sl_conn *c)
+attempt_lives(struct sl_attempt *a)
 {
-    const struct sl_exchange *ex = exchange_of(a);
-    int64_t ms = exchange_idle_ms(ex), due = c->loop->now_ms + ms;
+    struct sl_exchange *ex = exchange_of(a);
+    int64_t ms = exchange_idle_ms(ex), due = ex->loop->now_ms + ms;
 
     if (ms >= 0 && ex->state == EX_RELAY)
-        sl_timer_set(c->loop, &c->timer, due < ex->deadline_ms ? due : ex->deadline_ms);
+        sl_timer_set(ex->loop, exchange_timer(ex), due < ex->deadline_ms ? due : ex->deadline_ms);
 }
 
 /* intercept.c: whether our page takes the place of an answer; and does so.  body as in
@@ -167,5 +194,10 @@ struct sl_conn *idle_take(struct upstream_server *s, struct sl_loop *loop);
 /* 1: kept; 0: the list is full, close it. */
 int idle_put(struct sl_conn *c);
 void idle_remove(struct sl_conn *c);
+/* Connections that carry several attempts are in the list from the time they are made. */
+void idle_share(struct sl_conn *c);
+/* One that has room for another attempt, or that is still being connected; NULL: none. */
+struct sl_conn *idle_with_room(struct upstream_server *s, struct sl_loop *loop);
+struct sl_conn *idle_connecting(struct upstream_server *s, struct sl_loop *loop);
 
 #endif
