@@ -5,6 +5,7 @@ import time
 from email.utils import formatdate
 
 import pytest
+from conftest import MODULES
 from origin import reply
 from test_reload import Operator
 
@@ -742,3 +743,18 @@ def test_many_names_in_vary(cached, origin):
     origin.on("/", fresh(b"x", Vary=", ".join(f"N{i}" for i in range(1000))))
     s = cached()
     assert [status(s.get("/")) for _ in range(2)] == ["MISS", "HIT"]
+
+
+def test_who_signed_in_shares_only_what_is_public(sluice, origin, tmp_path):
+    if not os.path.exists(f"{MODULES}/mod_auth.so"):
+        pytest.skip("built without mod_auth")
+    from test_auth import BCRYPT, basic
+    (tmp_path / "htpasswd").write_text(f"ann:{BCRYPT}\nbob:{BCRYPT}\n")
+    origin.on("/own", fresh(b"ann's"))
+    origin.on("/all", reply(200, b"all's", [("Cache-Control", "public, max-age=60")]))
+    s = sluice(BASE + f"LoadModule auth\nCacheDisk {tmp_path}/cache size=64m\nCache on\nAuthBasic r {tmp_path}/htpasswd\n"
+               f"Header set X-Cache %{{cache_status}} always\nProxyPass {origin}\n")
+    ann, bob = basic("ann", "password"), basic("bob", "password")
+    assert [status(s.get("/own", who)) for who in (ann, bob, ann)] == ["MISS"] * 3
+    assert [status(s.get("/all", who)) for who in (ann, bob, ann)] == ["MISS", "HIT", "HIT"]
+    assert s.get("/all").status == 401, "what is stored is behind the password, too"
