@@ -1,5 +1,6 @@
 """mod_cache_disk: what is stored, how it is given, one fetch for many, purges."""
 import os
+import socket
 import threading
 import time
 from email.utils import formatdate
@@ -730,13 +731,15 @@ def test_all_tags_can_be_purged(operated, origin, n, stored):
     assert status(op.s.get("/")) == "MISS"
 
 
-@pytest.mark.parametrize("name", ["X-Forwarded-For", "x-forwarded-for"])
-def test_varies_by_what_the_server_is_told(cached, origin, name):
-    origin.on("/", lambda c, r: c.send(fresh((r.get("X-Forwarded-For") or "none").encode(), Vary=name)) or True)
-    s = cached("TrustedProxies 127.0.0.0/8")
-    for _ in range(2):
-        got = [s.get("/", {"X-Forwarded-For": a} if a else {}).body for a in ("10.0.0.1", "10.0.0.2", None)]
-        assert len(set(got)) == 3 and b"10.0.0.1" in got[0] and b"10.0.0.2" in got[1]
+def test_varies_by_what_the_server_is_told(cached, origin):
+    origin.on("/", lambda c, r: c.send(fresh(r.get("X-Forwarded-For").encode(), Vary="x-forwarded-for")) or True)
+    s = cached()
+    for address in ("127.0.0.1", "127.0.0.2") * 2:
+        c = s.client()
+        c.close()
+        c.sock = socket.create_connection(("127.0.0.1", s.port), source_address=(address, 0))
+        assert c.request("GET", "/").body == address.encode()
+        c.close()
 
 
 def test_many_names_in_vary(cached, origin):
