@@ -677,14 +677,18 @@ flight_result(struct visit *v)
 
 /* ---- leaving ---- */
 
+/* Whoever comes from now on begins a flight of his own: nobody would wake him in this one. */
 static void
 flight_abandoned(struct sl_loop *loop, struct sl_mail *mail)
 {
     struct flight *f = (struct flight *)(void *)((char *)mail - offsetof(struct flight, mail));
     struct bucket *b = bucket_lock(f->hash);
-    int is_wanted = f->n_users > 0;
+    int is_wanted = f->n_users > 0; /* again, since this was posted */
 
     (void)loop;
+    f->mail.fn = NULL;
+    if (!is_wanted)
+        flight_unlist(b, f);
     bucket_unlock(b);
     if (!is_wanted)
         flight_cancel(f);
