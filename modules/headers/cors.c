@@ -207,13 +207,20 @@ preflight_allow(struct sl_req *r, const struct cors *cors, struct sl_span origin
     sl_fields_set(f, "Access-Control-Max-Age", sl_span(cors->max_age));
 }
 
+static int
+is_preflight(struct sl_req *r)
+{
+    return sl_span_eq(sl_req_method(r), SL_SPAN("OPTIONS")) &&
+           sl_fields_get_id(sl_req_head(r), SL_F_ORIGIN).n > 0 &&
+           sl_fields_get(sl_req_head(r), "Access-Control-Request-Method").n > 0;
+}
+
 enum sl_verdict
 cors_preflight(struct sl_req *r, const struct cors *cors)
 {
     struct sl_span origin = sl_fields_get_id(sl_req_head(r), SL_F_ORIGIN);
 
-    if (!cors->is_on || origin.n == 0 || !sl_span_eq(sl_req_method(r), SL_SPAN("OPTIONS")) ||
-        sl_fields_get(sl_req_head(r), "Access-Control-Request-Method").n == 0)
+    if (!cors->is_on || !is_preflight(r))
         return SL_NEXT;
     vary_merge(r, "Access-Control-Request-Method");
     vary_merge(r, "Access-Control-Request-Headers");
@@ -226,13 +233,6 @@ cors_preflight(struct sl_req *r, const struct cors *cors)
     return sl_respond(r, 204, NULL, SL_SPAN(""));
 }
 
-static int
-is_preflight_answer(struct sl_req *r)
-{
-    return sl_req_server(r) == NULL &&
-           sl_fields_get(sl_req_response(r), "Access-Control-Allow-Methods").at != NULL;
-}
-
 void
 cors_response(struct sl_req *r, const struct cors *cors)
 {
@@ -243,7 +243,7 @@ cors_response(struct sl_req *r, const struct cors *cors)
         return;
     if (!cors->allows_all)
         vary_merge(r, "Origin"); /* a cache must not give one origin's answer to another */
-    if (is_preflight_answer(r))
+    if (is_preflight(r)) /* cors_preflight() has said all */
         return;
     sl_fields_unset(f, "Access-Control-Allow-Origin");
     sl_fields_unset(f, "Access-Control-Allow-Credentials");
