@@ -343,21 +343,19 @@ answer_no_range(struct visit *v, int64_t size)
 
 /* ---- which of them ---- */
 
-static enum condition
-condition_of(struct visit *v)
+static int
+client_has_it(struct visit *v)
 {
     struct sl_fields *head = sl_req_head(v->r);
     struct condition_facts f = {
         .if_none_match = sl_fields_joined(head, "If-None-Match"),
         .if_modified_since = sl_fields_get_id(head, SL_F_IF_MODIFIED_SINCE),
-        .if_match = sl_fields_joined(head, "If-Match"),
-        .if_unmodified_since = sl_fields_get_id(head, SL_F_IF_UNMODIFIED_SINCE),
         .etag = meta_get(&v->meta, "ETag"),
         .last_modified = meta_get(&v->meta, "Last-Modified"),
         .date = v->meta.date,
     };
 
-    return v->meta.status == 200 ? policy_condition(&f) : CONDITION_GIVE;
+    return v->meta.status == 200 && policy_not_modified(&f);
 }
 
 /* How many ranges are to be given of it. */
@@ -392,14 +390,9 @@ answer_object(struct visit *v)
     int64_t size = store_size(v->found, &is_complete), length;
 
     age_now(v);
-    switch (condition_of(v)) {
-    case CONDITION_NOT_MODIFIED:
+    if (client_has_it(v)) {
         put_fields(v, 304);
         return sl_respond(v->r, 304, NULL, SL_SPAN(""));
-    case CONDITION_FAILED:
-        return sl_respond(v->r, 412, NULL, SL_SPAN(""));
-    case CONDITION_GIVE:
-        break;
     }
     length = is_complete ? size : v->length;
     n = ranges_of(v, length, ranges);

@@ -490,8 +490,7 @@ static const struct sl_subrequest_owner fetcher = {flight_head, flight_body, fli
 static void
 flight_edit(struct flight *f)
 {
-    static const char *const dropped[] = {"If-None-Match", "If-Modified-Since", "If-Match",
-                                          "If-Unmodified-Since", "If-Range", "Range"};
+    static const char *const dropped[] = {"If-None-Match", "If-Modified-Since", "If-Range", "Range"};
     struct sl_fields *head = sl_req_head(f->sub);
     struct meta m;
     struct sl_span etag, modified;

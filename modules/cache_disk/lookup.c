@@ -243,13 +243,17 @@ visit_look(struct visit *v, struct sl_span key)
 
 /* ---- hooks ---- */
 
+/* What If-Match and If-Unmodified-Since ask, servers alone may answer (RFC 9111, 4.3.2). */
 static int
 is_cacheable(struct sl_req *r)
 {
     struct sl_span method = sl_req_method(r);
+    const struct sl_fields *head = sl_req_head(r);
 
     return (sl_span_eq(method, SL_SPAN("GET")) || sl_span_eq(method, SL_SPAN("HEAD"))) &&
-           !sl_req_has_body(r) && !sl_fields_has_id(sl_req_head(r), SL_F_UPGRADE);
+           !sl_req_has_body(r) && !sl_fields_has_id(head, SL_F_UPGRADE) &&
+           !sl_fields_has_id(head, SL_F_IF_MATCH) &&
+           !sl_fields_has_id(head, SL_F_IF_UNMODIFIED_SINCE);
 }
 
 /* A dry run says what there is, and touches nothing. */

@@ -19,7 +19,8 @@ DIRECTIVES
     hold (1g), memory= what is kept in memory (64m); off keeps responses in memory alone.
     When the disk fails or is full, requests go on uncached, and the log says so.
   Cache
-    On for the responses of this scope to GET and HEAD.
+    On for the responses of this scope to GET and HEAD. Requests with a body, Upgrade, If-Match
+    or If-Unmodified-Since go to the server.
   CacheKey
     For responses that are the same for several URLs, or differ by more than the URL:
     %{host}%{uri} leaves the scheme out. What is not in the key must not change the response.

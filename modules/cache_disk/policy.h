@@ -61,15 +61,18 @@ struct using {
 };
 struct using policy_use(const struct use_facts *f);
 
-/* ---- conditional requests (RFC 9110, 13) ---- */
+/* ---- conditional requests (RFC 9110, 13) ----
+ *
+ * If-Match and If-Unmodified-Since are for servers alone: a request with one of them never gets
+ * here (RFC 9111, 4.3.2). */
 
 struct condition_facts {
-    struct sl_span if_none_match, if_modified_since, if_match, if_unmodified_since;
+    struct sl_span if_none_match, if_modified_since;
     struct sl_span etag, last_modified; /* of what is stored */
     int64_t date;                       /* of what is stored */
 };
-enum condition { CONDITION_GIVE, CONDITION_NOT_MODIFIED, CONDITION_FAILED };
-enum condition policy_condition(const struct condition_facts *f);
+/* 1: the client has it already (304); 0: it is to be given. */
+int policy_not_modified(const struct condition_facts *f);
 /* If-Range (13.1.5): whether a range may be given of what is stored. */
 int policy_range_holds(struct sl_span if_range, struct sl_span etag, struct sl_span last_modified);
 

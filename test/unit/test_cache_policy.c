@@ -216,25 +216,20 @@ uses_what_is_stored(void **state)
 /* ---- conditions (RFC 9110, 13) ---- */
 
 static const struct {
-    const char *none_match, *modified_since, *match, *unmodified_since, *etag, *modified;
-    enum condition want;
+    const char *none_match, *modified_since, *etag, *modified;
+    int want;
 } conditions[] = {
-    {NULL, NULL, NULL, NULL, "\"a\"", NULL, CONDITION_GIVE},
-    {"\"a\"", NULL, NULL, NULL, "\"a\"", NULL, CONDITION_NOT_MODIFIED},
-    {"W/\"a\"", NULL, NULL, NULL, "\"a\"", NULL, CONDITION_NOT_MODIFIED},
-    {"\"x,y\", \"a\"", NULL, NULL, NULL, "\"a\"", NULL, CONDITION_NOT_MODIFIED},
-    {"\"x,\"a\"", NULL, NULL, NULL, "\"a\"", NULL, CONDITION_GIVE},
-    {"*", NULL, NULL, NULL, NULL, NULL, CONDITION_NOT_MODIFIED},
-    {"\"b\"", DATE_NOW, NULL, NULL, "\"a\"", DATE_100_AGO, CONDITION_GIVE},
-    {NULL, DATE_NOW, NULL, NULL, NULL, DATE_NOW, CONDITION_NOT_MODIFIED},
-    {NULL, DATE_100_AGO, NULL, NULL, NULL, DATE_NOW, CONDITION_GIVE},
-    {NULL, "nonsense", NULL, NULL, NULL, DATE_NOW, CONDITION_GIVE},
-    {NULL, NULL, "\"a\"", NULL, "\"a\"", NULL, CONDITION_GIVE},
-    {NULL, NULL, "W/\"a\"", NULL, "W/\"a\"", NULL, CONDITION_FAILED},
-    {NULL, NULL, "\"b\"", NULL, "\"a\"", NULL, CONDITION_FAILED},
-    {NULL, NULL, NULL, DATE_100_AGO, NULL, DATE_NOW, CONDITION_FAILED},
-    {NULL, NULL, NULL, DATE_NOW, NULL, DATE_100_AGO, CONDITION_GIVE},
-    {"\"a\"", NULL, "\"a\"", NULL, "\"a\"", NULL, CONDITION_NOT_MODIFIED},
+    {NULL, NULL, "\"a\"", NULL, 0},
+    {"\"a\"", NULL, "\"a\"", NULL, 1},
+    {"W/\"a\"", NULL, "\"a\"", NULL, 1},
+    {"\"a\"", NULL, "W/\"a\"", NULL, 1},
+    {"\"x,y\", \"a\"", NULL, "\"a\"", NULL, 1},
+    {"\"x,\"a\"", NULL, "\"a\"", NULL, 0},
+    {"*", NULL, NULL, NULL, 1},
+    {"\"b\"", DATE_NOW, "\"a\"", DATE_100_AGO, 0},
+    {NULL, DATE_NOW, NULL, DATE_NOW, 1},
+    {NULL, DATE_100_AGO, NULL, DATE_NOW, 0},
+    {NULL, "nonsense", NULL, DATE_NOW, 0},
 };
 
 static void
@@ -247,15 +242,13 @@ answers_conditions(void **state)
         struct condition_facts f = {
             .if_none_match = text(conditions[i].none_match),
             .if_modified_since = text(conditions[i].modified_since),
-            .if_match = text(conditions[i].match),
-            .if_unmodified_since = text(conditions[i].unmodified_since),
             .etag = text(conditions[i].etag),
             .last_modified = text(conditions[i].modified),
             .date = CC_ABSENT,
         };
 
-        if (policy_condition(&f) != conditions[i].want)
-            fail_msg("row %zu: %d", i, (int)policy_condition(&f));
+        if (policy_not_modified(&f) != conditions[i].want)
+            fail_msg("row %zu: %d", i, policy_not_modified(&f));
     }
 }
 
