@@ -20,6 +20,7 @@
 #include "sluice/module.h"
 
 #define VARY_MARKER 1u /* store_object.flags: meta lists the fields its variants differ by */
+#define MIN_USES_MAX 65535 /* CacheMinUses: what lookup.c can count to */
 
 /* CacheUseStale. */
 enum {

@@ -3,6 +3,7 @@
 
 #include <apr_strings.h>
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #define MEMORY_DEFAULT (64 << 20)
@@ -160,6 +161,11 @@ cache_check(struct sl_worker *w)
         is_used |= conf->is_on;
         rc |= words_take(w, "CacheUseStale", conf->stale_words, stale_words, &conf->stale);
         rc |= words_take(w, "CacheIgnore", conf->ignore_words, ignore_words, &conf->ignore);
+        if (conf->min_uses < 1 || conf->min_uses > MIN_USES_MAX) {
+            sl_worker_config_error(w, NULL, "CacheMinUses: expected 1 to %d, found %" PRId64,
+                                   MIN_USES_MAX, conf->min_uses);
+            rc = -1;
+        }
     }
     if (is_used && data->place == NULL) {
         sl_worker_config_error(w, NULL, "Cache on needs a line that says where: "

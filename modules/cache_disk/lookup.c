@@ -5,8 +5,12 @@
 #include <stdlib.h>
 
 #define USES 65536
+#define COUNT_BITS 16
 
-static atomic_uchar uses[USES]; /* CacheMinUses: asked for since the cells were last full */
+/* CacheMinUses: 16 bits of a key's hash and how often it was asked for.  A cell belongs to the
+ * key that came last: those who are asked for now and then take it from each other, and do not
+ * add up. */
+static _Atomic(uint32_t) uses[USES];
 
 /* ---- a visit ---- */
 
@@ -172,18 +176,27 @@ visit_found(struct visit *v, struct store_object *o)
     }
 }
 
-/* Whether it has been asked for as often as CacheMinUses wants. */
+/* Whether it has been asked for as often as CacheMinUses wants.  What two threads count at the
+ * same moment may count once. */
 static int
 is_wanted(const struct visit *v)
 {
-    unsigned cell = (unsigned)store_hash(cache_store, v->key).lo % USES;
-    unsigned n = atomic_load_explicit(&uses[cell], memory_order_relaxed);
+    uint64_t hash;
+    uint32_t first, use;
+    _Atomic(uint32_t) *cell;
 
     if (v->conf->min_uses <= 1 || v->found != NULL)
         return 1;
-    if (n < UCHAR_MAX)
-        atomic_fetch_add_explicit(&uses[cell], 1, memory_order_relaxed);
-    return (int64_t)n + 1 >= v->conf->min_uses;
+    hash = store_hash(cache_store, v->key).lo;
+    cell = &uses[hash % USES];
+    first = (uint32_t)(hash >> 48) << COUNT_BITS | 1;
+    use = atomic_load_explicit(cell, memory_order_relaxed);
+    if (use >> COUNT_BITS != first >> COUNT_BITS)
+        use = first;
+    else if ((use & MIN_USES_MAX) < MIN_USES_MAX)
+        use++;
+    atomic_store_explicit(cell, use, memory_order_relaxed);
+    return (int64_t)(use & MIN_USES_MAX) >= v->conf->min_uses;
 }
 
 static void

@@ -38,7 +38,8 @@ DIRECTIVES
   CacheNoStore
     A response for which it holds is given and not stored.
   CacheMinUses
-    Until then requests go to the server as without a cache.
+    Until then requests go to the server as without a cache. 1 to 65535; counts are of a process,
+    and what is asked for seldom loses them to others.
   CacheMaxObject
     One whose length is not known is given, and forgotten when it turns out larger.
   CacheLock

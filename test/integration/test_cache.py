@@ -398,6 +398,14 @@ def test_bypass_no_store_and_uses(cached, origin):
     assert [status(s.get("/u")) for _ in range(4)] == ["MISS", "MISS", "MISS", "HIT"]
 
 
+def test_min_uses_beyond_a_byte(cached, origin):
+    origin.on("/", fresh())
+    s = cached("CacheMinUses 300")
+    c = s.client()
+    assert [status(c.request("GET", "/")) for _ in range(302)].index("HIT") == 300
+    c.close()
+
+
 def test_max_object(cached, origin):
     origin.on("/", fresh(b"x" * 5000))
     origin.on("/c", lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -537,6 +545,7 @@ def test_purge_method(cached, origin):
     ("CacheDisk /x size=1k", "expected size="), ("CacheValid 99 1h", "between 200 and 599"),
     ("CacheValid 200", "expected a time"), ("CacheDisk off\nCache on\nCacheUseStale sometimes", "expected error, timeout"),
     ("CacheDisk off\nCache on\nCacheIgnore all", "expected Cache-Control, Expires"),
+    ("CacheDisk off\nCache on\nCacheMinUses 65536", "expected 1 to 65535"),
 ])
 def test_refused(refused, line, what):
     assert what in refused(BASE + line + "\nReturn 200 ok\n")
