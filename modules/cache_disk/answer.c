@@ -39,7 +39,7 @@ is_of_304(struct sl_span name)
     return 0;
 }
 
-/* RFC 9211. */
+/* RFC 9211.  What a server was asked for in vain is no hit. */
 static struct sl_span
 cache_status(const struct visit *v)
 {
@@ -47,7 +47,8 @@ cache_status(const struct visit *v)
     long ttl = (long)(v->meta.storing.lifetime - v->using.age);
 
     if (v->is_hit)
-        return sl_span(apr_psprintf(pool, "sluice; hit; ttl=%ld", ttl));
+        return sl_span(apr_psprintf(pool, "sluice; %s; ttl=%ld",
+                                    v->flight == NULL ? "hit" : "fwd=stale", ttl));
     if (strcmp(v->status, "REVALIDATED") == 0)
         return SL_SPAN("sluice; fwd=stale; fwd-status=304; stored");
     return strcmp(v->status, "EXPIRED") == 0 ? SL_SPAN("sluice; fwd=stale; stored")
