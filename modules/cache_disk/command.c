@@ -1,6 +1,7 @@
 /* sluice ctl cache ..., the method PURGE, and what unsafe methods make invalid. */
 #include "cache.h"
 
+#include <apr_lib.h>
 #include <apr_strings.h>
 
 /* ---- purging ---- */
@@ -26,6 +27,18 @@ prefixed(apr_pool_t *pool, const char *prefix, struct sl_span text)
     return sl_spans_join(pool, (struct sl_span[]){sl_span(prefix), text}, 2);
 }
 
+/* As hosts of requests are. */
+static struct sl_span
+in_lower_case(apr_pool_t *pool, struct sl_span text)
+{
+    char *low = sl_span_dup(pool, text);
+    size_t i;
+
+    for (i = 0; i < text.n; i++)
+        low[i] = (char)apr_tolower(low[i]);
+    return (struct sl_span){low, text.n};
+}
+
 static struct sl_span
 host_of_url(apr_pool_t *pool, struct sl_span url)
 {
@@ -35,7 +48,8 @@ host_of_url(apr_pool_t *pool, struct sl_span url)
     if (host == NULL)
         return SL_SPAN("");
     host += 3;
-    n = *host == '[' ? strcspn(host, "]/") + 1 : strcspn(host, ":/");
+    n = *host == '[' ? strcspn(host, "]/") : strcspn(host, ":/");
+    n += host[n] == ']';
     return prefixed(pool, "host:", (struct sl_span){host, n});
 }
 
@@ -59,7 +73,7 @@ purge_words(struct purging *d, int argc, const char *const *argv)
     if (strcmp(what, "tag") == 0)
         p->text = text;
     else if (strcmp(what, "host") == 0)
-        p->text = prefixed(pool, "host:", text);
+        p->text = prefixed(pool, "host:", in_lower_case(pool, text));
     else if (strcmp(what, "url") == 0)
         p->text = prefixed(pool, "key:", cache_key_of_url(pool, text));
     else if (strcmp(what, "prefix") == 0) {
@@ -249,7 +263,7 @@ cache_purge(struct sl_req *r, const void *confp)
 static int
 is_safe(struct sl_span method)
 {
-    static const struct sl_span safe[] = {{"GET", 3}, {"HEAD", 4}, {"OPTIONS", 7}, {"TRACE", 5}, {"PURGE", 5}};
+    static const struct sl_span safe[] = {{"GET", 3}, {"HEAD", 4}, {"OPTIONS", 7}, {"TRACE", 5}};
     size_t i;
 
     for (i = 0; i < sizeof safe / sizeof safe[0]; i++)

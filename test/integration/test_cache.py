@@ -269,6 +269,7 @@ def test_use_stale_on_error(cached, origin):
     failing(origin, "/m")
     r = s.get("/")
     assert status(r) == "STALE" and r.body == b"old" and r.status == 200
+    assert r.get("Cache-Status").startswith("sluice; fwd=stale; ttl=-")
     assert s.get("/m").status == 502, "must-revalidate"
     origin.on("/", reply(503, b"no"))
     assert status(s.get("/")) == "STALE"
@@ -440,6 +441,13 @@ def test_methods_that_change(cached, origin):
     assert status(s.get("/")) == "MISS" and status(s.get("/other")) == "MISS"
 
 
+def test_purge_that_is_the_servers_changes_too(cached, origin):
+    origin.on("/", lambda c, r: c.send(fresh() if r.method == "GET" else reply(200, b"p")) or True)
+    s = cached()
+    s.get("/")
+    assert s.get("/", method="PURGE").body == b"p" and status(s.get("/")) == "MISS"
+
+
 # ---- purging and looking ----
 
 @pytest.fixture
@@ -459,7 +467,7 @@ def test_purges(operated, origin):
         return "".join(status(op.s.get(p, host="h.test"))[0] for p in ("/a", "/b", "/dir/c", "/dir/d"))
     assert state() == "MMMM" and state() == "HHHH"
     for words, left in ((("url", "http://H.test/a"), "MHHH"), (("tag", "b"), "HMHH"),
-                        (("prefix", "http://h.test/dir/"), "HHMM"), (("host", "h.test"), "MMMM"),
+                        (("prefix", "http://h.test/dir/"), "HHMM"), (("host", "H.test"), "MMMM"),
                         (("tag", "all"), "MMMM"), (("all",), "MMMM")):
         r = op.say("ctl", "cache", "purge", *words)
         assert r.returncode == 0 and "purged" in r.stdout, r.stdout + r.stderr
