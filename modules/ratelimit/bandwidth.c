@@ -196,14 +196,12 @@ now_us(const struct sl_req *r)
     return (uint64_t)sl_loop_now(sl_req_loop(r)) * 1000 & RING_MASK;
 }
 
-#define METERS_MAX 4
-
 struct body {
     struct sl_timer timer; /* first */
     struct sl_filter *filter;
     size_t n_done; /* of the piece that is held */
     unsigned n_meters;
-    struct meter meters[METERS_MAX];
+    struct meter meters[];
 };
 
 static int64_t
@@ -268,9 +266,9 @@ body_make(struct sl_req *r, const apr_array_header_t *widths, int is_upload, int
             m.hash = siphash(w->zone->seed, key.at, key.n);
         }
         if (b == NULL)
-            b = apr_pcalloc(sl_req_pool(r), sizeof *b);
-        if (b->n_meters < METERS_MAX)
-            b->meters[b->n_meters++] = m;
+            b = apr_pcalloc(sl_req_pool(r),
+                            sizeof *b + (size_t)widths->nelts * sizeof b->meters[0]);
+        b->meters[b->n_meters++] = m;
         sl_note(r, "%s: %s at %" PRId64 " bytes a second", w->common.place,
                 is_upload ? "the request's body is read" : "the body is sent", w->rate);
     }
