@@ -49,20 +49,9 @@ static const struct sl_option width_options[] = {
      "where it holds"},
     {"except", SL_SLOT_STRING, offsetof(struct width, common.except_text), NULL, NULL,
      "networks without this limit"},
-    {"ipv4", SL_SLOT_NUMBER, offsetof(struct width, ipv4), "32", NULL,
-     "length of networks"},
-    {"ipv6", SL_SLOT_NUMBER, offsetof(struct width, ipv6), "64", NULL,
-     "length of networks"},
+    NETWORK_OPTIONS(struct width),
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
-
-static apr_status_t
-forget_all(void *unused)
-{
-    (void)unused;
-    all = NULL;
-    return APR_SUCCESS;
-}
 
 /* Lines of the same key, direction and rate share it, wherever they stand. */
 static const char *
@@ -84,8 +73,7 @@ width_zone_of(struct sl_cmd *cmd, struct width *w)
     if ((err = key_make(cmd, w->key_text, w->ipv4, w->ipv6, &z->key)) != NULL)
         return err;
     if (all == NULL)
-        apr_pool_cleanup_register(sl_cmd_pool(cmd), NULL, forget_all,
-                                  apr_pool_cleanup_null);
+        forget_with(sl_cmd_pool(cmd), &all);
     z->next = all;
     all = z;
     return NULL;
