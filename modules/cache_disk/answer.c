@@ -12,19 +12,6 @@
 
 /* ---- the head ---- */
 
-static const char *const inner_fields[] = {"Surrogate-Key", "Cache-Tag", "xkey"};
-
-static int
-is_inner(struct sl_span name)
-{
-    size_t i;
-
-    for (i = 0; i < sizeof inner_fields / sizeof inner_fields[0]; i++)
-        if (sl_span_eqi(name, sl_span(inner_fields[i])))
-            return 1;
-    return 0;
-}
-
 /* RFC 9110, 15.4.5: what a 304 says of the response it stands for. */
 static int
 is_of_304(struct sl_span name)
@@ -64,7 +51,7 @@ put_fields(struct visit *v, int status)
     struct sl_span rest = v->meta.fields, name, value;
 
     while (meta_next(&rest, &name, &value))
-        if (!is_inner(name) && (status != 304 || is_of_304(name)))
+        if (!is_tag_field(name) && (status != 304 || is_of_304(name)))
             sl_fields_add(to, sl_span_dup(sl_req_pool(v->r), name), value);
     sl_fields_set(to, "Age", sl_span(apr_psprintf(sl_req_pool(v->r), "%ld", (long)v->using.age)));
     sl_fields_add(to, "Cache-Status", cache_status(v));

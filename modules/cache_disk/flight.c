@@ -155,17 +155,6 @@ waiter_remove(struct flight *f, struct visit *v)
 /* ---- life ---- */
 
 static struct sl_span
-kept(struct sl_span s)
-{
-    char *copy = malloc(s.n + 1);
-
-    SL_ASSERT(copy != NULL);
-    memcpy(copy, s.at, s.n);
-    copy[s.n] = '\0';
-    return (struct sl_span){copy, s.n};
-}
-
-static struct sl_span
 key_of(const struct visit *v)
 {
     return v->is_variant ? v->variant : v->key;
@@ -200,8 +189,8 @@ flight_drop(struct flight *f)
         store_drop(&f->object);
     if (f->base != NULL)
         store_drop(&f->base);
-    free((char *)(uintptr_t)f->key.at);
-    free((char *)(uintptr_t)f->primary.at);
+    kept_free(f->key);
+    kept_free(f->primary);
     free(f);
 }
 

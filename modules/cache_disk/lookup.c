@@ -21,9 +21,9 @@ visit_free(struct visit *v)
         store_piece_drop(&v->piece);
     if (v->found != NULL)
         store_drop(&v->found);
-    free((char *)(uintptr_t)v->key.at);
-    free((char *)(uintptr_t)v->variant.at);
-    free((char *)(uintptr_t)v->vary.at);
+    kept_free(v->key);
+    kept_free(v->variant);
+    kept_free(v->vary);
     free(v);
 }
 
@@ -46,17 +46,6 @@ visit_of(struct sl_req *r)
     struct visit **v = sl_req_data(r, &sl_module_record, sizeof *v);
 
     return *v;
-}
-
-static struct sl_span
-kept(struct sl_span s)
-{
-    char *copy = malloc(s.n + 1);
-
-    SL_ASSERT(copy != NULL);
-    memcpy(copy, s.at, s.n);
-    copy[s.n] = '\0';
-    return (struct sl_span){copy, s.n};
 }
 
 static struct visit *
