@@ -1,5 +1,5 @@
-/* What is stored, as an answer: conditions first, then ranges, then the body as it is at hand, which
- * may still be arriving. */
+/* What is stored, as an answer: conditions first, then ranges, then the body as it is at hand,
+ * which may still be arriving. */
 #include "cache.h"
 
 #include <apr_strings.h>
@@ -16,8 +16,8 @@
 static int
 is_of_304(struct sl_span name)
 {
-    static const char *const names[] = {"Cache-Control", "Content-Location", "Date", "ETag", "Expires",
-                                        "Vary", "Last-Modified"};
+    static const char *const names[] = {"Cache-Control", "Content-Location", "Date", "ETag",
+                                        "Expires", "Vary", "Last-Modified"};
     size_t i;
 
     for (i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -184,10 +184,11 @@ static int
 giver_text(struct giver *g)
 {
     struct sl_span text = g->at[g->i].text;
+    struct sl_data data = {text.at, text.n, NULL};
     int ends = giver_is_last(g);
 
     g->i++;
-    return sl_source_body(g->r, (struct sl_data){text.at, text.n, NULL}, ends) == SL_FLOW_ROOM && !ends;
+    return sl_source_body(g->r, data, ends) == SL_FLOW_ROOM && !ends;
 }
 
 static void
@@ -257,8 +258,11 @@ answer_whole(struct visit *v, int64_t size, int is_complete, int64_t length)
     struct giver *g;
 
     put_fields(v, v->meta.status);
-    if (answer_at_once(v, size, is_complete))
-        return sl_respond(v->r, v->meta.status, NULL, (struct sl_span){v->piece.n > 0 ? v->piece.at : "", (size_t)size});
+    if (answer_at_once(v, size, is_complete)) {
+        const char *body = v->piece.n > 0 ? v->piece.at : "";
+
+        return sl_respond(v->r, v->meta.status, NULL, (struct sl_span){body, (size_t)size});
+    }
     g = giver_new(v, 1);
     g->at[0] = (struct stretch){.from = 0, .n = -1};
     return sl_respond_from(v->r, v->meta.status, length, &giver_source, g);
@@ -292,6 +296,18 @@ boundary_make(apr_pool_t *pool)
     return text;
 }
 
+static struct sl_span
+part_head(apr_pool_t *pool, const char *boundary, struct sl_span type, const struct range *range,
+          int64_t size)
+{
+    const char *begin = type.n > 0 ? "Content-Type: " : "", *end = type.n > 0 ? "\r\n" : "";
+
+    return sl_span(apr_psprintf(
+        pool, "\r\n--%s\r\n%s%.*s%sContent-Range: bytes %ld-%ld/%ld\r\n\r\n", boundary, begin,
+        (int)type.n, type.n > 0 ? type.at : "", end, (long)range->from,
+        (long)(range->from + range->n - 1), (long)size));
+}
+
 /* RFC 9110, 14.6. */
 static enum sl_verdict
 answer_ranges(struct visit *v, const struct range *ranges, int n, int64_t size)
@@ -305,11 +321,7 @@ answer_ranges(struct visit *v, const struct range *ranges, int n, int64_t size)
 
     put_fields(v, 206);
     for (i = 0; i < n; i++) {
-        text = sl_span(apr_psprintf(pool, "\r\n--%s\r\n%s%.*s%sContent-Range: bytes %ld-%ld/%ld\r\n\r\n",
-                                    boundary, type.n > 0 ? "Content-Type: " : "", (int)type.n,
-                                    type.n > 0 ? type.at : "", type.n > 0 ? "\r\n" : "",
-                                    (long)ranges[i].from, (long)(ranges[i].from + ranges[i].n - 1),
-                                    (long)size));
+        text = part_head(pool, boundary, type, &ranges[i], size);
         g->at[2 * i].text = text;
         g->at[2 * i + 1] = (struct stretch){.from = ranges[i].from, .n = ranges[i].n};
         length += (int64_t)text.n + ranges[i].n;

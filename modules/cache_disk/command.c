@@ -17,7 +17,8 @@ purge_done(struct sl_loop *loop, struct store_purge *p, int is_kept)
     struct purging *d = (struct purging *)(void *)p;
 
     (void)loop;
-    sl_control_print(d->call, "purged%s\n", is_kept ? "" : " (not on disk yet: a crash would bring it back)");
+    sl_control_print(d->call, "purged%s\n",
+                     is_kept ? "" : " (not on disk yet: a crash would bring it back)");
     sl_control_end(&d->call, 0);
 }
 
@@ -93,8 +94,8 @@ purge_run(struct sl_control_call *call, int argc, const char *const *argv)
     d->call = call;
     d->purge.done = purge_done;
     if (purge_words(d, argc, argv) != 0) {
-        sl_control_print(call, "expected purge all, or url, prefix, host or tag and a text; soft behind it "
-                               "marks stale\n");
+        sl_control_print(call, "expected purge all, or url, prefix, host or tag and a text; "
+                               "soft behind it marks stale\n");
         sl_control_end(&call, 2);
         return;
     }
@@ -113,8 +114,8 @@ number(struct sl_control_call *call, const char *name, uint64_t n)
 static void
 stats_run(struct sl_control_call *call)
 {
-    static const char *const names[N_COUNTERS] = {"hits", "misses", "stale", "revalidated", "bypassed",
-                                                  "stored", "not_storable"};
+    static const char *const names[N_COUNTERS] = {
+        "hits", "misses", "stale", "revalidated", "bypassed", "stored", "not_storable"};
     struct store_stats s;
     int i, is_json = sl_control_wants_json(call);
 
@@ -133,7 +134,8 @@ stats_run(struct sl_control_call *call)
     number(call, "evicted", s.n_evicted);
     number(call, "unwritten", s.n_unwritten);
     number(call, "disk_errors", s.n_disk_errors);
-    sl_control_print(call, is_json ? "\"disk\": \"%s\"}\n" : "disk                     %s\n", s.disk);
+    sl_control_print(call, is_json ? "\"disk\": \"%s\"}\n" : "disk                     %s\n",
+                     s.disk);
     sl_control_end(&call, 0);
 }
 
@@ -159,11 +161,12 @@ get_print(struct sl_control_call *call, const struct store_object *o)
     }
     if (meta_read(o->meta, &m) != 0)
         return;
-    sl_control_print(call, "status    %d\nsize      %ld\nage       %ld s\nfresh     %ld s more\n", m.status,
-                     (long)store_size(o, &is_complete), (long)(now - m.storing.born),
+    sl_control_print(call, "status    %d\nsize      %ld\nage       %ld s\nfresh     %ld s more\n",
+                     m.status, (long)store_size(o, &is_complete), (long)(now - m.storing.born),
                      (long)(m.storing.born + m.storing.lifetime - now));
-    sl_control_print(call, "state     %s\nhits      %u\nmemory    %s\n", states[store_state(cache_store, o)],
-                     store_hits(o), store_is_in_memory(o) ? "yes" : "no");
+    sl_control_print(call, "state     %s\nhits      %u\nmemory    %s\n",
+                     states[store_state(cache_store, o)], store_hits(o),
+                     store_is_in_memory(o) ? "yes" : "no");
 }
 
 static void
@@ -277,15 +280,17 @@ static void
 invalidate_field(struct sl_req *r, enum sl_field_id id)
 {
     apr_pool_t *pool = sl_req_pool(r);
-    struct sl_span url = sl_fields_get_id(sl_req_response(r), id), host = sl_req_authority(r), key;
-    struct sl_span origin = sl_spans_join(pool, (struct sl_span[]){sl_req_scheme(r), SL_SPAN("://"), host}, 3);
+    struct sl_span parts[] = {sl_req_scheme(r), SL_SPAN("://"), sl_req_authority(r)};
+    struct sl_span url = sl_fields_get_id(sl_req_response(r), id), key;
+    struct sl_span origin = sl_spans_join(pool, parts, 3);
 
     if (url.n == 0)
         return;
     if (url.at[0] == '/' && (url.n == 1 || url.at[1] != '/'))
         url = sl_spans_join(pool, (struct sl_span[]){origin, url}, 2);
     key = cache_key_of_url(pool, url);
-    if (key.n > origin.n && sl_span_eqi((struct sl_span){key.at, origin.n}, origin) && key.at[origin.n] == '/')
+    if (key.n > origin.n && key.at[origin.n] == '/' &&
+        sl_span_eqi((struct sl_span){key.at, origin.n}, origin))
         store_invalidate(cache_store, sl_req_loop(r), key);
 }
 

@@ -260,7 +260,8 @@ length_of(struct sl_req *sub)
 static struct storing
 flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *fields)
 {
-    struct cache_control asked = cache_control_parse(sl_fields_joined(sl_req_head(sub), "Cache-Control"));
+    struct cache_control asked =
+        cache_control_parse(sl_fields_joined(sl_req_head(sub), "Cache-Control"));
     struct response_facts facts = {
         .status = sl_req_status(sub),
         .cache_control = sl_fields_joined(fields, "Cache-Control"),
@@ -479,7 +480,8 @@ static const struct sl_subrequest_owner fetcher = {flight_head, flight_body, fli
 static void
 flight_edit(struct flight *f)
 {
-    static const char *const dropped[] = {"If-None-Match", "If-Modified-Since", "If-Range", "Range"};
+    static const char *const dropped[] = {"If-None-Match", "If-Modified-Since", "If-Range",
+                                          "Range"};
     struct sl_fields *head = sl_req_head(f->sub);
     struct meta m;
     struct sl_span etag, modified;
@@ -598,7 +600,8 @@ may_use_stale(const struct visit *v, const struct flight *f)
         for (i = 0; i < sizeof statuses / sizeof statuses[0]; i++)
             if (statuses[i].status == f->status)
                 bits = statuses[i].bit;
-    return (bits & v->conf->stale) != 0 || (v->using.may_on_error && (f->cause != NULL || f->status >= 500));
+    return (bits & v->conf->stale) != 0 ||
+           (v->using.may_on_error && (f->cause != NULL || f->status >= 500));
 }
 
 static void

@@ -86,12 +86,12 @@ variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary)
     struct sl_span name, value;
 
     while (sl_list_next(&vary, &name)) {
-        const char *text = sl_span_dup(pool, name);
-
-        value = sl_span_eqi(name, SL_SPAN("Accept-Encoding")) ? accept_encoding(r)
-                                                             : sl_fields_joined(sl_req_head(r), text);
+        value = sl_span_eqi(name, SL_SPAN("Accept-Encoding"))
+                    ? accept_encoding(r)
+                    : sl_fields_joined(sl_req_head(r), sl_span_dup(pool, name));
         /* No field has a line feed: nothing a client sends runs into the next value. */
-        key = sl_spans_join(pool, (struct sl_span[]){key, SL_SPAN("\n"), name, SL_SPAN(":"), value}, 5);
+        key = sl_spans_join(
+            pool, (struct sl_span[]){key, SL_SPAN("\n"), name, SL_SPAN(":"), value}, 5);
         if (value.at == NULL)
             key = sl_spans_join(pool, (struct sl_span[]){key, SL_SPAN("\n")}, 2);
     }

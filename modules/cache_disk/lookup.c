@@ -191,7 +191,8 @@ is_wanted(const struct visit *v)
 static void
 visit_missed(struct visit *v)
 {
-    struct cache_control cc = cache_control_parse(sl_fields_joined(sl_req_head(v->r), "Cache-Control"));
+    struct cache_control cc =
+        cache_control_parse(sl_fields_joined(sl_req_head(v->r), "Cache-Control"));
 
     if ((cc.flags & CC_ONLY_IF_CACHED) && (v->conf->ignore & IGNORE_REQUEST) == 0)
         v->outcome = OUT_ABSENT;
@@ -326,10 +327,10 @@ visit_count(const struct visit *v)
 enum sl_verdict
 cache_reply(struct sl_req *r, const void *confp)
 {
-    struct visit *v = cache_store != NULL && !sl_req_is_sub(r) && !sl_req_is_dry(r) ? visit_of(r) : NULL;
+    struct visit *v;
 
     (void)confp;
-    if (v == NULL)
+    if (cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) || (v = visit_of(r)) == NULL)
         return SL_NEXT;
     v->is_waiting = 0;
     if (v->outcome == OUT_FLIGHT)

@@ -28,8 +28,8 @@ DIRECTIVES
     CacheValid [STATUS ...] TIME: without a status 200, 301 and 302. The inner, later line holds.
   CacheUseStale
     error, timeout, invalid (a response that does not parse), updating (give the stale one while
-    a new one is fetched), or statuses: 500, 502, 503, 504, 403, 404, 429. Never where the server says
-    must-revalidate.
+    a new one is fetched), or statuses: 500, 502, 503, 504, 403, 404, 429. Never where the server
+    says must-revalidate.
   CacheIgnore
     Cache-Control, Expires, Set-Cookie (the cookie is not stored) and Vary of servers; request: what
     clients say in Cache-Control.

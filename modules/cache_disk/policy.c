@@ -170,7 +170,8 @@ policy_store(const struct response_facts *f)
 static int
 client_takes_stale(const struct cache_control *cc, int64_t late)
 {
-    return (cc->flags & CC_MAX_STALE_ANY) != 0 || (cc->max_stale != CC_ABSENT && late <= cc->max_stale);
+    return (cc->flags & CC_MAX_STALE_ANY) != 0 ||
+           (cc->max_stale != CC_ABSENT && late <= cc->max_stale);
 }
 
 /* What the client wants fresher than the server does: NULL, or why it is to be validated. */
@@ -191,7 +192,8 @@ struct using
 policy_use(const struct use_facts *f)
 {
     struct sl_span none = {NULL, 0};
-    struct cache_control cc = cache_control_parse(f->ignore & IGNORE_REQUEST ? none : f->cache_control);
+    struct cache_control cc =
+        cache_control_parse(f->ignore & IGNORE_REQUEST ? none : f->cache_control);
     const struct storing *s = &f->stored;
     struct using u = {.use = USE_VALIDATE};
     int64_t late;

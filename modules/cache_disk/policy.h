@@ -18,7 +18,8 @@ enum {
 /* Spans at NULL: the field is absent. */
 struct response_facts {
     int status;
-    struct sl_span cache_control, cdn_cache_control, pragma, expires, date, age, vary, last_modified;
+    struct sl_span cache_control, cdn_cache_control, pragma, expires, date, age, vary;
+    struct sl_span last_modified;
     int has_set_cookie, has_authorization; /* the latter of the request */
     int request_is_no_store;
     int64_t asked_at, received_at; /* seconds since the epoch */
