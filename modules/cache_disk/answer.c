@@ -368,7 +368,7 @@ ranges_of(struct visit *v, int64_t length, struct range *ranges)
     if (field.n == 0 || v->meta.status != 200 || length < 0 ||
         !sl_span_eq(sl_req_method(v->r), SL_SPAN("GET")) ||
         !policy_range_holds(sl_fields_get_id(head, SL_F_IF_RANGE), meta_get(&v->meta, "ETag"),
-                            meta_get(&v->meta, "Last-Modified")))
+                            meta_get(&v->meta, "Last-Modified"), v->meta.date))
         return 0;
     return policy_ranges(field, length, ranges);
 }

@@ -300,13 +300,15 @@ policy_not_modified(const struct condition_facts *f)
 }
 
 int
-policy_range_holds(struct sl_span if_range, struct sl_span etag, struct sl_span last_modified)
+policy_range_holds(struct sl_span if_range, struct sl_span etag, struct sl_span last_modified,
+                   int64_t date)
 {
     if (if_range.at == NULL)
         return 1;
     if (if_range.n > 0 && (if_range.at[0] == '"' || is_weak(if_range)))
         return !is_weak(if_range) && sl_span_eq(if_range, etag);
-    return last_modified.n > 0 && sl_span_eq(if_range, last_modified);
+    return last_modified.n > 0 && sl_span_eq(if_range, last_modified) &&
+           http_date(last_modified) < date;
 }
 
 /* ---- ranges ---- */

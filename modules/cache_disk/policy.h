@@ -74,8 +74,11 @@ struct condition_facts {
 };
 /* 1: the client has it already (304); 0: it is to be given. */
 int policy_not_modified(const struct condition_facts *f);
-/* If-Range (13.1.5): whether a range may be given of what is stored. */
-int policy_range_holds(struct sl_span if_range, struct sl_span etag, struct sl_span last_modified);
+/* If-Range (13.1.5): whether a range may be given of what is stored, whose Date is `date`.  A
+ * Last-Modified of that same second is weak: the second may have brought one more change
+ * (8.8.2.2). */
+int policy_range_holds(struct sl_span if_range, struct sl_span etag, struct sl_span last_modified,
+                       int64_t date);
 
 /* ---- ranges (RFC 9110, 14) ---- */
 

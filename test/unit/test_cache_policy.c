@@ -297,11 +297,37 @@ finds_ranges(void **state)
                        memcmp(&found[n - 1], &ranges[i].last, sizeof found[0]) != 0)))
             fail_msg("%s of %ld: %d", ranges[i].field, (long)ranges[i].size, n);
     }
-    assert_true(policy_range_holds(text(NULL), text("\"a\""), text(NULL)));
-    assert_true(policy_range_holds(text("\"a\""), text("\"a\""), text(NULL)));
-    assert_false(policy_range_holds(text("W/\"a\""), text("W/\"a\""), text(NULL)));
-    assert_true(policy_range_holds(text(DATE_NOW), text(NULL), text(DATE_NOW)));
-    assert_false(policy_range_holds(text(DATE_100_AGO), text(NULL), text(DATE_NOW)));
+}
+
+/* ---- If-Range (RFC 9110, 13.1.5) ---- */
+
+static const struct {
+    const char *if_range, *etag, *modified;
+    int64_t date;
+    int want;
+} range_conditions[] = {
+    {NULL, "\"a\"", NULL, NEVER, 1},
+    {"\"a\"", "\"a\"", NULL, NEVER, 1},
+    {"\"b\"", "\"a\"", NULL, NEVER, 0},
+    {"W/\"a\"", "W/\"a\"", NULL, NEVER, 0},
+    {DATE_100_AGO, NULL, DATE_100_AGO, NOW, 1},
+    {DATE_NOW, NULL, DATE_100_AGO, NOW, 0},
+    {DATE_NOW, NULL, DATE_NOW, NOW, 0}, /* of the very second: weak (8.8.2.2) */
+    {DATE_100_AGO, NULL, DATE_100_AGO, NEVER, 0},
+    {DATE_100_AGO, NULL, NULL, NOW, 0},
+};
+
+static void
+judges_if_range(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof range_conditions / sizeof range_conditions[0]; i++)
+        if (policy_range_holds(text(range_conditions[i].if_range), text(range_conditions[i].etag),
+                               text(range_conditions[i].modified),
+                               range_conditions[i].date) != range_conditions[i].want)
+            fail_msg("row %zu", i);
 }
 
 int
@@ -311,6 +337,7 @@ main(void)
         cmocka_unit_test(reads_controls),     cmocka_unit_test(stores),
         cmocka_unit_test(stores_with_care),   cmocka_unit_test(uses_what_is_stored),
         cmocka_unit_test(answers_conditions), cmocka_unit_test(finds_ranges),
+        cmocka_unit_test(judges_if_range),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
