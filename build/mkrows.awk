@@ -72,7 +72,7 @@ function directive(entry, table,    a, n, macro, name) {
     else if (macro == "SL_OPTIONS") {
         row(name, text(a[4]), "", where_text(a[3], table), text(a[5]))
         option_rows(name, a[2])
-    } else if (macro == "SL_LINES" || macro == "SL_PARSED")
+    } else if (macro == "SL_LINES" || macro == "SL_RULES" || macro == "SL_PARSED")
         row(name, text(a[6]), "", where_text(a[5], table), text(a[7]))
     else if (macro in syntax_of)
         row(name, syntax_of[macro], text(a[4]), where_text(a[5], table), text(a[6]))

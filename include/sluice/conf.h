@@ -42,6 +42,10 @@ enum sl_slot {
     SL_SLOT_COND_ROUTED,
     SL_SLOT_COND_RESPONSE,
     SL_SLOT_COND_LOG,
+    /* apr_array_header_t * of void *, made by parse(): rows of one module that name the same
+     * member share it, in the order of their lines.  The innermost scope that has any of them
+     * holds alone. */
+    SL_SLOT_RULES,
 };
 
 /* One k=v pair of an SL_SLOT_OPTIONS row; `key` alone (no '=') sets a flag. */
@@ -54,7 +58,7 @@ struct sl_option {
     const char *help;
 };
 
-/* Makes one item of a LINES or PARSED slot: stores it in *item and returns NULL, or
+/* Makes one item of a LINES, RULES or PARSED slot: stores it in *item and returns NULL, or
  * returns a phrase ("expected a status between 300 and 399") to which the core adds
  * directive, file, line and the words it stands on.  On a row of a scalar type it checks
  * the value that was just stored at `item`. */
@@ -65,8 +69,8 @@ struct sl_directive {
     enum sl_slot type;
     unsigned where;
     size_t offset;
-    /* Default, in the language's own words; NULL: zero or empty.  Of LINES and PARSED slots it
-     * is shown, not parsed: the slot stays NULL. */
+    /* Default, in the language's own words; NULL: zero or empty.  Of LINES, RULES and PARSED
+     * slots it is shown, not parsed: the slot stays NULL. */
     const char *init;
     const char *help; /* one sentence without full stop: sluice -L prints it; "; by default ..." at
                        * its end says what no init can, to the manual, too */
@@ -114,6 +118,9 @@ struct sl_directive {
 #define SL_LINES(name, T, m, parse, where, args, help)                                       \
     {name, SL_SLOT_LINES, where, SL_AT(T, m, apr_array_header_t *), NULL, help, args, parse, \
      NULL, NULL}
+#define SL_RULES(name, T, m, parse, where, args, help)                                       \
+    {name, SL_SLOT_RULES, where, SL_AT(T, m, apr_array_header_t *), NULL, help, args, parse, \
+     NULL, NULL}
 #define SL_PARSED(name, T, m, parse, where, args, help)                                      \
     {name, SL_SLOT_PARSED, where, offsetof(T, m), NULL, help, args, parse, NULL, NULL}
 #define SL_DIRECTIVES_END {NULL, SL_SLOT_FLAG, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL}
@@ -155,6 +162,8 @@ void sl_cmd_cure(struct sl_cmd *cmd, const char *fmt, ...) SL_PRINTF(2, 3);
  * an unknown key is an error that names the nearest.  NULL or a phrase. */
 const char *sl_cmd_options(struct sl_cmd *cmd, int from, const struct sl_option *options, void *conf);
 
+/* A path as written on the line: relative to the file the line stands in. */
+const char *sl_cmd_path(const struct sl_cmd *cmd, const char *path);
 /* The bytes of a file a line names, NUL-terminated: of at most `max`, relative to the file the
  * line stands in.  They are kept with the configuration: what was accepted stays, whatever
  * becomes of the file.  One file a line.  NULL or a phrase. */

@@ -7,6 +7,7 @@
 #ifndef SLUICE_MODULE_H
 #define SLUICE_MODULE_H
 
+#include "sluice/access.h"
 #include "sluice/base.h"
 #include "sluice/conf.h"
 #include "sluice/control.h"

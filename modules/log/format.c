@@ -79,6 +79,13 @@ PART(dash)
     return put_bytes(to, end, SL_SPAN("-"));
 }
 
+/* Who asked, where a module found out and said so. */
+PART(user)
+{
+    (void)p;
+    return put_or_dash(to, end, sl_var_get(r, "user"));
+}
+
 /* "[24/Nov/2026:05:51:30 +0000]", made once a second and thread. */
 PART(clf_time)
 {
@@ -201,7 +208,7 @@ PART(value)
 static const struct {
     char letter;
     put_f *put;
-} letters[] = {{'h', client},    {'a', client},       {'l', dash},          {'u', dash},
+} letters[] = {{'h', client},    {'a', client},       {'l', dash},          {'u', user},
                {'t', clf_time},  {'r', request_line}, {'s', status},        {'b', bytes_or_dash},
                {'B', bytes},     {'O', bytes},        {'D', elapsed_us},    {'T', elapsed_s},
                {'U', path},      {'q', query},        {'m', method},        {'H', protocol},

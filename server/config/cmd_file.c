@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 const char *
-cmd_path(const struct sl_cmd *cmd, const char *path)
+sl_cmd_path(const struct sl_cmd *cmd, const char *path)
 {
     const char *place = cmd->line->place, *slash = strrchr(place, '/');
 
@@ -49,7 +49,7 @@ const char *
 sl_cmd_file(struct sl_cmd *cmd, const char *name, size_t max, struct sl_span *bytes)
 {
     struct conf_line *line = (struct conf_line *)(uintptr_t)cmd->line;
-    const char *path = cmd_path(cmd, name), *err;
+    const char *path = sl_cmd_path(cmd, name), *err;
     int fd;
 
     if (line->file.at == NULL) {

@@ -137,6 +137,9 @@ DIRECTIVES
   ProxyForwarded
     How servers learn who asked: on sets X-Forwarded-For, -Proto, -Host and X-Real-IP,
     rfc7239 sets Forwarded, off sets none.
+  Satisfy
+    Who may pass where several decide, such as Allow and AuthBasic: all, the default, wants each
+    of them to grant it; with any one is enough, and the rest is not asked.
   ServerHeader
     The Server field of answers that bring none of their own; on sends the name sluice, off none.
   ErrorPage
@@ -176,6 +179,7 @@ static const struct sl_option timeout_options[] = {
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 static const char *const forwarded_words[] = {"on", "off", "rfc7239", NULL};
+static const char *const satisfy_words[] = {"all", "any", NULL};
 
 static const char *
 none_parse(struct sl_cmd *cmd, void **item)
@@ -392,6 +396,8 @@ static const struct sl_directive directives[] = {
             "Peers whose word about the client is taken; by default none"),
     SL_ENUM("ProxyForwarded", struct core_conf, forwarded, "on", SL_IN_ANY, forwarded_words,
             "on|off|rfc7239", "How servers learn who asked"),
+    SL_ENUM("Satisfy", struct core_conf, satisfy, "all", SL_IN_ANY, satisfy_words, "all|any",
+            "Whether all who decide on access must grant it, or any"),
     {"ServerHeader", SL_SLOT_PARSED, SL_IN_ANY, offsetof(struct core_conf, server_header), "off",
      "The Server field of answers without one", "on|off|TEXT", server_header_parse, NULL, NULL},
     SL_LINES("ErrorPage", struct core_conf, error_pages, error_page_parse, SL_IN_ANY,

@@ -5,6 +5,7 @@
 #include "sluice/module.h"
 
 enum { FORWARDED_ON, FORWARDED_OFF, FORWARDED_RFC7239 };
+enum { SATISFY_ALL, SATISFY_ANY };
 
 /* One Listen line. */
 struct listen_conf {
@@ -52,6 +53,7 @@ struct core_conf {
     int64_t limit_line, limit_head, limit_fields, limit_body; /* -1: unlimited */
     struct sl_networks *trusted;
     int forwarded;
+    int satisfy;
     const char *server_header; /* on, off or a text */
     apr_array_header_t *error_pages; /* of struct error_page * */
 };

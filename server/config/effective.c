@@ -55,6 +55,7 @@ default_text(enum sl_slot type, const char *init, const char *const *words, cons
     case SL_SLOT_EXPR:
     case SL_SLOT_OPTIONS:
     case SL_SLOT_LINES:
+    case SL_SLOT_RULES:
     case SL_SLOT_PARSED:
     case SL_SLOT_COND_REQUEST:
     case SL_SLOT_COND_ROUTED:
@@ -98,6 +99,31 @@ print_list(const struct effective *e, const struct sl_scope *s, unsigned i)
     return mark != NULL ? n + print_said(e, mark) : n;
 }
 
+/* Rows that share a list stand or fall together. */
+static int
+has_rules(const struct effective *e, const struct sl_scope *s)
+{
+    const struct sl_directive *rows = e->module->module->directives, *row;
+    unsigned i;
+
+    for (i = 0; (row = directive_row(e->module, rows, i)) != NULL; i++)
+        if (row->type == SL_SLOT_RULES && row->offset == e->row->offset &&
+            scope_mark(s, e->module, slots_first(e->module, rows, row)) != NULL)
+            return 1;
+    return 0;
+}
+
+static unsigned
+print_rules(const struct effective *e, const struct sl_scope *s, unsigned i)
+{
+    const struct mark *mark;
+
+    while (s != NULL && !has_rules(e, s))
+        s = s->kind != SL_SCOPE_IF ? s->parent : NULL;
+    mark = s != NULL ? scope_mark(s, e->module, i) : NULL;
+    return mark != NULL ? print_said(e, mark) : 0;
+}
+
 static unsigned
 print_scalar(const struct effective *e, const struct sl_scope *s, unsigned i)
 {
@@ -126,6 +152,8 @@ print_slot(const struct effective *e, const struct holder *h, unsigned i, enum s
         n = print_said(e, &h->marks[i]);
     else if (slot_is_list(type))
         n = print_list(e, h->scope, i);
+    else if (type == SL_SLOT_RULES)
+        n = print_rules(e, h->scope, i);
     else
         n = print_scalar(e, h->scope, i);
     if (n == 0 && (h->scope == NULL || h->scope->kind != SL_SCOPE_IF))

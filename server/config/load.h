@@ -54,8 +54,6 @@ struct option_sink {
 /* slot_parse() for a word of a line: a condition's error brings its cure. */
 const char *cmd_slot(struct sl_cmd *cmd, enum sl_slot type, const char *const *words,
                      const char *text, void *slot);
-/* A path as written on the line: relative to the file it stands in. */
-const char *cmd_path(const struct sl_cmd *cmd, const char *path);
 const char *cmd_options(struct sl_cmd *cmd, int from, const struct option_sink *sink);
 
 void config_add_error(struct config *c, const char *place, const char *text, const char *line,

@@ -39,7 +39,7 @@ merge_row(apr_pool_t *pool, const struct sl_directive *row, const struct mark *m
     }
     if (marks->place == NULL)
         return;
-    if (slot_is_list(row->type))
+    if (slot_is_list(row->type)) /* RULES are none: the inner scope's hold alone */
         merge_list(pool, row, marks->restarts, own, merged);
     else
         memcpy((char *)merged + row->offset, (const char *)own + row->offset,

@@ -87,8 +87,8 @@ static const struct {
     {"gzip", " Gzip GzipTypes GzipMinSize GzipLevel "},
     {"brotli", " Brotli BrotliTypes BrotliMinSize BrotliLevel "},
     {"zstd", " Zstd ZstdTypes ZstdMinSize ZstdLevel "},
-    {"access", " Allow Deny AccessFile Satisfy "},
-    {"auth", " AuthBasic AuthForward AuthJWT "},
+    {"access", " Allow Deny AccessFile "},
+    {"auth", " AuthBasic AuthForward AuthJWT AuthRequire "},
     {"status", " Status "},
 };
 

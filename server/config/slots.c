@@ -26,6 +26,7 @@ slot_size(enum sl_slot type)
     case SL_SLOT_NETS:
     case SL_SLOT_EXPR:
     case SL_SLOT_LINES:
+    case SL_SLOT_RULES:
     case SL_SLOT_PARSED:
     case SL_SLOT_COND_REQUEST:
     case SL_SLOT_COND_ROUTED:
@@ -247,6 +248,7 @@ slot_parse(apr_pool_t *pool, enum sl_slot type, const char *const *words, const 
         return parse_cond(pool, type, text, slot);
     case SL_SLOT_OPTIONS:
     case SL_SLOT_LINES:
+    case SL_SLOT_RULES:
     case SL_SLOT_PARSED:
         return "cannot be written as one word";
     }
@@ -321,7 +323,8 @@ slots_init(apr_pool_t *pool, const struct loaded_module *m, const struct sl_dire
                 if (o->init != NULL)
                     err = slots_init_words(pool, o->type, o->words, o->init,
                                            (char *)conf + o->offset);
-        } else if (r->init != NULL && r->type != SL_SLOT_LINES && r->type != SL_SLOT_PARSED)
+        } else if (r->init != NULL && r->type != SL_SLOT_LINES && r->type != SL_SLOT_RULES &&
+                   r->type != SL_SLOT_PARSED)
             err = slots_init_words(pool, r->type, r->words, r->init, (char *)conf + r->offset);
     }
     return err;
@@ -358,20 +361,11 @@ set_options(struct sl_cmd *cmd, void *own, struct mark *marks)
 }
 
 static const char *
-set_lines(struct sl_cmd *cmd, apr_array_header_t **slot, struct mark *mark)
+add_item(struct sl_cmd *cmd, apr_array_header_t **slot, struct mark *mark)
 {
     void *item = NULL;
-    const char *err;
+    const char *err = cmd->row->parse(cmd, &item);
 
-    if (sl_cmd_argc(cmd) > 0 && strcmp(sl_cmd_arg(cmd, 0), "-") == 0) {
-        mark->restarts = 1;
-        *slot = NULL;
-        mark->place = cmd->line->place;
-        cmd->first++;
-        if (sl_cmd_argc(cmd) == 0)
-            return NULL;
-    }
-    err = cmd->row->parse(cmd, &item);
     if (err != NULL)
         return err;
     if (mark->place == NULL)
@@ -380,6 +374,20 @@ set_lines(struct sl_cmd *cmd, apr_array_header_t **slot, struct mark *mark)
         *slot = apr_array_make(cmd->c->pool, 4, sizeof(void *));
     APR_ARRAY_PUSH(*slot, void *) = item;
     return NULL;
+}
+
+static const char *
+set_lines(struct sl_cmd *cmd, apr_array_header_t **slot, struct mark *mark)
+{
+    if (sl_cmd_argc(cmd) > 0 && strcmp(sl_cmd_arg(cmd, 0), "-") == 0) {
+        mark->restarts = 1;
+        *slot = NULL;
+        mark->place = cmd->line->place;
+        cmd->first++;
+        if (sl_cmd_argc(cmd) == 0)
+            return NULL;
+    }
+    return add_item(cmd, slot, mark);
 }
 
 static const char *
@@ -430,6 +438,8 @@ set_slot(struct sl_cmd *cmd, void *own, struct mark *mark)
         return set_options(cmd, own, mark);
     case SL_SLOT_LINES:
         return found(cmd, set_lines(cmd, slot, mark));
+    case SL_SLOT_RULES:
+        return found(cmd, add_item(cmd, slot, mark));
     case SL_SLOT_PARSED:
         if ((err = set_once(cmd, mark)) != NULL)
             return err;

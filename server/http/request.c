@@ -233,6 +233,8 @@ req_phase_over(struct sl_req *r)
 {
     const struct sl_cause *why;
 
+    if (r->access != NULL && phases[r->phase] == SL_HOOK_ACCESS)
+        return access_settle(r);
     if (phases[r->phase] != SL_HOOK_ROUTE || (why = req_over_limit(r)) == NULL)
         return 1;
     r->flags |= REQ_NO_REUSE;

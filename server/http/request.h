@@ -84,7 +84,8 @@ struct sl_req {
     int64_t upstream_us;
     void *vars;            /* http/variables.c */
     void *captures;        /* config/captures.c */
-    struct req_data *data; /* of modules */
+    struct req_access *access; /* access.c; NULL: no opinion is kept */
+    struct req_data *data;     /* of modules */
     struct req_note *notes, **notes_end;
     struct sl_sockaddr client;
     char id[17];
@@ -123,6 +124,9 @@ void req_note_add(struct sl_req *r, enum req_note_kind kind, const struct hook_c
 void req_tokens_init(struct sl_loop *loop);
 void req_tokens_close(struct sl_loop *loop);
 void req_token_drop(struct sl_req *r);
+
+/* access.c: behind the access phase, where opinions are kept.  1: the request goes on. */
+int access_settle(struct sl_req *r);
 
 /* answer.c: what sources call.  head: status, response fields and length are set; runs the
  * response hooks.  SL_FLOW_FULL: wait for exchange_want(). */

@@ -4,6 +4,7 @@ import os
 import re
 
 import pytest
+from at_home import at_home
 from conftest import MODULES, TOP, Client, free_port
 from origin import reply
 from test_route import names
@@ -23,9 +24,7 @@ def example(sluice, make_origin, tmp_path):
                 b.on(path, script)
         for a in found:
             text = text.replace(a, str(backends[a.split(":")[0].rsplit(".", 1)[1]]))
-        text = re.sub(r"^Listen .*$", "", text, flags=re.M).replace("/var/log/sluice", str(tmp_path))
-        text = text.replace("/var/cache/sluice size=10g", f"{tmp_path}/cache size=64m")
-        s = sluice(re.sub(r"^(ErrorPage .* )(\w+\.html)$", rf"\1file:{FOLDER}/\2", text, flags=re.M))
+        s = sluice(at_home(re.sub(r"^Listen .*$", "", text, flags=re.M), tmp_path, FOLDER))
         s.backends = backends
         return s
     return start
@@ -46,6 +45,32 @@ def test_pool(example):
     got = [body(c.request("GET", "/")).split()[0] for _ in range(9)]
     c.close()
     assert got.count("101") == 3 and got.count("102") == 6
+
+
+def test_health(example):
+    s = example("health.conf", {"/busy": reply(503, b"busy")}).expect("BALANCER0012", "SL0517")
+    assert {body(s.get("/")).split()[0] for _ in range(4)} == {"101", "102"}
+    s.backends["101"].on("/healthz", reply(500))
+    assert s.logged("server app1 is down: check: status 500", 10)
+    assert {body(s.get("/")).split()[0] for _ in range(4)} == {"102"}
+    s.backends["102"].on("/healthz", reply(500))
+    assert s.logged("server app2 is down", 10) and body(s.get("/")).split()[0] == "103"
+
+
+def test_sticky(example):
+    s = example("sticky.conf")
+    r = s.get("/")
+    cookie = r.get("Set-Cookie").split(";")[0]
+    assert {body(s.get("/", {"Cookie": cookie})).split()[0] for _ in range(6)} == {body(r).split()[0]}
+    assert {body(s.get("/forum/", {"Cookie": "JSESSIONID=abc.web2"})) for _ in range(4)} == {"112 /forum/"}
+    pictures = [{body(s.get(f"/pictures/{i}")).split()[0] for _ in range(3)} for i in range(20)]
+    assert all(len(p) == 1 for p in pictures) and set().union(*pictures) == {"121", "122"}
+
+
+def test_drain(example):
+    s = example("drain.conf")
+    r = [s.get("/") for _ in range(4)]
+    assert {body(x).split()[0] for x in r} == {"102"}
 
 
 def test_routing_path(example):
@@ -116,6 +141,12 @@ def test_conditions(example):
     assert body(s.get("/users/ann/x", host="example.com")) == "101 /users/ann/x"
 
 
+def test_access(example):
+    s = example("access.conf")
+    assert body(s.get("/x")) == "101 /x" and s.get("/admin/x").status == 403
+    assert s.get("/hooks/x").status == 403 and body(s.get("/hooks/x", {"X-Token": "s3cret"})) == "103 /hooks/x"
+
+
 def test_tests(example):
     s = example("tests.conf")
     assert body(s.get("/v1/users")) == "101 /users" and s.get("/old-page").status == 301
@@ -171,6 +202,52 @@ def test_error_pages(example):
     with open(os.path.join(FOLDER, "sorry.html"), "rb") as f:
         assert (r.status, r.body, r.get("Content-Type")) == (503, f.read(), "text/html")
     assert s.get("/shop/c").get("Set-Cookie") == "a=b; Path=/shop/x; Domain=shop.example.com"
+
+
+AUTH = pytest.mark.skipif(not os.path.exists(f"{MODULES}/mod_auth.so"), reason="built without mod_auth")
+
+
+@AUTH
+def test_basic_auth(example, tmp_path):
+    from test_auth import BCRYPT, basic
+    (tmp_path / "htpasswd").write_text(f"alice:{BCRYPT}\nbob:{BCRYPT}\n")
+    s = example("basic-auth.conf")
+    assert s.get("/admin/x").status == 401 and body(s.get("/x")) == "103 /x" and body(s.get("/admin/health")) == "ok"
+    assert body(s.get("/admin/x", basic("bob", "password"))) == "101 /admin/x"
+    assert s.get("/admin/payroll/", basic("bob", "password")).status == 403
+    assert body(s.get("/admin/payroll/", basic("alice", "password"))) == "102 /admin/payroll/"
+
+
+@AUTH
+def test_jwt_api(example, tmp_path):
+    from test_auth import Keys, bearer
+    keys = Keys(tmp_path)
+    s = example("jwt-api.conf")
+    token = {"iss": "https://login.example.com", "aud": "api"}
+    assert s.get("/api/").get("WWW-Authenticate") == "Bearer"
+    assert body(s.get("/api/x", bearer(keys.token(**token)))) == "101 /api/x"
+    assert body(s.get("/api/orders/", bearer(keys.token(**token)))) == "102 /api/orders/"
+    assert s.get("/api/orders/", bearer(keys.token(**token)), "POST").status == 403
+    assert body(s.get("/api/orders/", bearer(keys.token(scope="a orders:write", **token)), "POST")) == "102 /api/orders/"
+    assert s.get("/app/", bearer(keys.token(**token))).status == 401
+    assert body(s.get("/app/", {"Cookie": f"session={keys.token(**{**token, 'aud': 'app'})}"})) == "103 /app/"
+
+
+@AUTH
+def test_forward_auth(example, tmp_path):
+    from test_auth import BCRYPT, basic
+    (tmp_path / "htpasswd").write_text(f"hook:{BCRYPT}\n")
+    s = example("forward-auth.conf")
+    s.backends["110"].on("/oauth2/auth", lambda c, r: c.send(
+        reply(202, fields=[("X-Auth-Request-User", "ann")]) if r.get("Cookie") == "s=1"
+        else reply(302, fields=[("Location", "/oauth2/start")])) or True)
+    r = s.get("/x", host="app.example.com")
+    assert (r.status, r.get("Location")) == (302, "/oauth2/start")
+    assert body(s.get("/x", {"Cookie": "s=1"}, host="app.example.com")) == "101 /x"
+    assert s.backends["101"].last.get("X-Auth-Request-User") == "ann"
+    assert body(s.get("/oauth2/start", host="app.example.com")) == "110 /oauth2/start"
+    assert body(s.get("/hooks/x", basic("hook", "password"), host="app.example.com")) == "102 /hooks/x"
+    assert s.get("/hooks/x", basic("hook", "x"), host="app.example.com").status == 302
 
 
 def secured(sluice, make_origin, tmp_path, name, certs):

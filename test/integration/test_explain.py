@@ -9,7 +9,7 @@ import threading
 
 import pytest
 from conftest import MODULES, PROGRAM
-from test_examples import FOLDER, example, https_get, pki, secured  # noqa: F401, fixtures
+from test_examples import AUTH, FOLDER, example, https_get, pki, secured  # noqa: F401, fixtures
 from test_reload import operate  # noqa: F401, a fixture
 
 
@@ -232,14 +232,24 @@ REQUESTS = {
     "error-pages.conf": [("test", p, {}) for p in ("/shop/x", "/nowhere", "/help/not-found")],
     "tests.conf": [("example.com", "/v1/users", {}), ("example.com", "/old-page", {})],
     "access-log.conf": [("test", "/x", {})],
+    "health.conf": [("test", "/x", {})],
+    "sticky.conf": [("test", p, {"Cookie": "JSESSIONID=1.web2"}) for p in ("/x", "/forum/x", "/pictures/1", "/pictures/7")],
+    "drain.conf": [("test", "/x", {})],
+    "access.conf": [("test", "/x", {}), ("test", "/admin/x", {}), ("test", "/hooks/x", {}),
+                    ("test", "/hooks/x", {"X-Token": "s3cret"})],
 }
+
+
+def asked(o):
+    """What clients asked a backend for."""
+    return [r for r in o.requests if r.get("User-Agent") != "sluice-check"]
 
 
 def same(said, s, host, path, fields):
     """One real request, and what was said of it."""
-    before = {o: len(o.requests) for o in s.backends.values()}
+    before = {o: len(asked(o)) for o in s.backends.values()}
     r = s.get(path, fields, host=host)
-    got = [(o, o.last) for o in s.backends.values() if len(o.requests) > before[o]]
+    got = [(o, asked(o)[-1]) for o in s.backends.values() if len(asked(o)) > before[o]]
     for field in said["response"]["fields"]:
         assert tuple(field) in r.fields or field[0] == "Content-Type", (field, r.fields)
     if said["server"] is None:
@@ -281,9 +291,28 @@ def test_https_fares_as_told(sluice, make_origin, tmp_path, pki):  # noqa: F811
             assert dict(said["response"]["fields"])["Location"] == r.get("Location")
 
 
+@AUTH
+def test_clients_who_say_who_they_are_fare_as_told(example, tmp_path):  # noqa: F811
+    """But for passwords, which are not verified, and servers that decide, which are not asked."""
+    from test_auth import BCRYPT, Keys, basic, bearer
+    keys, bob = Keys(tmp_path), basic("bob", "password")
+    (tmp_path / "htpasswd").write_text(f"bob:{BCRYPT}\n")
+    token = {"iss": "https://login.example.com", "aud": "api", "realm_access": {"roles": ["a", "b"]}}
+    good, late = bearer(keys.token(**token)), bearer(keys.token(**{**token, "exp": 7}))
+    for name, host, requests in (
+            ("basic-auth.conf", "test", [("/admin/x", {}), ("/admin/x", bob), ("/admin/payroll/", bob), ("/x", bob),
+                                         ("/admin/health", {})]),
+            ("jwt-api.conf", "test", [("/api/x", {}), ("/api/x", good), ("/api/x", late), ("/api/orders/", good)]),
+            ("forward-auth.conf", "app.example.com", [("/oauth2/start", {})])):
+        s = example(name)
+        for path, fields in requests:
+            args = [a for k, v in fields.items() for a in ("-H", f"{k}: {v}")]
+            same(explain(s.conf, f"GET http://{host}{path}", *args), s, host, path, fields)
+
+
 def test_every_example_is_compared():
     assert sorted(n for n in os.listdir(FOLDER) if n.endswith(".conf")) == sorted(
-        [*REQUESTS, "https.conf", "mtls.conf"])
+        [*REQUESTS, "https.conf", "mtls.conf", "basic-auth.conf", "jwt-api.conf", "forward-auth.conf"])
 
 
 # ---- the running server ----
@@ -545,7 +574,7 @@ def test_a_failing_test_refuses_the_reload(operate):  # noqa: F811
     o.write(o.text + '<Test "GET http://a/x">\nPath /y\n</Test>\n')
     told = o.refused()
     assert re.search(r'test\.conf:\d+: <Test "GET http://a/x">: expected Path /y, came /x', told)
-    assert len(o.generations()) == 1
+    assert o.settled(1)
     o.write(o.text + '<Test "GET http://a/x">\nPath /x\n</Test>\n')
     o.reload()
     assert o.s.get("/").status == 200

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import pytest
+from at_home import at_home
 from conftest import MODULES, PROGRAM, TOP, free_port
 from origin import reply
 
@@ -232,6 +233,7 @@ SHOWN = {
     "TrustedProxies": "test_forwarding.py::test_trusted_peers_are_believed",
     "ProxyForwarded": "test_forwarding.py::test_forwarded_as_in_rfc_7239",
     "ServerHeader": "test_pages_logs.py::test_server_header",
+    "Satisfy": "test_auth.py::test_satisfy",
     "ErrorPage": "test_pages_logs.py::test_page_from_a_file",
     "Test": "test_explain.py::test_tests_that_fail_say_what_came",
     "Backend": "test_explain.py::test_tests_that_fail_say_what_came",
@@ -319,7 +321,7 @@ with open(os.path.join(TOP, "conf", "sluice.conf.in")) as _f:
 
 def checked(folder, text, *args):
     conf = folder / "sluice.conf"
-    conf.write_text(text.replace("@sysconfdir@", "/etc").replace("/var/log/sluice", str(folder)))
+    conf.write_text(at_home(text.replace("@sysconfdir@", "/etc"), folder, f"{TOP}/conf/examples"))
     return subprocess.run([PROGRAM, "-f", str(conf), "--module-dir", MODULES, *args], capture_output=True,
                           text=True, timeout=60)
 
@@ -337,11 +339,11 @@ def test_the_default_says_what_to_write_next(tmp_path, sluice):
 def test_each_block_of_the_default_holds(tmp_path, block):
     """Without its number signs; the two that give all requests to one backend want no text before."""
     lines = "".join(l[1:] + "\n" for l in block.split("\n") if re.match(r"#(?! \S)", l))
-    lines = re.sub(r"file:/etc/sluice/sorry.html", f"file:{TOP}/conf/examples/sorry.html", lines)
     for name in re.findall(r"^LoadModule (\w+)", lines, re.M):
         if not os.path.exists(f"{MODULES}/mod_{name}.so"):
             lines = re.sub(rf"^LoadModule {name}\n{name}.*\n", "", lines, flags=re.M | re.I)
     head = HEAD_LINES.replace("#LoadModule tls", "LoadModule tls")
+    head += "".join(f"LoadModule {m}\n" for m in re.findall(r"needs LoadModule (\w+)", block) if m != "tls")
     if "balancer://backend" in lines and "<Balancer backend>" not in lines:
         lines += "<Balancer backend>\nServer 192.168.1.101:8080\n</Balancer>\n"
     if "TLSCertificate" in lines:

@@ -5,6 +5,7 @@ import re
 import subprocess
 
 import pytest
+from at_home import at_home
 from conftest import MODULES, PROGRAM, TOP
 from test_examples import FOLDER
 
@@ -174,11 +175,9 @@ def test_examples_are_as_meant(tmp_path, name):
     modules = set(re.findall(r"^LoadModule (\w+)", text, re.M))
     if not all(os.path.exists(f"{MODULES}/mod_{m}.so") for m in modules):
         pytest.skip("built without a module")
-    text = text.replace("/var/log/sluice", str(tmp_path))
-    text = re.sub(r"^(ErrorPage .* )(\w+\.html)$", rf"\1file:{FOLDER}/\2", text, flags=re.M)
     if "/etc/ssl" in text:
         pytest.skip("its certificates are not there")
-    assert lint(tmp_path, text) == (0, "nothing found\n")
+    assert lint(tmp_path, at_home(text, tmp_path, FOLDER)) == (0, "nothing found\n")
 
 
 def test_the_manual_has_every_rule():

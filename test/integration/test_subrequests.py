@@ -106,8 +106,10 @@ def test_stop_waits_for_them(sluice, origin):
     c = s.client()
     c.send("GET /n HTTP/1.1\r\nHost: a\r\n\r\n")
     time.sleep(0.2)
-    threading.Thread(target=s.stop).start()
+    stop = threading.Thread(target=s.stop)
+    stop.start()
     assert c.response().body == b"late"
+    stop.join()  # a second SIGTERM would not wait
 
 
 @pytest.mark.parametrize("n", [1, 6999, 7000, 7001, 10000000])

@@ -14,6 +14,7 @@ struct probe_conf {
     const char *wait;   /* access: offload, timer, twice, never */
     const char *filter; /* response: upper, pass, wait, grow, fail */
     const char *say;    /* handler */
+    const char *opinion; /* access: granted, denied */
     const char *dry;    /* access, in a dry run, too: offload, log, zone, count, wait, note */
     struct sl_cond *when; /* handler: says it only then */
     int fail, block, notoken, late, active;
@@ -236,6 +237,24 @@ probe_response(struct sl_req *r, const void *confp)
     return SL_NEXT;
 }
 
+static enum sl_verdict
+probe_deny(struct sl_req *r, void *ctx)
+{
+    return sl_respond(r, 401, "text/plain", sl_span(ctx));
+}
+
+static enum sl_verdict
+probe_opinion(struct sl_req *r, const void *confp)
+{
+    const struct probe_conf *conf = confp;
+
+    if (conf->opinion == NULL)
+        return SL_NEXT;
+    sl_note(r, "settled: %d", sl_access_is_settled(r));
+    return strcmp(conf->opinion, "granted") == 0
+               ? sl_access_granted(r) : sl_access_denied(r, probe_deny, (void *)(uintptr_t)"who?");
+}
+
 /* "a=1 b=0": what is in flight at the servers of the pool; this attempt counts. */
 static enum sl_verdict
 probe_upstream(struct sl_attempt *a, const void *confp)
@@ -282,6 +301,7 @@ static const struct sl_directive directives[] = {
     SL_STRING("ProbeFilter", struct probe_conf, filter, NULL, SL_IN_ANY, "Filters bodies"),
     SL_STRING("ProbeSay", struct probe_conf, say, NULL, SL_IN_ANY, "Answers"),
     SL_STRING("ProbeDry", struct probe_conf, dry, NULL, SL_IN_ANY, "Runs in dry runs"),
+    SL_STRING("ProbeOpinion", struct probe_conf, opinion, NULL, SL_IN_ANY, "Who may pass"),
     SL_COND("ProbeWhen", struct probe_conf, when, ROUTED, SL_IN_ANY, "Answers only then"),
     SL_FLAG("ProbeFail", struct probe_conf, fail, "off", SL_IN_ANY, "Fails"),
     SL_FLAG("ProbeBlock", struct probe_conf, block, "off", SL_IN_ANY, "Blocks"),
@@ -295,6 +315,7 @@ static const struct sl_hook hooks[] = {
     SL_ON_POST_CONFIG(probe_zone),
     SL_ON_ACCESS(probe_access, SL_MIDDLE, 0),
     SL_ON_ACCESS(probe_dry, SL_LATE, SL_DRY_OK),
+    SL_ON_ACCESS(probe_opinion, SL_LATE, SL_DRY_OK),
     SL_ON_HANDLER(probe_say, SL_EARLY, 0),
     SL_ON_UPSTREAM_RESPONSE(probe_upstream, SL_MIDDLE, 0),
     SL_ON_RESPONSE(probe_response, SL_EARLY, 0),
