@@ -83,6 +83,9 @@ struct sl_span sl_fields_get_id(const struct sl_fields *f, enum sl_field_id id);
 int sl_fields_has_id(const struct sl_fields *f, enum sl_field_id id);
 /* Walks all lines in order: for (i = 0; (x = sl_fields_at(f, i)) != NULL; i++) */
 const struct sl_field *sl_fields_at(const struct sl_fields *f, unsigned i);
+/* The same without those that the next hop does not get: for (i = 0; (x = sl_fields_next(f, &i))
+ * != NULL;) */
+const struct sl_field *sl_fields_next(const struct sl_fields *f, unsigned *i);
 /* All lines of that name joined by ", " (RFC 9110, 5.3); allocates only where there are
  * several. */
 struct sl_span sl_fields_joined(struct sl_fields *f, const char *name);
@@ -97,6 +100,16 @@ void sl_fields_unset(struct sl_fields *f, const char *name);
 int sl_field_is_framing(enum sl_field_id id);
 /* Replaces the value of line i. */
 int sl_fields_put(struct sl_fields *f, unsigned i, struct sl_span value);
+
+/* For protocols.  A list of their own, for trailers and 1xx. */
+struct sl_fields *sl_fields_make(apr_pool_t *pool);
+/* A field as a peer sent it: refused, -1, where HTTP/1 would refuse it, and names that others
+ * fold into ones that say who asks are marked.  Content-Length is taken as it stands: whether it
+ * is true is the protocol's to say.  The fields of a connection (RFC 9113, 8.2.2) are refused but
+ * for TE.  Bytes as in sl_fields_add(). */
+int sl_fields_receive(struct sl_fields *f, struct sl_span name, struct sl_span value);
+/* Whether it may stand in trailers that are sent on. */
+int sl_field_may_trail(const struct sl_field *x);
 
 /* Whether a comma-separated list field has this member, without case. */
 int sl_fields_lists(const struct sl_fields *f, enum sl_field_id id, const char *member);

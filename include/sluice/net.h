@@ -71,7 +71,8 @@ struct sl_transport {
 int sl_conn_fd(const struct sl_conn *c);
 struct sl_span sl_conn_peer_text(struct sl_conn *c); /* address without port */
 /* Of a client's connection: the default host of its listener, else global; and the protocols
- * that listener speaks, the preferred one first, NULL past the last. */
+ * that listener speaks, the preferred one first, NULL past the last; of a connection to a server
+ * the one its pool speaks. */
 struct sl_scope *sl_conn_scope(const struct sl_conn *c);
 const char *sl_conn_protocol_name(const struct sl_conn *c, unsigned i);
 /* Of a connection to a server: that server. */
@@ -91,6 +92,9 @@ ssize_t sl_conn_raw_read(struct sl_conn *c, void *to, size_t n);
 ssize_t sl_conn_raw_writev(struct sl_conn *c, const struct iovec *iov, int n);
 /* Calls the protocol's ready() with SL_TIMEOUT after ms; -1: never. */
 void sl_conn_timeout(struct sl_conn *c, int64_t ms);
+/* Calls the protocol's ready() once more, in this turn of the loop or the next: what many calls
+ * have left to write leaves in one. */
+void sl_conn_again(struct sl_conn *c);
 /* Ends it: frees the connection after this turn; the caller's pointer becomes NULL. */
 void sl_conn_close(struct sl_conn **c);
 
@@ -142,14 +146,41 @@ struct sl_req *sl_req_new(struct sl_conn *c, const struct sl_protocol *protocol)
 void **sl_req_protocol_data(struct sl_req *r);
 /* 0, or -1 when the target is malformed or wants TLS: sl_req_start() answers 400 or 421. */
 int sl_req_set_line(struct sl_req *r, struct sl_span method, struct sl_span target, int version);
+/* Before sl_req_start(): the client asks to go on with another protocol, by the means of its own
+ * (RFC 8441).  As if it stood in Upgrade: where that is allowed the server is asked, and its 101
+ * makes a tunnel of the request's body and the answer's. */
+void sl_req_ask_upgrade(struct sl_req *r, struct sl_span to);
 /* body: content length, 0 none, -1 unknown. */
 void sl_req_start(struct sl_req *r, int64_t body);
+/* Before sl_req_start(): the bytes of the head, for LimitHead. */
+void sl_req_set_head_size(struct sl_req *r, unsigned n);
+/* Instead of that: it is answered with what the cause says, its hooks do not run. */
+void sl_req_start_refused(struct sl_req *r, const struct sl_cause *cause);
 enum sl_flow sl_req_body(struct sl_req *r, struct sl_data data, int ends);
 void sl_req_trailers(struct sl_req *r, struct sl_fields *fields); /* ends the body */
+/* The body will not come to its end: what runs is cancelled, and the cause is the answer where
+ * none has begun. */
+void sl_req_abort(struct sl_req *r, const struct sl_cause *cause);
 void sl_req_writable(struct sl_req *r); /* room again after SL_FLOW_FULL */
 void sl_req_gone(struct sl_req *r);     /* the client left; r may be freed by this call */
 /* The protocol is done with a request whose answer is complete: r is freed. */
 void sl_req_finish(struct sl_req **r);
+/* Of the answer's body, -1: unknown; and what its Server field says where no module or server has
+ * set one, at NULL: there is to be none. */
+int64_t sl_req_length(const struct sl_req *r);
+struct sl_span sl_req_server_name(const struct sl_req *r);
+
+/* What Timeout, KeepaliveRequests and the limits of a scope say; ms and counts -1: none. */
+struct sl_client_terms {
+    int64_t header_ms, body_ms, send_ms, keepalive_ms;
+    int64_t min_rate;           /* of request bodies, bytes in 1000 s; 0: none */
+    int64_t keepalive_requests;
+    int64_t limit_head, limit_fields;
+};
+void sl_scope_terms(const struct sl_scope *scope, struct sl_client_terms *to);
+/* limit_head and limit_fields as the loosest of any scope have them: what may be taken in before
+ * the request's own are known. */
+void sl_conn_limits(const struct sl_conn *c, struct sl_client_terms *to);
 
 /* A protocol towards servers.  Provider group "upstream_protocol", found by the scheme of
  * a target (h2c://).
@@ -172,6 +203,13 @@ struct sl_upstream_protocol {
      * is closed.  Also after sl_attempt_end() of one that is not reused, and after a start()
      * or body() that failed. */
     void (*cancel)(struct sl_attempt *a, struct sl_conn *c);
+    /* Whether the connection has room for another attempt beside those it has.  NULL: it carries
+     * one at a time.  Where it is set, the timer and the end of the connection are as follows:
+     * attempts have times of their own, and the core sets the connection's while no attempt is on
+     * it; ready() with SL_TIMEOUT then ends it.  cancel() and sl_attempt_end() end the attempt and
+     * never the connection, and nothing that may close it is called while start(), body() or
+     * cancel() is on the stack. */
+    int (*room)(struct sl_conn *c);
 };
 
 #endif

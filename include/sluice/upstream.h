@@ -290,6 +290,8 @@ enum sl_flow sl_attempt_body(struct sl_attempt *a, struct sl_data data);
 void sl_attempt_trailers(struct sl_attempt *a, struct sl_fields *fields);
 void sl_attempt_end(struct sl_attempt *a, int reusable); /* a may be freed by this call */
 void sl_attempt_fail(struct sl_attempt *a, const struct sl_cause *cause);
+/* Before sl_attempt_fail(): the server says it has not acted on the request (RFC 9113, 8.7). */
+void sl_attempt_unsent(struct sl_attempt *a);
 /* The connection's time is over: the core knows what it was set for.  Ends the attempt. */
 void sl_attempt_late(struct sl_attempt *a);
 void sl_attempt_writable(struct sl_attempt *a); /* room again for the request body */

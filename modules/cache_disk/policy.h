@@ -74,6 +74,8 @@ struct condition_facts {
 };
 /* 1: the client has it already (304); 0: it is to be given. */
 int policy_not_modified(const struct condition_facts *f);
+/* Weakly (RFC 9110, 8.8.3.2). */
+int policy_etag_matches(struct sl_span a, struct sl_span b);
 /* If-Range (13.1.5): whether a range may be given of what is stored, whose Date is `date`.  A
  * Last-Modified of that same second is weak: the second may have brought one more change
  * (8.8.2.2). */

@@ -92,6 +92,14 @@ sl_fields_at(const struct sl_fields *f, unsigned i)
     return i < f->n ? &f->at[i] : NULL;
 }
 
+const struct sl_field *
+sl_fields_next(const struct sl_fields *f, unsigned *i)
+{
+    while (*i < f->n && (f->at[*i].flags & FIELD_DROPPED))
+        ++*i;
+    return *i < f->n ? &f->at[(*i)++] : NULL;
+}
+
 struct sl_span
 sl_fields_joined(struct sl_fields *f, const char *name)
 {
@@ -146,6 +154,36 @@ sl_fields_add(struct sl_fields *f, const char *name, struct sl_span value)
     if (!is_token(s) || !is_field_value(value) || sl_field_is_framing(id))
         return -1;
     fields_push(f, id, s, value);
+    return 0;
+}
+
+struct sl_fields *
+sl_fields_make(apr_pool_t *pool)
+{
+    struct sl_fields *f = apr_palloc(pool, sizeof *f);
+
+    *f = (struct sl_fields){.pool = pool};
+    return f;
+}
+
+#define NOT_RECEIVED                                                                         \
+    ((uint64_t)1 << SL_F_CONNECTION | (uint64_t)1 << SL_F_TRANSFER_ENCODING |                \
+     (uint64_t)1 << SL_F_KEEP_ALIVE | (uint64_t)1 << SL_F_UPGRADE |                          \
+     (uint64_t)1 << SL_F_PROXY_CONNECTION)
+
+int
+sl_fields_receive(struct sl_fields *f, struct sl_span name, struct sl_span value)
+{
+    unsigned id = field_id_received(name);
+    int is_folded = id == FIELD_ID_FOLDED;
+
+    if (!is_token(name) || !is_field_value(value) || (NOT_RECEIVED >> id & 1))
+        return -1;
+    fields_push(f, is_folded ? SL_F_OTHER : (enum sl_field_id)id, name, value);
+    if (is_folded) {
+        f->at[f->n - 1].flags |= FIELD_FOLDED;
+        f->ids |= (uint64_t)1 << FIELD_ID_FOLDED;
+    }
     return 0;
 }
 

@@ -62,6 +62,12 @@ put_fields(struct writer *w, const struct sl_fields *f)
      (uint64_t)1 << SL_F_X_FORWARDED_PROTO | (uint64_t)1 << SL_F_X_FORWARDED_HOST |          \
      (uint64_t)1 << SL_F_X_REAL_IP)
 
+int
+sl_field_may_trail(const struct sl_field *x)
+{
+    return (x->flags & (FIELD_DROPPED | FIELD_FOLDED)) == 0 && (NO_TRAILER >> x->id & 1) == 0;
+}
+
 void
 put_trailers(struct writer *w, const struct sl_fields *f)
 {
@@ -70,7 +76,7 @@ put_trailers(struct writer *w, const struct sl_fields *f)
     for (i = 0; i < f->n; i++) {
         const struct sl_field *x = &f->at[i];
 
-        if ((x->flags & (FIELD_DROPPED | FIELD_FOLDED)) || (NO_TRAILER >> x->id & 1))
+        if (!sl_field_may_trail(x))
             continue;
         put_span(w, x->name);
         PUT(w, ": ");

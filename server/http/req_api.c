@@ -117,6 +117,18 @@ req_uri(const struct sl_req *r)
     return (struct sl_span){r->path.at, (size_t)(r->query.at + r->query.n - r->path.at)};
 }
 
+int64_t
+sl_req_length(const struct sl_req *r)
+{
+    return r->length;
+}
+
+struct sl_span
+sl_req_server_name(const struct sl_req *r)
+{
+    return sl_span(r->scope->core->server_header);
+}
+
 int
 sl_req_status(const struct sl_req *r)
 {

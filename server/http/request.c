@@ -149,6 +149,31 @@ sl_req_start(struct sl_req *r, int64_t body)
 }
 
 void
+sl_req_ask_upgrade(struct sl_req *r, struct sl_span to)
+{
+    fields_push(&r->head, SL_F_CONNECTION, SL_SPAN("Connection"), SL_SPAN("upgrade"));
+    fields_push(&r->head, SL_F_UPGRADE, SL_SPAN("Upgrade"), to);
+}
+
+void
+sl_req_set_head_size(struct sl_req *r, unsigned n)
+{
+    r->head_size = n;
+}
+
+void
+sl_req_abort(struct sl_req *r, const struct sl_cause *cause)
+{
+    req_abort(r, cause);
+}
+
+void
+sl_req_start_refused(struct sl_req *r, const struct sl_cause *cause)
+{
+    req_refuse(r, cause);
+}
+
+void
 req_refuse(struct sl_req *r, const struct sl_cause *cause)
 {
     r->phase = N_PHASES;

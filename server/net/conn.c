@@ -124,7 +124,11 @@ sl_conn_scope(const struct sl_conn *c)
 const char *
 sl_conn_protocol_name(const struct sl_conn *c, unsigned i)
 {
-    return i < c->listener->n_protocols ? c->listener->protocols[i]->name : NULL;
+    const struct sl_upstream_protocol *spoken = c->is_client ? NULL : c->server->pub.pool->protocol;
+
+    if (c->is_client)
+        return i < c->listener->n_protocols ? c->listener->protocols[i]->name : NULL;
+    return i > 0 ? NULL : spoken != NULL ? spoken->name : "http/1.1";
 }
 
 struct sl_server *
@@ -376,6 +380,36 @@ void
 sl_conn_timeout(struct sl_conn *c, int64_t ms)
 {
     conn_due(c, ms);
+}
+
+void
+sl_conn_again(struct sl_conn *c)
+{
+    loop_queue(c->loop, &c->io);
+}
+
+void
+sl_conn_limits(const struct sl_conn *c, struct sl_client_terms *to)
+{
+    to->limit_head = (int64_t)c->listener->limits.head;
+    to->limit_fields = c->listener->limits.n_fields;
+}
+
+void
+sl_scope_terms(const struct sl_scope *scope, struct sl_client_terms *to)
+{
+    const struct core_conf *core = scope->core;
+
+    *to = (struct sl_client_terms){
+        .header_ms = core->header_ms,
+        .body_ms = core->body_ms,
+        .send_ms = core->send_ms,
+        .keepalive_ms = core->keepalive_ms,
+        .min_rate = core->min_rate,
+        .keepalive_requests = core->keepalive_requests,
+        .limit_head = core->limit_head,
+        .limit_fields = core->limit_fields,
+    };
 }
 
 /* What the protocol keeps for it goes first, while the connection is whole. */

@@ -37,6 +37,8 @@ struct sl_conn {
     const struct sl_upstream_protocol *upstream_protocol; /* servers */
     struct listener *listener;                            /* clients */
     struct upstream_server *server;                       /* servers */
+    struct sl_exchange *waiting; /* servers: for it to open, the first is who began it */
+    unsigned n_attempts;         /* servers: on one that carries several at a time */
     apr_pool_t *pool;
     struct piece *out, **out_end; /* not yet written */
     struct sl_timer timer;

@@ -214,6 +214,7 @@ attempt_data(struct sl_attempt *a, struct sl_data data, int ends)
 enum sl_flow
 sl_attempt_body(struct sl_attempt *a, struct sl_data data)
 {
+    attempt_lives(a);
     return attempt_data(a, data, 0);
 }
 
@@ -223,6 +224,12 @@ sl_attempt_trailers(struct sl_attempt *a, struct sl_fields *fields)
     fields_drop_hop_by_hop(fields->at, fields->n, fields->ids);
     fields_drop_named(fields->at, fields->n, exchange_of(a)->connection);
     answer_trailers(exchange_of(a)->r, fields);
+}
+
+void
+sl_attempt_unsent(struct sl_attempt *a)
+{
+    a->has_sent = 0;
 }
 
 void

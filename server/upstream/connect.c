@@ -21,37 +21,83 @@ exchange_has_address(struct sl_exchange *ex, const struct sl_cause *cause)
     return ++ex->n_unreachable < server_n_addresses(ex->a.server);
 }
 
-/* Open, and its transport is agreed on all there is. */
-static void
-ex_usable(struct sl_conn *c)
-{
-    struct sl_exchange *ex = c->protocol_data;
+/* ---- those who wait for it ---- */
 
-    sl_count(ex->loop, COUNT_SERVER_CONNECTIONS, 1);
-    c->protocol_data = NULL;
+static void
+ex_wait(struct sl_exchange *ex, struct sl_conn *c)
+{
+    struct sl_exchange **last = &c->waiting;
+
+    while (*last != NULL)
+        last = &(*last)->next_waiting;
+    ex->a.conn = c;
+    ex->next_waiting = NULL;
+    ex->is_waiting = 1;
+    *last = ex;
+}
+
+void
+exchange_stop_waiting(struct sl_exchange *ex, struct sl_conn *c)
+{
+    struct sl_exchange **at = &c->waiting;
+
+    while (*at != ex)
+        at = &(*at)->next_waiting;
+    *at = ex->next_waiting;
+    ex->is_waiting = 0;
+    if (c->waiting == NULL && c->upstream_protocol == NULL && !c->io.is_dead)
+        sl_conn_close(&c);
+}
+
+/* It came to nothing; the last of those who waited closes it. */
+static void
+conn_failed(struct sl_conn *c, const struct sl_cause *cause)
+{
+    if (c->idle_prev != NULL)
+        idle_remove(c);
+    while (c->waiting != NULL)
+        exchange_attempt_failed(c->waiting, cause);
+}
+
+/* Open, and its transport is agreed on all there is.  Whom the protocol has no room for goes on
+ * to another connection; one at least it takes. */
+static void
+conn_usable(struct sl_conn *c)
+{
+    struct sl_exchange *ex = c->waiting;
+    int is_first = 1;
+
+    sl_count(c->loop, COUNT_SERVER_CONNECTIONS, 1);
     c->upstream_protocol = ex->pool->protocol != NULL ? ex->pool->protocol : &http1_upstream;
     c->on_ready = c->upstream_protocol->ready;
     c->upstream_protocol->open(c);
-    exchange_send(ex);
+    for (; (ex = c->waiting) != NULL; is_first = 0) {
+        exchange_stop_waiting(ex, c);
+        if (!is_first && (c->io.is_dead || !c->upstream_protocol->room(c))) {
+            ex->a.conn = NULL;
+            exchange_connect(ex);
+            continue;
+        }
+        c->n_attempts += ex->shares;
+        exchange_send(ex);
+    }
 }
 
 static void
-ex_shakes_hands(struct sl_conn *c, unsigned what)
+conn_shakes_hands(struct sl_conn *c, unsigned what)
 {
-    struct sl_exchange *ex = c->protocol_data;
-
     if (what & SL_TIMEOUT) {
-        sl_attempt_late(&ex->a);
+        sl_attempt_late(&c->waiting->a);
         return;
     }
     switch (c->transport->handshake(c)) {
     case 0:
         return;
     case 1:
-        ex_usable(c);
+        conn_usable(c);
         return;
     default:
-        exchange_attempt_failed(ex, &sl_cause_handshake_failed);
+        conn_failed(c, &sl_cause_handshake_failed);
         return;
     }
 }
@@ -74,9 +120,9 @@ ex_send_proxy_header(struct sl_exchange *ex, int fd)
 }
 
 static void
-ex_connected(struct sl_conn *c, unsigned what)
+conn_connected(struct sl_conn *c, unsigned what)
 {
-    struct sl_exchange *ex = c->protocol_data;
+    struct sl_exchange *ex = c->waiting;
     int error = 0;
     socklen_t n = sizeof error;
 
@@ -90,19 +136,31 @@ ex_connected(struct sl_conn *c, unsigned what)
     getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &error, &n);
     if (error != 0 || (c->io.ready & SL_WRITABLE) == 0) {
         server_address_failed(c->server, ex->a.address);
-        exchange_attempt_failed(ex, &sl_cause_connect_failed);
+        conn_failed(c, &sl_cause_connect_failed);
         return;
     }
     if (ex->pool->send_proxy != 0 && ex_send_proxy_header(ex, c->io.fd) != 0) {
-        exchange_attempt_failed(ex, &sl_cause_connect_failed);
+        conn_failed(c, &sl_cause_connect_failed);
         return;
     }
     if (c->transport == NULL || c->transport->handshake == NULL) {
-        ex_usable(c);
+        conn_usable(c);
         return;
     }
-    c->on_ready = ex_shakes_hands;
-    ex_shakes_hands(c, what);
+    c->on_ready = conn_shakes_hands;
+    conn_shakes_hands(c, what);
+}
+
+void
+exchange_late(struct sl_loop *loop, struct sl_timer *timer)
+{
+    struct sl_exchange *ex =
+        (struct sl_exchange *)(void *)((char *)timer - offsetof(struct sl_exchange, timer));
+
+    (void)loop;
+    if (ex->is_waiting && ex->a.conn->on_ready == conn_connected)
+        server_address_failed(ex->a.server, ex->a.address);
+    sl_attempt_late(&ex->a);
 }
 
 /* No fault of the server's: this process has no descriptor, memory or port left. */
@@ -135,6 +193,20 @@ server_socket(const struct upstream_address *to, int *is_done)
     return -1;
 }
 
+/* 1: another connects to the same server, and it waits with them. */
+static int
+ex_joins(struct sl_exchange *ex)
+{
+    struct sl_conn *c = ex->shares ? idle_connecting(ex->a.server, ex->loop) : NULL;
+
+    if (c == NULL)
+        return 0;
+    ex->a.address = c->waiting->a.address;
+    ex_wait(ex, c);
+    exchange_goto(ex, EX_CONNECT, ex->conf->connect_ms);
+    return 1;
+}
+
 void
 exchange_connect(struct sl_exchange *ex)
 {
@@ -143,6 +215,8 @@ exchange_connect(struct sl_exchange *ex)
     struct sl_conn *c;
     int fd, is_done = 0;
 
+    if (ex_joins(ex))
+        return;
     if (to == NULL) {
         exchange_attempt_failed(ex, &sl_cause_unresolved);
         return;
@@ -158,12 +232,13 @@ exchange_connect(struct sl_exchange *ex)
         exchange_attempt_failed(ex, &sl_cause_connect_failed);
         return;
     }
-    a->conn = c;
+    ex_wait(ex, c);
     a->address = to;
     c->server = a->server;
     c->transport = ex->pool->transport;
-    c->protocol_data = ex;
-    c->on_ready = ex_connected;
+    c->on_ready = conn_connected;
+    if (ex->shares && ex->pool->send_proxy == 0)
+        idle_share(c);
     if (c->transport != NULL && c->transport->open(c, 0) != 0) {
         exchange_attempt_failed(ex, &sl_cause_connect_failed);
         return;
@@ -171,6 +246,6 @@ exchange_connect(struct sl_exchange *ex)
     exchange_goto(ex, EX_CONNECT, ex->conf->connect_ms);
     if (is_done) {
         c->io.ready |= SL_WRITABLE;
-        ex_connected(c, SL_WRITABLE);
+        conn_connected(c, SL_WRITABLE);
     }
 }

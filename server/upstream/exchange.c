@@ -33,16 +33,51 @@ ex_server_done(struct sl_exchange *ex, const struct sl_cause *cause)
     a->server = NULL;
 }
 
+/* Only its protocol closes a connection that others may be using, when its time is over. */
+static void
+ex_leave_shared(struct sl_exchange *ex, struct sl_conn *c)
+{
+    const struct sl_pool *pool = ex->pool;
+    int may_stay = pool->keepalive > 0 && pool->send_proxy == 0 && !c->loop->is_stopping;
+
+    ex->a.conn = NULL;
+    if (--c->n_attempts == 0 && !c->io.is_dead)
+        conn_due(c, may_stay ? pool->keepalive_idle_ms : 0);
+}
+
 static void
 ex_drop_conn(struct sl_exchange *ex)
 {
     struct sl_conn *c = ex->a.conn;
 
     ex->a.conn = NULL;
-    if (c != NULL && c->upstream_protocol != NULL)
+    if (c == NULL)
+        return;
+    if (ex->shares)
+        sl_timer_stop(&ex->timer);
+    if (ex->is_waiting) {
+        exchange_stop_waiting(ex, c);
+        return;
+    }
+    if (!c->io.is_dead)
         c->upstream_protocol->cancel(&ex->a, c);
-    else if (c != NULL) /* still connecting */
-        sl_conn_close(&c);
+    if (ex->shares)
+        ex_leave_shared(ex, c);
+}
+
+/* The response is whole: the connection is kept where both sides are done with it. */
+static void
+ex_done_with_conn(struct sl_exchange *ex, int reusable)
+{
+    struct sl_conn *c = ex->a.conn;
+
+    if (reusable && ex->shares)
+        ex_leave_shared(ex, c);
+    else if (reusable && ex->pool->send_proxy == 0 && ex->body_ended && !conn_is_writing(c) &&
+             idle_put(c))
+        ex->a.conn = NULL;
+    else
+        ex_drop_conn(ex);
 }
 
 /* The exchange is no more; its request, if it has one, hears of it by settling. */
@@ -54,6 +89,8 @@ ex_free(struct sl_exchange *ex)
         ex->r->flags |= REQ_SOURCE_DONE;
     }
     exchange_drop_held(ex);
+    if (ex->shares)
+        sl_timer_unlink(&ex->timer);
     ex->magic = ~EXCHANGE_MAGIC;
     slab_give(&ex->loop->exchanges, ex);
 }
@@ -68,23 +105,18 @@ exchange_cancel(struct sl_exchange *ex)
     ex_free(ex);
 }
 
-/* The response was given.  Its connection is kept where both sides are done with it. */
+/* The response was given. */
 void
 sl_attempt_end(struct sl_attempt *a, int reusable)
 {
     struct sl_exchange *ex = exchange_of(a);
     struct sl_req *r = ex->r;
-    struct sl_conn *c = a->conn;
     int is_intercepted = ex->state == EX_OVER;
 
     if ((r->flags & (REQ_ENDS_GIVEN | REQ_SOURCE_ENDED)) == 0 &&
         attempt_data(a, (struct sl_data){NULL, 0, NULL}, 1) == SL_FLOW_GONE)
         return;
-    if (reusable && ex->pool->send_proxy == 0 && ex->body_ended && !conn_is_writing(c) &&
-        idle_put(c))
-        a->conn = NULL;
-    else
-        ex_drop_conn(ex);
+    ex_done_with_conn(ex, reusable);
     ex_server_done(ex, NULL);
     ex_free(ex);
     if (is_intercepted)
@@ -350,6 +382,7 @@ exchange_send(struct sl_exchange *ex)
         exchange_fail(ex, &sl_cause_head_too_large);
         return;
     }
+    a->has_sent = 1;
     if (flow == SL_FLOW_GONE || !ex_send_held(ex)) {
         exchange_attempt_failed(ex, &sl_cause_send_failed);
         return;
@@ -420,19 +453,24 @@ exchange_attempt(struct sl_exchange *ex)
     a->began_us = ex->loop->wall_us;
     a->first_us = -1;
     a->has_sent = a->has_response = 0;
-    a->conn = a->is_replay ? NULL : idle_take(a->server, ex->loop);
+    a->conn = a->is_replay ? NULL
+              : ex->shares ? idle_with_room(a->server, ex->loop)
+                           : idle_take(a->server, ex->loop);
     a->is_reused = a->conn != NULL;
-    if (a->conn == NULL)
+    if (a->conn == NULL) {
         exchange_connect(ex);
-    else
-        exchange_send(ex);
+        return;
+    }
+    if (ex->shares && a->conn->n_attempts++ == 0)
+        conn_due(a->conn, -1);
+    exchange_send(ex);
 }
 
 /* Whether the client asks for another protocol and may (RFC 9110, 7.8). */
 static int
 ex_wants_upgrade(const struct sl_req *r, const struct sl_proxy_conf *conf)
 {
-    if (!fields_may_have(&r->head, SL_F_UPGRADE) || r->version != 11 || r->body_length != 0 ||
+    if (!fields_may_have(&r->head, SL_F_UPGRADE) || r->version == 10 || r->body_length != 0 ||
         !sl_fields_lists(&r->head, SL_F_CONNECTION, "upgrade"))
         return 0;
     return conf->upgrade == SL_UPGRADE_ANY ||
@@ -465,6 +503,9 @@ sl_proxy(struct sl_req *r, const struct sl_target *target, const struct sl_proxy
     ex->pool = target->pool;
     ex->target = target;
     ex->conf = conf;
+    ex->shares = ex->pool->protocol != NULL && ex->pool->protocol->room != NULL;
+    ex->timer.due = INT64_MAX;
+    ex->timer.fn = exchange_late;
     ex->scope = r->scope;
     ex->deadline_ms = conf->total_ms < 0 ? INT64_MAX : r->loop->now_ms + conf->total_ms;
     ex->held_end = &ex->held;
@@ -554,7 +595,7 @@ exchange_body(struct sl_exchange *ex, struct sl_data data, int ends)
         return SL_FLOW_FULL;
     if (ends && ex->a.status == 101) /* half of a tunnel is closed: the rest has its time */
         exchange_goto(ex, EX_RELAY, exchange_idle_ms(ex));
-    else if (ex->state == EX_RELAY && ex->a.conn->timer.due != INT64_MAX)
+    else if (ex->state == EX_RELAY && exchange_timer(ex)->due != INT64_MAX)
         exchange_goto(ex, EX_RELAY, exchange_idle_ms(ex)); /* an early answer: the upload is life, too */
     return ex_sent(ex, ex->a.conn->upstream_protocol->body(&ex->a, data, ends));
 }

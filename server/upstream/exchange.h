@@ -58,6 +58,8 @@ struct sl_exchange {
     uint8_t n_interim;  /* 1xx responses passed on */
     uint8_t head_given; /* to the request */
     uint8_t wants_upgrade;
+    uint8_t shares;     /* others may have attempts on its connection: its time is its own */
+    uint8_t is_waiting; /* in the connection's list of those who wait for it to open */
     struct sl_loop *loop;
     struct sl_req *r; /* NULL: no client */
     struct sl_pool *pool;
@@ -72,6 +74,8 @@ struct sl_exchange {
     size_t n_held;
     const struct sl_cause *retry_cause;
     struct sl_span connection; /* what the response's Connection said */
+    struct sl_timer timer;     /* where it shares */
+    struct sl_exchange *next_waiting;
     struct sl_field view[VIEW_FIELDS];
 };
 
@@ -88,6 +92,14 @@ void exchange_trailers(struct sl_exchange *ex, struct sl_fields *fields);
 void exchange_want(struct sl_exchange *ex);
 void exchange_cancel(struct sl_exchange *ex);
 
+/* What tells that a state takes too long: the connection's timer, which stays filed from one
+ * exchange to the next, or its own. */
+static inline struct sl_timer *
+exchange_timer(struct sl_exchange *ex)
+{
+    return ex->shares ? &ex->timer : &ex->a.conn->timer;
+}
+
 /* Between exchange.c, connect.c and attempt.c.  Enters a state and sets the time it may take;
  * ms -1: all there is. */
 static inline void
@@ -99,11 +111,16 @@ exchange_goto(struct sl_exchange *ex, enum ex_state state, int64_t may_take_ms)
     if (due > ex->deadline_ms)
         due = ex->deadline_ms;
     if (ex->a.conn != NULL)
-        sl_timer_set(ex->loop, &ex->a.conn->timer, due);
+        sl_timer_set(ex->loop, exchange_timer(ex), due);
 }
 /* connect.c: to the address of the attempt's server that worked last.  Goes on with
- * exchange_send() or exchange_attempt_failed(), maybe before it returns. */
+ * exchange_send() or exchange_attempt_failed(), maybe before it returns.  One that shares joins
+ * those who wait for a connection to the same server. */
 void exchange_connect(struct sl_exchange *ex);
+/* It waits for `c` no more; nobody does: it is closed. */
+void exchange_stop_waiting(struct sl_exchange *ex, struct sl_conn *c);
+/* The time of one that shares is over. */
+void exchange_late(struct sl_loop *loop, struct sl_timer *timer);
 /* Counts a failure to connect: whether the server has an address that was not tried. */
 int exchange_has_address(struct sl_exchange *ex, const struct sl_cause *cause);
 /* The head as it will be sent, by way of the hooks; -1: one of them failed. */
@@ -156,13 +173,13 @@ exchange_idle_ms(const struct sl_exchange *ex)
 }
 /* Bytes of the response arrived: the idle time begins anew. */
 static inline void
-attempt_lives(struct sl_attempt *a, struct sl_conn *c)
+attempt_lives(struct sl_attempt *a)
 {
-    const struct sl_exchange *ex = exchange_of(a);
-    int64_t ms = exchange_idle_ms(ex), due = c->loop->now_ms + ms;
+    struct sl_exchange *ex = exchange_of(a);
+    int64_t ms = exchange_idle_ms(ex), due = ex->loop->now_ms + ms;
 
     if (ms >= 0 && ex->state == EX_RELAY)
-        sl_timer_set(c->loop, &c->timer, due < ex->deadline_ms ? due : ex->deadline_ms);
+        sl_timer_set(ex->loop, exchange_timer(ex), due < ex->deadline_ms ? due : ex->deadline_ms);
 }
 
 /* intercept.c: whether our page takes the place of an answer; and does so.  body as in
@@ -177,5 +194,10 @@ struct sl_conn *idle_take(struct upstream_server *s, struct sl_loop *loop);
 /* 1: kept; 0: the list is full, close it. */
 int idle_put(struct sl_conn *c);
 void idle_remove(struct sl_conn *c);
+/* Connections that carry several attempts are in the list from the time they are made. */
+void idle_share(struct sl_conn *c);
+/* One that has room for another attempt, or that is still being connected; NULL: none. */
+struct sl_conn *idle_with_room(struct upstream_server *s, struct sl_loop *loop);
+struct sl_conn *idle_connecting(struct upstream_server *s, struct sl_loop *loop);
 
 #endif

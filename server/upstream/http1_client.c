@@ -444,7 +444,7 @@ h1c_splice(struct sl_conn *c)
     struct h1c *h = h1c_of(c);
     struct sl_attempt *a = h->a;
 
-    attempt_lives(a, c);
+    attempt_lives(a);
     switch (splice_run(&h->splice, c, exchange_of(a)->r, &h->left)) {
     case SPLICE_EMPTY:
         h1c_wait(c);
@@ -505,7 +505,7 @@ h1c_read(struct sl_conn *c)
         h->in->end += (unsigned)k;
         turn += (size_t)k;
         if (h->state == H1C_BODY)
-            attempt_lives(h->a, c);
+            attempt_lives(h->a);
         h->a->has_response = 1;
         if (h->state == H1C_HEAD && !h1c_parse(c) && h->a == NULL)
             return;

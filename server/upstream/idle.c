@@ -2,7 +2,10 @@
  * few in use stay warm and the rest time out.
  *
  * An idle connection is in exactly one list.  Nothing here reads: one that becomes readable
- * has ended or misbehaves, and its protocol closes it. */
+ * has ended or misbehaves, and its protocol closes it.
+ *
+ * Connections that carry several attempts at a time are in the same list, idle or not, from the
+ * moment they are made to their end. */
 #include "upstream/exchange.h"
 
 static struct idle_list *
@@ -32,20 +35,53 @@ idle_remove(struct sl_conn *c)
     idle_list_of(c)->n--;
 }
 
-int
-idle_put(struct sl_conn *c)
+static void
+idle_link(struct sl_conn *c)
 {
     struct idle_list *list = idle_list_of(c);
-    const struct sl_pool *pool = c->server->pub.pool;
 
-    if ((int64_t)list->n >= pool->keepalive || c->loop->is_stopping)
-        return 0;
     c->idle_next = list->first;
     c->idle_prev = &list->first;
     if (c->idle_next != NULL)
         c->idle_next->idle_prev = &c->idle_next;
     list->first = c;
     list->n++;
+}
+
+int
+idle_put(struct sl_conn *c)
+{
+    const struct sl_pool *pool = c->server->pub.pool;
+
+    if ((int64_t)idle_list_of(c)->n >= pool->keepalive || c->loop->is_stopping)
+        return 0;
+    idle_link(c);
     conn_due(c, pool->keepalive_idle_ms);
     return 1;
+}
+
+void
+idle_share(struct sl_conn *c)
+{
+    idle_link(c);
+}
+
+struct sl_conn *
+idle_with_room(struct upstream_server *s, struct sl_loop *loop)
+{
+    struct sl_conn *c = s->idle[loop->index].first;
+
+    while (c != NULL && (c->upstream_protocol == NULL || !c->upstream_protocol->room(c)))
+        c = c->idle_next;
+    return c;
+}
+
+struct sl_conn *
+idle_connecting(struct upstream_server *s, struct sl_loop *loop)
+{
+    struct sl_conn *c = s->idle[loop->index].first;
+
+    while (c != NULL && c->upstream_protocol != NULL)
+        c = c->idle_next;
+    return c;
 }

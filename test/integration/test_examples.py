@@ -315,6 +315,42 @@ def test_mtls(sluice, make_origin, tmp_path, pki):
         https_get(s, pki["ca"], "api.example.com")
 
 
+def over_http2(s, ca, host):
+    import ssl
+    from h2client import H2
+    ctx = ssl.create_default_context(cafile=ca.pem)
+    ctx.set_alpn_protocols(["h2"])
+    c = Client(s.tls_port)
+    return H2(0, sock=ctx.wrap_socket(c.sock, server_hostname=host), scheme="https", authority=host)
+
+
+def test_http2(sluice, make_origin, tmp_path, pki):
+    s = secured(sluice, make_origin, tmp_path, "http2.conf", pki)
+    assert https_get(s, pki["ca"], "example.com", "/y").json()["target"] == "/y"
+    c = over_http2(s, pki["ca"], "example.com")
+    assert c.get(path="/z").json()["target"] == "/z" and c.settings[3] == 100
+
+
+def test_grpc(sluice, make_origin, tmp_path, pki):
+    from test_http2_servers import Server
+    servers = [Server(lambda x: (x.ended.wait(5), x.respond(body=x.body, trailers=[("grpc-status", "0")])))
+               for _ in range(2)]
+    text = open(os.path.join(FOLDER, "grpc.conf")).read()
+    for i, b in enumerate(servers):
+        text = text.replace(f"192.168.1.10{i + 1}:50051", f"127.0.0.1:{b.port}")
+    port = free_port()
+    text = text.replace("Listen 443 ", f"Listen 127.0.0.1:{port} ").replace("/etc/ssl/sluice", str(tmp_path))
+    s = sluice(text)
+    s.tls_port = port
+    c = over_http2(s, pki["ca"], "example.com")
+    for _ in range(4):
+        a = c.get("POST", "/shop.Orders/List", [("content-type", "application/grpc"), ("te", "trailers")], body=b"abc")
+        assert (a.status, a.body, a.trailers) == (200, b"abc", [("grpc-status", "0")])
+    assert [len(b.streams) for b in servers] == [2, 2] and servers[0].streams[0].get("te") == "trailers"
+    for b in servers:
+        b.stop()
+
+
 def test_every_example_has_a_test():
     here = open(__file__).read()
     assert all(f'"{n}"' in here for n in os.listdir(FOLDER) if n.endswith(".conf"))

@@ -188,7 +188,7 @@ def test_a_wrong_configuration_is_not_explained(tmp_path):
 
 
 def test_json(tmp_path):
-    run(tmp_path, CONF)
+    run(tmp_path, CONF, "-t")
     x = explain(str(tmp_path / "c.conf"), "GET http://a.test/api/\xe9x")
     assert x["response"]["status"] == 400 or x["request"]["path"].startswith("/")
     x = explain(str(tmp_path / "c.conf"), "GET http://a.test/api/x?y")
