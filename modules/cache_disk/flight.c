@@ -66,7 +66,8 @@ static struct {
 static uint64_t
 unstorable_hash(struct sl_span key, struct sl_req *r)
 {
-    return store_hash(cache_store, key).lo + (unsigned)sl_fields_has_id(sl_req_head(r), SL_F_AUTHORIZATION);
+    return store_hash(cache_store, key).lo +
+           (unsigned)sl_fields_has_id(sl_req_head(r), SL_F_AUTHORIZATION);
 }
 
 int
@@ -94,7 +95,8 @@ unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms)
 /* ---- what was forgotten while it was asked for ---- */
 
 static _Atomic(uint64_t) forgets;
-static _Atomic(uint64_t) forgotten[FORGOTTEN]; /* when; keys that share a cell are not stored once */
+/* When; keys that share a cell are not stored once. */
+static _Atomic(uint64_t) forgotten[FORGOTTEN];
 
 static _Atomic(uint64_t) *
 forgotten_at(struct sl_span key)
@@ -140,8 +142,8 @@ flight_find(const struct bucket *b, struct store_hash hash, struct sl_span key)
 {
     struct flight *f = b->flights;
 
-    while (f != NULL && (f->hash.hi != hash.hi || f->hash.lo != hash.lo || !sl_span_eq(f->key, key) ||
-                         is_forgotten(f)))
+    while (f != NULL && (f->hash.hi != hash.hi || f->hash.lo != hash.lo ||
+                         !sl_span_eq(f->key, key) || is_forgotten(f)))
         f = f->next;
     return f;
 }
@@ -320,7 +322,8 @@ flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *field
         .last_modified = sl_fields_get_id(fields, SL_F_LAST_MODIFIED),
         .has_set_cookie = sl_fields_has_id(fields, SL_F_SET_COOKIE),
         .has_authorization = sl_fields_has_id(sl_req_head(sub), SL_F_AUTHORIZATION),
-        .request_is_no_store = (asked.flags & CC_NO_STORE) != 0 && (f->conf->ignore & IGNORE_REQUEST) == 0,
+        .request_is_no_store =
+            (asked.flags & CC_NO_STORE) != 0 && (f->conf->ignore & IGNORE_REQUEST) == 0,
         .asked_at = f->asked_at,
         .received_at = sl_loop_wall_us(f->loop) / 1000000,
         .valid = valid_seconds(f->conf, sl_req_status(sub)),
@@ -328,7 +331,8 @@ flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *field
     };
     struct storing s = policy_store(&facts);
 
-    if (s.refused == NULL && f->conf->no_store != NULL && sl_cond_holds(f->conf->no_store, sub) != 0)
+    if (s.refused == NULL && f->conf->no_store != NULL &&
+        sl_cond_holds(f->conf->no_store, sub) != 0)
         s.refused = "CacheNoStore holds";
     if (s.refused == NULL && f->size > f->conf->max_object && f->conf->max_object >= 0)
         s.refused = "it is larger than CacheMaxObject";
@@ -408,8 +412,9 @@ is_of_base(const struct sl_fields *fields, const struct meta *old)
 static int
 is_silent(const struct sl_fields *fields)
 {
-    return !sl_fields_has_id(fields, SL_F_CACHE_CONTROL) && !sl_fields_has_id(fields, SL_F_EXPIRES) &&
-           !sl_fields_has_id(fields, SL_F_PRAGMA) && sl_fields_get(fields, "CDN-Cache-Control").at == NULL;
+    return !sl_fields_has_id(fields, SL_F_CACHE_CONTROL) &&
+           !sl_fields_has_id(fields, SL_F_EXPIRES) && !sl_fields_has_id(fields, SL_F_PRAGMA) &&
+           sl_fields_get(fields, "CDN-Cache-Control").at == NULL;
 }
 
 static int
@@ -451,8 +456,8 @@ flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
 {
     struct sl_fields *fields = sl_req_response(sub);
     uint64_t tags[STORE_TAGS_MAX];
-    struct store_new n = {.key = f->base->key, .tags = tags, .flags = f->base->flags, .stamp = f->stamp,
-                          .data = f};
+    struct store_new n = {.key = f->base->key, .tags = tags, .flags = f->base->flags,
+                          .stamp = f->stamp, .data = f};
     int says_nothing = is_silent(fields);
     struct storing s;
     struct meta m;

@@ -40,8 +40,8 @@ url_of(struct sl_req *r)
     return url;
 }
 
-/* Line feeds belong to variant_key(): with one of its own, as a decoded path may have it, a key would
- * be that of another's variant.  It is written as in a URL. */
+/* Line feeds belong to variant_key(): with one of its own, as a decoded path may have it, a key
+ * would be that of another's variant.  It is written as in a URL. */
 static struct sl_span
 without_feeds(apr_pool_t *pool, struct sl_span key)
 {
@@ -63,7 +63,8 @@ without_feeds(apr_pool_t *pool, struct sl_span key)
 struct sl_span
 cache_key(struct sl_req *r, const struct cache_conf *conf)
 {
-    return conf->key != NULL ? without_feeds(sl_req_pool(r), sl_expr_text(conf->key, r)) : url_of(r);
+    return conf->key != NULL ? without_feeds(sl_req_pool(r), sl_expr_text(conf->key, r))
+                             : url_of(r);
 }
 
 struct sl_span
