@@ -141,6 +141,18 @@ cors_parse(struct sl_cmd *cmd, void **item)
 
 /* ---- requests ---- */
 
+/* What a host's labels have: nothing that could begin another part of a URL. */
+static int
+is_labels(struct sl_span text)
+{
+    size_t i;
+
+    for (i = 0; i < text.n; i++)
+        if (!apr_isalnum(text.at[i]) && memchr("-._", text.at[i], 3) == NULL)
+            return 0;
+    return 1;
+}
+
 static int
 origin_matches(struct sl_span pattern, struct sl_span origin)
 {
@@ -155,7 +167,7 @@ origin_matches(struct sl_span pattern, struct sl_span origin)
         return 0;
     return sl_span_eqi((struct sl_span){origin.at, scheme.n}, scheme) &&
            sl_span_eqi((struct sl_span){origin.at + origin.n - domain.n, domain.n}, domain) &&
-           memchr(origin.at + scheme.n, '/', origin.n - scheme.n) == NULL;
+           is_labels((struct sl_span){origin.at + scheme.n, origin.n - scheme.n - domain.n});
 }
 
 static int
@@ -233,6 +245,14 @@ cors_preflight(struct sl_req *r, const struct cors *cors)
     return sl_respond(r, 204, NULL, SL_SPAN(""));
 }
 
+/* Ours: what a cache holds of a server's has no server either, but is never for a preflight. */
+static int
+is_preflight_answer(struct sl_req *r)
+{
+    return is_preflight(r) && sl_req_server(r) == NULL &&
+           sl_fields_get(sl_req_response(r), "Access-Control-Allow-Methods").at != NULL;
+}
+
 void
 cors_response(struct sl_req *r, const struct cors *cors)
 {
@@ -243,7 +263,7 @@ cors_response(struct sl_req *r, const struct cors *cors)
         return;
     if (!cors->allows_all)
         vary_merge(r, "Origin"); /* a cache must not give one origin's answer to another */
-    if (is_preflight(r)) /* cors_preflight() has said all */
+    if (is_preflight_answer(r))
         return;
     sl_fields_unset(f, "Access-Control-Allow-Origin");
     sl_fields_unset(f, "Access-Control-Allow-Credentials");
