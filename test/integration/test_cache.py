@@ -184,14 +184,21 @@ def test_conditions_are_answered(cached, origin):
     for fields, code in (({"If-None-Match": '"v1"'}, 304), ({"If-None-Match": 'W/"v1"'}, 304),
                          ({"If-None-Match": '"x", "v1"'}, 304), ({"If-None-Match": '"x"'}, 200),
                          ({"If-None-Match": '*'}, 304), ({"If-Modified-Since": modified}, 304),
-                         ({"If-None-Match": '"x"', "If-Modified-Since": modified}, 200),
-                         ({"If-Match": '"v1"'}, 200), ({"If-Match": '"x"'}, 412),
-                         ({"If-Unmodified-Since": formatdate(99999, usegmt=True)}, 412)):
+                         ({"If-None-Match": '"x"', "If-Modified-Since": modified}, 200)):
         r = s.get("/", fields)
         assert r.status == code, fields
         if code == 304:
             assert r.get("ETag") == '"v1"' and r.body == b"" and r.get("Content-Type") is None
     assert len(origin.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["If-Match", "If-Unmodified-Since"])
+def test_conditions_for_servers_alone(cached, origin, name):
+    origin.on("/", lambda c, r: c.send(reply(412, b"") if r.get(name) == "no" else fresh(b"abc", ETag='"v1"')) or True)
+    s = cached()
+    s.get("/")
+    assert [s.get("/", {name: word}).status for word in ("yes", "no")] == [200, 412]
+    assert len(origin.requests) == 3 and status(s.get("/")) == "HIT"
 
 
 def test_what_clients_wish(cached, origin):
@@ -264,6 +271,7 @@ def test_use_stale_on_error(cached, origin):
     failing(origin, "/m")
     r = s.get("/")
     assert status(r) == "STALE" and r.body == b"old" and r.status == 200
+    assert r.get("Cache-Status").startswith("sluice; fwd=stale; ttl=-")
     assert s.get("/m").status == 502, "must-revalidate"
     origin.on("/", reply(503, b"no"))
     assert status(s.get("/")) == "STALE"
@@ -393,6 +401,14 @@ def test_bypass_no_store_and_uses(cached, origin):
     assert [status(s.get("/u")) for _ in range(4)] == ["MISS", "MISS", "MISS", "HIT"]
 
 
+def test_min_uses_beyond_a_byte(cached, origin):
+    origin.on("/", fresh())
+    s = cached("CacheMinUses 300")
+    c = s.client()
+    assert [status(c.request("GET", "/")) for _ in range(302)].index("HIT") == 300
+    c.close()
+
+
 def test_max_object(cached, origin):
     origin.on("/", fresh(b"x" * 5000))
     origin.on("/c", lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -427,6 +443,13 @@ def test_methods_that_change(cached, origin):
     assert status(s.get("/")) == "MISS" and status(s.get("/other")) == "MISS"
 
 
+def test_purge_that_is_the_servers_changes_too(cached, origin):
+    origin.on("/", lambda c, r: c.send(fresh() if r.method == "GET" else reply(200, b"p")) or True)
+    s = cached()
+    s.get("/")
+    assert s.get("/", method="PURGE").body == b"p" and status(s.get("/")) == "MISS"
+
+
 # ---- purging and looking ----
 
 @pytest.fixture
@@ -446,7 +469,7 @@ def test_purges(operated, origin):
         return "".join(status(op.s.get(p, host="h.test"))[0] for p in ("/a", "/b", "/dir/c", "/dir/d"))
     assert state() == "MMMM" and state() == "HHHH"
     for words, left in ((("url", "http://H.test/a"), "MHHH"), (("tag", "b"), "HMHH"),
-                        (("prefix", "http://h.test/dir/"), "HHMM"), (("host", "h.test"), "MMMM"),
+                        (("prefix", "http://h.test/dir/"), "HHMM"), (("host", "H.test"), "MMMM"),
                         (("tag", "all"), "MMMM"), (("all",), "MMMM")):
         r = op.say("ctl", "cache", "purge", *words)
         assert r.returncode == 0 and "purged" in r.stdout, r.stdout + r.stderr
@@ -532,6 +555,7 @@ def test_purge_method(cached, origin):
     ("CacheDisk /x size=1k", "expected size="), ("CacheValid 99 1h", "between 200 and 599"),
     ("CacheValid 200", "expected a time"), ("CacheDisk off\nCache on\nCacheUseStale sometimes", "expected error, timeout"),
     ("CacheDisk off\nCache on\nCacheIgnore all", "expected Cache-Control, Expires"),
+    ("CacheDisk off\nCache on\nCacheMinUses 65536", "expected 1 to 65535"),
 ])
 def test_refused(refused, line, what):
     assert what in refused(BASE + line + "\nReturn 200 ok\n")
