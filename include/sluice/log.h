@@ -58,7 +58,8 @@ struct sl_cause {
     X(unresolved, "SL0513", 502, "the server's name has no address yet")                     \
     X(bad_response_chunk, "SL0514", 502, "the server's chunked body does not parse")         \
     X(unexpected_upgrade, "SL0515", 502, "the server switched protocols unasked")            \
-    X(handshake_failed, "SL0516", 502, "the handshake with the server failed")
+    X(handshake_failed, "SL0516", 502, "the handshake with the server failed")               \
+    X(unwanted_status, "SL0517", 502, "the server's status is one to try elsewhere")
 
 #define SL_CAUSE_DECLARE(name, id, status, text) extern const struct sl_cause sl_cause_##name;
 SL_CAUSES(SL_CAUSE_DECLARE)

@@ -113,8 +113,8 @@ enum sl_verdict sl_req_fail(struct sl_req *r, int status, const struct sl_cause 
 /* The same without a line in the log: for those who say it in their own words, or once for many. */
 enum sl_verdict sl_req_refuse(struct sl_req *r, int status, const struct sl_cause *cause);
 
-/* How fast the request's body is read: asked after each piece of n bytes was passed on, says for
- * how many ms no more is read; 0: it goes on.  Set before the handler, once a request; `ctx` lives
+/* How fast the request's body is read: asked at once (with n 0) and after each piece of n bytes was
+ * passed on, says for how many ms no more is read; 0: it goes on.  Set before the handler, once a request; `ctx` lives
  * as long as it. */
 typedef int64_t sl_pace_f(struct sl_req *r, void *ctx, size_t n);
 void sl_req_pace_body(struct sl_req *r, sl_pace_f *pace, void *ctx);

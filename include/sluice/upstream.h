@@ -13,16 +13,44 @@
 
 #include <stdatomic.h>
 
-enum { SL_SERVER_BACKUP = 1, SL_SERVER_DRAIN = 2 };
+enum { SL_SERVER_BACKUP = 1, SL_SERVER_DRAIN = 2, SL_SERVER_CHECKED = 4 };
 
 /* Whether this exchange has made an attempt at the server already. */
 int sl_attempt_tried(const struct sl_attempt *a, const struct sl_server *server);
 
-/* How a server fares; of all generations, kept through reloads and crashes. */
+/* How a server fares, in one word, so that one load tells and one exchange changes it:
+ *
+ *   63..61  enum sl_health      58..51  checks in a row that speak against the state
+ *   60..59  enum sl_admin       50..46  how often it rested without being well between
+ *   45..0   ms, monotonic: until when it rests, or a probe has time
+ *
+ * 0: up, and nobody says anything against it. */
+enum sl_health {
+    SL_HEALTH_UP,
+    SL_HEALTH_RESTING, /* requests failed there: not used until its time has passed */
+    SL_HEALTH_PROBED,  /* then one request tries it */
+    SL_HEALTH_DOWN,    /* health checks failed */
+};
+/* What the operator says at run time, before what is configured. */
+enum sl_admin { SL_ADMIN_NONE, SL_ADMIN_DRAIN, SL_ADMIN_OFF, SL_ADMIN_ON };
+
+#define SL_HEALTH_UNTIL_BITS 46
+#define SL_HEALTH_STATE(word) ((enum sl_health)((word) >> 61))
+#define SL_HEALTH_ADMIN(word) ((enum sl_admin)((word) >> 59 & 3))
+#define SL_HEALTH_UNTIL(word) ((int64_t)((word) & ((UINT64_C(1) << SL_HEALTH_UNTIL_BITS) - 1)))
+
+/* Of all generations, kept through reloads and crashes. */
+#define SL_WINDOW_PARTS 8
 struct sl_server_state {
-    _Atomic(int64_t) rests_until; /* ms, monotonic; passed: may be tried */
+    _Alignas(64) _Atomic(uint64_t) health;
+    _Atomic(int64_t) warm_since;  /* ms, monotonic: it came back or is new; 0: it is warm */
+    _Atomic(uint64_t) response;   /* the method's: how long responses take */
     atomic_uint n_failed;         /* failures in a row */
     atomic_uint address;          /* the core's: of which address this is said */
+    atomic_uint weight;           /* the operator's; 0: as configured */
+    atomic_uint base;             /* the core's: the configuration an override stands for */
+    atomic_uint n_events;         /* see sl_server_event() */
+    _Atomic(uint64_t) window[SL_WINDOW_PARTS]; /* the owner's: outcomes of late */
 };
 
 /* One backend of a pool.  Its counts alive are exact across threads. */
@@ -31,9 +59,13 @@ struct sl_server {
     const char *address; /* as written: host:port or unix:/path */
     struct sl_pool *pool;
     unsigned index; /* in its pool */
-    unsigned weight;
+    atomic_uint weight; /* in force; the operator may change it */
     unsigned flags;
-    atomic_int is_down;    /* by a health check */
+    unsigned level;         /* servers of a higher one wait for those of the lower to fail */
+    unsigned maxconn;       /* attempts in flight, of all generations; 0: no limit */
+    unsigned slowstart_ms;  /* time to get its full share in */
+    int check_port;         /* 0: its own */
+    unsigned configured_weight;
     atomic_uint *n_active; /* attempts in flight of this process; good from post_config on */
     struct sl_server_state *state; /* good from post_config on */
     void *balancer_data;   /* the pool's owner's */
@@ -45,15 +77,45 @@ struct sl_server {
 unsigned sl_server_active(const struct sl_server *s);
 unsigned sl_server_active_elsewhere(const struct sl_server *s);
 
-/* What the owner of a pool decides.  Any thread. */
+/* Counts an attempt in flight at the server: 1; 0: it has as many as it may. */
+int sl_server_take(struct sl_server *s);
+
+/* What happened to a server, the last of many: kept like its state.  Any thread. */
+#define SL_EVENT_TEXT 72
+struct sl_server_event {
+    int64_t at_us; /* since the epoch */
+    char text[SL_EVENT_TEXT];
+};
+void sl_server_note(struct sl_server *s, int64_t at_us, const char *text);
+/* The i-th, 0 the last one.  0: there is none. */
+int sl_server_event(const struct sl_server *s, unsigned i, struct sl_server_event *event);
+
+/* A connection of its own to a server, for checks; port 0: the server's.  ready() is called with
+ * SL_WRITABLE once it is open and its transport is agreed on, with SL_HANGUP when that failed,
+ * with SL_TIMEOUT after sl_conn_timeout(); when it is open, with what has come.  data is what
+ * sl_conn_protocol_data() gives.  Who opened it closes it, on its thread.  NULL: it cannot even
+ * begin, *why says what stands against it. */
+struct sl_conn *sl_server_open(struct sl_loop *loop, struct sl_server *s, int port,
+                               void (*ready)(struct sl_conn *c, unsigned what), void *data,
+                               const char **why);
+
+/* What the owner of a pool decides.  Any thread; rows after done may be NULL. */
 struct sl_pool_owner {
-    /* A server for this attempt, or NULL with no_server; servers already tried by this
-     * exchange are told by sl_attempt_tried(). */
+    /* A server for this attempt, counted by sl_server_take(), or NULL with no_server; servers
+     * already tried by this exchange are told by sl_attempt_tried(). */
     struct sl_server *(*select)(struct sl_attempt *a, struct sl_pool *pool);
     /* Whether to try again after this failure; the core has found it safe. */
     int (*retry)(struct sl_attempt *a, struct sl_pool *pool, const struct sl_cause *cause);
-    /* The attempt is over; cause NULL: it went well. */
+    /* The attempt is over; cause NULL: it went well.  It is counted no more. */
     void (*done)(struct sl_attempt *a, struct sl_server *server, const struct sl_cause *cause);
+    /* The final head is there, with status and fields, and not yet given.  is_repeatable: it is
+     * safe to ask another server instead.  1: do so. */
+    int (*answered)(struct sl_attempt *a, struct sl_pool *pool, int status, int is_repeatable);
+    /* select() gave none: NULL when the attempt waits, until sl_attempt_pick() has select() asked
+     * again or sl_attempt_fail() ends it; else the cause. */
+    const struct sl_cause *(*wait)(struct sl_attempt *a, struct sl_pool *pool);
+    /* One that waits has been given up by its client. */
+    void (*leave)(struct sl_attempt *a, struct sl_pool *pool);
 };
 
 struct sl_pool {
@@ -81,14 +143,42 @@ struct sl_pool *sl_pool_make(apr_pool_t *pool, const char *name);
 struct sl_server *sl_pool_add(apr_pool_t *pool, struct sl_pool *p, const char *name,
                               const char *address, int default_port, const char **err);
 
+/* Whether nobody keeps new requests from it, by the configuration or at run time. */
+static inline int
+sl_server_is_wanted(const struct sl_server *s, uint64_t health)
+{
+    enum sl_admin admin = SL_HEALTH_ADMIN(health);
+
+    return admin == SL_ADMIN_NONE ? !(s->flags & SL_SERVER_DRAIN) : admin == SL_ADMIN_ON;
+}
+
 /* Whether a server comes into question for a new attempt: no health check took it down, it
- * does not drain, and it does not rest after a failure.  now_ms: sl_loop_now(). */
+ * does not drain, and it does not rest after a failure; one whose rest is over may be tried once.
+ * now_ms: sl_loop_now(). */
 static inline int
 sl_server_may_be_used(const struct sl_server *s, int64_t now_ms)
 {
-    return !atomic_load_explicit(&s->is_down, memory_order_relaxed)
-           && !(s->flags & SL_SERVER_DRAIN)
-           && atomic_load_explicit(&s->state->rests_until, memory_order_relaxed) <= now_ms;
+    uint64_t health = atomic_load_explicit(&s->state->health, memory_order_relaxed);
+
+    if (!sl_server_is_wanted(s, health))
+        return 0;
+    switch (SL_HEALTH_STATE(health)) {
+    case SL_HEALTH_UP:
+        return 1;
+    case SL_HEALTH_RESTING:
+    case SL_HEALTH_PROBED:
+        return SL_HEALTH_UNTIL(health) <= now_ms;
+    case SL_HEALTH_DOWN:
+        break;
+    }
+    return 0;
+}
+
+/* Whether it has as many attempts in flight as it may. */
+static inline int
+sl_server_is_full(const struct sl_server *s)
+{
+    return s->maxconn > 0 && sl_server_active(s) >= s->maxconn;
 }
 
 /* How servers behind a scheme are spoken to. */
@@ -105,45 +195,36 @@ const char *sl_scheme_parse(struct sl_cmd *cmd, const char *text, struct sl_sche
                             const char **rest);
 
 /* A way to share requests among the servers of a pool: provider group "balance", named by
- * Method.  pick() runs on any thread, at any time, and takes no lock. */
-enum sl_tier {
-    SL_TIER_PRIMARY, /* servers that may be used */
-    SL_TIER_BACKUP,  /* backups that may be used */
-    SL_TIER_RESTING, /* nothing else is left: servers that rest after a failure ... */
-    SL_TIER_RESTING_BACKUP,
-    SL_TIER_NONE,
-};
-/* What a method chooses for: the best tier in which a server is left that this exchange
- * has not tried. */
+ * Method.  pick() runs on any thread, at any time, and takes no lock.
+ *
+ * What a method chooses for: the lowest level in which a server is left that this exchange has
+ * not tried. */
 struct sl_choice {
     struct sl_attempt *attempt;
-    int64_t now_ms;
-    enum sl_tier tier;
-    int is_dry; /* a dry run asks */
+    int64_t now_ms; /* INT64_MAX: nothing better is left, those that rest are used all the same */
+    unsigned level;
+    int is_dry;     /* a dry run asks */
+    const struct sl_server *passed; /* not this one this time; NULL: any */
 };
 static inline int
 sl_choice_has(const struct sl_choice *c, const struct sl_server *s)
 {
-    int is_backup = (s->flags & SL_SERVER_BACKUP) != 0;
-    int wants_backup = c->tier == SL_TIER_BACKUP || c->tier == SL_TIER_RESTING_BACKUP;
-
-    if (is_backup != wants_backup)
-        return 0;
-    if (!sl_server_may_be_used(s, c->tier < SL_TIER_RESTING ? c->now_ms : INT64_MAX))
-        return 0;
-    return !sl_attempt_tried(c->attempt, s);
+    return s->level == c->level && sl_server_may_be_used(s, c->now_ms) && s != c->passed
+           && !sl_server_is_full(s) && !sl_attempt_tried(c->attempt, s);
 }
 struct sl_balance_method {
     /* At the Method line: argument 0 is the method's name, its own follow.  Without a
      * Method line: at the section's end, argument 0 the pool's name.  NULL or a phrase. */
     const char *(*setup)(struct sl_cmd *cmd, struct sl_pool *pool, void **data);
     /* All servers are known: once when the configuration is checked, for dry runs, where nothing
-     * may be opened or created, and again before requests run.  0, or -1 with a message in the
-     * log. */
+     * may be opened or created, and again before requests run; and whenever a weight has been
+     * changed, by one thread while others pick.  0, or -1 with a message in the log. */
     int (*ready)(struct sl_pool *pool, void *data);
     /* A server for which sl_choice_has() holds; NULL: none any more.  With is_dry it is the one
      * whom the next request would get, and nothing changes. */
     struct sl_server *(*pick)(const struct sl_choice *choice, struct sl_pool *pool, void *data);
+    /* A response came from it, first_us after the attempt began.  NULL: not asked for. */
+    void (*responded)(struct sl_server *s, void *data, int64_t first_us, int64_t now_ms);
 };
 
 /* Where ProxyPass leads.  Schemes http:// and bare HOST:PORT and unix: are the core's; others are found
@@ -187,6 +268,14 @@ unsigned sl_attempt_number(const struct sl_attempt *a); /* 0: the first */
 struct sl_fields *sl_attempt_head(struct sl_attempt *a);
 struct sl_fields *sl_attempt_response(struct sl_attempt *a);
 int sl_attempt_status(const struct sl_attempt *a);
+/* From the attempt's start to its response's head, -1: none came; and when the exchange has to be
+ * over, ms of sl_loop_now(), INT64_MAX: never. */
+int64_t sl_attempt_first_us(const struct sl_attempt *a);
+int64_t sl_attempt_deadline(const struct sl_attempt *a);
+/* The owner's of the pool; NULL at first. */
+void **sl_attempt_owner_data(struct sl_attempt *a);
+/* For one that waits for a server: asks for one again.  May free it. */
+void sl_attempt_pick(struct sl_attempt *a);
 void **sl_attempt_protocol_data(struct sl_attempt *a);
 /* The request line of the attempt: method, path with query. */
 struct sl_span sl_attempt_method(struct sl_attempt *a);

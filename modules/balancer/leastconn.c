@@ -1,20 +1,21 @@
 /* The server with the fewest attempts in flight for its weight, those of other generations
  * included.
  *
- * The counts are the core's and exact across threads and processes.  Equals are taken in turn,
- * so an idle pool is used evenly.  A server is looked at only when its count is among the
- * least: counts lie side by side, servers do not. */
+ * The counts are the core's and exact across threads and processes.  They lie side by side,
+ * servers do not: so first the least is looked for in the counts alone, then a server that has it
+ * and comes into question, from a place that moves on by one each time, so that equals are taken
+ * in turn.  Where none of them does, the next least is looked for. */
 
 #include "balancer.h"
 
-struct load {
-    const atomic_uint *n_active; /* this process's */
-    unsigned weight;
-};
+#define FINENESS (1u << 16) /* of weights: 1/256 is still told from 1/255 */
 
 struct leastconn {
     apr_pool_t *pool;
-    struct load *loads; /* by index of the server */
+    const atomic_uint **counts; /* by index of the server: of this process */
+    const atomic_uint *row;     /* all of them, where they lie in a row; else NULL */
+    atomic_uint *parts;         /* FINENESS over the weight */
+    atomic_uint is_even;        /* all have the same */
     atomic_uint turn;
 };
 
@@ -31,87 +32,157 @@ leastconn_setup(struct sl_cmd *cmd, struct sl_pool *pool, void **data)
     return NULL;
 }
 
+/* Where the counts are.  They have their place when requests run: only weights change while
+ * others pick. */
+static void
+counts_find(struct leastconn *lc, const struct sl_pool *pool)
+{
+    unsigned i, n = pool->n_servers;
+
+    if (n == 0 || (lc->counts != NULL && lc->counts[0] == pool->servers[0]->n_active))
+        return;
+    lc->counts = apr_pcalloc(lc->pool, n * sizeof(*lc->counts));
+    lc->row = pool->servers[0]->n_active;
+    for (i = 0; i < n; i++) {
+        lc->counts[i] = pool->servers[i]->n_active;
+        if (lc->row != NULL && lc->counts[i] != lc->row + i)
+            lc->row = NULL;
+    }
+}
+
 static int
 leastconn_ready(struct sl_pool *pool, void *data)
 {
     struct leastconn *lc = data;
-    unsigned i;
+    unsigned i, part, first = 0, is_even = 1;
 
-    if (lc->loads == NULL)
-        lc->loads = apr_pcalloc(lc->pool, (pool->n_servers + 1) * sizeof(struct load));
-    for (i = 0; i < pool->n_servers; i++)
-        lc->loads[i] = (struct load){pool->servers[i]->n_active, pool->servers[i]->weight};
+    counts_find(lc, pool);
+    if (lc->parts == NULL)
+        lc->parts = apr_pcalloc(lc->pool, (pool->n_servers + 1) * sizeof(*lc->parts));
+    for (i = 0; i < pool->n_servers; i++) {
+        part = FINENESS / pool->servers[i]->weight;
+        first = i == 0 ? part : first;
+        is_even &= part == first;
+        atomic_store_explicit(&lc->parts[i], part, memory_order_relaxed);
+    }
+    atomic_store_explicit(&lc->is_even, is_even, memory_order_relaxed);
     return 0;
 }
 
 /* is_alone: no other generation has anything in flight. */
-static inline int64_t
+static inline uint64_t
 load_of(const struct leastconn *lc, const struct sl_pool *pool, unsigned i, int is_alone)
 {
-    unsigned n = atomic_load_explicit(lc->loads[i].n_active, memory_order_relaxed);
+    uint64_t n = atomic_load_explicit(lc->counts[i], memory_order_relaxed);
 
-    return is_alone ? n : n + sl_server_active_elsewhere(pool->servers[i]);
+    if (!is_alone)
+        n += sl_server_active_elsewhere(pool->servers[i]);
+    return n * atomic_load_explicit(&lc->parts[i], memory_order_relaxed);
 }
 
-/* Negative: n in flight at a are less for its weight than n_b at b.  n / w_a against
- * n_b / w_b. */
-static inline int64_t
-load_compare(int64_t n, const struct load *a, int64_t n_b, const struct load *b)
-{
-    return a->weight == b->weight ? n - n_b : n * b->weight - n_b * a->weight;
-}
-
-/* The least busy: the first and the last of them, and how many. */
+/* The least of the counts alone, the first that has it: idle ones need no further look. */
 struct least {
-    unsigned first, last, n;
-    int64_t n_active; /* of the first */
+    unsigned count, index;
 };
 
-static inline struct least
-least_find(const struct sl_choice *choice, const struct sl_pool *pool, const struct leastconn *lc,
-           int is_alone)
+static inline unsigned
+count_at(const atomic_uint *row, size_t i)
 {
-    struct least l = {0, 0, 0, 0};
+    return atomic_load_explicit(&row[i], memory_order_relaxed);
+}
+
+static inline unsigned
+least_of(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
+/* By fours: mostly none of them is less than what was found before. */
+static inline void
+least_in_row(struct least *least, const atomic_uint *row, size_t from, size_t to)
+{
+    unsigned count;
+    size_t i = from;
+
+    while (i < to && least->count > 0) {
+        if (to - i >= 4 && least_of(least_of(count_at(row, i), count_at(row, i + 1)),
+                                    least_of(count_at(row, i + 2), count_at(row, i + 3)))
+                               >= least->count) {
+            i += 4;
+            continue;
+        }
+        count = count_at(row, i);
+        if (count < least->count)
+            *least = (struct least){count, (unsigned)i};
+        i++;
+    }
+}
+
+/* Where all weigh the same and lie in a row: mostly that is all there is to look at. */
+static struct sl_server *
+pick_in_row(const struct leastconn *lc, const struct sl_choice *choice, struct sl_pool *pool,
+            unsigned from)
+{
+    struct least least = {UINT32_MAX, from};
+    struct sl_server *s;
+
+    least_in_row(&least, lc->row, from, pool->n_servers);
+    least_in_row(&least, lc->row, 0, from);
+    s = pool->servers[least.index];
+    return sl_choice_has(choice, s) ? s : NULL;
+}
+
+/* The least load of at least `from`; UINT64_MAX: there is none. */
+static inline uint64_t
+least_from(const struct leastconn *lc, const struct sl_pool *pool, uint64_t from, int is_alone)
+{
+    uint64_t least = UINT64_MAX;
     unsigned i;
 
     for (i = 0; i < pool->n_servers; i++) {
-        int64_t n = load_of(lc, pool, i, is_alone);
-        int64_t order = l.n == 0 ? -1 : load_compare(n, &lc->loads[i], l.n_active,
-                                                     &lc->loads[l.first]);
+        uint64_t load = load_of(lc, pool, i, is_alone);
 
-        if (order > 0 || !sl_choice_has(choice, pool->servers[i]))
-            continue;
-        if (order < 0)
-            l = (struct least){i, i, 0, n};
-        l.last = i;
-        l.n++;
+        if (load < least && load >= from)
+            least = load;
     }
-    return l;
+    return least;
 }
 
-/* The one of the least busy whose turn it is; found without a second look when they stand side
- * by side.  Counts may change between the looks; then the first is as good. */
+/* Loads may change between the looks: one that has less by now is as good. */
+static struct sl_server *
+server_with(const struct leastconn *lc, const struct sl_choice *choice, struct sl_pool *pool,
+            uint64_t load, unsigned from, int is_alone)
+{
+    unsigned i, at = from;
+
+    for (i = 0; i < pool->n_servers; i++, at = at + 1 < pool->n_servers ? at + 1 : 0)
+        if (load_of(lc, pool, at, is_alone) <= load && sl_choice_has(choice, pool->servers[at]))
+            return pool->servers[at];
+    return NULL;
+}
+
 static struct sl_server *
 leastconn_pick(const struct sl_choice *choice, struct sl_pool *pool, void *data)
 {
     struct leastconn *lc = data;
+    unsigned turn = choice->is_dry
+                        ? atomic_load_explicit(&lc->turn, memory_order_relaxed)
+                        : atomic_fetch_add_explicit(&lc->turn, 1, memory_order_relaxed);
     int is_alone = sl_places_others() == 0;
-    struct least l = least_find(choice, pool, lc, is_alone);
-    unsigned i, turn;
+    struct sl_server *s = NULL;
+    uint64_t load = 0;
 
-    if (l.n < 2)
-        return l.n == 1 ? pool->servers[l.first] : NULL;
-    turn = choice->is_dry ? atomic_load_explicit(&lc->turn, memory_order_relaxed)
-                          : atomic_fetch_add_explicit(&lc->turn, 1, memory_order_relaxed);
-    turn %= l.n;
-    if (l.last - l.first + 1 == l.n)
-        return pool->servers[l.first + turn];
-    for (i = l.first; i <= l.last; i++)
-        if (load_compare(load_of(lc, pool, i, is_alone), &lc->loads[i], l.n_active,
-                         &lc->loads[l.first]) <= 0 &&
-            sl_choice_has(choice, pool->servers[i]) && turn-- == 0)
-            return pool->servers[i];
-    return pool->servers[l.first];
+    turn %= pool->n_servers;
+    if (is_alone && lc->row != NULL && atomic_load_explicit(&lc->is_even, memory_order_relaxed))
+        s = pick_in_row(lc, choice, pool, turn);
+    while (s == NULL) {
+        load = least_from(lc, pool, load, is_alone);
+        if (load == UINT64_MAX)
+            return NULL;
+        s = server_with(lc, choice, pool, load, turn, is_alone);
+        load++;
+    }
+    return s;
 }
 
 const struct sl_balance_method leastconn_method = {

@@ -5,15 +5,22 @@
 
 /*man
 NAME
-    mod_balancer - pools of servers, sharing among them, another try after a failure
+    mod_balancer - pools of servers, sharing among them, health, another try after a failure
 DESCRIPTION
     A <Balancer> section names a pool and its servers; ProxyPass balancer://NAME
-    sends requests there.  Requests are shared by Method.  A server that refuses
-    or resets connections, or closes them without an answer, rests for 1 second,
-    then 2, 4, 8 and at most 10; meanwhile the others do its work.  When all
-    servers rest they are used all the same.  A request that failed before any
-    byte of an answer is tried on another server, as Retry says, when it is safe
-    to repeat it.
+    sends requests there.  Requests are shared by Method among the servers that may
+    be used.
+
+    A server is up, resting, probed or down.  It rests when requests fail there, as
+    Eject says: for 1 second, then 2, 4, 8 and at most 10; after that one request at
+    a time probes it, and its outcome decides.  It is down when its health checks
+    fail, as HealthCheck says, and comes back when they succeed.  When no server is
+    left, those that rest are used all the same; those that are down are not, and
+    requests get 503 at once.  What is known of a server is kept through reloads and
+    crashes; under another address it is a new one.
+
+    A request that failed before any byte of an answer is tried on another server, as
+    Retry says, when it is safe to repeat it.
 SECTIONS
   Balancer
     <Balancer NAME> defines a pool.  The name consists of letters, digits, '.',
@@ -25,35 +32,71 @@ DIRECTIVES
     [IPV6]:PORT, unix:/PATH, http://HOST[:PORT] or another scheme that a loaded
     module speaks, the same for all servers of the pool.  NAME appears in logs; it
     is the address if none is given.  weight=N, 1 to 256, is the server's share
-    (1).  backup keeps the server for when no other can be used.  drain gives it
-    no new requests.  The options maxconn, slowstart, priority, check and resolve
-    are not in this version.  Host names are looked up at the start and every 30
-    seconds.
+    (1).  maxconn=N: it has at most N requests in flight, of all generations; more
+    go to others or wait (Queue).  slowstart=TIME: a server that has come back, or
+    was added by a reload, grows to its full share in this time.  priority=N, 0 to
+    99: servers of a higher number are used when none of a lower one can be (0).
+    backup keeps the server for when no other can be used.  drain gives it no new
+    requests but those of clients that stay with it (Sticky).  check has its health
+    checked, by tcp where there is no HealthCheck; check=off does not, where there
+    is one; checkport=N: at another port.  The option resolve is not in this
+    version.  Host names are looked up at the start and every 30 seconds.
   Method
     How requests are shared.  roundrobin, the default: in turn, by weight, in one
     rotation for all threads.  leastconn: to the server with the fewest requests
-    in flight for its weight.  Other modules may bring more.
+    in flight for its weight.  random2: two servers at random, and of these the one
+    with fewer in flight.  ewma: the same, but the one that answers sooner, by a mean
+    over its last responses.  first: the first server that has room (maxconn).  hash
+    EXPR: equal values to the same server; when one comes or goes, only its own keys
+    move.  bound=N passes a server over that has more than N per cent of the mean in
+    flight.  iphash: the same by the client's address, of IPv6 its first half.  Other
+    modules may bring more.
+  HealthCheck
+    HealthCheck tcp or HealthCheck uri=PATH: every server is asked, from thread 0.
+    tcp is content with a connection (and the handshake of https://).  With uri=, the
+    answer to method= (GET) with Host host= must have a status of expect= (200-399;
+    several with commas) and, where body= is given, that text in its first 8 KiB.
+    fall= checks that fail in a row (3) take a server out, rise= good ones (2) bring
+    it back.  Checks come every interval= (2s), a tenth sooner or later, and every
+    fast= (a quarter of it) while a server is in doubt or down; timeout= (1s) is for
+    all of one.  Servers are up until a check says otherwise.
+  Eject
+    Which failures let a server rest.  errors=N: so many in a row (3); a refused or
+    broken connection, no answer in time and a malformed one are failures.  ratio=N:
+    N per cent of the attempts in the last window= (10s), if there were samples= (20)
+    or more; for this a status of 500 to 599 is a failure, too (off).  panic=N: never
+    when less than N per cent of the pool, by weight, would be left (25).
   Keepalive
     Keepalive N [idle=TIME] keeps up to N idle connections to each server, per
     thread, for TIME.  0 or off closes each connection after its request.  Without
     the directive, 64 and 60s.  life= is not in this version.
-  Retry
-    Retry on=LIST [max=N]: which failures are tried on another server, N times at
-    most.  LIST, with commas: connect (no connection came about), error (the
-    connection broke before an answer), timeout (no connection or no answer in
-    time), or none.  Without the directive, on=connect,error max=2.  deadline= and
-    budget= are not in this version.
-  HealthCheck
-    Not in this version: an error.
-  Eject
-    Not in this version: an error.
   Queue
-    Not in this version: an error.
+    Queue N [timeout=TIME]: when every server that may be used has its maxconn= in
+    flight, up to N requests wait, each for TIME (5s).  More, and those that waited
+    in vain, get 503; the log says which.  maxconn=N limits the pool itself, within a
+    generation.  priority=EXPR: a value of 0 to 9, 0 goes first; any other is 5.
+    Without the directive nobody waits.
+  Retry
+    Retry on=LIST [max=N] [deadline=TIME] [budget=N]: which failures are tried on
+    another server, N times at most.  LIST, with commas: connect (no connection came
+    about), error (the connection broke before an answer), timeout (no connection or
+    no answer in time), statuses of 400 to 599, or none.  A status is tried elsewhere
+    only for requests that may be repeated (GET, HEAD, OPTIONS, TRACE, PUT, DELETE)
+    and while there is another server.  deadline=: no retry when the request is
+    older.  budget=N: at most N retries for a hundred requests, so that retries do not
+    double the load of a pool that fails.  Without the directive, on=connect,error
+    max=2.
   Sticky
-    Not in this version: an error.
+    A client stays with the server it was given.  cookie=NAME: by a cookie that the
+    server's answer is given, with path= (/), domain=, samesite= (Lax), secure,
+    httponly (on) and maxage= (until the browser ends); its value tells nothing.
+    route=EXPR: by a value of the request that is the server's NAME or ends with a
+    dot and it, such as %{cookie:JSESSIONID}.  For a hash of the request, see Method.
+    When its server is gone, full or out, the client is given another one; the log
+    says so at level info.
   ServerTLS
     How https:// servers of the pool are spoken to: verify=, ca=, sni=, cert= and key=, as
-    ProxyTLS of mod_tls says, which is needed.
+    ProxyTLS of mod_tls says, which is needed.  Checks use the same.
   SendProxy
     Each connection to a server begins with a header of the PROXY protocol, which names the
     client and the address it came to, also before TLS. The server must expect it. Such a
@@ -61,17 +104,24 @@ DIRECTIVES
 EXAMPLE
     <Balancer backend>
         Method leastconn
-        Server 192.168.1.101:8080
-        Server 192.168.1.102:8080 weight=2
+        Server 192.168.1.101:8080 slowstart=30s
+        Server 192.168.1.102:8080 weight=2 maxconn=100
         Server spare=192.168.1.103:8080 backup
+        HealthCheck uri=/healthz interval=2s rise=2 fall=3
+        Eject errors=5 ratio=50 samples=50
+        Queue 200 timeout=3s
+        Retry on=connect,error,503 max=1 budget=20
+        Sticky cookie=backend
         Keepalive 32 idle=30s
-        Retry on=connect,error max=1
     </Balancer>
     ProxyPass balancer://backend
 */
 
 #include "balancer.h"
+#include "server_line.h"
+#include "sticky.h"
 
+#define BUDGET_AT_FIRST 1000 /* hundredths of a retry: ten for a start */
 #define NAME_MAX_DISTANCE 3 /* names further off are not offered as meant */
 
 /* One process has one configuration, and find() is called for other modules' lines: so
@@ -93,10 +143,28 @@ balancer_make(apr_pool_t *pool, const char *name)
     struct balancer *b = apr_pcalloc(pool, sizeof(*b));
 
     b->pool = sl_pool_make(pool, name);
-    b->pool->owner = &share_owner;
     b->pool->data = b;
     b->retry_on = RETRY_CONNECT | RETRY_ERROR;
     b->retry_max = RETRY_MAX_DEFAULT;
+    b->retry_deadline_ms = b->retry_budget = -1;
+    b->budget = BUDGET_AT_FIRST;
+    b->check = (struct check_conf){.is_tcp = 1, .method = "GET", .expect = "200-399",
+                                   .interval_ms = 2000, .fast_ms = 500, .timeout_ms = 1000,
+                                   .rise = 2, .fall = 3};
+    b->rules = (struct health_rules){2, 3};
+    b->eject = (struct eject_conf){.window_ms = 10000, .errors = 3, .ratio = -1, .samples = 20,
+                                   .panic = 25};
+    share_own(b);
+    return b;
+}
+
+struct balancer *
+balancer_next(const struct balancer *after)
+{
+    struct balancer *b = after != NULL ? after->next : all;
+
+    while (b != NULL && b->defined_at == NULL)
+        b = b->next;
     return b;
 }
 
@@ -171,6 +239,7 @@ section_close(struct sl_cmd *cmd, void *conf)
 
     (void)conf;
     section_pool = NULL;
+    share_own(b);
     return b->method_at == NULL ? method_set(cmd, b, "roundrobin") : NULL;
 }
 
@@ -208,15 +277,41 @@ nearest_defined(const char *name)
     return nearest;
 }
 
-/* Also under -t: a dry run asks the methods, too. */
+/* What is known only when all lines of a section are. */
+static void
+balancer_finish(struct sl_worker *w, struct balancer *b)
+{
+    const struct sl_pool *pool = b->pool;
+    unsigned i;
+
+    b->level_least = UINT32_MAX;
+    for (i = 0; i < pool->n_servers; i++) {
+        struct sl_server *s = pool->servers[i];
+        const struct server_line *line = s->balancer_data;
+        int is_checked = line->check == CHECK_UNSAID ? b->check_at != NULL : line->check;
+
+        if (is_checked)
+            s->flags |= SL_SERVER_CHECKED;
+        if (s->level < b->level_least)
+            b->level_least = s->level;
+    }
+    if (b->sticky != NULL)
+        sticky_ready(b->sticky, sl_worker_pool(w), pool);
+    if (!b->check.is_tcp && pool->protocol != NULL)
+        sl_worker_config_error(w, b->check_at, "HealthCheck: the servers of pool \"%s\" do not "
+                               "speak HTTP/1.1, which a check does; use \"HealthCheck tcp\"",
+                               pool->name);
+}
+
 static const struct sl_lint_rule unused_pool = {
     "unused-pool", "its servers get no request, and their checks are load for nothing",
     "name it in a ProxyPass, or take it away"};
 
+/* Also under -t: a dry run asks the methods, too. */
 static int
 balancer_check(struct sl_worker *w)
 {
-    const struct balancer *b;
+    struct balancer *b;
     const char *name, *nearest;
 
     for (b = all; b != NULL; b = b->next) {
@@ -225,6 +320,7 @@ balancer_check(struct sl_worker *w)
             if (b->n_server_lines == 0)
                 sl_worker_config_error(w, b->defined_at, "Balancer: expected at least one "
                                        "Server line in the pool \"%s\"", name);
+            balancer_finish(w, b);
             if (b->method != NULL && b->method->ready(b->pool, b->method_data) < 0)
                 return -1;
             if (b->used_at == NULL)
@@ -253,9 +349,27 @@ balancer_ready(struct sl_worker *w)
     return 0;
 }
 
+/* Only one generation checks: the one that serves. */
+static int
+balancer_serves(struct sl_worker *w)
+{
+    checks_start(w);
+    return 0;
+}
+
+static int
+balancer_drains(struct sl_worker *w)
+{
+    (void)w;
+    checks_stop();
+    return 0;
+}
+
 static const struct sl_hook hooks[] = {
     SL_ON_CHECK_CONFIG(balancer_check),
     SL_ON_POST_CONFIG(balancer_ready),
+    SL_ON_READY(balancer_serves),
+    SL_ON_DRAIN(balancer_drains),
     SL_HOOKS_END,
 };
 
@@ -264,11 +378,24 @@ static const struct sl_target_provider target_provider = {.find = target_find};
 static int
 balancer_init(const struct sl_module *self)
 {
+    static const struct {
+        const char *name;
+        const struct sl_balance_method *method;
+    } methods[] = {
+        {"roundrobin", &roundrobin_method}, {"leastconn", &leastconn_method},
+        {"random2", &random2_method},       {"ewma", &ewma_method},
+        {"hash", &hash_method},             {"iphash", &iphash_method},
+        {"first", &first_method},
+    };
+    size_t i;
+
     (void)self;
     if (sl_provider_register("target", "balancer", &target_provider) < 0
-        || sl_provider_register("balance", "roundrobin", &roundrobin_method) < 0
-        || sl_provider_register("balance", "leastconn", &leastconn_method) < 0)
+        || sl_provider_register("control", "server", &server_command) < 0)
         return -1;
+    for (i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+        if (sl_provider_register("balance", methods[i].name, methods[i].method) < 0)
+            return -1;
     return 0;
 }
 

@@ -1,153 +1,303 @@
-/* Which server gets an attempt, and what its outcome means for the next ones.
+/* Which server gets an attempt, and what its outcome means.
  *
- * A server that refuses, resets or says nothing rests: 1 s, then 2, 4, 8, at most 10 s.
- * After that it is tried like any other; a success makes it whole, a failure lets it rest
- * again.  Outcomes that arrive while it rests belong to attempts made before and change
- * nothing, so a burst of failures counts once and one late answer does not end the rest.
+ * Of the servers that may be used, those of the lowest level share the requests by the pool's
+ * method.  When none may be used, those that rest after failures are used all the same: resting
+ * never makes a pool unusable.  A server whose rest is over is tried by one request at a time.
+ * A server that has just come back or was added is passed over now and then, ever less, until
+ * its slowstart is over; so it is the same for every method.
  *
- * Resting never makes a pool unusable: when nothing better is left, those that rest are
- * used all the same.  No locks; whoever changes rests_until first has decided.  All this is the
- * same in every generation: what one has learnt of a server, the next one knows. */
+ * No locks: counts and states are single words, and whoever changes one first has decided. */
 
 #include "balancer.h"
+#include "queue.h"
+#include "random.h"
+#include "sticky.h"
 
-#define REST_FIRST_MS 1000
-#define REST_MAX_MS 10000
+#define PICKS_MAX 16         /* others may be faster to take the last place of a server */
+#define WARM_LEAST_PERCENT 10
+#define BUDGET_RETRY 100     /* hundredths of a retry */
+#define BUDGET_MOST (100 * BUDGET_RETRY)
 
-/* Which tier a server belongs to; SL_TIER_NONE: it must not be used. */
-static enum sl_tier
-server_tier(const struct sl_server *s, int64_t now_ms)
+/* What sl_attempt_owner_data() is while the attempt tries whether a server is well again. */
+static char probe_mark;
+
+/* ---- choosing ---- */
+
+/* The lowest level with a server that comes into question: mostly told by the first server. */
+static int
+level_find(struct sl_choice *choice, const struct sl_pool *pool)
 {
-    int is_backup = (s->flags & SL_SERVER_BACKUP) != 0;
+    const struct balancer *b = pool->data;
+    unsigned i, least = UINT32_MAX;
 
-    if (sl_server_may_be_used(s, now_ms))
-        return is_backup ? SL_TIER_BACKUP : SL_TIER_PRIMARY;
-    if (sl_server_may_be_used(s, INT64_MAX))
-        return is_backup ? SL_TIER_RESTING_BACKUP : SL_TIER_RESTING;
-    return SL_TIER_NONE;
+    for (i = 0; i < pool->n_servers && least != b->level_least; i++) {
+        choice->level = pool->servers[i]->level;
+        if (choice->level < least && sl_choice_has(choice, pool->servers[i]))
+            least = choice->level;
+    }
+    choice->level = least;
+    return least != UINT32_MAX;
 }
 
-/* The best tier with a server this exchange has not tried; mostly told by the first. */
-static enum sl_tier
-best_tier(const struct sl_attempt *a, const struct sl_pool *pool, int64_t now_ms)
+/* Whether its time to warm up has not come to this request's share of it. */
+static int
+is_passed_over(struct sl_server *s, int64_t now_ms)
 {
-    enum sl_tier best = SL_TIER_NONE, tier;
+    int64_t since, warm;
+    unsigned least = s->slowstart_ms / 100 * WARM_LEAST_PERCENT;
+
+    if (s->slowstart_ms == 0)
+        return 0;
+    since = atomic_load_explicit(&s->state->warm_since, memory_order_relaxed);
+    if (since == 0)
+        return 0;
+    warm = now_ms - since;
+    if (warm < (int64_t)s->slowstart_ms)
+        return random_below(s->slowstart_ms) >= (warm > least ? (unsigned)warm : least);
+    atomic_store_explicit(&s->state->warm_since, 0, memory_order_relaxed);
+    return 0;
+}
+
+/* Methods are not asked where there is nothing: a ring would be gone round in vain. */
+static int
+is_left(const struct sl_choice *choice, const struct sl_pool *pool)
+{
+    return choice_any(choice, pool, 0) != NULL;
+}
+
+static struct sl_server *
+choose(struct sl_choice *choice, struct sl_pool *pool, int64_t now_ms)
+{
+    const struct balancer *b = pool->data;
+    struct sl_server *s, *other;
+
+    choice->now_ms = now_ms;
+    if (!level_find(choice, pool)) {
+        choice->now_ms = INT64_MAX;
+        if (!level_find(choice, pool))
+            return NULL;
+    }
+    s = b->method->pick(choice, pool, b->method_data);
+    if (s == NULL || choice->is_dry || !is_passed_over(s, now_ms))
+        return s;
+    choice->passed = s;
+    other = is_left(choice, pool) ? b->method->pick(choice, pool, b->method_data) : NULL;
+    choice->passed = NULL;
+    return other != NULL ? other : s;
+}
+
+/* Counts the attempt; 0 when others were faster: the server is full, or probed by them. */
+static int
+claim(struct sl_attempt *a, struct sl_server *s, int64_t now_ms)
+{
+    uint64_t word = atomic_load_explicit(&s->state->health, memory_order_relaxed);
+
+    if (!sl_server_take(s))
+        return 0;
+    if (SL_HEALTH_STATE(word) == SL_HEALTH_UP || SL_HEALTH_UNTIL(word) > now_ms)
+        return 1;
+    if (health_tell(s, HEALTH_PROBE_BEGINS, "its rest is over", moment_of(sl_attempt_loop(a)))) {
+        *sl_attempt_owner_data(a) = &probe_mark;
+        return 1;
+    }
+    if (sl_server_may_be_used(s, now_ms)) /* it has come back meanwhile */
+        return 1;
+    atomic_fetch_sub_explicit(s->n_active, 1, memory_order_seq_cst);
+    return 0;
+}
+
+static struct sl_server *
+pick(struct sl_attempt *a, struct sl_pool *pool, int is_dry)
+{
+    struct sl_choice choice = {.attempt = a, .is_dry = is_dry};
+    int64_t now_ms = sl_loop_now(sl_attempt_loop(a));
+    struct sl_server *s;
     unsigned i;
 
-    for (i = 0; i < pool->n_servers && best != SL_TIER_PRIMARY; i++) {
-        tier = server_tier(pool->servers[i], now_ms);
-        if (tier < best && !sl_attempt_tried(a, pool->servers[i]))
-            best = tier;
+    for (i = 0; i < PICKS_MAX; i++) {
+        s = choose(&choice, pool, now_ms);
+        if (s == NULL)
+            return NULL;
+        if (is_dry ? sl_server_take(s) : claim(a, s, now_ms))
+            return s;
     }
-    return best;
+    return NULL;
+}
+
+/* For explain: those that are passed over, and why. */
+static void
+note_others(struct sl_req *r, const struct sl_pool *pool, const struct sl_server *picked)
+{
+    const struct balancer *b = pool->data;
+    unsigned i;
+
+    for (i = 0; i < pool->n_servers; i++) {
+        const struct sl_server *s = pool->servers[i];
+        const char *word = condition_word(s);
+
+        if (s == picked && (s->flags & SL_SERVER_CHECKED))
+            sl_note(r, "server %s: is checked by %s every %ld ms", s->name,
+                    b->check.is_tcp ? "tcp" : b->check.uri, (long)b->check.interval_ms);
+        else if (s != picked && strcmp(word, "up") != 0)
+            sl_note(r, "server %s: %s", s->name, word);
+        else if (s != picked && sl_server_is_full(s))
+            sl_note(r, "server %s: has its %u requests in flight", s->name, s->maxconn);
+        else if (picked != NULL && s->level > picked->level)
+            sl_note(r, "server %s: waits for others to fail", s->name);
+    }
 }
 
 static struct sl_server *
 share_select(struct sl_attempt *a, struct sl_pool *pool)
 {
     const struct balancer *b = pool->data;
-    const struct sl_req *r = sl_attempt_req(a);
-    struct sl_choice choice = {.attempt = a,
-                               .now_ms = sl_loop_now(sl_attempt_loop(a)),
-                               .is_dry = r != NULL && sl_req_is_dry(r)};
+    struct sl_req *r = sl_attempt_req(a);
+    int is_dry = r != NULL && sl_req_is_dry(r);
+    struct queue *queue = is_dry ? NULL : b->queue;
+    void *waiter = *sl_attempt_owner_data(a);
+    struct sl_server *s = NULL;
 
-    choice.tier = best_tier(a, pool, choice.now_ms);
-    return choice.tier != SL_TIER_NONE ? b->method->pick(&choice, pool, b->method_data) : NULL;
+    if (queue != NULL && !queue_admits(queue, a))
+        return NULL;
+    if (b->sticky != NULL && r != NULL)
+        s = sticky_select(b->sticky, pool, a);
+    if (s != NULL && !(is_dry ? sl_server_take(s) : claim(a, s, sl_loop_now(sl_attempt_loop(a)))))
+        s = NULL;
+    if (s == NULL)
+        s = pick(a, pool, is_dry);
+    if (r != NULL && sl_req_is_noting(r))
+        note_others(r, pool, s);
+    if (queue != NULL && s == NULL)
+        queue_leave_place(queue);
+    else if (queue != NULL)
+        queue_served(a, waiter);
+    return s;
 }
 
-static unsigned
-cause_retry_class(const struct sl_cause *cause)
+/* ---- another try ---- */
+
+/* Spends a retry of the budget, if there is one left. */
+static int
+budget_spend(struct balancer *b)
 {
-    if (cause == &sl_cause_connect_failed || cause == &sl_cause_unresolved ||
-        cause == &sl_cause_handshake_failed)
-        return RETRY_CONNECT;
-    if (cause == &sl_cause_connect_timeout)
-        return RETRY_CONNECT | RETRY_TIMEOUT;
-    if (cause == &sl_cause_send_failed || cause == &sl_cause_no_response)
-        return RETRY_ERROR;
-    if (cause == &sl_cause_upstream_send_timeout || cause == &sl_cause_first_timeout)
-        return RETRY_TIMEOUT;
+    int64_t left;
+
+    if (b->retry_budget < 0)
+        return 1;
+    left = atomic_fetch_sub_explicit(&b->budget, BUDGET_RETRY, memory_order_relaxed);
+    if (left >= BUDGET_RETRY)
+        return 1;
+    atomic_fetch_add_explicit(&b->budget, BUDGET_RETRY, memory_order_relaxed);
     return 0;
+}
+
+/* Every request earns its part. */
+static void
+budget_earn(struct balancer *b)
+{
+    if (b->retry_budget > 0
+        && atomic_load_explicit(&b->budget, memory_order_relaxed) < BUDGET_MOST)
+        atomic_fetch_add_explicit(&b->budget, b->retry_budget, memory_order_relaxed);
+}
+
+static int
+may_retry(struct sl_attempt *a, struct balancer *b)
+{
+    const struct sl_req *r = sl_attempt_req(a);
+
+    if (sl_attempt_number(a) >= b->retry_max)
+        return 0;
+    if (b->retry_deadline_ms >= 0 && r != NULL
+        && sl_req_elapsed_us(r) / 1000 >= b->retry_deadline_ms)
+        return 0;
+    return budget_spend(b);
 }
 
 static int
 share_retry(struct sl_attempt *a, struct sl_pool *pool, const struct sl_cause *cause)
 {
-    const struct balancer *b = pool->data;
+    struct balancer *b = pool->data;
 
-    return sl_attempt_number(a) < b->retry_max
-           && (b->retry_on & cause_retry_class(cause)) != 0;
+    return (b->retry_on & cause_class(cause)) != 0 && may_retry(a, b);
 }
 
-/* A slow answer is no reason to rest: one slow page must not take a server out. */
 static int
-cause_calls_for_rest(const struct sl_cause *cause)
+has_other(struct sl_attempt *a, const struct sl_pool *pool)
 {
-    return (cause_retry_class(cause) & (RETRY_CONNECT | RETRY_ERROR)) != 0;
-}
-
-static int64_t
-rest_ms(unsigned n_failed)
-{
-    int64_t ms = n_failed < 4 ? (int64_t)REST_FIRST_MS << n_failed : REST_MAX_MS;
-
-    return ms < REST_MAX_MS ? ms : REST_MAX_MS;
-}
-
-static unsigned
-n_resting(const struct sl_pool *pool, int64_t now_ms)
-{
-    unsigned i, n = 0;
+    int64_t now_ms = sl_loop_now(sl_attempt_loop(a));
+    unsigned i;
 
     for (i = 0; i < pool->n_servers; i++)
-        n += atomic_load_explicit(&pool->servers[i]->state->rests_until, memory_order_relaxed) > now_ms;
-    return n;
+        if (pool->servers[i] != sl_attempt_server(a) && !sl_attempt_tried(a, pool->servers[i])
+            && sl_server_may_be_used(pool->servers[i], now_ms))
+            return 1;
+    return 0;
 }
 
-static void
-server_rest(struct sl_server *s, int64_t now_ms, const struct sl_cause *cause)
+static int
+share_answered(struct sl_attempt *a, struct sl_pool *pool, int status, int is_repeatable)
 {
-    int64_t until = atomic_load_explicit(&s->state->rests_until, memory_order_relaxed);
-    unsigned n_failed = atomic_load_explicit(&s->state->n_failed, memory_order_relaxed);
-    int64_t ms = rest_ms(n_failed);
-    unsigned n;
+    struct balancer *b = pool->data;
 
-    if (until > now_ms
-        || !atomic_compare_exchange_strong_explicit(&s->state->rests_until, &until, now_ms + ms,
-                                                    memory_order_relaxed, memory_order_relaxed))
-        return;
-    atomic_fetch_add_explicit(&s->state->n_failed, 1, memory_order_relaxed);
-    n = n_resting(s->pool, now_ms);
-    sl_log(SL_WARN, "BALANCER0010", "pool %s: server %s rests for %lld s: %s; %u of %u rest%s",
-           s->pool->name, s->name, (long long)(ms / 1000), cause->text, n, s->pool->n_servers,
-           n == s->pool->n_servers ? ", so they are used all the same" : "");
+    if (is_repeatable && sl_statuses_have(&b->retry_statuses, status) && has_other(a, pool)
+        && may_retry(a, b))
+        return 1;
+    if (b->sticky != NULL)
+        sticky_answer(b->sticky, a);
+    return 0;
 }
 
-/* The common case is one load. */
-static void
-server_worked(struct sl_server *s, int64_t now_ms)
-{
-    if (atomic_load_explicit(&s->state->n_failed, memory_order_relaxed) == 0
-        || atomic_load_explicit(&s->state->rests_until, memory_order_relaxed) > now_ms
-        || atomic_exchange_explicit(&s->state->n_failed, 0, memory_order_relaxed) == 0)
-        return;
-    sl_log(SL_NOTICE, "BALANCER0011", "pool %s: server %s is back; %u of %u rest",
-           s->pool->name, s->name, n_resting(s->pool, now_ms), s->pool->n_servers);
-}
+/* ---- outcomes ---- */
 
 static void
 share_done(struct sl_attempt *a, struct sl_server *server, const struct sl_cause *cause)
 {
-    int64_t now_ms = sl_loop_now(sl_attempt_loop(a));
+    struct balancer *b = server->pool->data;
+    struct sl_loop *loop = sl_attempt_loop(a);
+    int64_t first_us = sl_attempt_first_us(a);
+    int is_probe = *sl_attempt_owner_data(a) == &probe_mark;
 
-    if (cause == NULL)
-        server_worked(server, now_ms);
-    else if (cause_calls_for_rest(cause))
-        server_rest(server, now_ms, cause);
+    if (b->method->responded != NULL && first_us >= 0)
+        b->method->responded(server, b->method_data, first_us, sl_loop_now(loop));
+    if (sl_attempt_number(a) == 0)
+        budget_earn(b);
+    condition_attempt(server, cause, first_us >= 0 ? sl_attempt_status(a) : 0, is_probe,
+                      moment_of(loop));
+    *sl_attempt_owner_data(a) = NULL;
+    if (b->queue != NULL)
+        queue_room(b->queue);
 }
 
-const struct sl_pool_owner share_owner = {
-    .select = share_select,
-    .retry = share_retry,
-    .done = share_done,
-};
+static const struct sl_cause *
+share_wait(struct sl_attempt *a, struct sl_pool *pool)
+{
+    const struct balancer *b = pool->data;
+
+    return queue_wait(b->queue, a, pool);
+}
+
+static void
+share_leave(struct sl_attempt *a, struct sl_pool *pool)
+{
+    const struct balancer *b = pool->data;
+
+    queue_leave(b->queue, a);
+}
+
+void
+share_own(struct balancer *b)
+{
+    static const struct sl_statuses none;
+    int is_asked = b->sticky != NULL
+                   || memcmp(&b->retry_statuses, &none, sizeof none) != 0;
+
+    b->owner = (struct sl_pool_owner){
+        .select = share_select,
+        .retry = share_retry,
+        .done = share_done,
+        .answered = is_asked ? share_answered : NULL,
+        .wait = b->queue != NULL ? share_wait : NULL,
+        .leave = b->queue != NULL ? share_leave : NULL,
+    };
+    b->pool->owner = &b->owner;
+}

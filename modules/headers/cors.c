@@ -141,6 +141,18 @@ cors_parse(struct sl_cmd *cmd, void **item)
 
 /* ---- requests ---- */
 
+/* What a host's labels have: nothing that could begin another part of a URL. */
+static int
+is_labels(struct sl_span text)
+{
+    size_t i;
+
+    for (i = 0; i < text.n; i++)
+        if (!apr_isalnum(text.at[i]) && memchr("-._", text.at[i], 3) == NULL)
+            return 0;
+    return 1;
+}
+
 static int
 origin_matches(struct sl_span pattern, struct sl_span origin)
 {
@@ -155,7 +167,7 @@ origin_matches(struct sl_span pattern, struct sl_span origin)
         return 0;
     return sl_span_eqi((struct sl_span){origin.at, scheme.n}, scheme) &&
            sl_span_eqi((struct sl_span){origin.at + origin.n - domain.n, domain.n}, domain) &&
-           memchr(origin.at + scheme.n, '/', origin.n - scheme.n) == NULL;
+           is_labels((struct sl_span){origin.at + scheme.n, origin.n - scheme.n - domain.n});
 }
 
 static int
@@ -207,13 +219,20 @@ preflight_allow(struct sl_req *r, const struct cors *cors, struct sl_span origin
     sl_fields_set(f, "Access-Control-Max-Age", sl_span(cors->max_age));
 }
 
+static int
+is_preflight(struct sl_req *r)
+{
+    return sl_span_eq(sl_req_method(r), SL_SPAN("OPTIONS")) &&
+           sl_fields_get_id(sl_req_head(r), SL_F_ORIGIN).n > 0 &&
+           sl_fields_get(sl_req_head(r), "Access-Control-Request-Method").n > 0;
+}
+
 enum sl_verdict
 cors_preflight(struct sl_req *r, const struct cors *cors)
 {
     struct sl_span origin = sl_fields_get_id(sl_req_head(r), SL_F_ORIGIN);
 
-    if (!cors->is_on || origin.n == 0 || !sl_span_eq(sl_req_method(r), SL_SPAN("OPTIONS")) ||
-        sl_fields_get(sl_req_head(r), "Access-Control-Request-Method").n == 0)
+    if (!cors->is_on || !is_preflight(r))
         return SL_NEXT;
     vary_merge(r, "Access-Control-Request-Method");
     vary_merge(r, "Access-Control-Request-Headers");
@@ -226,10 +245,11 @@ cors_preflight(struct sl_req *r, const struct cors *cors)
     return sl_respond(r, 204, NULL, SL_SPAN(""));
 }
 
+/* Ours: what a cache holds of a server's has no server either, but is never for a preflight. */
 static int
 is_preflight_answer(struct sl_req *r)
 {
-    return sl_req_server(r) == NULL &&
+    return is_preflight(r) && sl_req_server(r) == NULL &&
            sl_fields_get(sl_req_response(r), "Access-Control-Allow-Methods").at != NULL;
 }
 

@@ -313,6 +313,17 @@ append(struct sl_req *r, const struct edit *e, struct sl_fields *f, struct sl_sp
                                        3));
 }
 
+/* Nothing rather than what the other side said: the line is there to replace it. */
+static int
+set(const struct edit *e, struct sl_fields *f, struct sl_span value)
+{
+    int rc = sl_fields_set(f, e->name, value);
+
+    if (rc != 0)
+        sl_fields_unset(f, e->name);
+    return rc;
+}
+
 static enum outcome
 apply(struct sl_req *r, const struct edit *e, struct sl_fields *f)
 {
@@ -322,7 +333,7 @@ apply(struct sl_req *r, const struct edit *e, struct sl_fields *f)
         value = sl_expr_text(e->value, r);
     switch (e->action) {
     case SET:
-        return outcome_of(sl_fields_set(f, e->name, value));
+        return outcome_of(set(e, f, value));
     case ADD:
         return outcome_of(sl_fields_add(f, e->name, value));
     case APPEND:
@@ -364,9 +375,8 @@ apply_all(struct sl_req *r, const apr_array_header_t *edits, struct sl_fields *f
             return sl_req_fail(r, 0, &sl_cause_pattern_limit, "%s", e->place);
         if (outcome == NOT_A_VALUE)
             sl_req_log(r, SL_WARN, "HEADERS0001",
-                       "%s: the value for %s holds bytes no field may have, or too many; left as it "
-                       "was",
-                       e->place, e->name);
+                       "%s: the value for %s holds bytes no field may have, or too many; %s",
+                       e->place, e->name, e->action == SET ? "left out" : "left as it was");
         else
             sl_note(r, "%s: %s %s", e->place, action_words[e->action], e->name);
     }

@@ -131,6 +131,7 @@ widths_open_all(void)
             return -1;
         shared_open(shared, is_fresh, SHARED_SIZE, z->seed, &none, &z->table);
         z->table.most = DEBT_MOST_US;
+        z->table.apart = CLOCKS_APART_MS * 1000;
     }
     return 0;
 }
@@ -152,6 +153,12 @@ meter_ahead(const struct meter *m, uint64_t now)
                                   : gcra_ahead(m->tat, now, DEBT_MOST_US);
 }
 
+static uint64_t
+debt_sum(uint64_t ahead, uint64_t cost)
+{
+    return ahead + cost < DEBT_MOST_US ? ahead + cost : DEBT_MOST_US;
+}
+
 static void
 meter_charge(struct meter *m, uint64_t now, size_t n)
 {
@@ -166,7 +173,7 @@ meter_charge(struct meter *m, uint64_t now, size_t n)
     if (m->width->zone != NULL)
         table_charge(&m->width->zone->table, m->hash, now, &g, &ahead);
     else
-        m->tat = gcra_tat(now, gcra_ahead(m->tat, now, DEBT_MOST_US) + g.cost);
+        m->tat = gcra_tat(now, debt_sum(gcra_ahead(m->tat, now, DEBT_MOST_US), g.cost));
 }
 
 /* Bytes that may go now. */

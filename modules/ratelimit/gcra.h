@@ -17,6 +17,7 @@
 /* Debts are small on the ring, or those of long ago would be taken for some. */
 #define RING_DEBT_MAX (UINT64_C(1) << 36)
 #define RATE_MAX 1000000
+#define CLOCKS_APART_MS 1000 /* a thread reads the clock once a turn of its loop */
 
 struct rate {
     uint32_t n;         /* requests, or parts of one, */

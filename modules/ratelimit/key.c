@@ -102,18 +102,24 @@ part_text(const struct key *key, struct sl_req *r, const struct sl_variable *v,
     return v->get != NULL ? v->get(r, arg) : sl_var_get(r, v->name);
 }
 
+/* In `room`, or in memory of the request where that is too small: a key that is cut would be that
+ * of others, too. */
 static struct sl_span
-joined(const struct key *key, struct sl_req *r, char room[KEY_ROOM])
+joined(const struct key *key, struct sl_req *r, char *room)
 {
     const struct sl_variable *v;
     struct sl_span literal, arg, part;
-    size_t n = 0;
+    size_t n = 0, size = KEY_ROOM;
     unsigned i;
 
     for (i = 0; sl_expr_part(key->expr, i, &literal, &v, &arg); i++) {
         part = v != NULL ? part_text(key, r, v, arg) : literal;
-        if (part.n > KEY_ROOM - n)
-            part.n = KEY_ROOM - n;
+        if (part.n > size - n) {
+            char *before = room;
+
+            size = 2 * (n + part.n);
+            room = memcpy(apr_palloc(sl_req_pool(r), size), before, n);
+        }
         if (part.n > 0)
             memcpy(room + n, part.at, part.n);
         n += part.n;
@@ -124,7 +130,6 @@ joined(const struct key *key, struct sl_req *r, char room[KEY_ROOM])
 struct sl_span
 key_bytes(const struct key *key, struct sl_req *r, char room[KEY_ROOM])
 {
-    struct sl_span text;
     size_t n;
 
     if (key->is_address) {
@@ -133,8 +138,7 @@ key_bytes(const struct key *key, struct sl_req *r, char room[KEY_ROOM])
     }
     if (key->has_address)
         return joined(key, r, room);
-    text = sl_expr_text(key->expr, r);
-    return text.n > KEY_ROOM ? (struct sl_span){text.at, KEY_ROOM} : text;
+    return sl_expr_text(key->expr, r);
 }
 
 struct sl_span

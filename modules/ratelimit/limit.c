@@ -112,6 +112,7 @@ limit_check(struct sl_worker *w, struct limit *l)
         most += STORE_BEYOND * cost;
     if (z->table.most < most)
         z->table.most = most;
+    z->table.apart = (uint64_t)CLOCKS_APART_MS * z->rate.n;
 }
 
 void

@@ -37,7 +37,7 @@ struct key {
     unsigned ipv4, ipv6; /* lengths of the networks that count as one */
 };
 
-#define KEY_ROOM 512 /* longer keys are cut */
+#define KEY_ROOM 512 /* longer keys need memory of the request */
 
 /* NULL or a phrase. */
 const char *key_make(struct sl_cmd *cmd, const char *text, int64_t ipv4, int64_t ipv6,

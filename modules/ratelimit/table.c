@@ -62,10 +62,23 @@ table_find(const struct table *t, uint64_t hash, struct place *p)
            bucket_find(second_bucket(t, hash), tag, p);
 }
 
+/* The largest debt a thread can see. */
+static uint64_t
+most_seen(const struct table *t)
+{
+    return t->most + t->apart;
+}
+
+static uint64_t
+word_debt(const struct table *t, uint64_t word, uint64_t now)
+{
+    return gcra_ahead(word & RING_MASK, now, most_seen(t));
+}
+
 static uint64_t
 word_age(const struct table *t, uint64_t word, uint64_t now)
 {
-    return word == 0 ? UINT64_MAX : gcra_age(word & RING_MASK, now, t->most);
+    return word == 0 ? UINT64_MAX : gcra_age(word & RING_MASK, now, most_seen(t));
 }
 
 /* The oldest word of a bucket; returns how many have no debt. */
@@ -81,7 +94,7 @@ bucket_oldest(const struct table *t, struct bucket *b, uint64_t now, struct plac
         uint64_t word = atomic_load_explicit(&b->words[i], memory_order_relaxed);
         uint64_t its = word_age(t, word, now);
 
-        n += its >= t->most;
+        n += its >= most_seen(t);
         if (p->at != NULL && its <= *age)
             continue;
         *age = its;
@@ -104,7 +117,7 @@ table_place(const struct table *t, uint64_t hash, uint64_t now, struct place *p)
         *p = other;
         age = other_age;
     }
-    return age < t->most;
+    return age < most_seen(t);
 }
 
 static int
@@ -121,18 +134,20 @@ table_charge(const struct table *t, uint64_t hash, uint64_t now, const struct gc
              uint64_t *ahead)
 {
     struct place p;
+    uint64_t debt;
     int is_lost;
 
     do {
         is_lost = 0;
         *ahead = 0;
         if (table_find(t, hash, &p))
-            *ahead = gcra_ahead(p.word & RING_MASK, now, t->most);
+            *ahead = word_debt(t, p.word, now);
         else
             is_lost = table_place(t, hash, now, &p);
         if (*ahead > g->tolerance)
             return TABLE_REFUSED;
-    } while (!place_set(&p, word_of(hash, gcra_tat(now, *ahead + g->cost))));
+        debt = *ahead + g->cost; /* beyond the most it would be taken for a paid one */
+    } while (!place_set(&p, word_of(hash, gcra_tat(now, debt < t->most ? debt : t->most))));
     return is_lost ? TABLE_EVICTED : TABLE_ADMITTED;
 }
 
@@ -145,7 +160,7 @@ table_refund(const struct table *t, uint64_t hash, uint64_t now, uint64_t cost)
     do {
         if (!table_find(t, hash, &p))
             return;
-        ahead = gcra_ahead(p.word & RING_MASK, now, t->most);
+        ahead = word_debt(t, p.word, now);
         if (ahead == 0)
             return;
     } while (
@@ -162,7 +177,7 @@ table_raise(const struct table *t, uint64_t hash, uint64_t now, uint64_t ahead)
     do {
         if (!table_find(t, hash, &p))
             table_place(t, hash, now, &p);
-        else if (gcra_ahead(p.word & RING_MASK, now, t->most) >= ahead)
+        else if (word_debt(t, p.word, now) >= ahead)
             return;
     } while (!place_set(&p, word_of(hash, gcra_tat(now, ahead))));
 }
@@ -172,7 +187,7 @@ table_ahead(const struct table *t, uint64_t hash, uint64_t now)
 {
     struct place p;
 
-    return table_find(t, hash, &p) ? gcra_ahead(p.word & RING_MASK, now, t->most) : 0;
+    return table_find(t, hash, &p) ? word_debt(t, p.word, now) : 0;
 }
 
 int
@@ -210,7 +225,7 @@ table_count(const struct table *t, uint64_t now)
             uint64_t word =
                 atomic_load_explicit(&t->buckets[i].words[k], memory_order_relaxed);
 
-            n += word != 0 && gcra_ahead(word & RING_MASK, now, t->most) > 0;
+            n += word != 0 && word_debt(t, word, now) > 0;
         }
     return n;
 }

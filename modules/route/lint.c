@@ -210,6 +210,8 @@ lint_site(struct sl_worker *w, const struct route_site *site)
 {
     int i;
 
+    if (site->kind == ROUTE_PATTERN && site->pattern == NULL) /* it has an error, and that is told */
+        return;
     if (site->kind == ROUTE_PATTERN)
         lint_pattern(w, site->pattern, place_of(site));
     for (i = 0; i < route_n(site->all); i++)

@@ -22,10 +22,19 @@ pace_over(struct sl_loop *loop, struct sl_timer *timer)
         p->r->protocol->want(p->r);
 }
 
+static void
+pace_hold(struct req_pace *p, int64_t ms, uint8_t is_wanted)
+{
+    p->is_held = 1;
+    p->is_wanted = is_wanted;
+    sl_timer_set(p->r->loop, &p->timer, p->r->loop->now_ms + ms);
+}
+
 void
 sl_req_pace_body(struct sl_req *r, sl_pace_f *pace, void *ctx)
 {
     struct req_pace *p = apr_pcalloc(r->pool, sizeof *p);
+    int64_t ms;
 
     SL_ASSERT(r->pace == NULL && (r->flags & REQ_ANSWERED) == 0);
     p->timer.fn = pace_over;
@@ -33,6 +42,8 @@ sl_req_pace_body(struct sl_req *r, sl_pace_f *pace, void *ctx)
     p->pace = pace;
     p->ctx = ctx;
     r->pace = p;
+    if ((ms = pace(r, ctx, 0)) > 0)
+        pace_hold(p, ms, 0);
 }
 
 void
@@ -50,14 +61,12 @@ pace_body(struct sl_req *r, size_t n, int ends, enum sl_flow flow)
     struct req_pace *p = r->pace;
     int64_t ms;
 
-    if (p == NULL || ends || flow == SL_FLOW_GONE)
+    if (p == NULL || flow == SL_FLOW_GONE)
         return flow;
-    ms = p->pace(r, p->ctx, n);
-    if (ms <= 0)
+    ms = p->pace(r, p->ctx, n); /* the last piece counts, too: others may share the rate */
+    if (ms <= 0 || ends)
         return flow;
-    p->is_held = 1;
-    p->is_wanted = flow == SL_FLOW_ROOM;
-    sl_timer_set(r->loop, &p->timer, r->loop->now_ms + ms);
+    pace_hold(p, ms, flow == SL_FLOW_ROOM);
     return SL_FLOW_FULL;
 }
 

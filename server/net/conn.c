@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <unistd.h>
 
 static void
@@ -363,11 +364,14 @@ conn_end(struct sl_conn **cp)
 int
 conn_peer_state(struct sl_conn *c)
 {
+    struct pollfd p = {c->io.fd, 0, 0};
     char byte;
     ssize_t k;
 
     if ((c->io.ready & SL_HANGUP) == 0)
         return 0;
+    if (poll(&p, 1, 0) > 0 && (p.revents & POLLERR)) /* recv() gives what came before it first */
+        return -1;
     k = recv(c->io.fd, &byte, 1, MSG_PEEK);
     if (k > 0)
         return 0;

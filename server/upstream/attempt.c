@@ -7,6 +7,7 @@
 /* What a time-out means, by state. */
 static const struct sl_cause *const late_causes[] = {
     [EX_PICK] = &sl_cause_no_server,
+    [EX_WAIT] = &sl_cause_no_server,
     [EX_CONNECT] = &sl_cause_connect_timeout,
     [EX_SEND] = &sl_cause_upstream_send_timeout,
     [EX_FIRST] = &sl_cause_first_timeout,
@@ -110,6 +111,17 @@ ex_take_head(struct sl_exchange *ex, int status, int64_t body)
     }
 }
 
+/* Whether the pool's owner does not want this answer, and another server may have a better one. */
+static int
+ex_asks_another(struct sl_exchange *ex, int status)
+{
+    const struct sl_pool_owner *owner = ex->pool->owner;
+
+    return owner != NULL && owner->answered != NULL && ex->r != NULL &&
+           (ex->r->flags & REQ_DRY) == 0 &&
+           owner->answered(&ex->a, ex->pool, status, exchange_is_harmless(ex));
+}
+
 enum sl_flow
 attempt_head(struct sl_attempt *a, int status, int64_t body)
 {
@@ -119,6 +131,12 @@ attempt_head(struct sl_attempt *a, int status, int64_t body)
     SL_ASSERT(ex->magic == EXCHANGE_MAGIC);
     if (status == 101 && !ex_is_switch_asked(ex)) {
         exchange_fail(ex, &sl_cause_unexpected_upgrade);
+        return SL_FLOW_GONE;
+    }
+    a->status = status;
+    a->first_us = ex->loop->wall_us - a->began_us;
+    if (ex_asks_another(ex, status)) {
+        exchange_attempt_again(ex, &sl_cause_unwanted_status);
         return SL_FLOW_GONE;
     }
     ex_take_head(ex, status, body);
@@ -251,7 +269,36 @@ sl_attempt_tried(const struct sl_attempt *a, const struct sl_server *server)
 {
     const struct sl_exchange *ex = (const struct sl_exchange *)(const void *)a;
 
-    return server->index < 64 && (ex->tried >> server->index & 1);
+    if (server->index < 64)
+        return ex->tried >> server->index & 1;
+    return ex->tried_more != NULL && (ex->tried_more[server->index / 64] >> server->index % 64 & 1);
+}
+
+int64_t
+sl_attempt_first_us(const struct sl_attempt *a)
+{
+    return a->first_us;
+}
+
+int64_t
+sl_attempt_deadline(const struct sl_attempt *a)
+{
+    return ((const struct sl_exchange *)(const void *)a)->deadline_ms;
+}
+
+void **
+sl_attempt_owner_data(struct sl_attempt *a)
+{
+    return &a->owner_data;
+}
+
+void
+sl_attempt_pick(struct sl_attempt *a)
+{
+    struct sl_exchange *ex = exchange_of(a);
+
+    SL_ASSERT(ex->state == EX_WAIT);
+    exchange_attempt(ex);
 }
 
 struct sl_fields *

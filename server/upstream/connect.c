@@ -171,8 +171,8 @@ is_own_shortage(int error)
            error == EADDRNOTAVAIL;
 }
 
-static int
-ex_open_socket(const struct upstream_address *to, int *is_done)
+int
+server_socket(const struct upstream_address *to, int *is_done)
 {
     int one = 1, rc, fd = socket(to->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
@@ -221,7 +221,7 @@ exchange_connect(struct sl_exchange *ex)
         exchange_attempt_failed(ex, &sl_cause_unresolved);
         return;
     }
-    fd = ex_open_socket(to, &is_done);
+    fd = server_socket(to, &is_done);
     c = fd >= 0 ? conn_make(ex->loop, fd, 0) : NULL;
     if (c == NULL && is_own_shortage(errno)) {
         exchange_attempt_failed(ex, &sl_cause_internal);

@@ -6,8 +6,6 @@
 
 #include <stdio.h>
 
-static void ex_attempt(struct sl_exchange *ex);
-
 _Static_assert(sizeof(struct held) <= sizeof(struct piece), "both are cut from loop->pieces");
 
 /* ---- the end of an attempt, and of the exchange ---- */
@@ -26,7 +24,8 @@ ex_server_done(struct sl_exchange *ex, const struct sl_cause *cause)
     if (a->server == NULL)
         return;
     hooks_run_attempt(ex->scope, SL_HOOK_UPSTREAM_DONE, a);
-    atomic_fetch_sub_explicit(a->server->pub.n_active, 1, memory_order_relaxed);
+    /* Before the owner looks who waits for room: who waits has looked at the count after that. */
+    atomic_fetch_sub_explicit(a->server->pub.n_active, 1, memory_order_seq_cst);
     if (ex->pool->owner != NULL && ex->pool->owner->done != NULL && !ex_is_dry(ex))
         ex->pool->owner->done(a, &a->server->pub, cause);
     if (ex->r != NULL)
@@ -99,6 +98,8 @@ ex_free(struct sl_exchange *ex)
 void
 exchange_cancel(struct sl_exchange *ex)
 {
+    if (ex->state == EX_WAIT)
+        ex->pool->owner->leave(&ex->a, ex->pool);
     ex_drop_conn(ex);
     ex_server_done(ex, &sl_cause_client_gone);
     ex_free(ex);
@@ -197,7 +198,45 @@ ex_is_repeatable(const struct sl_exchange *ex)
 
     if (ex->head_given || a->has_response || !ex->holds_body || ex->r == NULL)
         return 0;
-    return !a->has_sent || (!ex->wants_upgrade && method_is_idempotent(a->method));
+    return !a->has_sent || exchange_is_harmless(ex);
+}
+
+int
+exchange_is_harmless(const struct sl_exchange *ex)
+{
+    return !ex->head_given && ex->holds_body && ex->r != NULL && ex->n_interim == 0 &&
+           !ex->wants_upgrade && method_is_idempotent(ex->a.method);
+}
+
+/* For sl_attempt_tried(). */
+static void
+ex_mark_tried(struct sl_exchange *ex)
+{
+    unsigned i = ex->a.server->pub.index;
+
+    if (i < 64) {
+        ex->tried |= (uint64_t)1 << i;
+        return;
+    }
+    if (ex->tried_more == NULL)
+        ex->tried_more =
+            apr_pcalloc(ex->r->pool, (ex->pool->n_servers / 64 + 1) * sizeof(uint64_t));
+    ex->tried_more[i / 64] |= (uint64_t)1 << i % 64;
+}
+
+void
+exchange_attempt_again(struct sl_exchange *ex, const struct sl_cause *cause)
+{
+    struct sl_attempt *a = &ex->a;
+
+    ex_mark_tried(ex);
+    ex_log_failure(ex, cause, "trying another server");
+    ex_drop_conn(ex);
+    ex_server_done(ex, cause);
+    a->number++;
+    a->is_replay = 0;
+    ex->retry_cause = cause;
+    exchange_attempt(ex);
 }
 
 void
@@ -206,7 +245,7 @@ exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause)
     struct sl_attempt *a = &ex->a;
     int again;
 
-    if (ex->head_given || !ex_is_repeatable(ex)) {
+    if (ex->state == EX_WAIT || !ex_is_repeatable(ex)) {
         exchange_fail(ex, cause);
         return;
     }
@@ -215,7 +254,7 @@ exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause)
         ex_drop_conn(ex);
         a->is_replay = 1;
         hooks_run_attempt(ex->scope, SL_HOOK_UPSTREAM_DONE, a);
-        ex_attempt(ex);
+        exchange_attempt(ex);
         return;
     }
     if (exchange_has_address(ex, cause)) {
@@ -224,21 +263,12 @@ exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause)
         exchange_connect(ex);
         return;
     }
-    if (a->server != NULL && a->server->pub.index < 64)
-        ex->tried |= (uint64_t)1 << a->server->pub.index;
     again = ex->pool->owner != NULL && ex->pool->owner->retry != NULL &&
             ex->pool->owner->retry(a, ex->pool, cause);
-    if (!again) {
+    if (again)
+        exchange_attempt_again(ex, cause);
+    else
         exchange_fail(ex, cause);
-        return;
-    }
-    ex_log_failure(ex, cause, "trying another server");
-    ex_drop_conn(ex);
-    ex_server_done(ex, cause);
-    a->number++;
-    a->is_replay = 0;
-    ex->retry_cause = cause;
-    ex_attempt(ex);
 }
 
 /* ---- sending ---- */
@@ -363,7 +393,8 @@ exchange_send(struct sl_exchange *ex)
         req_want(r);
 }
 
-/* Picks a server, unless this is the replay of a stale connection, which goes to the same. */
+/* Picks a server, unless this is the replay of a stale connection, which goes to the same.
+ * 1; 0: there is none to be had now; -1: a hook does not want it. */
 static int
 ex_pick(struct sl_exchange *ex)
 {
@@ -374,26 +405,44 @@ ex_pick(struct sl_exchange *ex)
         return 1;
     ex->state = EX_PICK;
     if (hooks_run_attempt(ex->scope, SL_HOOK_SELECT_SERVER, a) == SL_FAIL)
-        return 0;
+        return -1;
     if (a->server == NULL) {
         s = ex->pool->owner != NULL ? ex->pool->owner->select(a, ex->pool)
-            : ex->pool->n_servers > 0 ? ex->pool->servers[0] : NULL;
+            : ex->pool->n_servers > 0 && sl_server_take(ex->pool->servers[0])
+                ? ex->pool->servers[0] : NULL;
         if (s == NULL)
             return 0;
         a->server = (struct upstream_server *)s;
     }
-    atomic_fetch_add_explicit(a->server->pub.n_active, 1, memory_order_relaxed);
     ex->r->server = &a->server->pub;
     return 1;
 }
 
+/* There is none to be had now: the exchange waits for one, or fails. */
 static void
-ex_attempt(struct sl_exchange *ex)
+ex_without_server(struct sl_exchange *ex, int may_wait)
+{
+    const struct sl_pool_owner *owner = ex->pool->owner;
+    const struct sl_cause *cause = &sl_cause_no_server;
+
+    if (may_wait && owner != NULL && owner->wait != NULL && !ex_is_dry(ex)) {
+        ex->state = EX_WAIT;
+        cause = owner->wait(&ex->a, ex->pool);
+        if (cause == NULL)
+            return;
+        ex->state = EX_PICK;
+    }
+    exchange_fail(ex, ex->retry_cause != NULL ? ex->retry_cause : cause);
+}
+
+void
+exchange_attempt(struct sl_exchange *ex)
 {
     struct sl_attempt *a = &ex->a;
+    int picked = ex_pick(ex);
 
-    if (!ex_pick(ex)) {
-        exchange_fail(ex, ex->retry_cause != NULL ? ex->retry_cause : &sl_cause_no_server);
+    if (picked != 1) {
+        ex_without_server(ex, picked == 0);
         return;
     }
     if (ex_is_dry(ex)) {
@@ -402,6 +451,7 @@ ex_attempt(struct sl_exchange *ex)
     }
     ex->n_unreachable = 0;
     a->began_us = ex->loop->wall_us;
+    a->first_us = -1;
     a->has_sent = a->has_response = 0;
     a->conn = a->is_replay ? NULL
               : ex->shares ? idle_with_room(a->server, ex->loop)
@@ -476,7 +526,7 @@ void
 exchange_start(struct sl_exchange *ex)
 {
     SL_ASSERT(ex->state == EX_PICK && ex->a.number == 0);
-    ex_attempt(ex);
+    exchange_attempt(ex);
 }
 
 /* ---- the request's side ---- */

@@ -5,7 +5,8 @@
  * memory past the request: what an attempt sends is written out of a view made for it.
  *
  *   pick -> connect -> send -> first -> relay       (over: the rest of an intercepted answer)
- *     ^_________________________|   another attempt: before the first byte of a response
+ *   ^  |  ^______________________|   another attempt: before the first byte of a response, or
+ *   wait                             in place of one that the pool's owner does not want
  *
  * The request side asks (body, want, cancel), the protocol of the connection tells (head,
  * data, end, fail).  Calls that may free the exchange are the last a caller makes. */
@@ -18,7 +19,7 @@
 #define EXCHANGE_MAGIC 0x77ac24e1u
 #define VIEW_FIELDS 24 /* of a request head that need no pool */
 
-enum ex_state { EX_PICK, EX_CONNECT, EX_SEND, EX_FIRST, EX_RELAY, EX_OVER };
+enum ex_state { EX_PICK, EX_WAIT, EX_CONNECT, EX_SEND, EX_FIRST, EX_RELAY, EX_OVER };
 
 struct sl_attempt {
     struct sl_conn *conn;
@@ -30,6 +31,8 @@ struct sl_attempt {
     struct sl_fields head;      /* the view: as it will be sent */
     struct sl_fields *response; /* the request's, or the exchange's own */
     int64_t began_us;
+    int64_t first_us; /* from then to the response's head, -1: none came */
+    void *owner_data; /* the pool's owner's */
     struct sl_span method, path;
     uint8_t is_reused; /* the connection had served before */
     uint8_t is_replay; /* of a request that found its connection dead */
@@ -66,6 +69,7 @@ struct sl_exchange {
     int64_t deadline_ms;
     unsigned n_unreachable; /* addresses of this server */
     uint64_t tried; /* bit per server index below 64 */
+    uint64_t *tried_more; /* those of the others; NULL: none of them */
     struct held *held, **held_end;
     size_t n_held;
     const struct sl_cause *retry_cause;
@@ -140,8 +144,14 @@ exchange_drop_held(struct sl_exchange *ex)
     ex->held_end = &ex->held;
     ex->holds_body = 0;
 }
-/* These may free the exchange.  failed: another attempt is made, or the request fails; fail: it
- * does, with this cause. */
+/* A server is picked and the attempt goes on, waits or fails.  May free the exchange. */
+void exchange_attempt(struct sl_exchange *ex);
+/* RFC 9110, 9.2.2: whether the server may be asked twice, whatever it did the first time, and all
+ * that was taken of the body can be sent again. */
+int exchange_is_harmless(const struct sl_exchange *ex);
+/* These may free the exchange.  again: another attempt is made; failed: that, or the request fails;
+ * fail: it does, with this cause. */
+void exchange_attempt_again(struct sl_exchange *ex, const struct sl_cause *cause);
 void exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause);
 void exchange_fail(struct sl_exchange *ex, const struct sl_cause *cause);
 

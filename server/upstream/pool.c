@@ -110,7 +110,7 @@ sl_pool_add(apr_pool_t *pool, struct sl_pool *p, const char *name, const char *a
     s->pub.address = apr_pstrdup(pool, address);
     s->pub.name = name != NULL ? apr_pstrdup(pool, name) : s->pub.address;
     s->pub.pool = p;
-    s->pub.weight = 1;
+    s->pub.weight = s->pub.configured_weight = 1;
     s->pub.n_active = &s->own_active;
     s->pub.state = &s->own_state;
     s->port = parts.port;

@@ -32,6 +32,7 @@ struct idle_list {
 struct upstream_server {
     struct sl_server pub; /* first: a struct sl_server * is one of these */
     atomic_uint own_active;           /* where pub points unless servers_share() finds a place */
+    unsigned number;                  /* in the zone, with a place there */
     struct sl_server_state own_state;
     _Atomic(struct address_set *) addresses; /* NULL: not resolved yet */
     atomic_uint first;                       /* the address that worked last */
@@ -66,6 +67,9 @@ const struct upstream_address *server_address(struct upstream_server *s);
 unsigned server_n_addresses(struct upstream_server *s);
 /* No connection came about: others begin with the next address. */
 void server_address_failed(struct upstream_server *s, const struct upstream_address *a);
+
+/* A socket that connects to the address: *is_done, it has.  -1 with errno. */
+int server_socket(const struct upstream_address *to, int *is_done);
 
 /* The list of all pools; NULL at its end. */
 struct upstream_pool *pools_first(void);

@@ -4,9 +4,16 @@
  * A server is the same one by the names of its pool and its own; it has one number in all
  * processes (runtime/zone_index.h), so servers of one pool, made in one go, stand side by side:
  * the counts of sixteen in a line of the cache.  Under another address the same server is given
- * a new chance: failures are forgotten. */
+ * a new chance: failures are forgotten.
+ *
+ * What the operator said of a server at run time stands for the line it was said about: when that
+ * has been edited, the edited line holds.
+ *
+ * Events are written by many and read by anybody, without a lock: all bytes are atomics, and a
+ * number tells whether what was read is one event. */
 #include "upstream/shared.h"
 
+#include "runtime/clock.h"
 #include "runtime/zone_index.h"
 #include "upstream/pool.h"
 
@@ -16,12 +23,24 @@
 #include <stdlib.h>
 
 #define SERVERS_ZONE "servers"
-#define SERVERS_LAYOUT 1
+#define SERVERS_LAYOUT 2
 #define SERVERS_MAX 8192
+#define EVENTS_KEPT 16
+#define EVENT_WORDS (SL_EVENT_TEXT / 8)
+
+/* number: of the event, from 1; 0 while it is written. */
+struct event {
+    atomic_uint number;
+    _Atomic(int64_t) at_us;
+    _Atomic(uint64_t) text[EVENT_WORDS];
+};
+
+_Static_assert(SL_EVENT_TEXT % 8 == 0, "texts are written word by word");
 
 struct servers_zone {
     INDEX_TABLE(SERVERS_MAX) names;
     struct sl_server_state states[SERVERS_MAX];
+    struct event events[SERVERS_MAX][EVENTS_KEPT];
 };
 
 struct servers_slot {
@@ -34,8 +53,17 @@ static const struct sl_slots *slots;
 static void
 state_reset(struct sl_server_state *state, unsigned address)
 {
-    atomic_store_explicit(&state->rests_until, 0, memory_order_relaxed);
+    unsigned i;
+
+    atomic_store_explicit(&state->health, 0, memory_order_relaxed);
+    atomic_store_explicit(&state->warm_since, 0, memory_order_relaxed);
+    atomic_store_explicit(&state->response, 0, memory_order_relaxed);
     atomic_store_explicit(&state->n_failed, 0, memory_order_relaxed);
+    atomic_store_explicit(&state->weight, 0, memory_order_relaxed);
+    atomic_store_explicit(&state->base, 0, memory_order_relaxed);
+    atomic_store_explicit(&state->n_events, 0, memory_order_relaxed);
+    for (i = 0; i < SL_WINDOW_PARTS; i++)
+        atomic_store_explicit(&state->window[i], 0, memory_order_relaxed);
     atomic_store_explicit(&state->address, address, memory_order_relaxed);
 }
 
@@ -47,6 +75,7 @@ state_clear(void *data, unsigned number)
     state_reset(&z->states[number], 0);
 }
 
+/* Not 0, which says that nothing has been said yet. */
 static unsigned
 address_mark(const char *address)
 {
@@ -54,16 +83,57 @@ address_mark(const char *address)
 
     for (; *address != '\0'; address++)
         h = (h ^ (unsigned char)*address) * 16777619u;
-    return h;
+    return h | 1;
+}
+
+/* What an override may stand for. */
+static unsigned
+base_mark(const struct sl_server *s)
+{
+    unsigned mark = address_mark(s->address) + s->configured_weight;
+
+    return (mark * 16777619u ^ (s->flags & SL_SERVER_DRAIN)) | 1;
+}
+
+/* The override is kept with the line it stands for, or goes with it. */
+static void
+override_take(struct sl_server *s)
+{
+    unsigned weight = atomic_load_explicit(&s->state->weight, memory_order_relaxed);
+    uint64_t health = atomic_load_explicit(&s->state->health, memory_order_relaxed);
+    unsigned base = atomic_exchange_explicit(&s->state->base, base_mark(s), memory_order_relaxed);
+
+    if (weight == 0 && SL_HEALTH_ADMIN(health) == SL_ADMIN_NONE)
+        return;
+    if (base == base_mark(s)) {
+        s->weight = weight > 0 ? weight : s->configured_weight;
+        return;
+    }
+    atomic_store_explicit(&s->state->weight, 0, memory_order_relaxed);
+    atomic_fetch_and_explicit(&s->state->health, ~(UINT64_C(3) << 59), memory_order_relaxed);
+    sl_log(SL_NOTICE, "SL0532", "pool %s: server %s: its line was edited and holds now; what was "
+           "said of it at run time is forgotten", s->pool->name, s->name);
+}
+
+/* One that others never had: it is given time to warm up, unless all are new. */
+static void
+address_take(struct sl_server *s, int is_fresh)
+{
+    unsigned address = address_mark(s->address);
+
+    if (atomic_load_explicit(&s->state->address, memory_order_relaxed) == address)
+        return;
+    state_reset(s->state, address);
+    if (s->slowstart_ms > 0 && !is_fresh)
+        atomic_store_explicit(&s->state->warm_since, monotonic_ms(), memory_order_relaxed);
 }
 
 /* 0, or -1: there is no place for it. */
 static int
-server_share(const struct zone_index *ix, const char *pool_name, struct sl_server *s)
+server_share(const struct zone_index *ix, const char *pool_name, struct sl_server *s, int is_fresh)
 {
     struct servers_zone *z = ix->slots->shared;
     struct servers_slot *mine = sl_slot(ix->slots, ix->slots->mine);
-    unsigned address = address_mark(s->address);
     char *name;
     int i;
 
@@ -75,8 +145,9 @@ server_share(const struct zone_index *ix, const char *pool_name, struct sl_serve
         return -1;
     s->n_active = &mine->n_active[i];
     s->state = &z->states[i];
-    if (atomic_load_explicit(&s->state->address, memory_order_relaxed) != address)
-        state_reset(s->state, address);
+    upstream_server(s)->number = (unsigned)i;
+    address_take(s, is_fresh);
+    override_take(s);
     return 0;
 }
 
@@ -97,7 +168,7 @@ servers_share(void)
     for (p = pools_first(); p != NULL; p = p->next)
         for (i = 0; i < p->pool.n_servers; i++)
             n_without += server_share(&ix, p->direct_key != NULL ? p->direct_key : p->pool.name,
-                                      p->pool.servers[i]) != 0;
+                                      p->pool.servers[i], is_fresh) != 0;
     if (n_without > 0)
         sl_log(SL_WARN, "SL0531", "no room in the zone " SERVERS_ZONE " for %u servers: each "
                "generation has counts of its own for them", n_without);
@@ -128,4 +199,70 @@ sl_server_active(const struct sl_server *s)
     unsigned n = atomic_load_explicit(s->n_active, memory_order_relaxed);
 
     return sl_places_others() == 0 ? n : n + sl_server_active_elsewhere(s);
+}
+
+int
+sl_server_take(struct sl_server *s)
+{
+    unsigned n = atomic_fetch_add_explicit(s->n_active, 1, memory_order_seq_cst) + 1;
+
+    if (s->maxconn == 0)
+        return 1;
+    if (sl_places_others() != 0)
+        n += sl_server_active_elsewhere(s);
+    if (n <= s->maxconn)
+        return 1;
+    atomic_fetch_sub_explicit(s->n_active, 1, memory_order_seq_cst);
+    return 0;
+}
+
+/* ---- what happened ---- */
+
+/* NULL: the server has no place in the zone, and no history. */
+static struct event *
+events_of(const struct sl_server *s)
+{
+    const struct upstream_server *u = (const struct upstream_server *)s;
+    struct servers_zone *z = slots != NULL ? slots->shared : NULL;
+
+    return z != NULL && s->state != &u->own_state ? z->events[u->number] : NULL;
+}
+
+void
+sl_server_note(struct sl_server *s, int64_t at_us, const char *text)
+{
+    struct event *events = events_of(s), *e;
+    uint64_t words[EVENT_WORDS] = {0};
+    unsigned i, number;
+
+    if (events == NULL)
+        return;
+    number = atomic_fetch_add_explicit(&s->state->n_events, 1, memory_order_relaxed) + 1;
+    e = &events[number % EVENTS_KEPT];
+    snprintf((char *)words, sizeof words, "%s", text);
+    atomic_store_explicit(&e->number, 0, memory_order_release);
+    atomic_store_explicit(&e->at_us, at_us, memory_order_release);
+    for (i = 0; i < EVENT_WORDS; i++)
+        atomic_store_explicit(&e->text[i], words[i], memory_order_release);
+    atomic_store_explicit(&e->number, number, memory_order_release);
+}
+
+int
+sl_server_event(const struct sl_server *s, unsigned i, struct sl_server_event *event)
+{
+    unsigned number = atomic_load_explicit(&s->state->n_events, memory_order_relaxed) - i, k;
+    struct event *events = events_of(s), *e;
+    uint64_t words[EVENT_WORDS];
+
+    if (events == NULL || i >= EVENTS_KEPT || number == 0 || number > UINT32_MAX - EVENTS_KEPT)
+        return 0;
+    e = &events[number % EVENTS_KEPT];
+    if (atomic_load_explicit(&e->number, memory_order_acquire) != number)
+        return 0;
+    event->at_us = atomic_load_explicit(&e->at_us, memory_order_acquire);
+    for (k = 0; k < EVENT_WORDS; k++)
+        words[k] = atomic_load_explicit(&e->text[k], memory_order_acquire);
+    memcpy(event->text, words, sizeof words);
+    event->text[SL_EVENT_TEXT - 1] = '\0';
+    return atomic_load_explicit(&e->number, memory_order_acquire) == number;
 }

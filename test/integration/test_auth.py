@@ -541,6 +541,19 @@ def test_satisfy_any_requires_of_who_passed(sluice, origin, keys, htpasswd):
     assert s.get("/", basic("bob", "password")).status == 403
 
 
+@pytest.mark.skipif(not os.path.exists(f"{MODULES}/mod_access.so"), reason="built without mod_access")
+def test_networks_and_passwords(sluice, origin, htpasswd):
+    """Who comes from a good network, and who has a password: both, or one of them."""
+    inside, outside = "Allow 127.0.0.0/8\nDeny all\n", "Allow 192.0.2.0/24\nDeny all\n"
+    text = "".join(f"<Location /{how}-{name}>\nSatisfy {how}\n{nets}ProxyPass {origin}\n</Location>\n"
+                   for how in ("all", "any") for name, nets in (("in", inside), ("out", outside)))
+    s = sluice(BASE + f'LoadModule access\nAuthBasic "x" {htpasswd}\n' + text)
+    good, wrong = basic("bob", "password"), basic("bob", "x")
+    told = {p: [s.get(p, f).status for f in (good, wrong, {})] for p in ("/all-in", "/all-out", "/any-in", "/any-out")}
+    assert told == {"/all-in": [200, 401, 401], "/all-out": [403, 403, 403],
+                    "/any-in": [200, 200, 200], "/any-out": [200, 401, 401]}
+
+
 # ---- sluice -E ----
 
 def explain(tmp_path, text, *args):

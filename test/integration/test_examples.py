@@ -47,6 +47,32 @@ def test_pool(example):
     assert got.count("101") == 3 and got.count("102") == 6
 
 
+def test_health(example):
+    s = example("health.conf", {"/busy": reply(503, b"busy")}).expect("BALANCER0012", "SL0517")
+    assert {body(s.get("/")).split()[0] for _ in range(4)} == {"101", "102"}
+    s.backends["101"].on("/healthz", reply(500))
+    assert s.logged("server app1 is down: check: status 500", 10)
+    assert {body(s.get("/")).split()[0] for _ in range(4)} == {"102"}
+    s.backends["102"].on("/healthz", reply(500))
+    assert s.logged("server app2 is down", 10) and body(s.get("/")).split()[0] == "103"
+
+
+def test_sticky(example):
+    s = example("sticky.conf")
+    r = s.get("/")
+    cookie = r.get("Set-Cookie").split(";")[0]
+    assert {body(s.get("/", {"Cookie": cookie})).split()[0] for _ in range(6)} == {body(r).split()[0]}
+    assert {body(s.get("/forum/", {"Cookie": "JSESSIONID=abc.web2"})) for _ in range(4)} == {"112 /forum/"}
+    pictures = [{body(s.get(f"/pictures/{i}")).split()[0] for _ in range(3)} for i in range(20)]
+    assert all(len(p) == 1 for p in pictures) and set().union(*pictures) == {"121", "122"}
+
+
+def test_drain(example):
+    s = example("drain.conf")
+    r = [s.get("/") for _ in range(4)]
+    assert {body(x).split()[0] for x in r} == {"102"}
+
+
 def test_routing_path(example):
     s = example("routing-path.conf")
     for path, who in (("/api/x", "101 /api/x"), ("/static/x", "102 /static/x"),

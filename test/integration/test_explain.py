@@ -188,7 +188,7 @@ def test_a_wrong_configuration_is_not_explained(tmp_path):
 
 
 def test_json(tmp_path):
-    run(tmp_path, CONF)
+    run(tmp_path, CONF, "-t")
     x = explain(str(tmp_path / "c.conf"), "GET http://a.test/api/\xe9x")
     assert x["response"]["status"] == 400 or x["request"]["path"].startswith("/")
     x = explain(str(tmp_path / "c.conf"), "GET http://a.test/api/x?y")
@@ -232,16 +232,24 @@ REQUESTS = {
     "error-pages.conf": [("test", p, {}) for p in ("/shop/x", "/nowhere", "/help/not-found")],
     "tests.conf": [("example.com", "/v1/users", {}), ("example.com", "/old-page", {})],
     "access-log.conf": [("test", "/x", {})],
+    "health.conf": [("test", "/x", {})],
+    "sticky.conf": [("test", p, {"Cookie": "JSESSIONID=1.web2"}) for p in ("/x", "/forum/x", "/pictures/1", "/pictures/7")],
+    "drain.conf": [("test", "/x", {})],
     "access.conf": [("test", "/x", {}), ("test", "/admin/x", {}), ("test", "/hooks/x", {}),
                     ("test", "/hooks/x", {"X-Token": "s3cret"})],
 }
 
 
+def asked(o):
+    """What clients asked a backend for."""
+    return [r for r in o.requests if r.get("User-Agent") != "sluice-check"]
+
+
 def same(said, s, host, path, fields):
     """One real request, and what was said of it."""
-    before = {o: len(o.requests) for o in s.backends.values()}
+    before = {o: len(asked(o)) for o in s.backends.values()}
     r = s.get(path, fields, host=host)
-    got = [(o, o.last) for o in s.backends.values() if len(o.requests) > before[o]]
+    got = [(o, asked(o)[-1]) for o in s.backends.values() if len(asked(o)) > before[o]]
     for field in said["response"]["fields"]:
         assert tuple(field) in r.fields or field[0] == "Content-Type", (field, r.fields)
     if said["server"] is None:
@@ -566,7 +574,7 @@ def test_a_failing_test_refuses_the_reload(operate):  # noqa: F811
     o.write(o.text + '<Test "GET http://a/x">\nPath /y\n</Test>\n')
     told = o.refused()
     assert re.search(r'test\.conf:\d+: <Test "GET http://a/x">: expected Path /y, came /x', told)
-    assert len(o.generations()) == 1
+    assert o.settled(1)
     o.write(o.text + '<Test "GET http://a/x">\nPath /x\n</Test>\n')
     o.reload()
     assert o.s.get("/").status == 200

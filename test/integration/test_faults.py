@@ -587,7 +587,8 @@ def test_a_client_that_leaves_says_nothing_about_a_server(sluice, origin):
     for s in list(origin.open):
         s.close()
     origin.close()
-    s = sluice(BASE + pool(origin)).expect("SL05", "BALANCER0010")
+    s = sluice(BASE + pool(origin, "127.0.0.1:1 backup", extra="Eject errors=1\nRetry max=0\n"))
+    s.expect("SL05", "BALANCER001")
     assert s.get("/").status == 502 and s.logged("rests for 1 s")
     with socket.socket() as silent:
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -90,6 +90,18 @@ def test_no_value_can_split_a_message(sluice, origin):
     assert r.status == 200 and r.get("Evil") is None and r.get("X-Path") is None
 
 
+def test_no_client_speaks_where_a_line_sets(sluice, origin):
+    """A value that may not stand there leaves nothing: not what the client said."""
+    s = sluice(BASE + f"""
+<LocationMatch "^/u/(.*)$">
+    RequestHeader set X-User $1
+</LocationMatch>
+ProxyPass {origin}
+""").expect("HEADERS0001")
+    assert s.get("/u/joe", [("X-User", "root")]).seen("X-User") == "joe"
+    assert s.get("/u/joe%0a", [("X-User", "root")]).seen("X-User") is None
+
+
 @pytest.mark.parametrize("line", ["Header set Content-Length 5", "Header frob X y", "Header set X-A",
                                   "Header set \"X A\" y", "Header edit X [ y", "Header set X %{nope}",
                                   "RequestHeader set X %{status}", "Header set X y if=%{path}"])
@@ -287,7 +299,9 @@ def test_cors(sluice, origin):
         assert r.get("Access-Control-Allow-Credentials") == "true" and r.get("Vary") == "Accept, Origin"
         assert r.get("Access-Control-Expose-Headers") == "X-Total"
     for bad in (None, "http://app.example.com", "https://app.example.com.evil.test", "https://evilexample.org:8443",
-                "https://x.example.org", "https://evil.test/.example.org:8443", "null"):
+                "https://x.example.org", "https://evil.test/.example.org:8443", "null",
+                "https://evil.test:1@x.example.org:8443", "https://evil.test#.example.org:8443",
+                "https://evil.test\\.example.org:8443", "https://evil.test .example.org:8443"):
         r = ask(s, "/", bad)
         assert r.status == 200 and fields(r, "Access-Control-Allow-Origin") == [], bad
         assert r.get("Vary") == "Accept, Origin"
@@ -311,3 +325,17 @@ def test_cors_preflight(sluice, origin):
     assert origin.requests == [], "the server never hears of them"
     r = s.get("/off/", [("Origin", "https://a.test")], method="OPTIONS")
     assert len(origin.requests) == 1, "an OPTIONS that is no preflight is a request like any other"
+
+
+def test_cors_decides_for_what_a_cache_holds(sluice, origin, tmp_path):
+    """Also of an answer that has the fields of one to a preflight."""
+    origin.on("/", reply(200, b"x", [("Cache-Control", "max-age=60"), ("Access-Control-Allow-Methods", "GET"),
+                                     ("Access-Control-Allow-Origin", "https://evil.test"),
+                                     ("Access-Control-Allow-Credentials", "true")]))
+    s = sluice(CORS.replace("{origin}", str(origin)) + f"LoadModule cache_disk\nCacheDisk {tmp_path}/c size=64m\nCache on\n")
+    for _ in range(2):
+        r = ask(s, "/", "https://evil.test")
+        assert r.status == 200 and fields(r, "Access-Control-Allow-Origin") == []
+        assert r.get("Access-Control-Allow-Credentials") is None
+        assert fields(ask(s, "/", "https://app.example.com"), "Access-Control-Allow-Origin") == ["https://app.example.com"]
+    assert len(origin.requests) == 1

@@ -163,6 +163,17 @@ def test_an_error_is_told_as_by_t(tmp_path):
     assert 'did you mean "Rewrite"?' in out and "1 error" in out and "nothing found" not in out
 
 
+@pytest.mark.parametrize("text, says", [
+    ('<LocationMatch "([">\n</LocationMatch>\n', "expected a valid pattern"),
+    ('<LocationMatch "^/a">\n</LocationMatch>\n<LocationMatch "^/a">\n</LocationMatch>\n', "has a LocationMatch already"),
+    ('<LocationMatch "([">\n<LocationMatch "(">\n</LocationMatch>\n</LocationMatch>\n', "expected a valid pattern"),
+    ('Rewrite "([" /x\nRedirectMatch 301 "([" /x\n', "expected a valid pattern"),
+])
+def test_broken_patterns_are_told_as_by_t(tmp_path, text, says):
+    code, out = lint(tmp_path, HEAD + text + PASS)
+    assert code == 1 and says in out and "error" in out.splitlines()[-1], out
+
+
 def test_a_start_looks_for_nothing(sluice, origin):
     s = sluice("LoadModule route\nRewrite /a /b\nProxyUpgrade any\nProxyPass " + str(origin) + "\n")
     assert s.get("/x").status == 200 and "unanchored" not in s.log()

@@ -611,7 +611,7 @@ def test_the_manual_has_syntax_default_and_place():
     assert "Syntax: LimitHead SIZE\n.br\nDefault: 32k\n.br\nWhere: outside all sections, <VirtualHost>, <Location>" in core
     assert "Default: www-data, else nobody" in core and "\nkeepalive=75s  between two requests" in core
     assert "Syntax: <VirtualHost NAME ...>" in route and "Default: preserve" in route
-    assert "Syntax: Retry on=LIST [max=N]\n.br\nDefault: on=connect,error max=2\n.br\nWhere: <Balancer>" in pool
+    assert "Syntax: Retry on=LIST [max=N] [deadline=TIME] [budget=N]\n.br\nDefault: on=connect,error max=2\n.br\nWhere: <Balancer>" in pool
     for page in (core, route, pool, manual("mod_log.8"), manual("mod_headers.8")):
         entries = page.count("\n.TP\n.B ") - page.count("\n.TP\n.B %{")
         assert page.count("\nSyntax: ") == page.count("\nWhere: ") == entries > 1

@@ -133,7 +133,7 @@ def test_keys(sluice):
     def ok(path, **f):
         return admitted(s, 1, path, **f) == 1
     assert ok("/key", X_Key="a") and not ok("/key", X_Key="a") and ok("/key", X_Key="b")
-    assert ok("/key", X_Key="k" * 2000) and not ok("/key", X_Key="k" * 2001)  # longer ones are cut
+    assert ok("/key", X_Key="k" * 2000) and ok("/key", X_Key="k" * 2001)
     assert all(ok("/key") for _ in range(3)), "without a key there is no limit"
     assert ok("/cookie", Cookie="sid=1") and not ok("/cookie", Cookie="x=y; sid=1") and ok("/cookie", Cookie="sid=2")
     for path in ("/both", "/addr", "/net"):
@@ -144,6 +144,17 @@ def test_keys(sluice):
     assert ok("/addr", X_Forwarded_For="2001:db8:1:3::1") and ok("/addr", X_Forwarded_For="198.51.100.2")
     assert not ok("/net", X_Forwarded_For="2001:db8:1:3::1") and not ok("/net", X_Forwarded_For="198.51.100.2")
     assert ok("/net", X_Forwarded_For="2001:db8:2::1") and ok("/net", X_Forwarded_For="198.51.101.2")
+
+
+def test_long_keys_are_whole(sluice):
+    """Those that begin alike are not one, wherever they differ."""
+    s = sluice(HEAD + FROM_ANYWHERE + "RateLimitZone one key=%{req:X-Key} rate=1r/h\n"
+               "RateLimitZone both key=\"%{req:X-Key} %{remote_addr}\" rate=1r/h\n"
+               "<Location /one>\nRateLimit one\n</Location>\n<Location /both>\nRateLimit both\n</Location>\n"
+               "Return 200 ok\n")
+    for end in "ab":
+        assert admitted(s, 2, "/one", X_Key="x" * 3000 + end) == 1
+        assert admitted(s, 2, "/both", X_Key="x" * 3000, X_Forwarded_For=f"192.0.2.{ord(end)}") == 1
 
 
 def test_exemptions_status_and_shadow(sluice):
@@ -427,6 +438,26 @@ def test_uploads_share_and_downloads_do_not_count(sluice, origin):
     near(max(took), 800000 / 262144 - 0.5, 1.5)
 
 
+def test_small_uploads_share_a_rate(sluice, origin):
+    """A body of one piece counts, and the next one waits for what the key owes."""
+    s = sluice(HEAD + f"BandwidthLimit 20k upload key=%{{remote_addr}}\nProxyPass {origin}\n")
+    took = [upload(s, "/x", 10000)[1] for _ in range(5)]
+    near(sum(took), 40000 / 20480 - 0.25, 1.5)
+
+
+def test_what_is_owed_beyond_the_most_is_not_forgotten(sluice, origin):
+    """128 s are the most a key may owe: more than that is not nothing."""
+    s = sluice(HEAD + f"BandwidthLimit 1k upload key=%{{remote_addr}}\nStopTimeout 100ms\nProxyPass {origin}\n").expect("SL0505")
+    c = [s.client().send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + BODY[:300000])
+         for _ in range(40)]
+    time.sleep(1)  # each has had its first piece: together more than 128 KB
+    c.append(s.client(timeout=2).send(b"POST /y HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab"))
+    with pytest.raises(socket.timeout):
+        c[-1].response()
+    for x in c:
+        reset(x)
+
+
 def test_clients_that_leave_a_slow_body(sluice, origin):
     origin.on("/x", reply(200, BODY))
     s = sluice(HEAD + f"BandwidthLimit 10k\nBandwidthLimit 100k upload\nProxyPass {origin}\n")
@@ -439,6 +470,17 @@ def test_clients_that_leave_a_slow_body(sluice, origin):
         reset(c)
     time.sleep(2.5)  # what had come of a body is passed on before its end is seen
     assert download(s, "/y")[0].status == 200
+
+
+def test_a_reset_is_seen_while_the_body_is_held(sluice, origin):
+    """What the client has sent still lies there: the request goes all the same."""
+    s = sluice(HEAD + f"BandwidthLimit 1k upload\n<Location /x>\nConnLimit 2\n</Location>\nProxyPass {origin}\n")
+    c = [s.client().send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + BODY[:200000])
+         for _ in range(2)]
+    assert eventually(lambda: s.get("/x").status == 429)
+    for x in c:
+        reset(x)
+    assert eventually(lambda: s.get("/x").status == 200)
 
 
 # ---- configuration ----

@@ -780,6 +780,19 @@ def test_a_pool_of_https_servers(sluice, pki, secure, make_origin):
     assert len(good.requests) == 6 and not bad.requests
 
 
+def test_checks_over_tls(sluice, pki, secure):
+    """The handshake is a part of them, with its verification."""
+    good, bad = secure(), secure(pki.other.make("localhost"))
+    s = sluice(f"LoadModule route\nLoadModule balancer\nLoadModule tls\n<Balancer p>\n"
+               f"ServerTLS ca={pki.ca.pem}\nHealthCheck uri=/health interval=200ms fall=2\n"
+               f"Server bad=https://localhost:{bad.port}\nServer good=https://localhost:{good.port}\n"
+               "</Balancer>\nProxyPass balancer://p\n").expect("SL05", "TLS0011", "BALANCER001")
+    assert s.logged("server bad is down: check: the connection is refused or fails")
+    time.sleep(1)
+    assert {r.target for r in good.requests} == {"/health"} and s.get("/").status == 200
+    assert "server good is down" not in s.log() and not bad.requests
+
+
 def test_a_server_that_does_not_speak_tls(sluice, origin, pki):
     s = sluice("LoadModule route\nLoadModule tls\nProxyTimeout connect=400ms\n"
                f"ProxyPass https://{origin}\n").expect("SL0516", "TLS0011", "SL0502")

@@ -51,7 +51,8 @@ test_rates(void **state)
 static struct table
 table_make(size_t n_buckets)
 {
-    struct table t = {aligned_alloc(64, n_buckets * sizeof(struct bucket)), (uint32_t)n_buckets, 0};
+    struct table t = {.buckets = aligned_alloc(64, n_buckets * sizeof(struct bucket)),
+                      .n_buckets = (uint32_t)n_buckets};
 
     assert_non_null(t.buckets);
     memset(t.buckets, 0, n_buckets * sizeof(struct bucket));
@@ -120,6 +121,47 @@ test_decisions(void **state)
             }
             free(t.buckets);
         }
+}
+
+/* A thread whose clock is behind sees a debt larger than any: it is one all the same. */
+static void
+test_clocks_apart(void **state)
+{
+    static const int64_t starts[] = {5000, INT64_C(1) << RING_BITS, (INT64_C(1) << RING_BITS) - 2};
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof starts / sizeof starts[0]; i++) {
+        struct table t = table_make(N_BUCKETS);
+        struct rate rate;
+        struct gcra g = gcra_make("1r/h", 1, &rate, &t);
+        uint64_t now = rate_ticks(&rate, starts[i]), late = rate_ticks(&rate, starts[i] - 3), ahead;
+
+        t.apart = (uint64_t)CLOCKS_APART_MS * rate.n;
+        assert_int_equal(table_charge(&t, 42, now, &g, &ahead), TABLE_ADMITTED);
+        assert_int_equal(table_charge(&t, 42, now, &g, &ahead), TABLE_ADMITTED);
+        assert_int_equal(table_charge(&t, 42, late, &g, &ahead), TABLE_REFUSED);
+        assert_int_equal(table_charge(&t, 42, now, &g, &ahead), TABLE_REFUSED);
+        assert_int_equal(table_count(&t, late), 1);
+        free(t.buckets);
+    }
+}
+
+/* What is owed beyond the most is forgiven, not all of it. */
+static void
+test_most(void **state)
+{
+    struct table t = table_make(N_BUCKETS);
+    struct gcra g = {100, RING_MASK, 1000};
+    uint64_t ahead;
+    int i;
+
+    (void)state;
+    t.most = 1000;
+    for (i = 0; i < 15; i++)
+        table_charge(&t, 42, 5000, &g, &ahead);
+    assert_int_equal(table_ahead(&t, 42, 5000), 1000);
+    free(t.buckets);
 }
 
 /* A request every ms for an hour: what the rate allows and the burst, not one more or less. */
@@ -446,6 +488,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rates),
         cmocka_unit_test(test_decisions),
+        cmocka_unit_test(test_clocks_apart),
+        cmocka_unit_test(test_most),
         cmocka_unit_test(test_exact_over_time),
         cmocka_unit_test(test_refund_raise_forget),
         cmocka_unit_test(test_told),

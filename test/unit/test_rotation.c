@@ -1,6 +1,7 @@
 /* Weighted round robin while four threads take turns: the shares are exact, and a server that
  * is down gets nothing. */
 /* threads */
+/* with: modules/balancer/turns.c modules/balancer/retired.c */
 #include "unit.h"
 
 #include "../../modules/balancer/roundrobin.c"
@@ -12,7 +13,7 @@
 #define PICKS 25000
 
 static apr_pool_t *memory;
-static struct roundrobin rr;
+static struct turns_of rr;
 static struct sl_server_state states[3];
 static struct sl_server a = {.name = "a", .index = 0, .weight = 3, .state = &states[0]};
 static struct sl_server b = {.name = "b", .index = 1, .weight = 1, .state = &states[1]};
@@ -22,6 +23,13 @@ static struct sl_pool pool = {.name = "p", .servers = servers, .n_servers = 3};
 static atomic_uint n_picked[3];
 
 /* What the core would answer. */
+unsigned
+sl_server_active(const struct sl_server *s)
+{
+    (void)s;
+    return 0;
+}
+
 int
 sl_attempt_tried(const struct sl_attempt *attempt, const struct sl_server *server)
 {
@@ -47,7 +55,7 @@ sl_cmd_argc(const struct sl_cmd *cmd)
 static void *
 pick_many(void *arg)
 {
-    struct sl_choice choice = {.tier = SL_TIER_PRIMARY, .now_ms = 1};
+    struct sl_choice choice = {.now_ms = 1};
     unsigned i;
 
     (void)arg;
@@ -85,12 +93,40 @@ static void
 down_means_nothing(void **state)
 {
     (void)state;
-    atomic_store(&a.is_down, 1);
+    atomic_store(&a.state->health, (uint64_t)SL_HEALTH_DOWN << 61);
     pick_on_all_threads();
-    atomic_store(&a.is_down, 0);
+    atomic_store(&a.state->health, 0);
     assert_int_equal(atomic_load(&n_picked[0]), 0);
     assert_int_equal(atomic_load(&n_picked[1]) + atomic_load(&n_picked[2]), 100000);
     assert_in_range(atomic_load(&n_picked[1]), 40000, 60000);
+}
+
+/* While others pick. */
+static void *
+change_weights(void *arg)
+{
+    unsigned i;
+
+    (void)arg;
+    for (i = 0; i < 200; i++) {
+        atomic_store(&a.weight, i % 5 + 1);
+        assert_int_equal(roundrobin_method.ready(&pool, &rr), 0);
+    }
+    return NULL;
+}
+
+static void
+weights_change_while_others_pick(void **state)
+{
+    pthread_t thread;
+
+    (void)state;
+    pthread_create(&thread, NULL, change_weights, NULL);
+    pick_on_all_threads();
+    pthread_join(thread, NULL);
+    assert_int_equal(atomic_load(&a.weight), 5);
+    pick_on_all_threads();
+    assert_in_range(atomic_load(&n_picked[0]), 71428, 71430); /* 5 of 7 */
 }
 
 static int
@@ -99,7 +135,6 @@ make(void **state)
     (void)state;
     apr_initialize();
     apr_pool_create(&memory, NULL);
-    rr.pool = memory;
     return roundrobin_method.ready(&pool, &rr);
 }
 
@@ -107,6 +142,7 @@ static int
 end(void **state)
 {
     (void)state;
+    turns_free(&rr);
     apr_pool_destroy(memory);
     apr_terminate();
     return 0;
@@ -116,7 +152,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(shares_are_exact),
-                                       cmocka_unit_test(down_means_nothing)};
+                                       cmocka_unit_test(down_means_nothing),
+                                       cmocka_unit_test(weights_change_while_others_pick)};
 
     return cmocka_run_group_tests(tests, make, end);
 }

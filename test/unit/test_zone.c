@@ -63,7 +63,7 @@ keep(void **state)
 
     (void)state;
     for (i = 0; i < N_KEPT; i++) {
-        kept[i].shape = (struct zone_shape){kept[i].name, 1, 8 << 20, 1 << 16};
+        kept[i].shape = (struct zone_shape){kept[i].name, 1, 16 << 20, 1 << 16};
         kept[i].fd = zone_memory(&kept[i].shape);
         assert_true(kept[i].fd >= 0);
     }
@@ -308,7 +308,7 @@ dies_with_three_in_flight(void)
     share();
     atomic_fetch_add(a.pub.n_active, 3);
     atomic_store(&a.pub.state->n_failed, 2);
-    atomic_store(&a.pub.state->rests_until, 12345);
+    atomic_store(&a.pub.state->health, 12345);
     raise(SIGKILL);
 }
 
@@ -328,7 +328,7 @@ sees_none_but_the_failure(void)
 {
     share();
     CHILD_CHECK(sl_places_others() == 0 && sl_server_active(&a.pub) == 0);
-    CHILD_CHECK(atomic_load(&a.pub.state->rests_until) == 12345);
+    CHILD_CHECK(atomic_load(&a.pub.state->health) == 12345);
 }
 
 static void
@@ -336,7 +336,7 @@ moves(void)
 {
     a.pub.address = "elsewhere:80";
     share();
-    CHILD_CHECK(atomic_load(&a.pub.state->rests_until) == 0 &&
+    CHILD_CHECK(atomic_load(&a.pub.state->health) == 0 &&
                 atomic_load(&a.pub.state->n_failed) == 0);
 }
 

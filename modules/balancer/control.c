@@ -1,0 +1,350 @@
+/* sluice ctl server: how servers fare, and what the operator says of them at run time.
+ *
+ * What was said stands in the shared zone, so it holds for all generations and outlives a reload;
+ * it stands for the line of the configuration it was said about, and goes when that is edited. */
+
+#include "balancer.h"
+#include "queue.h"
+
+#include <apr_strings.h>
+
+#include <stdlib.h>
+#include <time.h>
+
+#define WEIGHT_MAX 256
+#define NAME_JSON 600 /* room for a name as JSON */
+
+static struct sl_server *
+server_find(const char *text)
+{
+    const char *slash = strchr(text, '/');
+    struct balancer *b = NULL;
+    unsigned i;
+
+    if (slash == NULL)
+        return NULL;
+    while ((b = balancer_next(b)) != NULL) {
+        const char *name = b->pool->name;
+
+        if (strlen(name) != (size_t)(slash - text) || strncmp(name, text, strlen(name)) != 0)
+            continue;
+        for (i = 0; i < b->pool->n_servers; i++)
+            if (strcmp(b->pool->servers[i]->name, slash + 1) == 0)
+                return b->pool->servers[i];
+    }
+    return NULL;
+}
+
+static uint64_t
+word_of(const struct sl_server *s)
+{
+    return atomic_load_explicit(&s->state->health, memory_order_relaxed);
+}
+
+/* What differs from the configuration by the operator's word; "": nothing. */
+static const char *
+override_text(apr_pool_t *pool, const struct sl_server *s)
+{
+    static const char *const admins[] = {"", "drain", "disable", "enable"};
+    unsigned weight = atomic_load_explicit(&s->state->weight, memory_order_relaxed);
+    const char *admin = admins[SL_HEALTH_ADMIN(word_of(s))];
+
+    if (weight == 0)
+        return admin;
+    return apr_psprintf(pool, "%s%sweight=%u", admin, admin[0] != '\0' ? " " : "", weight);
+}
+
+/* ---- list ---- */
+
+static void
+print_row(struct sl_control_call *call, const struct sl_server *s)
+{
+    const char *said = override_text(sl_control_pool(call), s);
+
+    sl_control_print(call, "%-15s %-21s %-9s %6u %6u %7u  %s%s%s\n", s->pool->name, s->name,
+                     condition_word(s), (unsigned)s->weight, s->level, sl_server_active(s),
+                     s->flags & SL_SERVER_CHECKED ? "checked" : "-", said[0] != '\0' ? ", " : "",
+                     said);
+}
+
+static void
+print_json_text(struct sl_control_call *call, const char *key, const char *text, const char *end)
+{
+    char json[NAME_JSON];
+
+    *sl_json_string(json, json + sizeof json - 1, sl_span(text)) = '\0';
+    sl_control_print(call, "\"%s\": %s%s", key, json, end);
+}
+
+static void
+print_json(struct sl_control_call *call, const struct sl_server *s)
+{
+    const char *said = override_text(sl_control_pool(call), s);
+
+    print_json_text(call, "pool", s->pool->name, ", ");
+    print_json_text(call, "server", s->name, ", ");
+    print_json_text(call, "address", s->address, ", ");
+    print_json_text(call, "state", condition_word(s), ", ");
+    sl_control_print(call, "\"weight\": %u, \"level\": %u, \"active\": %u, \"maxconn\": %u, "
+                     "\"is_checked\": %s, ", (unsigned)s->weight, s->level, sl_server_active(s),
+                     s->maxconn, s->flags & SL_SERVER_CHECKED ? "true" : "false");
+    print_json_text(call, "override", said, "");
+}
+
+/* name NULL: all pools.  The number of servers. */
+static unsigned
+list_print(struct sl_control_call *call, const char *name)
+{
+    int is_json = sl_control_wants_json(call);
+    struct balancer *b = NULL;
+    unsigned i, n = 0;
+
+    while ((b = balancer_next(b)) != NULL)
+        for (i = 0; i < b->pool->n_servers; i++) {
+            if (name != NULL && strcmp(b->pool->name, name) != 0)
+                continue;
+            if (is_json)
+                sl_control_print(call, "%s\n  {", n > 0 ? "," : "");
+            if (is_json)
+                print_json(call, b->pool->servers[i]);
+            else
+                print_row(call, b->pool->servers[i]);
+            if (is_json)
+                sl_control_print(call, "}");
+            n++;
+        }
+    return n;
+}
+
+static int
+run_list(struct sl_control_call *call, int argc, const char *const *argv)
+{
+    const char *name = argc > 0 ? argv[0] : NULL;
+    int is_json = sl_control_wants_json(call);
+    unsigned n;
+
+    if (is_json)
+        sl_control_print(call, "[");
+    else
+        sl_control_print(call, "%-15s %-21s %-9s %6s %6s %7s  %s\n", "POOL", "SERVER", "STATE",
+                         "WEIGHT", "LEVEL", "ACTIVE", "NOTES");
+    n = list_print(call, name);
+    if (is_json)
+        sl_control_print(call, "%s]\n", n > 0 ? "\n" : "");
+    else if (n == 0)
+        sl_control_print(call, name != NULL ? "no such pool\n" : "there are no pools\n");
+    return n > 0 || name == NULL ? 0 : 1;
+}
+
+/* ---- why ---- */
+
+static const char *
+time_text(apr_pool_t *pool, int64_t at_us)
+{
+    time_t seconds = (time_t)(at_us / 1000000);
+    struct tm tm;
+    char text[32];
+
+    gmtime_r(&seconds, &tm);
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+    return apr_psprintf(pool, "%s.%03dZ", text, (int)(at_us / 1000 % 1000));
+}
+
+static void
+why_json(struct sl_control_call *call, const struct sl_server *s)
+{
+    struct sl_server_event e;
+    unsigned i;
+
+    sl_control_print(call, "{");
+    print_json(call, s);
+    sl_control_print(call, ", \"events\": [");
+    for (i = 0; sl_server_event(s, i, &e); i++) {
+        sl_control_print(call, "%s{", i > 0 ? ", " : "");
+        print_json_text(call, "time", time_text(sl_control_pool(call), e.at_us), ", ");
+        print_json_text(call, "event", e.text, "}");
+    }
+    sl_control_print(call, "]}\n");
+}
+
+/* What happened to it, the last first. */
+static int
+run_why(struct sl_control_call *call, struct sl_server *s, const char *unused)
+{
+    const struct balancer *b = s->pool->data;
+    struct sl_server_event e;
+    unsigned i;
+
+    (void)unused;
+    if (sl_control_wants_json(call)) {
+        why_json(call, s);
+        return 0;
+    }
+    sl_control_print(call, "%s/%s is %s, %u in flight", s->pool->name, s->name,
+                     condition_word(s), sl_server_active(s));
+    if (b->queue != NULL)
+        sl_control_print(call, ", %u requests wait for the pool", queue_length(b->queue));
+    sl_control_print(call, "\n");
+    for (i = 0; sl_server_event(s, i, &e); i++)
+        sl_control_print(call, "%s  %s\n", time_text(sl_control_pool(call), e.at_us), e.text);
+    return 0;
+}
+
+/* ---- what the operator says ---- */
+
+/* New requests come to it again: it is given time to warm up. */
+static void
+warm(struct sl_server *s)
+{
+    if (s->slowstart_ms > 0)
+        atomic_store_explicit(&s->state->warm_since, sl_loop_now(sl_loop_self()),
+                              memory_order_relaxed);
+}
+
+static void
+admin_set(struct sl_server *s, enum sl_admin admin)
+{
+    uint64_t old = word_of(s), word;
+    int was_wanted = sl_server_is_wanted(s, old);
+
+    do
+        word = (old & ~(UINT64_C(3) << 59)) | (uint64_t)admin << 59;
+    while (!atomic_compare_exchange_weak_explicit(&s->state->health, &old, word,
+                                                  memory_order_relaxed, memory_order_relaxed));
+    if (!was_wanted && sl_server_is_wanted(s, word))
+        warm(s);
+}
+
+/* In force at once, for all methods. */
+static int
+weight_set(struct sl_server *s, unsigned weight)
+{
+    struct balancer *b = s->pool->data;
+
+    atomic_store(&s->state->weight, weight == s->configured_weight ? 0 : weight);
+    atomic_store(&s->weight, weight);
+    return b->method->ready(s->pool, b->method_data);
+}
+
+static void
+said(struct sl_control_call *call, struct sl_server *s, const char *what)
+{
+    sl_server_note(s, sl_loop_wall_us(sl_loop_self()), apr_psprintf(sl_control_pool(call),
+                                                                    "the operator: %s", what));
+    sl_log(SL_NOTICE, "BALANCER0040", "pool %s: server %s: the operator says %s", s->pool->name,
+           s->name, what);
+    if (sl_control_wants_json(call)) {
+        sl_control_print(call, "{");
+        print_json(call, s);
+        sl_control_print(call, "}\n");
+    } else {
+        sl_control_print(call, "%s/%s is %s, weight %u, %u in flight\n", s->pool->name, s->name,
+                         condition_word(s), (unsigned)s->weight, sl_server_active(s));
+    }
+}
+
+static int
+run_drain(struct sl_control_call *call, struct sl_server *s, const char *unused)
+{
+    (void)unused;
+    admin_set(s, s->flags & SL_SERVER_DRAIN ? SL_ADMIN_NONE : SL_ADMIN_DRAIN);
+    said(call, s, "drain");
+    return 0;
+}
+
+static int
+run_disable(struct sl_control_call *call, struct sl_server *s, const char *unused)
+{
+    (void)unused;
+    admin_set(s, SL_ADMIN_OFF);
+    said(call, s, "disable");
+    return 0;
+}
+
+static int
+run_enable(struct sl_control_call *call, struct sl_server *s, const char *unused)
+{
+    (void)unused;
+    admin_set(s, s->flags & SL_SERVER_DRAIN ? SL_ADMIN_ON : SL_ADMIN_NONE);
+    said(call, s, "enable");
+    return 0;
+}
+
+static int
+run_reset(struct sl_control_call *call, struct sl_server *s, const char *unused)
+{
+    int rc = weight_set(s, s->configured_weight);
+
+    (void)unused;
+    admin_set(s, SL_ADMIN_NONE);
+    said(call, s, "reset");
+    return rc < 0;
+}
+
+static int
+run_weight(struct sl_control_call *call, struct sl_server *s, const char *text)
+{
+    char *end;
+    long weight = strtol(text, &end, 10);
+
+    if (*end != '\0' || weight < 1 || weight > WEIGHT_MAX) {
+        sl_control_print(call, "expected a weight of 1 to 256, found \"%s\"; drain keeps new "
+                         "requests away\n", text);
+        return 2;
+    }
+    if (weight_set(s, (unsigned)weight) < 0) {
+        sl_control_print(call, "no memory\n");
+        return 1;
+    }
+    said(call, s, apr_psprintf(sl_control_pool(call), "weight %ld", weight));
+    return 0;
+}
+
+/* ---- the command ---- */
+
+static const struct verb {
+    const char *word;
+    int argc; /* the server, and what follows it */
+    int (*run)(struct sl_control_call *call, struct sl_server *s, const char *arg);
+} verbs[] = {
+    {"why", 1, run_why},         {"drain", 1, run_drain}, {"enable", 1, run_enable},
+    {"disable", 1, run_disable}, {"reset", 1, run_reset}, {"weight", 2, run_weight},
+};
+
+static int
+run_verb(struct sl_control_call *call, int argc, const char *const *argv)
+{
+    struct sl_server *s;
+    size_t i;
+
+    for (i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
+        if (strcmp(argv[0], verbs[i].word) == 0)
+            break;
+    if (i == sizeof verbs / sizeof verbs[0] || argc - 1 != verbs[i].argc)
+        return 2;
+    s = server_find(argv[1]);
+    if (s == NULL) {
+        sl_control_print(call, "no server \"%s\": expected POOL/SERVER, as \"server list\" shows "
+                         "them\n", argv[1]);
+        return 1;
+    }
+    return verbs[i].run(call, s, argc > 2 ? argv[2] : NULL);
+}
+
+static void
+server_run(struct sl_control_call *call, int argc, const char *const *argv)
+{
+    int status;
+
+    if (argc == 0 || (strcmp(argv[0], "list") == 0 && argc <= 2))
+        status = run_list(call, argc > 0 ? argc - 1 : 0, argv + (argc > 0));
+    else
+        status = run_verb(call, argc, argv);
+    sl_control_end(&call, status);
+}
+
+const struct sl_control_command server_command = {
+    .usage = "list [POOL] | why|drain|enable|disable|reset POOL/SERVER | weight POOL/SERVER N",
+    .help = "how the servers of pools fare; gives them less or no new requests",
+    .run = server_run,
+};
