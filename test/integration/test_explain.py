@@ -274,7 +274,7 @@ def test_a_real_request_fares_as_told(example, name):  # noqa: F811
 
 def test_https_fares_as_told(sluice, make_origin, tmp_path, pki):  # noqa: F811
     """What the handshake alone can tell, as %{tls_client_verify}, is not known."""
-    for name in ("https.conf", "mtls.conf"):
+    for name in ("https.conf", "mtls.conf", "http2.conf"):
         s = secured(sluice, make_origin, tmp_path, name, pki)
         said = explain(s.conf, "GET https://example.com/y?z=1")
         r = https_get(s, pki["ca"], "example.com", "/y?z=1")
