@@ -29,7 +29,7 @@
 #define STORE_INLINE (256 * 1024) /* bytes of a body that stands in one piece beside its head */
 #define STORE_KEY_MAX (16 * 1024)
 #define STORE_META_MAX (128 * 1024)
-#define STORE_TAGS_MAX 64
+#define STORE_TAGS_MAX 256
 #define STORE_SIZE_MAX (INT64_C(16) << 30) /* of a body */
 #define STORE_DISK_MIN (16 << 20)
 #define STORE_DISK_MAX (INT64_C(8) << 40)
@@ -202,6 +202,8 @@ enum sl_flow store_append(struct store_writer *w, const char *at, size_t n);
  * has room there, and on disk when it has been written.  What was under the key before is
  * replaced.  A body shorter than the size said is an abort.  Takes the writer. */
 void store_commit(struct store_writer **w);
+/* The body is whole for those who read it, and found by nobody.  Takes the writer. */
+void store_forgo(struct store_writer **w);
 /* Readers get STORE_IO_BROKEN.  Takes the writer. */
 void store_abort(struct store_writer **w);
 /* Another meta, flags and tags for a body that stays (a 304, RFC 9111, 4.3.4); n->size is not

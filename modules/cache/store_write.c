@@ -560,12 +560,22 @@ store_commit(struct store_writer **writer)
         writer_end(w, 0);
         return;
     }
+    w->object->change = atomic_load(change_of(w->s, w->object->hash));
     if (a->n_chunks < 2)
         commit_small(w);
     else if (chunk_queue(w, a->n_chunks - 1) != 0 ||
              !queue_op(w->s, w->loop, op_new(OP_FINISH, w->object)))
         atomic_fetch_add_explicit(&w->s->n_unwritten, 1, memory_order_relaxed);
     writer_end(w, 1);
+}
+
+void
+store_forgo(struct store_writer **writer)
+{
+    struct store_writer *w = *writer;
+
+    *writer = NULL;
+    writer_end(w, w->size < 0 || w->object->arriving->n == (uint64_t)w->size);
 }
 
 void
@@ -596,6 +606,9 @@ arriving_finish(struct store *s, struct object *arrived)
         o = object_make(s, &r, NULL, NULL);
     }
     free(extents);
+    /* forgotten, or replaced, while its chunks were on their way */
+    if (o != NULL && arrived->change != atomic_load(change_of(s, arrived->hash)))
+        object_drop(&o);
     if (o != NULL)
         object_publish(s, o);
     return o;

@@ -73,7 +73,8 @@ struct sl_span cache_key(struct sl_req *r, const struct cache_conf *conf);
 struct sl_span cache_key_of_url(apr_pool_t *pool, struct sl_span url);
 /* vary: names with commas between. */
 struct sl_span variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary);
-/* The tags of a response: its key, its host, and those it names itself. */
+/* The tags of a response: its key, its host, and those it names itself.  More than STORE_TAGS_MAX:
+ * it cannot be stored, for no purge would find it by the rest. */
 unsigned cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response,
                     uint64_t *tags);
 
@@ -100,7 +101,7 @@ struct visit {
     int is_asking;     /* the store has not answered yet */
     int is_variant;    /* what is looked for is the variant's key */
     struct sl_span key, variant; /* copies */
-    struct sl_span vary;         /* of the marker, a copy; n 0: none */
+    struct marker marker;        /* its vary a copy; n 0: there is none */
     struct store_object *found;  /* held: what the store had, or what has come */
     struct meta meta;            /* of found */
     struct using using;
@@ -139,6 +140,8 @@ void flight_update(struct visit *v);
 void flight_leave(struct visit *v);
 /* OUT_RELAY: answers with what the flight gets. */
 enum sl_verdict flight_relay(struct visit *v);
+/* What was asked for until now under this primary key, and comes later, is not stored. */
+void flights_forget(struct sl_span key);
 /* A fetch of this key has lately shown that it may not be stored. */
 int is_known_unstorable(struct visit *v);
 

@@ -134,13 +134,15 @@ static void
 get_print(struct sl_control_call *call, const struct store_object *o)
 {
     static const char *const states[] = {"good", "purged softly", "purged"};
+    struct marker marker;
     struct meta m;
     int is_complete;
     int64_t now = apr_time_sec(apr_time_now());
 
     sl_control_print(call, "key       %.*s\n", (int)o->key.n, o->key.at);
     if (o->flags & VARY_MARKER) {
-        sl_control_print(call, "variants  by %.*s\n", (int)o->meta.n, o->meta.at);
+        if (marker_read(o->meta, &marker) == 0)
+            sl_control_print(call, "variants  by %.*s\n", (int)marker.vary.n, marker.vary.at);
         return;
     }
     if (meta_read(o->meta, &m) != 0)
@@ -227,11 +229,18 @@ const struct sl_control_command cache_command = {
 
 /* ---- the method PURGE ---- */
 
+/* Flights first: what comes of one before the store forgets goes with the rest. */
+static void
+forget(struct sl_req *r, struct sl_span key)
+{
+    flights_forget(key);
+    store_invalidate(cache_store, sl_req_loop(r), key);
+}
+
 enum sl_verdict
 cache_purge(struct sl_req *r, const void *confp)
 {
     const struct cache_conf *conf = confp;
-    struct sl_span key;
 
     if (!conf->is_on || conf->purge == NULL || !sl_span_eq(sl_req_method(r), SL_SPAN("PURGE")))
         return SL_NEXT;
@@ -239,8 +248,7 @@ cache_purge(struct sl_req *r, const void *confp)
         return sl_respond(r, 403, NULL, SL_SPAN(""));
     if (sl_req_is_dry(r) || cache_store == NULL)
         return sl_respond(r, 200, "text/plain", SL_SPAN("purged\n"));
-    key = cache_key(r, conf);
-    store_invalidate(cache_store, sl_req_loop(r), key);
+    forget(r, cache_key(r, conf));
     return sl_respond(r, 200, "text/plain", SL_SPAN("purged\n"));
 }
 
@@ -272,7 +280,7 @@ invalidate_field(struct sl_req *r, enum sl_field_id id)
         url = sl_spans_join(pool, (struct sl_span[]){origin, url}, 2);
     key = cache_key_of_url(pool, url);
     if (key.n > origin.n && sl_span_eqi((struct sl_span){key.at, origin.n}, origin) && key.at[origin.n] == '/')
-        store_invalidate(cache_store, sl_req_loop(r), key);
+        forget(r, key);
 }
 
 enum sl_verdict
@@ -283,7 +291,7 @@ cache_invalidate(struct sl_req *r, const void *confp)
     if (!conf->is_on || cache_store == NULL || sl_req_is_dry(r) || is_safe(sl_req_method(r)) ||
         sl_req_status(r) >= 400 || sl_req_server(r) == NULL)
         return SL_NEXT;
-    store_invalidate(cache_store, sl_req_loop(r), cache_key(r, conf));
+    forget(r, cache_key(r, conf));
     invalidate_field(r, SL_F_LOCATION);
     invalidate_field(r, SL_F_CONTENT_LOCATION);
     return SL_NEXT;

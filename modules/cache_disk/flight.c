@@ -18,6 +18,8 @@
 #define BUCKETS 256
 #define UNSTORABLE 4096
 #define UNSTORABLE_MS 10000
+#define TOO_LARGE_MS (10 * 60 * 1000) /* a failure to learn it: some answers were cut */
+#define FORGOTTEN 4096
 
 enum state { ASKING, ARRIVING, RELAYED, OVER };
 enum result { CAME, AGREED, NOT_STORED, FAILED };
@@ -32,6 +34,7 @@ struct flight {
     enum result result;      /* settled: not ASKING any more */
     int is_listed;           /* in the table */
     int is_background;
+    int is_personal; /* the server knows who asks */
     atomic_uint n_refs;
     unsigned n_users, n_waiters;
     struct visit *waiters;
@@ -42,6 +45,8 @@ struct flight {
     struct store_object *object, *base; /* held: what comes, what is to be validated */
     int64_t asked_at, size;
     uint64_t stamp;
+    uint64_t begun;       /* by the clock of what was forgotten */
+    struct marker marker; /* of what is looked for; its vary a copy, n 0: there was none */
     int status;
     const struct sl_cause *cause;
     struct sl_mail mail; /* nobody wants it any more */
@@ -58,10 +63,17 @@ static struct {
 
 /* ---- what lately could not be stored ---- */
 
+/* With Authorization it is another question: who asks with it decides for his like alone. */
+static uint64_t
+unstorable_hash(struct sl_span key, struct sl_req *r)
+{
+    return store_hash(cache_store, key).lo + (unsigned)sl_fields_has_id(sl_req_head(r), SL_F_AUTHORIZATION);
+}
+
 int
 is_known_unstorable(struct visit *v)
 {
-    uint64_t hash = store_hash(cache_store, v->key).lo;
+    uint64_t hash = unstorable_hash(v->key, v->r);
     unsigned i = (unsigned)(hash % UNSTORABLE);
 
     return atomic_load_explicit(&unstorable[i].key, memory_order_relaxed) == hash &&
@@ -70,14 +82,41 @@ is_known_unstorable(struct visit *v)
 }
 
 static void
-unstorable_learn(const struct flight *f)
+unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms)
 {
-    uint64_t hash = store_hash(cache_store, f->primary).lo;
+    uint64_t hash = unstorable_hash(f->primary, sub);
     unsigned i = (unsigned)(hash % UNSTORABLE);
 
-    atomic_store_explicit(&unstorable[i].until_ms, sl_loop_now(f->loop) + UNSTORABLE_MS,
+    atomic_store_explicit(&unstorable[i].until_ms, sl_loop_now(f->loop) + ms,
                           memory_order_relaxed);
     atomic_store_explicit(&unstorable[i].key, hash, memory_order_relaxed);
+}
+
+/* ---- what was forgotten while it was asked for ---- */
+
+static _Atomic(uint64_t) forgets;
+static _Atomic(uint64_t) forgotten[FORGOTTEN]; /* when; keys that share a cell are not stored once */
+
+static _Atomic(uint64_t) *
+forgotten_at(struct sl_span key)
+{
+    return &forgotten[store_hash(cache_store, key).lo % FORGOTTEN];
+}
+
+void
+flights_forget(struct sl_span key)
+{
+    _Atomic(uint64_t) *cell = forgotten_at(key);
+    uint64_t now = atomic_fetch_add(&forgets, 1) + 1, before = atomic_load(cell);
+
+    while (before < now && !atomic_compare_exchange_weak(cell, &before, now))
+        ;
+}
+
+static int
+is_forgotten(const struct flight *f)
+{
+    return atomic_load(forgotten_at(f->primary)) > f->begun;
 }
 
 /* ---- under the lock ---- */
@@ -102,7 +141,8 @@ flight_find(const struct bucket *b, struct store_hash hash, struct sl_span key)
 {
     struct flight *f = b->flights;
 
-    while (f != NULL && !(f->hash.hi == hash.hi && f->hash.lo == hash.lo && sl_span_eq(f->key, key)))
+    while (f != NULL && (f->hash.hi != hash.hi || f->hash.lo != hash.lo || !sl_span_eq(f->key, key) ||
+                         is_forgotten(f)))
         f = f->next;
     return f;
 }
@@ -184,6 +224,10 @@ flight_new(const struct visit *v)
     f->conf = v->conf;
     f->n_refs = 1;
     f->size = -1;
+    f->begun = atomic_load(&forgets);
+    f->is_personal = sl_var_get(v->r, "user").n > 0; /* mod_auth took Authorization away */
+    if (v->is_variant)
+        f->marker = (struct marker){v->marker.era, kept(v->marker.vary)};
     if (v->found != NULL) {
         f->base = v->found;
         store_hold(f->base);
@@ -202,6 +246,7 @@ flight_drop(struct flight *f)
         store_drop(&f->base);
     free((char *)(uintptr_t)f->key.at);
     free((char *)(uintptr_t)f->primary.at);
+    free((char *)(uintptr_t)f->marker.vary.at);
     free(f);
 }
 
@@ -262,10 +307,13 @@ writer_has_room(struct sl_loop *loop, void *data)
         sl_req_writable(f->sub);
 }
 
+/* The core has seen to it that these are digits. */
 static int64_t
 length_of(struct sl_req *sub)
 {
-    return delta_seconds(sl_fields_get_id(sl_req_response(sub), SL_F_CONTENT_LENGTH));
+    struct sl_span text = sl_fields_get_id(sl_req_response(sub), SL_F_CONTENT_LENGTH);
+
+    return text.n > 0 ? apr_strtoi64(sl_span_dup(sl_req_pool(sub), text), NULL, 10) : -1;
 }
 
 static struct storing
@@ -283,7 +331,7 @@ flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *field
         .vary = sl_fields_joined(fields, "Vary"),
         .last_modified = sl_fields_get_id(fields, SL_F_LAST_MODIFIED),
         .has_set_cookie = sl_fields_has_id(fields, SL_F_SET_COOKIE),
-        .has_authorization = sl_fields_has_id(sl_req_head(sub), SL_F_AUTHORIZATION),
+        .has_authorization = f->is_personal || sl_fields_has_id(sl_req_head(sub), SL_F_AUTHORIZATION),
         .request_is_no_store = (asked.flags & CC_NO_STORE) != 0 && (f->conf->ignore & IGNORE_REQUEST) == 0,
         .asked_at = f->asked_at,
         .received_at = sl_loop_wall_us(f->loop) / 1000000,
@@ -299,29 +347,36 @@ flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *field
     return s;
 }
 
-/* What is under the primary key says that there are variants, and by what they differ. */
-static void
+/* What is under the primary key says that there are variants, and by what they differ.  One that
+ * says so already stays, and its variants with it. */
+static uint64_t
 marker_store(struct flight *f, struct sl_req *sub, struct sl_span vary)
 {
+    struct marker m = {.vary = vary};
     uint64_t tags[STORE_TAGS_MAX];
-    struct store_new n = {.key = f->primary, .meta = vary, .tags = tags, .flags = VARY_MARKER,
+    struct store_new n = {.key = f->primary, .tags = tags, .flags = VARY_MARKER,
                           .stamp = f->stamp, .size = 0, .data = f, .room = writer_has_room};
     struct store_writer *w;
 
+    if (sl_span_eq(f->marker.vary, vary))
+        return f->marker.era;
+    sl_random_bytes(&m.era, sizeof m.era);
+    n.meta = marker_write(sl_req_pool(sub), &m);
     n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
-    if ((w = store_writer_open(cache_store, f->loop, &n)) != NULL)
+    if (!is_forgotten(f) && (w = store_writer_open(cache_store, f->loop, &n)) != NULL)
         store_commit(&w);
+    return m.era;
 }
 
 /* The key of a response that varies is made of the request that it answers. */
 static struct sl_span
-flight_object_key(struct flight *f, struct sl_req *sub)
+flight_object_key(struct flight *f, struct sl_req *sub, struct meta *m)
 {
     struct sl_span vary = sl_fields_joined(sl_req_response(sub), "Vary");
 
     if (vary.n == 0 || (f->conf->ignore & IGNORE_VARY))
         return f->primary;
-    marker_store(f, sub, vary);
+    m->era = marker_store(f, sub, vary);
     return variant_key(sub, f->primary, vary);
 }
 
@@ -340,7 +395,7 @@ flight_store(struct flight *f, struct sl_req *sub, const struct storing *s)
     struct store_new n = {.tags = tags, .stamp = f->stamp, .size = f->size, .data = f,
                           .room = writer_has_room};
 
-    n.key = flight_object_key(f, sub);
+    n.key = flight_object_key(f, sub, &m);
     n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
     n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
     f->writer = store_writer_open(cache_store, f->loop, &n);
@@ -351,31 +406,102 @@ flight_store(struct flight *f, struct sl_req *sub, const struct storing *s)
     return 0;
 }
 
-/* RFC 9111, 4.3.4: the server agrees to what is stored, and says more about it. */
+/* ---- the server agrees to what is stored, and says more about it (RFC 9111, 4.3.4) ---- */
+
+/* Whether it speaks of what is stored, and not of another response. */
+static int
+is_of_base(const struct sl_fields *fields, const struct meta *old)
+{
+    struct sl_span fresh = sl_fields_get_id(fields, SL_F_ETAG), stored = meta_get(old, "ETag");
+
+    return fresh.n == 0 || stored.n == 0 || policy_etag_matches(fresh, stored);
+}
+
+static int
+is_silent(const struct sl_fields *fields)
+{
+    return !sl_fields_has_id(fields, SL_F_CACHE_CONTROL) && !sl_fields_has_id(fields, SL_F_EXPIRES) &&
+           !sl_fields_has_id(fields, SL_F_PRAGMA) && sl_fields_get(fields, "CDN-Cache-Control").at == NULL;
+}
+
+static int
+is_among(const struct sl_fields *fields, unsigned n, struct sl_span name)
+{
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        if (sl_span_eqi(sl_fields_at(fields, i)->name, name))
+            return 1;
+    return 0;
+}
+
+/* Makes the 304 the response it stands for.  A cookie in it is for who asked, and what it says of
+ * a coding or a part is not of the body that is stored. */
 static void
-flight_agree(struct flight *f, struct sl_req *sub)
+fields_merge(struct sl_req *sub, const struct meta *old)
+{
+    static const char *const not_taken[] = {"Set-Cookie", "Content-Encoding", "Content-Range"};
+    struct sl_fields *fields = sl_req_response(sub);
+    apr_pool_t *pool = sl_req_pool(sub);
+    struct sl_span rest = old->fields, name, value;
+    unsigned n = 0;
+    size_t i;
+
+    for (i = 0; i < sizeof not_taken / sizeof not_taken[0]; i++)
+        sl_fields_unset(fields, not_taken[i]);
+    while (sl_fields_at(fields, n) != NULL)
+        n++;
+    while (meta_next(&rest, &name, &value)) /* the old Date would make it old */
+        if (!is_among(fields, n, name) && !sl_span_eqi(name, SL_SPAN("Date")))
+            sl_fields_add(fields, sl_span_dup(pool, name),
+                          (struct sl_span){sl_span_dup(pool, value), value.n});
+}
+
+/* What may not be stored again stays as it is: stale. */
+static void
+flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
 {
     struct sl_fields *fields = sl_req_response(sub);
     uint64_t tags[STORE_TAGS_MAX];
     struct store_new n = {.key = f->base->key, .tags = tags, .flags = f->base->flags, .stamp = f->stamp,
                           .data = f};
-    struct meta old, fresh;
+    int says_nothing = is_silent(fields);
     struct storing s;
+    struct meta m;
 
-    sl_req_set_status(sub, 200); /* what is judged is the whole, not the 304 */
+    sl_req_set_status(sub, old->status); /* what is judged is the whole, not the 304 */
+    fields_merge(sub, old);
     s = flight_judge(f, sub, fields);
-    if (meta_read(f->base->meta, &old) != 0)
+    if (s.refused != NULL || is_forgotten(f))
         return;
-    fresh = meta_of(sub, &s);
-    fresh.status = old.status;
-    if (sl_fields_get(fields, "Cache-Control").at == NULL && sl_fields_get(fields, "Expires").at == NULL) {
-        fresh.storing = old.storing; /* it says nothing new: the old lifetime begins again */
-        fresh.storing.born = s.born;
+    m = meta_of(sub, &s);
+    m.era = old->era;
+    if (says_nothing) { /* the old lifetime begins again */
+        m.storing = old->storing;
+        m.storing.born = s.born;
     }
-    n.meta = meta_update(sl_req_pool(sub), &old, &fresh, fields, f->conf->ignore);
+    n.meta = meta_write(sl_req_pool(sub), &m, fields, f->conf->ignore);
     n.n_tags = cache_tags(sub, f->primary, fields, tags);
     f->object = store_update(cache_store, f->loop, f->base, &n);
 }
+
+static enum sl_flow
+flight_agree(struct flight *f, struct sl_req *sub)
+{
+    struct meta old;
+
+    if (meta_read(f->base->meta, &old) == 0 && is_of_base(sl_req_response(sub), &old)) {
+        flight_update_base(f, sub, &old);
+        flight_settle(f, OVER, AGREED);
+        return SL_FLOW_ROOM;
+    }
+    /* who waits asks for himself, and the next fetch for the whole */
+    store_invalidate(cache_store, f->loop, f->base->key);
+    flight_settle(f, OVER, NOT_STORED);
+    return SL_FLOW_GONE;
+}
+
+/* ---- what is not stored ---- */
 
 /* Nobody may have it but who asked for it first. */
 static enum sl_flow
@@ -412,20 +538,19 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
     f->size = length_of(sub);
     if (f->cause != NULL || (f->status >= 500 && valid_seconds(f->conf, f->status) == CC_ABSENT))
         return flight_failed(f);
-    if (f->status == 304 && f->base != NULL) {
-        flight_agree(f, sub);
-        flight_settle(f, OVER, AGREED);
-        return SL_FLOW_ROOM;
-    }
+    if (f->status == 304 && f->base != NULL)
+        return flight_agree(f, sub);
     s = flight_judge(f, sub, sl_req_response(sub));
     if (s.refused != NULL) {
         sl_count(f->loop, cache_counters[N_REFUSED], 1);
         sl_note(sub, "the cache does not store it: %s", s.refused);
-        unstorable_learn(f);
+        unstorable_learn(f, sub, UNSTORABLE_MS);
         return flight_not_stored(f);
     }
-    if (flight_store(f, sub, &s) != 0)
+    if (flight_store(f, sub, &s) != 0) { /* too large a head or body, too many tags */
+        unstorable_learn(f, sub, UNSTORABLE_MS);
         return flight_not_stored(f);
+    }
     flight_settle(f, ARRIVING, CAME);
     return SL_FLOW_ROOM;
 }
@@ -436,30 +561,35 @@ flight_body(struct sl_req *sub, void *ctx, struct sl_data data, int ends)
     struct flight *f = ctx;
     enum sl_flow flow;
 
-    (void)sub;
     if (f->state == RELAYED)
         return f->leader_reads && f->leader != NULL ? sl_source_body(f->leader->r, data, ends)
                                                     : SL_FLOW_GONE;
     if (f->writer == NULL)
         return SL_FLOW_ROOM; /* of a 304, which has none */
     flow = data.n > 0 ? store_append(f->writer, data.at, data.n) : SL_FLOW_ROOM;
-    if (flow == SL_FLOW_GONE)
+    if (flow == SL_FLOW_GONE) { /* too large, or the disk fails: the next go past the cache */
+        unstorable_learn(f, sub, f->size < 0 ? TOO_LARGE_MS : UNSTORABLE_MS);
         store_abort(&f->writer);
+    }
     return flow;
 }
 
-/* A body that turned out too large is given to those who read it, and forgotten. */
+/* A body that turned out too large is given to those who read it, as is one whose key was
+ * forgotten since it was asked for; neither is kept. */
 static void
 flight_commit(struct flight *f)
 {
-    int is_complete;
-    int64_t size = store_size(f->object, &is_complete);
-    struct sl_span key = f->object->key;
+    int is_complete, is_too_large = f->conf->max_object >= 0 &&
+                                    store_size(f->object, &is_complete) > f->conf->max_object;
 
+    if (is_too_large)
+        store_invalidate(cache_store, f->loop, f->object->key);
+    if (is_too_large || is_forgotten(f)) {
+        store_forgo(&f->writer);
+        return;
+    }
     store_commit(&f->writer);
     sl_count(f->loop, cache_counters[N_STORED], 1);
-    if (f->conf->max_object >= 0 && size > f->conf->max_object)
-        store_invalidate(cache_store, f->loop, key);
 }
 
 static void
@@ -749,7 +879,7 @@ flight_relay(struct visit *v)
     const struct sl_field *x;
     unsigned i;
 
-    if (f->sub == NULL)
+    if (f->sub == NULL || f->state != RELAYED)
         return SL_NEXT; /* it has ended meanwhile: the request goes to the server itself */
     for (i = 0; (x = sl_fields_at(sl_req_response(f->sub), i)) != NULL; i++)
         sl_fields_add(to, sl_span_dup(sl_req_pool(r), x->name),

@@ -21,10 +21,30 @@ url_of(struct sl_req *r)
     return url;
 }
 
+/* Line feeds belong to variant_key(): with one of its own, as a decoded path may have it, a key would
+ * be that of another's variant.  It is written as in a URL. */
+static struct sl_span
+without_feeds(apr_pool_t *pool, struct sl_span key)
+{
+    char *to;
+    size_t i, n = 0;
+
+    if (key.n == 0 || memchr(key.at, '\n', key.n) == NULL)
+        return key;
+    to = apr_palloc(pool, 3 * key.n);
+    for (i = 0; i < key.n; i++)
+        if (key.at[i] == '\n') {
+            memcpy(to + n, "%0A", 3);
+            n += 3;
+        } else
+            to[n++] = key.at[i];
+    return (struct sl_span){to, n};
+}
+
 struct sl_span
 cache_key(struct sl_req *r, const struct cache_conf *conf)
 {
-    return conf->key != NULL ? sl_expr_text(conf->key, r) : url_of(r);
+    return conf->key != NULL ? without_feeds(sl_req_pool(r), sl_expr_text(conf->key, r)) : url_of(r);
 }
 
 struct sl_span
@@ -43,16 +63,53 @@ cache_key_of_url(apr_pool_t *pool, struct sl_span url)
 
 /* ---- variants ---- */
 
+static const struct sl_span known[] = {{"br", 2}, {"gzip", 4}, {"zstd", 4}, {"deflate", 7}};
+#define N_KNOWN (sizeof known / sizeof known[0])
+
+static int
+is_known(struct sl_span member)
+{
+    static const struct sl_span others[] = {{"x-gzip", 6}, {"identity", 8}, {"*", 1}};
+    const char *end = member.n > 0 ? memchr(member.at, ';', member.n) : NULL;
+    size_t i;
+
+    if (end != NULL)
+        member.n = (size_t)(end - member.at);
+    while (member.n > 0 && (member.at[member.n - 1] == ' ' || member.at[member.n - 1] == '\t'))
+        member.n--;
+    for (i = 0; i < N_KNOWN; i++)
+        if (sl_span_eqi(member, known[i]))
+            return 1;
+    for (i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (sl_span_eqi(member, others[i]))
+            return 1;
+    return member.n == 0;
+}
+
+/* Whether a server may make more of it than which codings of ours are taken: another one, or that
+ * an answer without any is refused. */
+static int
+says_more(struct sl_span field)
+{
+    struct sl_span rest = field, member;
+
+    while (sl_list_next(&rest, &member))
+        if (!is_known(member))
+            return 1;
+    return field.n > 0 && sl_encoding_quality(field, SL_SPAN("identity")) == 0;
+}
+
 /* Codings servers know, in one order and without weights: what browsers write in many ways. */
 static struct sl_span
 accept_encoding(struct sl_req *r)
 {
-    static const struct sl_span known[] = {{"br", 2}, {"gzip", 4}, {"zstd", 4}, {"deflate", 7}};
     struct sl_span field = sl_fields_joined(sl_req_head(r), "Accept-Encoding");
-    struct sl_span parts[2 * sizeof known / sizeof known[0]];
+    struct sl_span parts[2 * N_KNOWN];
     unsigned i, n = 0;
 
-    for (i = 0; i < sizeof known / sizeof known[0]; i++)
+    if (says_more(field))
+        return field;
+    for (i = 0; i < N_KNOWN; i++)
         if (sl_encoding_quality(field, known[i]) > 0) {
             parts[n++] = known[i];
             parts[n++] = SL_SPAN(",");
@@ -60,23 +117,52 @@ accept_encoding(struct sl_req *r)
     return n > 0 ? sl_spans_join(sl_req_pool(r), parts, n) : SL_SPAN("");
 }
 
+/* What the server is told beside what the client says: it may be what the answer differs by. */
+static struct sl_span
+own_part(struct sl_req *r, struct sl_span name)
+{
+    switch (sl_field_id(name)) {
+    case SL_F_X_FORWARDED_FOR:
+    case SL_F_X_REAL_IP:
+    case SL_F_FORWARDED:
+        return sl_req_client_text(r);
+    case SL_F_X_FORWARDED_PROTO:
+        return sl_req_scheme(r);
+    case SL_F_X_FORWARDED_HOST:
+        return sl_req_authority(r);
+    default:
+        return (struct sl_span){NULL, 0};
+    }
+}
+
+static void
+part_add(apr_array_header_t *parts, struct sl_span part)
+{
+    APR_ARRAY_PUSH(parts, struct sl_span) = part;
+}
+
 struct sl_span
 variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary)
 {
     apr_pool_t *pool = sl_req_pool(r);
+    apr_array_header_t *parts = apr_array_make(pool, 16, sizeof(struct sl_span));
     struct sl_span name, value;
 
+    part_add(parts, key);
     while (sl_list_next(&vary, &name)) {
-        const char *text = sl_span_dup(pool, name);
-
-        value = sl_span_eqi(name, SL_SPAN("Accept-Encoding")) ? accept_encoding(r)
-                                                             : sl_fields_joined(sl_req_head(r), text);
+        value = sl_span_eqi(name, SL_SPAN("Accept-Encoding"))
+                    ? accept_encoding(r)
+                    : sl_fields_joined(sl_req_head(r), sl_span_dup(pool, name));
         /* No field has a line feed: nothing a client sends runs into the next value. */
-        key = sl_spans_join(pool, (struct sl_span[]){key, SL_SPAN("\n"), name, SL_SPAN(":"), value}, 5);
+        part_add(parts, SL_SPAN("\n"));
+        part_add(parts, name);
+        part_add(parts, SL_SPAN(":"));
+        part_add(parts, own_part(r, name));
+        part_add(parts, value);
         if (value.at == NULL)
-            key = sl_spans_join(pool, (struct sl_span[]){key, SL_SPAN("\n")}, 2);
+            part_add(parts, SL_SPAN("\n"));
     }
-    return key;
+    return sl_spans_join(pool, (struct sl_span *)(void *)parts->elts, (unsigned)parts->nelts);
 }
 
 /* ---- tags ---- */
@@ -86,13 +172,13 @@ tags_of_field(struct sl_span field, uint64_t *tags, unsigned n)
 {
     size_t at = 0, begin;
 
-    while (at < field.n && n < STORE_TAGS_MAX) {
+    while (at < field.n && n <= STORE_TAGS_MAX) {
         while (at < field.n && (field.at[at] == ' ' || field.at[at] == ','))
             at++;
         for (begin = at; at < field.n && field.at[at] != ' ' && field.at[at] != ','; at++)
             ;
-        if (at > begin)
-            tags[n++] = store_tag(cache_store, (struct sl_span){field.at + begin, at - begin});
+        if (at > begin && n++ < STORE_TAGS_MAX)
+            tags[n - 1] = store_tag(cache_store, (struct sl_span){field.at + begin, at - begin});
     }
     return n;
 }

@@ -19,7 +19,7 @@ visit_free(struct visit *v)
         store_drop(&v->found);
     free((char *)(uintptr_t)v->key.at);
     free((char *)(uintptr_t)v->variant.at);
-    free((char *)(uintptr_t)v->vary.at);
+    free((char *)(uintptr_t)v->marker.vary.at);
     free(v);
 }
 
@@ -153,18 +153,35 @@ visit_take(struct visit *v, struct store_object **o)
 
 static void visit_look(struct visit *v, struct sl_span key);
 
+/* The key has variants: which of them is asked for. */
+static void
+visit_marked(struct visit *v, const struct marker *marker)
+{
+    v->is_variant = 1;
+    v->marker = (struct marker){marker->era, kept(marker->vary)};
+    v->variant = kept(variant_key(v->r, v->key, v->marker.vary));
+}
+
+static int
+is_of_marker(const struct visit *v, const struct store_object *o)
+{
+    struct meta meta;
+
+    return !v->is_variant || (meta_read(o->meta, &meta) == 0 && meta.era == v->marker.era);
+}
+
 static void
 visit_found(struct visit *v, struct store_object *o)
 {
-    if ((o->flags & VARY_MARKER) && !v->is_variant) {
-        v->is_variant = 1;
-        v->vary = kept(o->meta);
+    struct marker marker;
+
+    if ((o->flags & VARY_MARKER) && !v->is_variant && marker_read(o->meta, &marker) == 0) {
+        visit_marked(v, &marker);
         store_drop(&o);
-        v->variant = kept(variant_key(v->r, v->key, v->vary));
         visit_look(v, v->variant);
         return;
     }
-    if (visit_take(v, &o) == 0)
+    if (is_of_marker(v, o) && visit_take(v, &o) == 0)
         visit_decide(v);
     else {
         store_drop(&o);
@@ -193,6 +210,10 @@ visit_missed(struct visit *v)
 
     if ((cc.flags & CC_ONLY_IF_CACHED) && (v->conf->ignore & IGNORE_REQUEST) == 0)
         v->outcome = OUT_ABSENT;
+    else if ((cc.flags & CC_NO_STORE) && (v->conf->ignore & IGNORE_REQUEST) == 0)
+        v->reason = "the client says no-store"; /* nobody else would have anything of its fetch */
+    else if (is_known_unstorable(v))
+        v->reason = "it could not be stored lately";
     else if (!is_wanted(v)) {
         v->reason = "asked for less often than CacheMinUses";
         v->outcome = OUT_PASS;
@@ -301,9 +322,7 @@ cache_ask(struct sl_req *r, const void *confp)
     if (bypass) {
         v->status = "BYPASS";
         v->reason = "CacheBypass holds";
-    } else if (is_known_unstorable(v))
-        v->reason = "it could not be stored lately";
-    else
+    } else
         visit_look(v, v->key);
     return v->is_waiting ? SL_WAIT : SL_NEXT;
 }

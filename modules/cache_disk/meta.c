@@ -4,13 +4,14 @@
 
 #include <string.h>
 
-#define META_VERSION 0x53430001u
+#define META_VERSION 0x53430002u
 
 struct meta_front {
     uint32_t version;
     uint16_t status, n_fields;
     uint32_t is_strict, is_always_asked;
     int64_t lifetime, born, while_revalidate, if_error, date;
+    uint64_t era;
 };
 
 struct meta_field {
@@ -67,6 +68,7 @@ pen_front(struct pen *p, const struct meta *m, unsigned n_fields)
         .while_revalidate = m->storing.while_revalidate,
         .if_error = m->storing.if_error,
         .date = m->date,
+        .era = m->era,
     };
 
     pen_put(p, &front, sizeof front);
@@ -83,58 +85,18 @@ pen_fields(struct pen *p, const struct sl_fields *fields, unsigned ignore)
             pen_field(p, x->name, x->value);
 }
 
-static int
-is_among(const struct sl_fields *fields, struct sl_span name)
-{
-    const struct sl_field *x;
-    unsigned i;
-
-    for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
-        if (sl_span_eqi(x->name, name))
-            return 1;
-    return 0;
-}
-
-static void
-pen_old(struct pen *p, const struct meta *old, const struct sl_fields *fields)
-{
-    struct sl_span rest = old->fields, name, value;
-
-    while (meta_next(&rest, &name, &value))
-        if (!is_among(fields, name))
-            pen_field(p, name, value);
-}
-
-static struct sl_span
-written(apr_pool_t *pool, const struct meta *old, const struct meta *m,
-        const struct sl_fields *fields, unsigned ignore)
+struct sl_span
+meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *fields, unsigned ignore)
 {
     struct pen p = {NULL, sizeof(struct meta_front), 0};
     unsigned n;
 
-    if (old != NULL)
-        pen_old(&p, old, fields);
     pen_fields(&p, fields, ignore);
     n = p.n_fields;
     p = (struct pen){apr_palloc(pool, p.n), 0, 0};
     pen_front(&p, m, n);
-    if (old != NULL)
-        pen_old(&p, old, fields);
     pen_fields(&p, fields, ignore);
     return (struct sl_span){p.at, p.n};
-}
-
-struct sl_span
-meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *fields, unsigned ignore)
-{
-    return written(pool, NULL, m, fields, ignore);
-}
-
-struct sl_span
-meta_update(apr_pool_t *pool, const struct meta *old, const struct meta *fresh,
-            const struct sl_fields *fields, unsigned ignore)
-{
-    return written(pool, old, fresh, fields, ignore);
 }
 
 /* ---- reading ---- */
@@ -177,6 +139,7 @@ meta_read(struct sl_span bytes, struct meta *m)
                     .is_strict = front.is_strict != 0,
                     .is_always_asked = front.is_always_asked != 0},
         .date = front.date,
+        .era = front.era,
         .fields = {bytes.at + sizeof front, bytes.n - sizeof front},
         .n_fields = front.n_fields,
     };
@@ -194,4 +157,26 @@ meta_get(const struct meta *m, const char *name)
         if (sl_span_eqi(found, wanted))
             return value;
     return (struct sl_span){NULL, 0};
+}
+
+/* ---- markers ---- */
+
+struct sl_span
+marker_write(apr_pool_t *pool, const struct marker *m)
+{
+    char *at = apr_palloc(pool, sizeof m->era + m->vary.n);
+
+    memcpy(at, &m->era, sizeof m->era);
+    memcpy(at + sizeof m->era, m->vary.at, m->vary.n);
+    return (struct sl_span){at, sizeof m->era + m->vary.n};
+}
+
+int
+marker_read(struct sl_span bytes, struct marker *m)
+{
+    if (bytes.n <= sizeof m->era)
+        return -1;
+    memcpy(&m->era, bytes.at, sizeof m->era);
+    m->vary = (struct sl_span){bytes.at + sizeof m->era, bytes.n - sizeof m->era};
+    return 0;
 }

@@ -10,6 +10,7 @@ struct meta {
     int status;
     struct storing storing;
     int64_t date;          /* of the response, CC_ABSENT: none */
+    uint64_t era;          /* of a variant: its marker's; 0: it is none */
     struct sl_span fields; /* read by meta_next() */
     unsigned n_fields;
 };
@@ -22,8 +23,16 @@ int meta_read(struct sl_span bytes, struct meta *m);
 /* Walks the fields: *rest begins as m->fields.  0 behind the last. */
 int meta_next(struct sl_span *rest, struct sl_span *name, struct sl_span *value);
 struct sl_span meta_get(const struct meta *m, const char *name); /* at NULL: absent */
-/* A 304 has come for it (RFC 9111, 4.3.4): its fields take the place of those of their names. */
-struct sl_span meta_update(apr_pool_t *pool, const struct meta *old, const struct meta *fresh,
-                           const struct sl_fields *fields, unsigned ignore);
+
+/* ---- markers: that a URL has variants, and what they differ by ---- */
+
+/* A marker's variants have its era: what was stored under one that was forgotten is not found by
+ * way of the next. */
+struct marker {
+    uint64_t era;
+    struct sl_span vary;
+};
+struct sl_span marker_write(apr_pool_t *pool, const struct marker *m);
+int marker_read(struct sl_span bytes, struct marker *m); /* 0, or -1 */
 
 #endif

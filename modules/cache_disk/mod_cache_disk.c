@@ -12,7 +12,7 @@ DESCRIPTION
 
     sluice ctl cache stats | top | get URL | purge ... looks into the cache and makes it forget:
     all, one URL, all URLs that begin alike, a host, or what servers have marked by a tag in
-    Surrogate-Key, Cache-Tag or xkey. With soft it is marked stale instead.
+    Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored). With soft it is marked stale instead.
 DIRECTIVES
   CacheDisk
     CacheDisk FOLDER|off [size=SIZE] [memory=SIZE] [objects=N]: size= is what the folder may

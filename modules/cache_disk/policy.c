@@ -242,6 +242,12 @@ is_weak(struct sl_span etag)
     return etag.n >= 2 && etag.at[0] == 'W' && etag.at[1] == '/';
 }
 
+int
+policy_etag_matches(struct sl_span a, struct sl_span b)
+{
+    return sl_span_eq(opaque(a), opaque(b));
+}
+
 /* The next entity-tag of a list: commas may stand in it (RFC 9110, 8.8.3). */
 static int
 etag_next(struct sl_span *rest, struct sl_span *etag)
@@ -279,7 +285,7 @@ etag_listed(struct sl_span list, struct sl_span etag, int is_strong)
     while (etag_next(&list, &one)) {
         if (is_strong && is_weak(one))
             continue;
-        if (sl_span_eq(opaque(one), opaque(etag)))
+        if (policy_etag_matches(one, etag))
             return 1;
     }
     return 0;

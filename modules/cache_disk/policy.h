@@ -70,6 +70,8 @@ struct condition_facts {
 };
 enum condition { CONDITION_GIVE, CONDITION_NOT_MODIFIED, CONDITION_FAILED };
 enum condition policy_condition(const struct condition_facts *f);
+/* Weakly (RFC 9110, 8.8.3.2). */
+int policy_etag_matches(struct sl_span a, struct sl_span b);
 /* If-Range (13.1.5): whether a range may be given of what is stored. */
 int policy_range_holds(struct sl_span if_range, struct sl_span etag, struct sl_span last_modified);
 

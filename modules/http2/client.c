@@ -300,7 +300,8 @@ request_list(struct sl_attempt *a, struct sl_conn *c, nghttp2_nv *nva, char leng
     size_t n = 0;
 
     n = fields_put(nva, n, ":method", sl_attempt_method(a));
-    n = fields_put(nva, n, ":scheme", t != NULL && t->is_secure ? SL_SPAN("https") : SL_SPAN("http"));
+    n = fields_put(nva, n, ":scheme",
+                   t != NULL && t->is_secure ? SL_SPAN("https") : SL_SPAN("http"));
     n = fields_put(nva, n, ":authority", sl_fields_get_id(f, SL_F_HOST));
     n = fields_put(nva, n, ":path", sl_attempt_path(a));
     n = fields_list(nva, n, f, FIELDS_KEEP_LENGTH);
@@ -435,7 +436,8 @@ client_open(struct sl_conn *c)
 
     SL_ASSERT(h != NULL);
     h->conf = http2_global;
-    h->terms = (struct sl_client_terms){.send_ms = -1, .limit_head = INT64_MAX, .limit_fields = NV_MAX - 8};
+    h->terms = (struct sl_client_terms){
+        .send_ms = -1, .limit_head = INT64_MAX, .limit_fields = NV_MAX - 8};
     SL_ASSERT(client_greet(h));
     client_check_alpn(h);
 }

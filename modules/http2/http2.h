@@ -3,7 +3,8 @@
  *   session.c  a connection: bytes in, what all streams have to say out in one write a turn
  *   stream.c   a stream: the body that leaves, the body that came and waits for its reader
  *   fields.c   heads and trailers between nghttp2's form and the core's
- *   server.c   the protocol "h2" towards clients: a stream is a request
+ *   server.c   the protocol "h2" towards clients: a stream is a request (server_request.c), which
+ *              is answered (server_response.c)
  *   client.c   the protocols "h2" and "h2c" towards servers: a stream is an attempt
  *   guard.c    how much of what is no use a client may send
  *

@@ -134,7 +134,8 @@ http2_init(const struct sl_module *self)
     (void)self;
     count_connections = sl_counter("http2_connections", "Connections of clients that speak HTTP/2");
     count_resets = sl_counter("http2_resets", "Requests over HTTP/2 that were undone by a reset");
-    count_abuse = sl_counter("http2_abuse", "Connections closed for floods of resets or control frames");
+    count_abuse =
+        sl_counter("http2_abuse", "Connections closed for floods of resets or control frames");
     count_errors = sl_counter("http2_errors", "Connections closed for an error of the client's");
     count_goaways = sl_counter("http2_server_goaways", "GOAWAY frames from servers");
     if (http2_server_init() != 0 || http2_client_init() != 0 ||

@@ -360,7 +360,8 @@ frame_begins(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
     h->frame_left = hd->length;
     if (h->is_server && !guard_frame(h, hd)) {
         sl_count(sl_conn_loop(h->conn), count_abuse, 1);
-        session_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "more frames of control than HTTP2ControlFrames");
+        session_fail(h, NGHTTP2_ENHANCE_YOUR_CALM,
+                     "more frames of control than HTTP2ControlFrames");
     }
     return 0;
 }

@@ -1,9 +1,9 @@
 /* A stream's two bodies.
  *
- *   out   pieces wait in a queue, held or copied; nghttp2 asks for them as windows and priorities
- *         allow, and session.c writes them from where they lie.
- *   in    what comes is handed on at once while its reader has room, else kept here: no more than
- *         the window lets the peer send, for the window opens only for what the reader has taken. */
+ *   out   pieces wait in a queue, held or copied; nghttp2 asks for them as windows and
+ *         priorities allow, and session.c writes them from where they lie.
+ *   in    what comes is handed on at once while its reader has room, else kept here: no more
+ *         than the window lets the peer send, which opens only for what the reader has taken. */
 #include "http2.h"
 
 #include <stdlib.h>

@@ -1,10 +1,12 @@
 """mod_cache_disk: what is stored, how it is given, one fetch for many, purges."""
 import os
+import socket
 import threading
 import time
 from email.utils import formatdate
 
 import pytest
+from conftest import MODULES
 from origin import reply
 from test_reload import Operator
 
@@ -543,3 +545,219 @@ def test_explained(cached, origin, tmp_path):
         r = subprocess.run([PROGRAM, "-E", f"GET {url}", "-f", s.conf, "--module-dir", MODULES], capture_output=True,
                            text=True, timeout=20)
         assert what in r.stdout, r.stdout + r.stderr
+
+
+# ---- hostile servers and clients ----
+
+@pytest.mark.parametrize("control", ["max-age=60", "private"])
+def test_length_beyond_32_bits(cached, origin, control):
+    origin.on("/", lambda c, r: c.send(f"HTTP/1.1 200 OK\r\nCache-Control: {control}\r\nContent-Length: 3221225472\r\n\r\nabc"
+                                       .encode()) or time.sleep(0.3) or False)
+    s = cached(disk="size=16g memory=16m").expect("SL0509")
+    c = s.client()
+    c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert b"\r\nContent-Length: 3221225472\r\n" in c.until(b"\r\n\r\n") + b"\r\n"
+    c.rest()
+
+
+def agreeing(origin, first, *second):
+    """A server that has `first` for those who ask for all, and says 304 with `second` to the others."""
+    def script(c, r):
+        if r.get("If-None-Match"):
+            c.send("\r\n".join(("HTTP/1.1 304 Not Modified", *second)).encode() + b"\r\n\r\n")
+        else:
+            c.send(first)
+        return True
+    origin.on("/", script)
+
+
+def test_cookie_of_a_304_is_for_nobody_else(cached, origin):
+    agreeing(origin, fresh(b"x", 0, ETag='"a"'), 'ETag: "a"', "Cache-Control: max-age=60", "Set-Cookie: session=1")
+    s = cached()
+    answers = [s.get("/") for _ in range(3)]
+    assert [status(r) for r in answers] == ["MISS", "REVALIDATED", "HIT"]
+    assert [r.get("Set-Cookie") for r in answers] == [None] * 3
+
+
+def test_304_that_may_not_be_stored(cached, origin):
+    agreeing(origin, fresh(b"x", 0, ETag='"a"'), 'ETag: "a"', "Cache-Control: private, max-age=60", "X-Own: 1")
+    s = cached()
+    answers = [s.get("/") for _ in range(3)]
+    assert [status(r) for r in answers] == ["MISS", "REVALIDATED", "REVALIDATED"]
+    assert [r.get("X-Own") for r in answers] == [None] * 3
+
+
+def test_304_of_another_response(cached, origin):
+    agreeing(origin, fresh(b"x", 0, ETag='"a"'), 'ETag: "b"', "Cache-Control: max-age=60", "Content-Encoding: gzip")
+    s = cached()
+    for _ in range(4):
+        r = s.get("/")
+        assert r.status == 200 and r.body == b"x" and r.get("ETag") == '"a"' and r.get("Content-Encoding") is None
+
+
+def test_304_describes_no_other_body(cached, origin):
+    agreeing(origin, fresh(b"x", 0, ETag='"a"', Link="<1>"), 'ETag: W/"a"', "Cache-Control: max-age=60",
+             "Content-Encoding: gzip", "Content-Range: bytes 0-0/9", "Content-Length: 9")
+    s = cached()
+    s.get("/"), s.get("/")
+    r = s.get("/")
+    assert status(r) == "HIT" and r.body == b"x" and r.get("Content-Length") == "1" and r.get("Link") == "<1>"
+    assert r.get("Content-Encoding") is None and r.get("Content-Range") is None
+
+
+def test_304_does_not_forget_must_revalidate(cached, origin):
+    soon = formatdate(time.time() + 1, usegmt=True)
+    agreeing(origin, reply(200, b"x", [("Cache-Control", "max-age=0, must-revalidate"), ("ETag", '"a"')]),
+             'ETag: "a"', f"Expires: {soon}")
+    s = cached("CacheUseStale 500")
+    assert [status(s.get("/")) for _ in range(2)] == ["MISS", "REVALIDATED"]
+    origin.on("/", reply(500))
+    time.sleep(2.1)
+    assert s.get("/").status == 500
+
+
+def test_tags_outlive_a_304(operated, origin):
+    agreeing(origin, fresh(b"x", 0, ETag='"a"', Surrogate_Key="one two"), 'ETag: "a"', "Cache-Control: max-age=60")
+    op = operated()
+    assert [status(op.s.get("/")) for _ in range(3)] == ["MISS", "REVALIDATED", "HIT"]
+    assert op.say("ctl", "cache", "purge", "tag", "two").returncode == 0
+    assert status(op.s.get("/")) == "MISS"
+
+
+@pytest.mark.parametrize("fields", [{"Cache-Control": "no-cache, no-store"},
+                                    {"Cache-Control": "no-cache", "Authorization": "x"}], ids=str)
+def test_no_client_turns_the_cache_off(cached, origin, fields):
+    origin.on("/", fresh())
+    s = cached()
+    assert [status(s.get("/")) for _ in range(2)] == ["MISS", "HIT"]
+    assert s.get("/", fields).status == 200
+    assert status(s.get("/")) == "HIT"
+    origin.on("/new", fresh())
+    assert s.get("/new", fields).status == 200
+    assert [status(s.get("/new")) for _ in range(2)] == ["MISS", "HIT"]
+
+
+@pytest.mark.parametrize("method", ["PURGE", "POST"])
+def test_forgetting_takes_all_variants(cached, origin, method):
+    age = ["old"]
+    origin.on("/", lambda c, r: c.send(fresh(f"{age[0]} {r.get('X-Lang')}".encode(), Vary="X-Lang")) or True)
+    s = cached("CachePurge 127.0.0.0/8")
+    for _ in range(2):
+        for lang in ("de", "en"):
+            r = s.get("/", {"X-Lang": lang})
+    assert status(r) == "HIT"
+    age[0] = "new"
+    assert s.get("/", method=method, body=b"x" if method == "POST" else b"").status == 200
+    for lang in ("de", "en", "de", "en"):
+        r = s.get("/", {"X-Lang": lang})
+        assert r.body == f"new {lang}".encode()
+    assert status(r) == "HIT"
+
+
+@pytest.mark.parametrize("vary", [{}, {"Vary": "X-Lang"}], ids=str)
+@pytest.mark.parametrize("method", ["PURGE", "POST"])
+def test_forgetting_takes_what_is_under_way(cached, origin, method, vary):
+    hold = threading.Event()
+
+    def script(c, r):
+        if r.method == "GET":
+            hold.wait(5)
+        c.send(fresh(b"old", **vary) if r.method == "GET" else reply(200))
+        return True
+    origin.on("/", script)
+    s = cached("CachePurge 127.0.0.0/8")
+    first, second = s.client(), s.client()
+    first.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    time.sleep(0.2)
+    assert s.get("/", method=method, body=b"x" if method == "POST" else b"").status == 200
+    second.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    time.sleep(0.2)
+    assert len([r for r in origin.requests if r.method == "GET"]) == 2, "who comes later asks for himself"
+    hold.set()
+    assert first.response().body == b"old" and second.response().body == b"old"
+    origin.on("/", fresh(b"new"))
+    assert s.get("/", method=method, body=b"x" if method == "POST" else b"").status == 200
+    assert s.get("/").body == b"new"
+
+
+def test_chunked_beyond_max_object_is_forgotten(cached, origin):
+    body = b"z" * 1500000
+    origin.on("/", lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                       + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n") or True)
+    s = cached("CacheMaxObject 100k")
+    for _ in range(3):
+        r = s.get("/")
+        assert r.body == body and status(r) == "MISS"
+        time.sleep(0.5)
+
+
+@pytest.mark.parametrize("coding", ["compress", "identity;q=0", "*;q=0, compress;q=0.5", "gzip;q=0, Compress"])
+def test_no_variant_of_another_coding(cached, origin, coding):
+    origin.on("/", lambda c, r: c.send(fresh(b"other" if r.get("Accept-Encoding") else b"plain", Vary="Accept-Encoding")) or True)
+    s = cached()
+    for _ in range(2):
+        assert s.get("/", {"Accept-Encoding": coding}).body == b"other"
+    assert s.get("/").body == b"plain"
+
+
+def test_no_key_is_that_of_anothers_variant(cached, origin):
+    origin.on("/a", lambda c, r: c.send(fresh(b"good", Vary="X-Lang")) or True)
+    origin.on("/a%0aX-Lang:de", fresh(b"evil"))
+    s = cached("CacheKey %{host}%{path}")
+    assert s.get("/a", {"X-Lang": "en"}).body == b"good"
+    for _ in range(2):
+        r = s.get("/a%0aX-Lang:de")
+        assert r.body == b"evil"
+    assert status(r) == "HIT"
+    assert s.get("/a", {"X-Lang": "de"}).body == b"good"
+
+
+def test_larger_than_the_store_is_given_after_all(sluice, origin):
+    body = b"z" * 1500000
+    origin.on("/", lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                       + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n") or True)
+    s = sluice(BASE + f"CacheDisk off memory=16m\nCache on\nProxyPass {origin}\n").expect("SL0509")
+    s.raw(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")  # its length is not known yet
+    for _ in range(3):
+        assert s.get("/").body == body
+
+
+@pytest.mark.parametrize("n, stored", [(250, True), (300, False)])
+def test_all_tags_can_be_purged(operated, origin, n, stored):
+    origin.on("/", fresh(b"x", Surrogate_Key=" ".join(f"t{i}" for i in range(n))))
+    op = operated()
+    assert [status(op.s.get("/")) for _ in range(2)] == ["MISS", "HIT" if stored else "MISS"]
+    assert op.say("ctl", "cache", "purge", "tag", f"t{n - 1}").returncode == 0
+    assert status(op.s.get("/")) == "MISS"
+
+
+def test_varies_by_what_the_server_is_told(cached, origin):
+    origin.on("/", lambda c, r: c.send(fresh(r.get("X-Forwarded-For").encode(), Vary="x-forwarded-for")) or True)
+    s = cached()
+    for address in ("127.0.0.1", "127.0.0.2") * 2:
+        c = s.client()
+        c.close()
+        c.sock = socket.create_connection(("127.0.0.1", s.port), source_address=(address, 0))
+        assert c.request("GET", "/").body == address.encode()
+        c.close()
+
+
+def test_many_names_in_vary(cached, origin):
+    origin.on("/", fresh(b"x", Vary=", ".join(f"N{i}" for i in range(1000))))
+    s = cached()
+    assert [status(s.get("/")) for _ in range(2)] == ["MISS", "HIT"]
+
+
+def test_who_signed_in_shares_only_what_is_public(sluice, origin, tmp_path):
+    if not os.path.exists(f"{MODULES}/mod_auth.so"):
+        pytest.skip("built without mod_auth")
+    from test_auth import BCRYPT, basic
+    (tmp_path / "htpasswd").write_text(f"ann:{BCRYPT}\nbob:{BCRYPT}\n")
+    origin.on("/own", fresh(b"ann's"))
+    origin.on("/all", reply(200, b"all's", [("Cache-Control", "public, max-age=60")]))
+    s = sluice(BASE + f"LoadModule auth\nCacheDisk {tmp_path}/cache size=64m\nCache on\nAuthBasic r {tmp_path}/htpasswd\n"
+               f"Header set X-Cache %{{cache_status}} always\nProxyPass {origin}\n")
+    ann, bob = basic("ann", "password"), basic("bob", "password")
+    assert [status(s.get("/own", who)) for who in (ann, bob, ann)] == ["MISS"] * 3
+    assert [status(s.get("/all", who)) for who in (ann, bob, ann)] == ["MISS", "HIT", "HIT"]
+    assert s.get("/all").status == 401, "what is stored is behind the password, too"

@@ -307,6 +307,46 @@ a_head_is_made_anew(void **state)
 }
 
 static void
+invalidated_on_its_way_to_the_disk(void **state)
+{
+    struct made m = make(3, 1, 0);
+
+    (void)state;
+    begin();
+    put_object(3, 1, 3 * STORE_INLINE);
+    store_invalidate(store, &the_loop, sl_span(m.key));
+    run();
+    assert_int_equal(serve(3, STORE_MEMORY), 0);
+    put_object(3, 2, 3 * STORE_INLINE);
+    run();
+    assert_int_equal(serve(3, STORE_MEMORY), 1);
+    unmake(&m);
+    end();
+}
+
+static void
+a_forgone_body_is_whole_for_its_readers(void **state)
+{
+    struct made m = make(3, 1, 3 * STORE_INLINE);
+    struct store_writer *w;
+    struct store_object *o;
+
+    (void)state;
+    begin();
+    w = writer_of(&m, -1, NULL, 0);
+    o = store_writer_object(w);
+    store_hold(o);
+    assert_true(store_append(w, m.body, m.n) != SL_FLOW_GONE);
+    store_forgo(&w);
+    assert_int_equal(check_body(o, STORE_MEMORY), 0);
+    store_drop(&o);
+    run();
+    assert_int_equal(serve(3, STORE_MEMORY), 0);
+    unmake(&m);
+    end();
+}
+
+static void
 invalidated_stays_so(void **state)
 {
     struct made m = make(3, 1, 0);
@@ -1075,6 +1115,8 @@ main(void)
         T(a_wait_can_be_cancelled),
         T(a_head_is_made_anew),
         T(invalidated_stays_so),
+        T(invalidated_on_its_way_to_the_disk),
+        T(a_forgone_body_is_whole_for_its_readers),
         T(purges_take_what_they_name),
         T(asked_for_before_a_purge_falls_to_it),
         T(many_prefixes_become_hosts),
