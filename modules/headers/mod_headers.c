@@ -270,6 +270,8 @@ edit_lines(struct sl_req *r, const struct edit *e, struct sl_fields *f)
         one = replace(r, e, &value);
         if (one == APPLIED && value.at != x->value.at && sl_fields_put(f, i, value) != 0)
             one = NOT_A_VALUE;
+        if (one == NOT_A_VALUE) /* what was to be edited away shall not stay for that */
+            sl_fields_put(f, i, SL_SPAN(""));
         all = one > all ? one : all;
     }
     return all;
@@ -375,7 +377,9 @@ apply_all(struct sl_req *r, const apr_array_header_t *edits, struct sl_fields *f
         if (outcome == NOT_A_VALUE)
             sl_req_log(r, SL_WARN, "HEADERS0001",
                        "%s: the value for %s holds bytes no field may have, or too many; %s",
-                       e->place, e->name, e->action == SET ? "left out" : "left as it was");
+                       e->place, e->name, e->action == SET                                ? "left out"
+                       : e->action == EDIT || e->action == EDIT_ALL ? "emptied"
+                                                                    : "left as it was");
         else
             sl_note(r, "%s: %s %s", e->place, action_words[e->action], e->name);
     }
