@@ -34,6 +34,7 @@ struct flight {
     enum result result;      /* settled: not ASKING any more */
     int is_listed;           /* in the table */
     int is_background;
+    int is_personal; /* the server knows who asks */
     atomic_uint n_refs;
     unsigned n_users, n_waiters;
     struct visit *waiters;
@@ -215,6 +216,7 @@ flight_new(const struct visit *v)
     f->n_refs = 1;
     f->size = -1;
     f->begun = atomic_load(&forgets);
+    f->is_personal = sl_var_get(v->r, "user").n > 0; /* mod_auth took Authorization away */
     if (v->is_variant)
         f->marker = (struct marker){v->marker.era, kept(v->marker.vary)};
     if (v->found != NULL) {
@@ -321,7 +323,8 @@ flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *field
         .vary = sl_fields_joined(fields, "Vary"),
         .last_modified = sl_fields_get_id(fields, SL_F_LAST_MODIFIED),
         .has_set_cookie = sl_fields_has_id(fields, SL_F_SET_COOKIE),
-        .has_authorization = sl_fields_has_id(sl_req_head(sub), SL_F_AUTHORIZATION),
+        .has_authorization =
+            f->is_personal || sl_fields_has_id(sl_req_head(sub), SL_F_AUTHORIZATION),
         .request_is_no_store =
             (asked.flags & CC_NO_STORE) != 0 && (f->conf->ignore & IGNORE_REQUEST) == 0,
         .asked_at = f->asked_at,
