@@ -312,18 +312,6 @@ def test_cors(sluice, origin):
     assert fields(ask(s, "/off/", "https://any.test"), "Access-Control-Allow-Origin") == ["*"]
 
 
-def test_cors_of_an_answer_from_the_cache(sluice, origin):
-    """It has no server, and has the fields a preflight's has: the server's word is replaced all the same."""
-    origin.on("/", reply(200, b"x", [("Access-Control-Allow-Origin", "https://evil.test"), ("Cache-Control", "max-age=60"),
-                                     ("Access-Control-Allow-Methods", "GET")]))
-    s = sluice("LoadModule cache_disk\nCacheDisk off\nCache on\n" + CORS.replace("{origin}", str(origin)))
-    for _ in range(2):
-        assert fields(ask(s, "/", "https://evil.test"), "Access-Control-Allow-Origin") == []
-        good = "https://app.example.com"
-        assert fields(ask(s, "/", good), "Access-Control-Allow-Origin") == [good]
-    assert len(origin.requests) == 1
-
-
 def test_cors_preflight(sluice, origin):
     s = sluice(CORS.replace("{origin}", str(origin)))
     r = preflight(s, "/", "https://app.example.com", "x-token")
