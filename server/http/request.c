@@ -400,6 +400,8 @@ sl_req_trailers(struct sl_req *r, struct sl_fields *fields)
 void
 sl_req_writable(struct sl_req *r)
 {
+    if (r->flags & REQ_SUB)
+        subrequest_has_room(r);
     if (r->filters != NULL && filters_room(r))
         return;
     if (r->exchange != NULL)

@@ -160,6 +160,7 @@ void source_want(struct sl_req *r);
 void source_drop(struct sl_req *r);
 
 /* subrequest.c */
+void subrequest_has_room(struct sl_req *r);
 void subrequest_unlink(struct sl_req *r);
 /* Those that hooks have asked for, which are over now. */
 void subrequests_begin(struct sl_loop *loop);

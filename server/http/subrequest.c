@@ -278,6 +278,12 @@ sl_subrequest_cancel(struct sl_req **rp)
 }
 
 void
+subrequest_has_room(struct sl_req *r)
+{
+    sub_of(r)->is_full = 0;
+}
+
+void
 subrequest_unlink(struct sl_req *r)
 {
     struct subrequest *s = sub_of(r);
@@ -294,6 +300,7 @@ subrequests_close(struct sl_loop *loop)
         struct subrequest *s = loop->subrequests;
         struct sl_req *r = s->r;
 
+        s->is_due = 0; /* it will not begin any more */
         if (s->owner != NULL)
             s->owner->ended(r, s->ctx, &sl_cause_internal);
         sl_subrequest_cancel(&r);
