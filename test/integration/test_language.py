@@ -342,8 +342,8 @@ def test_each_block_of_the_default_holds(tmp_path, block):
     for name in re.findall(r"^LoadModule (\w+)", lines, re.M):
         if not os.path.exists(f"{MODULES}/mod_{name}.so"):
             lines = re.sub(rf"^LoadModule {name}\n{name}.*\n", "", lines, flags=re.M | re.I)
-    head = HEAD_LINES.replace("#LoadModule tls", "LoadModule tls")
-    head += "".join(f"LoadModule {m}\n" for m in re.findall(r"needs LoadModule (\w+)", block) if m != "tls")
+    head = HEAD_LINES
+    head += "".join(f"LoadModule {m}\n" for m in re.findall(r"needs LoadModule (\w+)", block))
     if "balancer://backend" in lines and "<Balancer backend>" not in lines:
         lines += "<Balancer backend>\nServer 192.168.1.101:8080\n</Balancer>\n"
     if "TLSCertificate" in lines:
