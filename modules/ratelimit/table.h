@@ -28,7 +28,7 @@ struct table {
     struct bucket *buckets;
     uint32_t n_buckets;
     uint64_t most; /* no debt is larger */
-    uint64_t apart; /* than this at most the clocks of two threads: who is behind sees larger debts */
+    uint64_t apart; /* of the clocks of two threads at most: who is behind sees larger debts */
 };
 
 enum table_verdict {
