@@ -15,10 +15,8 @@
  * would block goes to sl_offload().  Objects may be held and read on any loop.  A writer belongs
  * to the loop that opened it.
  *
- * Variants: each has a key of its own.  The primary key has an object with a flag of the
- * caller's whose meta lists the Vary fields and the keys of the variants; it is made anew by
- * store_writer_open() or store_update() as any other.  Who invalidates the primary key
- * invalidates those it lists. */
+ * Variants are the caller's business: each is an object with a key of its own, and what stands
+ * under the primary key tells by its flags and meta how to make it. */
 #ifndef CACHE_STORE_H
 #define CACHE_STORE_H
 

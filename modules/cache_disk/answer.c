@@ -1,5 +1,5 @@
-/* What is stored, as an answer: conditions first, then ranges, then the body as it is at hand, which
- * may still be arriving. */
+/* What is stored, as an answer: conditions first, then ranges, then the body as it is at hand,
+ * which may still be arriving. */
 #include "cache.h"
 
 #include <apr_strings.h>
@@ -12,25 +12,12 @@
 
 /* ---- the head ---- */
 
-static const char *const inner_fields[] = {"Surrogate-Key", "Cache-Tag", "xkey"};
-
-static int
-is_inner(struct sl_span name)
-{
-    size_t i;
-
-    for (i = 0; i < sizeof inner_fields / sizeof inner_fields[0]; i++)
-        if (sl_span_eqi(name, sl_span(inner_fields[i])))
-            return 1;
-    return 0;
-}
-
 /* RFC 9110, 15.4.5: what a 304 says of the response it stands for. */
 static int
 is_of_304(struct sl_span name)
 {
-    static const char *const names[] = {"Cache-Control", "Content-Location", "Date", "ETag", "Expires",
-                                        "Vary", "Last-Modified"};
+    static const char *const names[] = {"Cache-Control", "Content-Location", "Date", "ETag",
+                                        "Expires", "Vary", "Last-Modified"};
     size_t i;
 
     for (i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -39,7 +26,7 @@ is_of_304(struct sl_span name)
     return 0;
 }
 
-/* RFC 9211. */
+/* RFC 9211.  What a server was asked for in vain is no hit. */
 static struct sl_span
 cache_status(const struct visit *v)
 {
@@ -47,7 +34,8 @@ cache_status(const struct visit *v)
     long ttl = (long)(v->meta.storing.lifetime - v->using.age);
 
     if (v->is_hit)
-        return sl_span(apr_psprintf(pool, "sluice; hit; ttl=%ld", ttl));
+        return sl_span(apr_psprintf(pool, "sluice; %s; ttl=%ld",
+                                    v->flight == NULL ? "hit" : "fwd=stale", ttl));
     if (strcmp(v->status, "REVALIDATED") == 0)
         return SL_SPAN("sluice; fwd=stale; fwd-status=304; stored");
     return strcmp(v->status, "EXPIRED") == 0 ? SL_SPAN("sluice; fwd=stale; stored")
@@ -63,7 +51,7 @@ put_fields(struct visit *v, int status)
     struct sl_span rest = v->meta.fields, name, value;
 
     while (meta_next(&rest, &name, &value))
-        if (!is_inner(name) && (status != 304 || is_of_304(name)))
+        if (!is_tag_field(name) && (status != 304 || is_of_304(name)))
             sl_fields_add(to, sl_span_dup(sl_req_pool(v->r), name), value);
     sl_fields_set(to, "Age", sl_span(apr_psprintf(sl_req_pool(v->r), "%ld", (long)v->using.age)));
     sl_fields_add(to, "Cache-Status", cache_status(v));
@@ -196,10 +184,11 @@ static int
 giver_text(struct giver *g)
 {
     struct sl_span text = g->at[g->i].text;
+    struct sl_data data = {text.at, text.n, NULL};
     int ends = giver_is_last(g);
 
     g->i++;
-    return sl_source_body(g->r, (struct sl_data){text.at, text.n, NULL}, ends) == SL_FLOW_ROOM && !ends;
+    return sl_source_body(g->r, data, ends) == SL_FLOW_ROOM && !ends;
 }
 
 static void
@@ -269,8 +258,11 @@ answer_whole(struct visit *v, int64_t size, int is_complete, int64_t length)
     struct giver *g;
 
     put_fields(v, v->meta.status);
-    if (answer_at_once(v, size, is_complete))
-        return sl_respond(v->r, v->meta.status, NULL, (struct sl_span){v->piece.n > 0 ? v->piece.at : "", (size_t)size});
+    if (answer_at_once(v, size, is_complete)) {
+        const char *body = v->piece.n > 0 ? v->piece.at : "";
+
+        return sl_respond(v->r, v->meta.status, NULL, (struct sl_span){body, (size_t)size});
+    }
     g = giver_new(v, 1);
     g->at[0] = (struct stretch){.from = 0, .n = -1};
     return sl_respond_from(v->r, v->meta.status, length, &giver_source, g);
@@ -304,6 +296,18 @@ boundary_make(apr_pool_t *pool)
     return text;
 }
 
+static struct sl_span
+part_head(apr_pool_t *pool, const char *boundary, struct sl_span type, const struct range *range,
+          int64_t size)
+{
+    const char *begin = type.n > 0 ? "Content-Type: " : "", *end = type.n > 0 ? "\r\n" : "";
+
+    return sl_span(apr_psprintf(
+        pool, "\r\n--%s\r\n%s%.*s%sContent-Range: bytes %ld-%ld/%ld\r\n\r\n", boundary, begin,
+        (int)type.n, type.n > 0 ? type.at : "", end, (long)range->from,
+        (long)(range->from + range->n - 1), (long)size));
+}
+
 /* RFC 9110, 14.6. */
 static enum sl_verdict
 answer_ranges(struct visit *v, const struct range *ranges, int n, int64_t size)
@@ -317,11 +321,7 @@ answer_ranges(struct visit *v, const struct range *ranges, int n, int64_t size)
 
     put_fields(v, 206);
     for (i = 0; i < n; i++) {
-        text = sl_span(apr_psprintf(pool, "\r\n--%s\r\n%s%.*s%sContent-Range: bytes %ld-%ld/%ld\r\n\r\n",
-                                    boundary, type.n > 0 ? "Content-Type: " : "", (int)type.n,
-                                    type.n > 0 ? type.at : "", type.n > 0 ? "\r\n" : "",
-                                    (long)ranges[i].from, (long)(ranges[i].from + ranges[i].n - 1),
-                                    (long)size));
+        text = part_head(pool, boundary, type, &ranges[i], size);
         g->at[2 * i].text = text;
         g->at[2 * i + 1] = (struct stretch){.from = ranges[i].from, .n = ranges[i].n};
         length += (int64_t)text.n + ranges[i].n;
@@ -343,21 +343,19 @@ answer_no_range(struct visit *v, int64_t size)
 
 /* ---- which of them ---- */
 
-static enum condition
-condition_of(struct visit *v)
+static int
+client_has_it(struct visit *v)
 {
     struct sl_fields *head = sl_req_head(v->r);
     struct condition_facts f = {
         .if_none_match = sl_fields_joined(head, "If-None-Match"),
         .if_modified_since = sl_fields_get_id(head, SL_F_IF_MODIFIED_SINCE),
-        .if_match = sl_fields_joined(head, "If-Match"),
-        .if_unmodified_since = sl_fields_get_id(head, SL_F_IF_UNMODIFIED_SINCE),
         .etag = meta_get(&v->meta, "ETag"),
         .last_modified = meta_get(&v->meta, "Last-Modified"),
         .date = v->meta.date,
     };
 
-    return v->meta.status == 200 ? policy_condition(&f) : CONDITION_GIVE;
+    return v->meta.status == 200 && policy_not_modified(&f);
 }
 
 /* How many ranges are to be given of it. */
@@ -370,7 +368,7 @@ ranges_of(struct visit *v, int64_t length, struct range *ranges)
     if (field.n == 0 || v->meta.status != 200 || length < 0 ||
         !sl_span_eq(sl_req_method(v->r), SL_SPAN("GET")) ||
         !policy_range_holds(sl_fields_get_id(head, SL_F_IF_RANGE), meta_get(&v->meta, "ETag"),
-                            meta_get(&v->meta, "Last-Modified")))
+                            meta_get(&v->meta, "Last-Modified"), v->meta.date))
         return 0;
     return policy_ranges(field, length, ranges);
 }
@@ -392,14 +390,9 @@ answer_object(struct visit *v)
     int64_t size = store_size(v->found, &is_complete), length;
 
     age_now(v);
-    switch (condition_of(v)) {
-    case CONDITION_NOT_MODIFIED:
+    if (client_has_it(v)) {
         put_fields(v, 304);
         return sl_respond(v->r, 304, NULL, SL_SPAN(""));
-    case CONDITION_FAILED:
-        return sl_respond(v->r, 412, NULL, SL_SPAN(""));
-    case CONDITION_GIVE:
-        break;
     }
     length = is_complete ? size : v->length;
     n = ranges_of(v, length, ranges);

@@ -20,6 +20,7 @@
 #include "sluice/module.h"
 
 #define VARY_MARKER 1u /* store_object.flags: meta lists the fields its variants differ by */
+#define MIN_USES_MAX 65535 /* CacheMinUses: what lookup.c can count to */
 
 /* CacheUseStale. */
 enum {
@@ -68,11 +69,16 @@ extern const struct sl_directive cache_directives[];
 int cache_check(struct sl_worker *w);
 int64_t valid_seconds(const struct cache_conf *conf, int status); /* CC_ABSENT: no line says */
 
-/* key.c: in the request's pool. */
+/* key.c: in the request's pool, if nothing else is said. */
 struct sl_span cache_key(struct sl_req *r, const struct cache_conf *conf);
 struct sl_span cache_key_of_url(apr_pool_t *pool, struct sl_span url);
 /* vary: names with commas between. */
 struct sl_span variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary);
+/* Copies outside of any pool, for what outlives its request; with a NUL behind. */
+struct sl_span kept(struct sl_span s);
+void kept_free(struct sl_span s);
+/* Fields for the cache alone: clients do not get them. */
+int is_tag_field(struct sl_span name);
 /* The tags of a response: its key, its host, and those it names itself.  More than STORE_TAGS_MAX:
  * it cannot be stored, for no purge would find it by the rest. */
 unsigned cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response,

@@ -1,6 +1,7 @@
 /* sluice ctl cache ..., the method PURGE, and what unsafe methods make invalid. */
 #include "cache.h"
 
+#include <apr_lib.h>
 #include <apr_strings.h>
 
 /* ---- purging ---- */
@@ -16,7 +17,8 @@ purge_done(struct sl_loop *loop, struct store_purge *p, int is_kept)
     struct purging *d = (struct purging *)(void *)p;
 
     (void)loop;
-    sl_control_print(d->call, "purged%s\n", is_kept ? "" : " (not on disk yet: a crash would bring it back)");
+    sl_control_print(d->call, "purged%s\n",
+                     is_kept ? "" : " (not on disk yet: a crash would bring it back)");
     sl_control_end(&d->call, 0);
 }
 
@@ -24,6 +26,18 @@ static struct sl_span
 prefixed(apr_pool_t *pool, const char *prefix, struct sl_span text)
 {
     return sl_spans_join(pool, (struct sl_span[]){sl_span(prefix), text}, 2);
+}
+
+/* As hosts of requests are. */
+static struct sl_span
+in_lower_case(apr_pool_t *pool, struct sl_span text)
+{
+    char *low = sl_span_dup(pool, text);
+    size_t i;
+
+    for (i = 0; i < text.n; i++)
+        low[i] = (char)apr_tolower(low[i]);
+    return (struct sl_span){low, text.n};
 }
 
 static struct sl_span
@@ -35,7 +49,8 @@ host_of_url(apr_pool_t *pool, struct sl_span url)
     if (host == NULL)
         return SL_SPAN("");
     host += 3;
-    n = *host == '[' ? strcspn(host, "]/") + 1 : strcspn(host, ":/");
+    n = *host == '[' ? strcspn(host, "]/") : strcspn(host, ":/");
+    n += host[n] == ']';
     return prefixed(pool, "host:", (struct sl_span){host, n});
 }
 
@@ -59,7 +74,7 @@ purge_words(struct purging *d, int argc, const char *const *argv)
     if (strcmp(what, "tag") == 0)
         p->text = text;
     else if (strcmp(what, "host") == 0)
-        p->text = prefixed(pool, "host:", text);
+        p->text = prefixed(pool, "host:", in_lower_case(pool, text));
     else if (strcmp(what, "url") == 0)
         p->text = prefixed(pool, "key:", cache_key_of_url(pool, text));
     else if (strcmp(what, "prefix") == 0) {
@@ -79,8 +94,8 @@ purge_run(struct sl_control_call *call, int argc, const char *const *argv)
     d->call = call;
     d->purge.done = purge_done;
     if (purge_words(d, argc, argv) != 0) {
-        sl_control_print(call, "expected purge all, or url, prefix, host or tag and a text; soft behind it "
-                               "marks stale\n");
+        sl_control_print(call, "expected purge all, or url, prefix, host or tag and a text; "
+                               "soft behind it marks stale\n");
         sl_control_end(&call, 2);
         return;
     }
@@ -99,8 +114,8 @@ number(struct sl_control_call *call, const char *name, uint64_t n)
 static void
 stats_run(struct sl_control_call *call)
 {
-    static const char *const names[N_COUNTERS] = {"hits", "misses", "stale", "revalidated", "bypassed",
-                                                  "stored", "not_storable"};
+    static const char *const names[N_COUNTERS] = {
+        "hits", "misses", "stale", "revalidated", "bypassed", "stored", "not_storable"};
     struct store_stats s;
     int i, is_json = sl_control_wants_json(call);
 
@@ -119,7 +134,8 @@ stats_run(struct sl_control_call *call)
     number(call, "evicted", s.n_evicted);
     number(call, "unwritten", s.n_unwritten);
     number(call, "disk_errors", s.n_disk_errors);
-    sl_control_print(call, is_json ? "\"disk\": \"%s\"}\n" : "disk                     %s\n", s.disk);
+    sl_control_print(call, is_json ? "\"disk\": \"%s\"}\n" : "disk                     %s\n",
+                     s.disk);
     sl_control_end(&call, 0);
 }
 
@@ -147,11 +163,12 @@ get_print(struct sl_control_call *call, const struct store_object *o)
     }
     if (meta_read(o->meta, &m) != 0)
         return;
-    sl_control_print(call, "status    %d\nsize      %ld\nage       %ld s\nfresh     %ld s more\n", m.status,
-                     (long)store_size(o, &is_complete), (long)(now - m.storing.born),
+    sl_control_print(call, "status    %d\nsize      %ld\nage       %ld s\nfresh     %ld s more\n",
+                     m.status, (long)store_size(o, &is_complete), (long)(now - m.storing.born),
                      (long)(m.storing.born + m.storing.lifetime - now));
-    sl_control_print(call, "state     %s\nhits      %u\nmemory    %s\n", states[store_state(cache_store, o)],
-                     store_hits(o), store_is_in_memory(o) ? "yes" : "no");
+    sl_control_print(call, "state     %s\nhits      %u\nmemory    %s\n",
+                     states[store_state(cache_store, o)], store_hits(o),
+                     store_is_in_memory(o) ? "yes" : "no");
 }
 
 static void
@@ -257,7 +274,7 @@ cache_purge(struct sl_req *r, const void *confp)
 static int
 is_safe(struct sl_span method)
 {
-    static const struct sl_span safe[] = {{"GET", 3}, {"HEAD", 4}, {"OPTIONS", 7}, {"TRACE", 5}, {"PURGE", 5}};
+    static const struct sl_span safe[] = {{"GET", 3}, {"HEAD", 4}, {"OPTIONS", 7}, {"TRACE", 5}};
     size_t i;
 
     for (i = 0; i < sizeof safe / sizeof safe[0]; i++)
@@ -271,15 +288,17 @@ static void
 invalidate_field(struct sl_req *r, enum sl_field_id id)
 {
     apr_pool_t *pool = sl_req_pool(r);
-    struct sl_span url = sl_fields_get_id(sl_req_response(r), id), host = sl_req_authority(r), key;
-    struct sl_span origin = sl_spans_join(pool, (struct sl_span[]){sl_req_scheme(r), SL_SPAN("://"), host}, 3);
+    struct sl_span parts[] = {sl_req_scheme(r), SL_SPAN("://"), sl_req_authority(r)};
+    struct sl_span url = sl_fields_get_id(sl_req_response(r), id), key;
+    struct sl_span origin = sl_spans_join(pool, parts, 3);
 
     if (url.n == 0)
         return;
     if (url.at[0] == '/' && (url.n == 1 || url.at[1] != '/'))
         url = sl_spans_join(pool, (struct sl_span[]){origin, url}, 2);
     key = cache_key_of_url(pool, url);
-    if (key.n > origin.n && sl_span_eqi((struct sl_span){key.at, origin.n}, origin) && key.at[origin.n] == '/')
+    if (key.n > origin.n && key.at[origin.n] == '/' &&
+        sl_span_eqi((struct sl_span){key.at, origin.n}, origin))
         forget(r, key);
 }
 

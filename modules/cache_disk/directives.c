@@ -3,6 +3,7 @@
 
 #include <apr_strings.h>
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #define MEMORY_DEFAULT (64 << 20)
@@ -62,7 +63,8 @@ valid_status(struct sl_cmd *cmd, const char *word, struct valid *valid)
         return NULL;
     }
     if (*end != '\0' || status < 200 || status > 599)
-        return sl_cmd_error(cmd, "expected a status between 200 and 599, or any, found \"%s\"", word);
+        return sl_cmd_error(cmd, "expected a status between 200 and 599, or any, found \"%s\"",
+                            word);
     valid->of[(status - 100) / 8] |= (unsigned char)(1 << (status - 100) % 8);
     return NULL;
 }
@@ -155,11 +157,16 @@ cache_check(struct sl_worker *w)
     int rc = 0, is_used = 0;
 
     for (i = 0; (scope = sl_worker_scope(w, i)) != NULL; i++) {
-        struct cache_conf *conf = (struct cache_conf *)(uintptr_t)sl_scope_conf(scope, &sl_module_record);
+        struct cache_conf *conf = (void *)(uintptr_t)sl_scope_conf(scope, &sl_module_record);
 
         is_used |= conf->is_on;
         rc |= words_take(w, "CacheUseStale", conf->stale_words, stale_words, &conf->stale);
         rc |= words_take(w, "CacheIgnore", conf->ignore_words, ignore_words, &conf->ignore);
+        if (conf->min_uses < 1 || conf->min_uses > MIN_USES_MAX) {
+            sl_worker_config_error(w, NULL, "CacheMinUses: expected 1 to %d, found %" PRId64,
+                                   MIN_USES_MAX, conf->min_uses);
+            rc = -1;
+        }
     }
     if (is_used && data->place == NULL) {
         sl_worker_config_error(w, NULL, "Cache on needs a line that says where: "
@@ -173,10 +180,12 @@ const struct sl_directive cache_directives[] = {
     {"CacheDisk", SL_SLOT_PARSED, SL_IN_GLOBAL, offsetof(struct cache_conf, disk), NULL,
      "Where responses are kept, and how much of them", "FOLDER|off [size=] [memory=] [objects=]",
      disk_parse, NULL, NULL},
-    SL_FLAG("Cache", struct cache_conf, is_on, "off", SL_IN_ANY, "Stores responses, and answers from the store"),
+    SL_FLAG("Cache", struct cache_conf, is_on, "off", SL_IN_ANY,
+            "Stores responses, and answers from the store"),
     SL_EXPR("CacheKey", struct cache_conf, key, NULL, SL_IN_ANY,
             "Under what a response is stored; by default the URL"),
-    SL_LINES("CacheValid", struct cache_conf, valid, valid_parse, SL_IN_ANY, "[STATUS|any ...] TIME",
+    SL_LINES("CacheValid", struct cache_conf, valid, valid_parse, SL_IN_ANY,
+             "[STATUS|any ...] TIME",
              "How long responses are fresh that do not say so themselves"),
     SL_LIST("CacheUseStale", struct cache_conf, stale_words, NULL, SL_IN_ANY,
             "When a stale response is better than none"),
@@ -190,7 +199,8 @@ const struct sl_directive cache_directives[] = {
               "How often a response is asked for before it is stored"),
     SL_SIZE("CacheMaxObject", struct cache_conf, max_object, "unlimited", SL_IN_ANY,
             "Larger responses are not stored"),
-    SL_FLAG("CacheLock", struct cache_conf, is_locked, "on", SL_IN_ANY, "One fetch for all who ask for the same"),
+    SL_FLAG("CacheLock", struct cache_conf, is_locked, "on", SL_IN_ANY,
+            "One fetch for all who ask for the same"),
     SL_NETS("CachePurge", struct cache_conf, purge, NULL, SL_IN_ANY,
             "Who may purge by the method PURGE"),
     SL_DIRECTIVES_END,

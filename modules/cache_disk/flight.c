@@ -34,6 +34,7 @@ struct flight {
     enum result result;      /* settled: not ASKING any more */
     int is_listed;           /* in the table */
     int is_background;
+    int is_personal; /* the server knows who asks */
     atomic_uint n_refs;
     unsigned n_users, n_waiters;
     struct visit *waiters;
@@ -66,7 +67,8 @@ static struct {
 static uint64_t
 unstorable_hash(struct sl_span key, struct sl_req *r)
 {
-    return store_hash(cache_store, key).lo + (unsigned)sl_fields_has_id(sl_req_head(r), SL_F_AUTHORIZATION);
+    return store_hash(cache_store, key).lo +
+           (unsigned)sl_fields_has_id(sl_req_head(r), SL_F_AUTHORIZATION);
 }
 
 int
@@ -94,7 +96,8 @@ unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms)
 /* ---- what was forgotten while it was asked for ---- */
 
 static _Atomic(uint64_t) forgets;
-static _Atomic(uint64_t) forgotten[FORGOTTEN]; /* when; keys that share a cell are not stored once */
+/* When; keys that share a cell are not stored once. */
+static _Atomic(uint64_t) forgotten[FORGOTTEN];
 
 static _Atomic(uint64_t) *
 forgotten_at(struct sl_span key)
@@ -140,8 +143,8 @@ flight_find(const struct bucket *b, struct store_hash hash, struct sl_span key)
 {
     struct flight *f = b->flights;
 
-    while (f != NULL && (f->hash.hi != hash.hi || f->hash.lo != hash.lo || !sl_span_eq(f->key, key) ||
-                         is_forgotten(f)))
+    while (f != NULL && (f->hash.hi != hash.hi || f->hash.lo != hash.lo ||
+                         !sl_span_eq(f->key, key) || is_forgotten(f)))
         f = f->next;
     return f;
 }
@@ -194,17 +197,6 @@ waiter_remove(struct flight *f, struct visit *v)
 /* ---- life ---- */
 
 static struct sl_span
-kept(struct sl_span s)
-{
-    char *copy = malloc(s.n + 1);
-
-    SL_ASSERT(copy != NULL);
-    memcpy(copy, s.at, s.n);
-    copy[s.n] = '\0';
-    return (struct sl_span){copy, s.n};
-}
-
-static struct sl_span
 key_of(const struct visit *v)
 {
     return v->is_variant ? v->variant : v->key;
@@ -224,6 +216,7 @@ flight_new(const struct visit *v)
     f->n_refs = 1;
     f->size = -1;
     f->begun = atomic_load(&forgets);
+    f->is_personal = sl_var_get(v->r, "user").n > 0; /* mod_auth took Authorization away */
     if (v->is_variant)
         f->marker = (struct marker){v->marker.era, kept(v->marker.vary)};
     if (v->found != NULL) {
@@ -242,9 +235,9 @@ flight_drop(struct flight *f)
         store_drop(&f->object);
     if (f->base != NULL)
         store_drop(&f->base);
-    free((char *)(uintptr_t)f->key.at);
-    free((char *)(uintptr_t)f->primary.at);
-    free((char *)(uintptr_t)f->marker.vary.at);
+    kept_free(f->key);
+    kept_free(f->primary);
+    kept_free(f->marker.vary);
     free(f);
 }
 
@@ -317,7 +310,8 @@ length_of(struct sl_req *sub)
 static struct storing
 flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *fields)
 {
-    struct cache_control asked = cache_control_parse(sl_fields_joined(sl_req_head(sub), "Cache-Control"));
+    struct cache_control asked =
+        cache_control_parse(sl_fields_joined(sl_req_head(sub), "Cache-Control"));
     struct response_facts facts = {
         .status = sl_req_status(sub),
         .cache_control = sl_fields_joined(fields, "Cache-Control"),
@@ -329,8 +323,10 @@ flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *field
         .vary = sl_fields_joined(fields, "Vary"),
         .last_modified = sl_fields_get_id(fields, SL_F_LAST_MODIFIED),
         .has_set_cookie = sl_fields_has_id(fields, SL_F_SET_COOKIE),
-        .has_authorization = sl_fields_has_id(sl_req_head(sub), SL_F_AUTHORIZATION),
-        .request_is_no_store = (asked.flags & CC_NO_STORE) != 0 && (f->conf->ignore & IGNORE_REQUEST) == 0,
+        .has_authorization =
+            f->is_personal || sl_fields_has_id(sl_req_head(sub), SL_F_AUTHORIZATION),
+        .request_is_no_store =
+            (asked.flags & CC_NO_STORE) != 0 && (f->conf->ignore & IGNORE_REQUEST) == 0,
         .asked_at = f->asked_at,
         .received_at = sl_loop_wall_us(f->loop) / 1000000,
         .valid = valid_seconds(f->conf, sl_req_status(sub)),
@@ -338,7 +334,8 @@ flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *field
     };
     struct storing s = policy_store(&facts);
 
-    if (s.refused == NULL && f->conf->no_store != NULL && sl_cond_holds(f->conf->no_store, sub) != 0)
+    if (s.refused == NULL && f->conf->no_store != NULL &&
+        sl_cond_holds(f->conf->no_store, sub) != 0)
         s.refused = "CacheNoStore holds";
     if (s.refused == NULL && f->size > f->conf->max_object && f->conf->max_object >= 0)
         s.refused = "it is larger than CacheMaxObject";
@@ -418,8 +415,9 @@ is_of_base(const struct sl_fields *fields, const struct meta *old)
 static int
 is_silent(const struct sl_fields *fields)
 {
-    return !sl_fields_has_id(fields, SL_F_CACHE_CONTROL) && !sl_fields_has_id(fields, SL_F_EXPIRES) &&
-           !sl_fields_has_id(fields, SL_F_PRAGMA) && sl_fields_get(fields, "CDN-Cache-Control").at == NULL;
+    return !sl_fields_has_id(fields, SL_F_CACHE_CONTROL) &&
+           !sl_fields_has_id(fields, SL_F_EXPIRES) && !sl_fields_has_id(fields, SL_F_PRAGMA) &&
+           sl_fields_get(fields, "CDN-Cache-Control").at == NULL;
 }
 
 static int
@@ -461,8 +459,8 @@ flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
 {
     struct sl_fields *fields = sl_req_response(sub);
     uint64_t tags[STORE_TAGS_MAX];
-    struct store_new n = {.key = f->base->key, .tags = tags, .flags = f->base->flags, .stamp = f->stamp,
-                          .data = f};
+    struct store_new n = {.key = f->base->key, .tags = tags, .flags = f->base->flags,
+                          .stamp = f->stamp, .data = f};
     int says_nothing = is_silent(fields);
     struct storing s;
     struct meta m;
@@ -618,8 +616,8 @@ static const struct sl_subrequest_owner fetcher = {flight_head, flight_body, fli
 static void
 flight_edit(struct flight *f)
 {
-    static const char *const dropped[] = {"If-None-Match", "If-Modified-Since", "If-Match",
-                                          "If-Unmodified-Since", "If-Range", "Range"};
+    static const char *const dropped[] = {"If-None-Match", "If-Modified-Since", "If-Range",
+                                          "Range"};
     struct sl_fields *head = sl_req_head(f->sub);
     struct meta m;
     struct sl_span etag, modified;
@@ -738,7 +736,8 @@ may_use_stale(const struct visit *v, const struct flight *f)
         for (i = 0; i < sizeof statuses / sizeof statuses[0]; i++)
             if (statuses[i].status == f->status)
                 bits = statuses[i].bit;
-    return (bits & v->conf->stale) != 0 || (v->using.may_on_error && (f->cause != NULL || f->status >= 500));
+    return (bits & v->conf->stale) != 0 ||
+           (v->using.may_on_error && (f->cause != NULL || f->status >= 500));
 }
 
 static void
@@ -805,14 +804,18 @@ flight_result(struct visit *v)
 
 /* ---- leaving ---- */
 
+/* Whoever comes from now on begins a flight of his own: nobody would wake him in this one. */
 static void
 flight_abandoned(struct sl_loop *loop, struct sl_mail *mail)
 {
     struct flight *f = (struct flight *)(void *)((char *)mail - offsetof(struct flight, mail));
     struct bucket *b = bucket_lock(f->hash);
-    int is_wanted = f->n_users > 0;
+    int is_wanted = f->n_users > 0; /* again, since this was posted */
 
     (void)loop;
+    f->mail.fn = NULL;
+    if (!is_wanted)
+        flight_unlist(b, f);
     bucket_unlock(b);
     if (!is_wanted)
         flight_cancel(f);

@@ -5,6 +5,25 @@
 #include <apr_lib.h>
 #include <apr_strings.h>
 
+#include <stdlib.h>
+
+struct sl_span
+kept(struct sl_span s)
+{
+    char *copy = malloc(s.n + 1);
+
+    SL_ASSERT(copy != NULL);
+    memcpy(copy, s.at, s.n);
+    copy[s.n] = '\0';
+    return (struct sl_span){copy, s.n};
+}
+
+void
+kept_free(struct sl_span s)
+{
+    free((char *)(uintptr_t)s.at);
+}
+
 /* scheme://host/path?query, the host in lower case and with its port as it came. */
 static struct sl_span
 url_of(struct sl_req *r)
@@ -21,8 +40,8 @@ url_of(struct sl_req *r)
     return url;
 }
 
-/* Line feeds belong to variant_key(): with one of its own, as a decoded path may have it, a key would
- * be that of another's variant.  It is written as in a URL. */
+/* Line feeds belong to variant_key(): with one of its own, as a decoded path may have it, a key
+ * would be that of another's variant.  It is written as in a URL. */
 static struct sl_span
 without_feeds(apr_pool_t *pool, struct sl_span key)
 {
@@ -44,7 +63,8 @@ without_feeds(apr_pool_t *pool, struct sl_span key)
 struct sl_span
 cache_key(struct sl_req *r, const struct cache_conf *conf)
 {
-    return conf->key != NULL ? without_feeds(sl_req_pool(r), sl_expr_text(conf->key, r)) : url_of(r);
+    return conf->key != NULL ? without_feeds(sl_req_pool(r), sl_expr_text(conf->key, r))
+                             : url_of(r);
 }
 
 struct sl_span
@@ -183,20 +203,36 @@ tags_of_field(struct sl_span field, uint64_t *tags, unsigned n)
     return n;
 }
 
+int
+is_tag_field(struct sl_span name)
+{
+    static const char *const names[] = {"Surrogate-Key", "Cache-Tag", "xkey"};
+    size_t i;
+
+    for (i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (sl_span_eqi(name, sl_span(names[i])))
+            return 1;
+    return 0;
+}
+
+static uint64_t
+own_tag(struct sl_req *r, struct sl_span prefix, struct sl_span text)
+{
+    struct sl_span parts[] = {prefix, text};
+
+    return store_tag(cache_store, sl_spans_join(sl_req_pool(r), parts, 2));
+}
+
 unsigned
 cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response, uint64_t *tags)
 {
-    static const char *const names[] = {"Surrogate-Key", "Cache-Tag", "xkey"};
-    apr_pool_t *pool = sl_req_pool(r);
     const struct sl_field *x;
-    unsigned i, k, n = 0;
+    unsigned i, n = 0;
 
-    tags[n++] = store_tag(cache_store, sl_spans_join(pool, (struct sl_span[]){SL_SPAN("key:"), key}, 2));
-    tags[n++] = store_tag(cache_store,
-                          sl_spans_join(pool, (struct sl_span[]){SL_SPAN("host:"), sl_req_host(r)}, 2));
+    tags[n++] = own_tag(r, SL_SPAN("key:"), key);
+    tags[n++] = own_tag(r, SL_SPAN("host:"), sl_req_host(r));
     for (i = 0; (x = sl_fields_at(response, i)) != NULL; i++)
-        for (k = 0; k < sizeof names / sizeof names[0]; k++)
-            if (sl_span_eqi(x->name, sl_span(names[k])))
-                n = tags_of_field(x->value, tags, n);
+        if (is_tag_field(x->name))
+            n = tags_of_field(x->value, tags, n);
     return n;
 }

@@ -5,8 +5,12 @@
 #include <stdlib.h>
 
 #define USES 65536
+#define COUNT_BITS 16
 
-static atomic_uchar uses[USES]; /* CacheMinUses: asked for since the cells were last full */
+/* CacheMinUses: 16 bits of a key's hash and how often it was asked for.  A cell belongs to the
+ * key that came last: those who are asked for now and then take it from each other, and do not
+ * add up. */
+static _Atomic(uint32_t) uses[USES];
 
 /* ---- a visit ---- */
 
@@ -17,9 +21,9 @@ visit_free(struct visit *v)
         store_piece_drop(&v->piece);
     if (v->found != NULL)
         store_drop(&v->found);
-    free((char *)(uintptr_t)v->key.at);
-    free((char *)(uintptr_t)v->variant.at);
-    free((char *)(uintptr_t)v->marker.vary.at);
+    kept_free(v->key);
+    kept_free(v->variant);
+    kept_free(v->marker.vary);
     free(v);
 }
 
@@ -42,17 +46,6 @@ visit_of(struct sl_req *r)
     struct visit **v = sl_req_data(r, &sl_module_record, sizeof *v);
 
     return *v;
-}
-
-static struct sl_span
-kept(struct sl_span s)
-{
-    char *copy = malloc(s.n + 1);
-
-    SL_ASSERT(copy != NULL);
-    memcpy(copy, s.at, s.n);
-    copy[s.n] = '\0';
-    return (struct sl_span){copy, s.n};
 }
 
 static struct visit *
@@ -189,24 +182,34 @@ visit_found(struct visit *v, struct store_object *o)
     }
 }
 
-/* Whether it has been asked for as often as CacheMinUses wants. */
+/* Whether it has been asked for as often as CacheMinUses wants.  What two threads count at the
+ * same moment may count once. */
 static int
 is_wanted(const struct visit *v)
 {
-    unsigned cell = (unsigned)store_hash(cache_store, v->key).lo % USES;
-    unsigned n = atomic_load_explicit(&uses[cell], memory_order_relaxed);
+    uint64_t hash;
+    uint32_t first, use;
+    _Atomic(uint32_t) *cell;
 
     if (v->conf->min_uses <= 1 || v->found != NULL)
         return 1;
-    if (n < UCHAR_MAX)
-        atomic_fetch_add_explicit(&uses[cell], 1, memory_order_relaxed);
-    return (int64_t)n + 1 >= v->conf->min_uses;
+    hash = store_hash(cache_store, v->key).lo;
+    cell = &uses[hash % USES];
+    first = (uint32_t)(hash >> 48) << COUNT_BITS | 1;
+    use = atomic_load_explicit(cell, memory_order_relaxed);
+    if (use >> COUNT_BITS != first >> COUNT_BITS)
+        use = first;
+    else if ((use & MIN_USES_MAX) < MIN_USES_MAX)
+        use++;
+    atomic_store_explicit(cell, use, memory_order_relaxed);
+    return (int64_t)(use & MIN_USES_MAX) >= v->conf->min_uses;
 }
 
 static void
 visit_missed(struct visit *v)
 {
-    struct cache_control cc = cache_control_parse(sl_fields_joined(sl_req_head(v->r), "Cache-Control"));
+    struct cache_control cc =
+        cache_control_parse(sl_fields_joined(sl_req_head(v->r), "Cache-Control"));
 
     if ((cc.flags & CC_ONLY_IF_CACHED) && (v->conf->ignore & IGNORE_REQUEST) == 0)
         v->outcome = OUT_ABSENT;
@@ -264,13 +267,17 @@ visit_look(struct visit *v, struct sl_span key)
 
 /* ---- hooks ---- */
 
+/* What If-Match and If-Unmodified-Since ask, servers alone may answer (RFC 9111, 4.3.2). */
 static int
 is_cacheable(struct sl_req *r)
 {
     struct sl_span method = sl_req_method(r);
+    const struct sl_fields *head = sl_req_head(r);
 
     return (sl_span_eq(method, SL_SPAN("GET")) || sl_span_eq(method, SL_SPAN("HEAD"))) &&
-           !sl_req_has_body(r) && !sl_fields_has_id(sl_req_head(r), SL_F_UPGRADE);
+           !sl_req_has_body(r) && !sl_fields_has_id(head, SL_F_UPGRADE) &&
+           !sl_fields_has_id(head, SL_F_IF_MATCH) &&
+           !sl_fields_has_id(head, SL_F_IF_UNMODIFIED_SINCE);
 }
 
 /* A dry run says what there is, and touches nothing. */
@@ -339,10 +346,10 @@ visit_count(const struct visit *v)
 enum sl_verdict
 cache_reply(struct sl_req *r, const void *confp)
 {
-    struct visit *v = cache_store != NULL && !sl_req_is_sub(r) && !sl_req_is_dry(r) ? visit_of(r) : NULL;
+    struct visit *v;
 
     (void)confp;
-    if (v == NULL)
+    if (cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) || (v = visit_of(r)) == NULL)
         return SL_NEXT;
     v->is_waiting = 0;
     if (v->outcome == OUT_FLIGHT)

@@ -1,5 +1,5 @@
-/* See meta.h.  The bytes stay on their machine: numbers are as the processor has them, and a version
- * in front keeps strangers out. */
+/* See meta.h.  The bytes stay on their machine: numbers are as the processor has them, and a
+ * version in front keeps strangers out. */
 #include "meta.h"
 
 #include <string.h>

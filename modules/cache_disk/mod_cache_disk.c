@@ -12,14 +12,16 @@ DESCRIPTION
 
     sluice ctl cache stats | top | get URL | purge ... looks into the cache and makes it forget:
     all, one URL, all URLs that begin alike, a host, or what servers have marked by a tag in
-    Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored). With soft it is marked stale instead.
+    Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored). With soft it is
+    marked stale instead.
 DIRECTIVES
   CacheDisk
     CacheDisk FOLDER|off [size=SIZE] [memory=SIZE] [objects=N]: size= is what the folder may
     hold (1g), memory= what is kept in memory (64m); off keeps responses in memory alone.
     When the disk fails or is full, requests go on uncached, and the log says so.
   Cache
-    On for the responses of this scope to GET and HEAD.
+    On for the responses of this scope to GET and HEAD. Requests with a body, Upgrade, If-Match
+    or If-Unmodified-Since go to the server.
   CacheKey
     For responses that are the same for several URLs, or differ by more than the URL:
     %{host}%{uri} leaves the scheme out. What is not in the key must not change the response.
@@ -27,8 +29,8 @@ DIRECTIVES
     CacheValid [STATUS ...] TIME: without a status 200, 301 and 302. The inner, later line holds.
   CacheUseStale
     error, timeout, invalid (a response that does not parse), updating (give the stale one while
-    a new one is fetched), or statuses: 500, 502, 503, 504, 403, 404, 429. Never where the server says
-    must-revalidate.
+    a new one is fetched), or statuses: 500, 502, 503, 504, 403, 404, 429. Never where the server
+    says must-revalidate.
   CacheIgnore
     Cache-Control, Expires, Set-Cookie (the cookie is not stored) and Vary of servers; request: what
     clients say in Cache-Control.
@@ -37,7 +39,8 @@ DIRECTIVES
   CacheNoStore
     A response for which it holds is given and not stored.
   CacheMinUses
-    Until then requests go to the server as without a cache.
+    Until then requests go to the server as without a cache. 1 to 65535; counts are of a process,
+    and what is asked for seldom loses them to others.
   CacheMaxObject
     One whose length is not known is given, and forgotten when it turns out larger.
   CacheLock

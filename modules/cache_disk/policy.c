@@ -170,7 +170,8 @@ policy_store(const struct response_facts *f)
 static int
 client_takes_stale(const struct cache_control *cc, int64_t late)
 {
-    return (cc->flags & CC_MAX_STALE_ANY) != 0 || (cc->max_stale != CC_ABSENT && late <= cc->max_stale);
+    return (cc->flags & CC_MAX_STALE_ANY) != 0 ||
+           (cc->max_stale != CC_ABSENT && late <= cc->max_stale);
 }
 
 /* What the client wants fresher than the server does: NULL, or why it is to be validated. */
@@ -191,7 +192,8 @@ struct using
 policy_use(const struct use_facts *f)
 {
     struct sl_span none = {NULL, 0};
-    struct cache_control cc = cache_control_parse(f->ignore & IGNORE_REQUEST ? none : f->cache_control);
+    struct cache_control cc =
+        cache_control_parse(f->ignore & IGNORE_REQUEST ? none : f->cache_control);
     const struct storing *s = &f->stored;
     struct using u = {.use = USE_VALIDATE};
     int64_t late;
@@ -273,67 +275,46 @@ etag_next(struct sl_span *rest, struct sl_span *etag)
     return etag->n > 0;
 }
 
+/* By the weak comparison (RFC 9110, 13.1.2). */
 static int
-etag_listed(struct sl_span list, struct sl_span etag, int is_strong)
+etag_listed(struct sl_span list, struct sl_span etag)
 {
     struct sl_span one;
 
     if (sl_span_eq(list, SL_SPAN("*")))
         return 1;
-    if (etag.n == 0 || (is_strong && is_weak(etag)))
-        return 0;
-    while (etag_next(&list, &one)) {
-        if (is_strong && is_weak(one))
-            continue;
+    while (etag.n > 0 && etag_next(&list, &one))
         if (policy_etag_matches(one, etag))
             return 1;
-    }
     return 0;
 }
 
-static enum condition
-none_match(const struct condition_facts *f)
+int
+policy_not_modified(const struct condition_facts *f)
 {
     int64_t since, modified;
 
     if (f->if_none_match.at != NULL)
-        return etag_listed(f->if_none_match, f->etag, 0) ? CONDITION_NOT_MODIFIED : CONDITION_GIVE;
+        return etag_listed(f->if_none_match, f->etag);
     if (f->if_modified_since.at == NULL)
-        return CONDITION_GIVE;
+        return 0;
     since = http_date(f->if_modified_since);
     modified = http_date(f->last_modified);
     if (modified == CC_ABSENT)
         modified = f->date; /* RFC 9111, 4.3.2 */
-    return since != CC_ABSENT && modified != CC_ABSENT && modified <= since ? CONDITION_NOT_MODIFIED
-                                                                            : CONDITION_GIVE;
-}
-
-/* In the order of RFC 9110, 13.2.2. */
-enum condition
-policy_condition(const struct condition_facts *f)
-{
-    int64_t since, modified;
-
-    if (f->if_match.at != NULL) {
-        if (!etag_listed(f->if_match, f->etag, 1))
-            return CONDITION_FAILED;
-    } else if (f->if_unmodified_since.at != NULL) {
-        since = http_date(f->if_unmodified_since);
-        modified = http_date(f->last_modified);
-        if (since != CC_ABSENT && modified != CC_ABSENT && modified > since)
-            return CONDITION_FAILED;
-    }
-    return none_match(f);
+    return since != CC_ABSENT && modified != CC_ABSENT && modified <= since;
 }
 
 int
-policy_range_holds(struct sl_span if_range, struct sl_span etag, struct sl_span last_modified)
+policy_range_holds(struct sl_span if_range, struct sl_span etag, struct sl_span last_modified,
+                   int64_t date)
 {
     if (if_range.at == NULL)
         return 1;
     if (if_range.n > 0 && (if_range.at[0] == '"' || is_weak(if_range)))
         return !is_weak(if_range) && sl_span_eq(if_range, etag);
-    return last_modified.n > 0 && sl_span_eq(if_range, last_modified);
+    return last_modified.n > 0 && sl_span_eq(if_range, last_modified) &&
+           http_date(last_modified) < date;
 }
 
 /* ---- ranges ---- */

@@ -18,7 +18,8 @@ enum {
 /* Spans at NULL: the field is absent. */
 struct response_facts {
     int status;
-    struct sl_span cache_control, cdn_cache_control, pragma, expires, date, age, vary, last_modified;
+    struct sl_span cache_control, cdn_cache_control, pragma, expires, date, age, vary;
+    struct sl_span last_modified;
     int has_set_cookie, has_authorization; /* the latter of the request */
     int request_is_no_store;
     int64_t asked_at, received_at; /* seconds since the epoch */
@@ -61,19 +62,25 @@ struct using {
 };
 struct using policy_use(const struct use_facts *f);
 
-/* ---- conditional requests (RFC 9110, 13) ---- */
+/* ---- conditional requests (RFC 9110, 13) ----
+ *
+ * If-Match and If-Unmodified-Since are for servers alone: a request with one of them never gets
+ * here (RFC 9111, 4.3.2). */
 
 struct condition_facts {
-    struct sl_span if_none_match, if_modified_since, if_match, if_unmodified_since;
+    struct sl_span if_none_match, if_modified_since;
     struct sl_span etag, last_modified; /* of what is stored */
     int64_t date;                       /* of what is stored */
 };
-enum condition { CONDITION_GIVE, CONDITION_NOT_MODIFIED, CONDITION_FAILED };
-enum condition policy_condition(const struct condition_facts *f);
+/* 1: the client has it already (304); 0: it is to be given. */
+int policy_not_modified(const struct condition_facts *f);
 /* Weakly (RFC 9110, 8.8.3.2). */
 int policy_etag_matches(struct sl_span a, struct sl_span b);
-/* If-Range (13.1.5): whether a range may be given of what is stored. */
-int policy_range_holds(struct sl_span if_range, struct sl_span etag, struct sl_span last_modified);
+/* If-Range (13.1.5): whether a range may be given of what is stored, whose Date is `date`.  A
+ * Last-Modified of that same second is weak: the second may have brought one more change
+ * (8.8.2.2). */
+int policy_range_holds(struct sl_span if_range, struct sl_span etag, struct sl_span last_modified,
+                       int64_t date);
 
 /* ---- ranges (RFC 9110, 14) ---- */
 

@@ -33,8 +33,8 @@ DIRECTIVES
     basic sets X-Content-Type-Options, X-Frame-Options (SAMEORIGIN) and Referrer-Policy;
     strict, for sites that load nothing from elsewhere, has a stricter Referrer-Policy,
     DENY, Permissions-Policy, Cross-Origin-Opener-Policy, Cross-Origin-Resource-Policy and a
-    Content-Security-Policy beside. A field the server has set stays. Both take away what tells of the
-    server: Server, X-Powered-By, X-AspNet-Version, X-AspNetMvc-Version, X-Generator and
+    Content-Security-Policy beside. A field the server has set stays. Both take away what tells
+    of the server: Server, X-Powered-By, X-AspNet-Version, X-AspNetMvc-Version, X-Generator and
     X-Runtime. On all responses; Header lines act after it. HTTPS has a line of its own, HSTS
     of mod_tls.
   CORS
@@ -43,9 +43,9 @@ DIRECTIVES
     https://app.example.com, with *. before the host any name below it, or * for everybody.
     Preflights are answered before access control sees them, for they carry no password; one
     of another origin gets 403. methods= defaults to GET,HEAD,POST, headers= (fields of
-    requests; * is any) to Content-Type, max_age= to 10m; expose= names the fields of responses a page may
-    read. credentials lets cookies be sent, and needs origins by name. What a server says of
-    it itself is replaced. The inner line holds, outer ones do not add up.
+    requests; * is any) to Content-Type, max_age= to 10m; expose= names the fields of responses
+    a page may read. credentials lets cookies be sent, and needs origins by name. What a server
+    says of it itself is replaced. The inner line holds, outer ones do not add up.
   CookieFlags
     CookieFlags [secure] [httponly] [samesite=lax|strict|none] [only=NAMES] [except=NAMES]:
     attributes that passing cookies lack; what a cookie has itself stays.
@@ -270,6 +270,8 @@ edit_lines(struct sl_req *r, const struct edit *e, struct sl_fields *f)
         one = replace(r, e, &value);
         if (one == APPLIED && value.at != x->value.at && sl_fields_put(f, i, value) != 0)
             one = NOT_A_VALUE;
+        if (one == NOT_A_VALUE) /* what was to be edited away shall not stay for that */
+            sl_fields_put(f, i, SL_SPAN(""));
         all = one > all ? one : all;
     }
     return all;
@@ -308,9 +310,8 @@ append(struct sl_req *r, const struct edit *e, struct sl_fields *f, struct sl_sp
     x = sl_fields_at(f, last);
     if (value.n == 0)
         return 0;
-    return sl_fields_put(f, last,
-                         sl_spans_join(sl_req_pool(r), (struct sl_span[]){x->value, SL_SPAN(", "), value},
-                                       3));
+    value = sl_spans_join(sl_req_pool(r), (struct sl_span[]){x->value, SL_SPAN(", "), value}, 3);
+    return sl_fields_put(f, last, value);
 }
 
 /* Nothing rather than what the other side said: the line is there to replace it. */
@@ -376,7 +377,9 @@ apply_all(struct sl_req *r, const apr_array_header_t *edits, struct sl_fields *f
         if (outcome == NOT_A_VALUE)
             sl_req_log(r, SL_WARN, "HEADERS0001",
                        "%s: the value for %s holds bytes no field may have, or too many; %s",
-                       e->place, e->name, e->action == SET ? "left out" : "left as it was");
+                       e->place, e->name, e->action == SET                                ? "left out"
+                       : e->action == EDIT || e->action == EDIT_ALL ? "emptied"
+                                                                    : "left as it was");
         else
             sl_note(r, "%s: %s %s", e->place, action_words[e->action], e->name);
     }
@@ -420,7 +423,8 @@ static const struct sl_directive directives[] = {
              "ACTION NAME [VALUE] [if=CONDITION]", "Changes a field of the request"),
     SL_ENUM("SecurityHeaders", struct headers_conf, security, "off", SL_IN_ANY, security_words,
             "off|basic|strict", "Fields against common attacks, and none that tell of the server"),
-    SL_PARSED("CORS", struct headers_conf, cors, cors_parse, SL_IN_ANY, "off|ORIGIN ... [OPTION ...]",
+    SL_PARSED("CORS", struct headers_conf, cors, cors_parse, SL_IN_ANY,
+              "off|ORIGIN ... [OPTION ...]",
               "Which pages of other origins may read the answers; by default none"),
     SL_LINES("CookieFlags", struct headers_conf, cookies, cookie_flags_parse, SL_IN_ANY,
              "[secure] [httponly] [samesite=lax|strict|none] [only=NAMES] [except=NAMES]",

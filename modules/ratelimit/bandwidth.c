@@ -49,20 +49,9 @@ static const struct sl_option width_options[] = {
      "where it holds"},
     {"except", SL_SLOT_STRING, offsetof(struct width, common.except_text), NULL, NULL,
      "networks without this limit"},
-    {"ipv4", SL_SLOT_NUMBER, offsetof(struct width, ipv4), "32", NULL,
-     "length of networks"},
-    {"ipv6", SL_SLOT_NUMBER, offsetof(struct width, ipv6), "64", NULL,
-     "length of networks"},
+    NETWORK_OPTIONS(struct width),
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
-
-static apr_status_t
-forget_all(void *unused)
-{
-    (void)unused;
-    all = NULL;
-    return APR_SUCCESS;
-}
 
 /* Lines of the same key, direction and rate share it, wherever they stand. */
 static const char *
@@ -84,8 +73,7 @@ width_zone_of(struct sl_cmd *cmd, struct width *w)
     if ((err = key_make(cmd, w->key_text, w->ipv4, w->ipv6, &z->key)) != NULL)
         return err;
     if (all == NULL)
-        apr_pool_cleanup_register(sl_cmd_pool(cmd), NULL, forget_all,
-                                  apr_pool_cleanup_null);
+        forget_with(sl_cmd_pool(cmd), &all);
     z->next = all;
     all = z;
     return NULL;
@@ -203,14 +191,12 @@ now_us(const struct sl_req *r)
     return (uint64_t)sl_loop_now(sl_req_loop(r)) * 1000 & RING_MASK;
 }
 
-#define METERS_MAX 4
-
 struct body {
     struct sl_timer timer; /* first */
     struct sl_filter *filter;
     size_t n_done; /* of the piece that is held */
     unsigned n_meters;
-    struct meter meters[METERS_MAX];
+    struct meter meters[];
 };
 
 static int64_t
@@ -275,9 +261,9 @@ body_make(struct sl_req *r, const apr_array_header_t *widths, int is_upload, int
             m.hash = siphash(w->zone->seed, key.at, key.n);
         }
         if (b == NULL)
-            b = apr_pcalloc(sl_req_pool(r), sizeof *b);
-        if (b->n_meters < METERS_MAX)
-            b->meters[b->n_meters++] = m;
+            b = apr_pcalloc(sl_req_pool(r),
+                            sizeof *b + (size_t)widths->nelts * sizeof b->meters[0]);
+        b->meters[b->n_meters++] = m;
         sl_note(r, "%s: %s at %" PRId64 " bytes a second", w->common.place,
                 is_upload ? "the request's body is read" : "the body is sent", w->rate);
     }

@@ -52,20 +52,9 @@ static const struct sl_option conn_options[] = {
      "what is counted"},
     {"name", SL_SLOT_STRING, offsetof(struct conn_limit, name), NULL, NULL,
      "lines of one count"},
-    {"ipv4", SL_SLOT_NUMBER, offsetof(struct conn_limit, ipv4), "32", NULL,
-     "length of networks"},
-    {"ipv6", SL_SLOT_NUMBER, offsetof(struct conn_limit, ipv6), "64", NULL,
-     "length of networks"},
+    NETWORK_OPTIONS(struct conn_limit),
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
-
-static apr_status_t
-forget_all(void *unused)
-{
-    (void)unused;
-    all = NULL;
-    return APR_SUCCESS;
-}
 
 static struct conn_zone *
 conn_find(const char *name)
@@ -98,8 +87,7 @@ conn_zone_of(struct sl_cmd *cmd, struct conn_limit *l)
     if ((err = key_make(cmd, l->key_text, l->ipv4, l->ipv6, &z->key)) != NULL)
         return err;
     if (all == NULL)
-        apr_pool_cleanup_register(sl_cmd_pool(cmd), NULL, forget_all,
-                                  apr_pool_cleanup_null);
+        forget_with(sl_cmd_pool(cmd), &all);
     z->next = all;
     all = z;
     return NULL;

@@ -1,6 +1,5 @@
-/* sluice ctl limit: who is over a limit, what a key owes, and to forget it.
-  What reads
- * or clears a whole table runs on an offload thread; the rest is as short as a hook. */
+/* sluice ctl limit: who is over a limit, what a key owes, and to forget it.  What reads or clears
+ * a whole table runs on an offload thread; the rest is as short as a hook. */
 #include "ratelimit.h"
 #include "siphash.h"
 
@@ -97,16 +96,34 @@ top_row(struct ask *a, const struct offender_copy *row, int is_first)
                          row->n_over, ago);
 }
 
+/* 1 to as many as there can be; 0: the word is no such number. */
+static long
+top_most(const struct ask *a)
+{
+    char *end;
+    long most;
+
+    if (a->word == NULL)
+        return TOP_ROWS;
+    most = strtol(a->word, &end, 10);
+    return *end == '\0' && most > 0 ? most : 0;
+}
+
 static void
 ask_top(struct ask *a)
 {
     const struct offenders *o = a->w.offenders;
     struct offender_copy *rows =
         apr_palloc(sl_control_pool(a->call), o->n * sizeof *rows);
-    long most = a->word != NULL ? strtol(a->word, NULL, 10) : TOP_ROWS;
+    long most = top_most(a);
     int is_json = sl_control_wants_json(a->call);
     uint32_t i, n = 0;
 
+    if (most == 0) {
+        sl_control_print(a->call, "expected how many keys, found \"%s\"\n", a->word);
+        ask_end(a, 2);
+        return;
+    }
     for (i = 0; i < o->n; i++)
         n += offenders_read(o, i, &rows[n]) != 0;
     qsort(rows, n, sizeof *rows, by_count);

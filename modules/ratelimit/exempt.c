@@ -6,6 +6,19 @@
 #define STATUS_LEAST 400
 #define STATUS_MOST 599
 
+static apr_status_t
+forget(void *list)
+{
+    memset(list, 0, sizeof(void *));
+    return APR_SUCCESS;
+}
+
+void
+forget_with(apr_pool_t *pool, void *list)
+{
+    apr_pool_cleanup_register(pool, list, forget, apr_pool_cleanup_null);
+}
+
 const char *
 common_check(struct sl_cmd *cmd, struct common *c)
 {

@@ -38,20 +38,12 @@ static const struct sl_option limit_options[] = {
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 
-static apr_status_t
-forget_all(void *unused)
-{
-    (void)unused;
-    all = NULL;
-    return APR_SUCCESS;
-}
-
 static void
 limit_keep(apr_pool_t *pool, struct limit *l)
 {
     if (all == NULL) {
         all = apr_array_make(pool, 8, sizeof l);
-        apr_pool_cleanup_register(pool, NULL, forget_all, apr_pool_cleanup_null);
+        forget_with(pool, &all);
     }
     APR_ARRAY_PUSH(all, struct limit *) = l;
 }

@@ -6,7 +6,7 @@
  *   offenders.c      who went over a limit lately
  *   key.c            what a request is counted under
  *   zone.c           RateLimitZone: by name, opened in shared memory
- *   exempt.c         who is exempt, options that all limits have
+ *   exempt.c         what all limits have: who is exempt, when their lists are forgotten
  *   limit.c          RateLimit: decides, delays
  *   answer.c         Retry-After, RateLimit and RateLimit-Policy; told.c: their words
  *   conn.c           ConnLimit
@@ -26,6 +26,10 @@
 
 #define SHARED_LAYOUT 1u /* of zones; goes up when what stands in them changes */
 #define LOG_EVERY_MS 60000
+
+/* One process has one configuration.  A file's list of what was configured, a pointer, is NULL
+ * again when the memory its members are in goes. */
+void forget_with(apr_pool_t *pool, void *list);
 
 /* ---- keys ---- */
 
@@ -111,6 +115,12 @@ struct common {
     {                                                                                    \
         "except", SL_SLOT_STRING, offsetof(T, m.except_text), NULL, NULL,                \
             "networks without this limit"                                                \
+    }
+/* Of what has a key. */
+#define NETWORK_OPTIONS(T)                                                               \
+    {"ipv4", SL_SLOT_NUMBER, offsetof(T, ipv4), "32", NULL, "length of networks"},       \
+    {                                                                                    \
+        "ipv6", SL_SLOT_NUMBER, offsetof(T, ipv6), "64", NULL, "length of networks"      \
     }
 /* After the options were read.  NULL or a phrase. */
 const char *common_check(struct sl_cmd *cmd, struct common *c);

@@ -11,16 +11,7 @@
 #define NAME_LENGTH 40 /* with what stands before it, the name of a zone of the core */
 #define ROWS_MOST 4096
 
-/* One process has one configuration; forgotten with the memory they are in. */
 static struct zone *all;
-
-static apr_status_t
-forget_all(void *unused)
-{
-    (void)unused;
-    all = NULL;
-    return APR_SUCCESS;
-}
 
 struct zone *
 zone_find(const char *name)
@@ -60,10 +51,7 @@ static const struct sl_option zone_options[] = {
      "10r/s, 600r/m, 50r/h"},
     {"size", SL_SLOT_SIZE, offsetof(struct zone_options, size), "10m", NULL,
      "of its memory"},
-    {"ipv4", SL_SLOT_NUMBER, offsetof(struct zone_options, ipv4), "32", NULL,
-     "length of networks"},
-    {"ipv6", SL_SLOT_NUMBER, offsetof(struct zone_options, ipv6), "64", NULL,
-     "length of networks"},
+    NETWORK_OPTIONS(struct zone_options),
     {"log", SL_SLOT_DURATION, offsetof(struct zone_options, log_ms), "60s", NULL,
      "a key is logged once in this time"},
     {"store", SL_SLOT_STRING, offsetof(struct zone_options, store), NULL, NULL,
@@ -146,8 +134,7 @@ zone_parse(struct sl_cmd *cmd, void **item)
     z->name = name;
     z->place = sl_cmd_place(cmd);
     if (all == NULL)
-        apr_pool_cleanup_register(sl_cmd_pool(cmd), NULL, forget_all,
-                                  apr_pool_cleanup_null);
+        forget_with(sl_cmd_pool(cmd), &all);
     z->next = all;
     all = z; /* also one with errors: lines that name it are not to blame */
     *item = z;

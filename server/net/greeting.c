@@ -184,13 +184,10 @@ conn_accepted(struct sl_loop *loop, struct listener *listener, int fd,
 {
     struct sl_conn *c = conn_make(loop, fd, 1);
 
+    if (c == NULL)
+        return;
     atomic_fetch_add_explicit(&loop->n_conns, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&loop->worker->n_conns, 1, memory_order_relaxed);
-    if (c == NULL) {
-        atomic_fetch_sub_explicit(&loop->n_conns, 1, memory_order_relaxed);
-        atomic_fetch_sub_explicit(&loop->worker->n_conns, 1, memory_order_relaxed);
-        return;
-    }
     sl_count(loop, COUNT_CONNECTIONS, 1);
     c->listener = listener;
     c->peer = *peer;

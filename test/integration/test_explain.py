@@ -221,6 +221,7 @@ REQUESTS = {
                                                         "/blog/7", "/blog/x", "/else", "/v1/a%20b",
                                                         "/users/ann/avatar?s=2")],
     "caching.conf": [("test", p, {"Cookie": "session=1"}) for p in ("/x",)],
+    "sticky.conf": [("test", "/x", {})],
     "browser-policy.conf": [("test", "/api/x", {}), ("test", "/x", {})],
     "rate-limit.conf": [("test", "/api/x", {}), ("test", "/login", {}), ("test", "/files/x", {}), ("test", "/x", {})],
     "security-headers.conf": [("test", "/app/x", {}), ("test", "/x", {})],
@@ -312,7 +313,7 @@ def test_clients_who_say_who_they_are_fare_as_told(example, tmp_path):  # noqa: 
 
 def test_every_example_is_compared():
     assert sorted(n for n in os.listdir(FOLDER) if n.endswith(".conf")) == sorted(
-        [*REQUESTS, "https.conf", "mtls.conf", "http2.conf", "grpc.conf", "basic-auth.conf", "jwt-api.conf", "forward-auth.conf"])
+        [*REQUESTS, "grpc.conf", "http2.conf", "https.conf", "mtls.conf", "basic-auth.conf", "jwt-api.conf", "forward-auth.conf"])
 
 
 # ---- the running server ----

@@ -95,11 +95,13 @@ def test_no_client_speaks_where_a_line_sets(sluice, origin):
     s = sluice(BASE + f"""
 <LocationMatch "^/u/(.*)$">
     RequestHeader set X-User $1
+    RequestHeader edit X-Edited ".*" "clean $0 %{{path}}"
 </LocationMatch>
 ProxyPass {origin}
 """).expect("HEADERS0001")
     assert s.get("/u/joe", [("X-User", "root")]).seen("X-User") == "joe"
-    assert s.get("/u/joe%0a", [("X-User", "root")]).seen("X-User") is None
+    r = s.get("/u/joe%0a", [("X-User", "root"), ("X-Edited", "raw")])
+    assert r.seen("X-User") is None and r.seen("X-Edited") == ""
 
 
 @pytest.mark.parametrize("line", ["Header set Content-Length 5", "Header frob X y", "Header set X-A",

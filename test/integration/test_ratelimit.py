@@ -399,6 +399,14 @@ def test_a_key_shares_its_bandwidth(sluice, origin):
     near(took[3], 500000 / 409600)
 
 
+def test_all_of_many_lines_hold(sluice, origin):
+    origin.on("/x", reply(200, BODY[:500000]))
+    s = sluice(HEAD + "BandwidthLimit 100m\n" * 6 + f"BandwidthLimit 400k\nProxyPass {origin}\n")
+    r, took = download(s, "/x")
+    assert r.body == BODY[:500000]
+    near(took, 500000 / 409600)
+
+
 def test_after_and_small_bodies_are_free(sluice, origin):
     origin.on("/x", reply(200, BODY))
     origin.on("/small", reply(200, b"x" * 1000))
@@ -575,5 +583,6 @@ def test_the_operator_looks_and_forgives(operate, holding):  # noqa: F811
     assert "c: 1 under way" in limit(o, "show", "%{req:X-Conn}", "c") and "c " in limit(o, "top", "%{req:X-Conn}")
     holding.go.set()
     assert all(c.response().status == 200 for c in clients)
-    for words, status in (((), 2), (("top",), 2), (("tip", "z"), 2), (("top", "nix"), 1), (("show", "z", "x"), 2)):
+    for words, status in (((), 2), (("top",), 2), (("tip", "z"), 2), (("top", "nix"), 1), (("show", "z", "x"), 2),
+                          (("top", "z", "x"), 2), (("top", "z", "0"), 2)):
         limit(o, *words, status=status)
