@@ -243,7 +243,7 @@ test_told(void **state)
 
     (void)state;
     for (i = 0; i < sizeof table / sizeof table[0]; i++) {
-        struct table t = {NULL, 0, 0};
+        struct table t = {NULL, 0, 0, 0};
         struct rate rate;
         struct told told = {.name = "api", .rate = &rate};
         char text[64];
@@ -395,7 +395,7 @@ struct common_page {
 static void
 child(struct common_page *page, const struct gcra *g, uint64_t most, uint64_t seed)
 {
-    struct table t = {page->buckets, N_BUCKETS, most};
+    struct table t = {page->buckets, N_BUCKETS, most, 0};
     uint64_t ahead;
 
     for (;;) {
@@ -422,7 +422,7 @@ test_killed_processes_leave_it_whole(void **state)
 
     (void)state;
     assert_true(page != MAP_FAILED);
-    t = (struct table){page->buckets, N_BUCKETS, 0};
+    t = (struct table){page->buckets, N_BUCKETS, 0, 0};
     g = gcra_make("10r/s", 4000, &rate, &t);
     for (i = 0; i < CHILDREN; i++) {
         pid_t pid = fork();
