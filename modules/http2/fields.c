@@ -127,7 +127,7 @@ fields_receive(struct stream *s, nghttp2_rcbuf *name_buf, nghttp2_rcbuf *value_b
         return pseudo_take(s, name, value);
     if (sl_span_eq(name, SL_SPAN("content-length"))) {
         length_take(s, value);
-        if (s->r != NULL) /* the next hop's protocol says it anew */
+        if (s->r != NULL && s->length > 0) /* the next hop's protocol says it anew */
             return 0;
     }
     if (s->r != NULL && sl_span_eq(name, SL_SPAN("cookie")))

@@ -91,6 +91,11 @@ def test_request_bodies(h2, length):
     assert a.seen("Content-Length") == (str(len(body)) if length else None)
 
 
+def test_a_body_of_no_length_is_said_to_be_one(h2):
+    a = h2().h2().get("POST", extra=[("content-length", "0")])
+    assert a.status == 200 and a.seen("Content-Length") == "0"
+
+
 def test_windows_open_only_for_what_was_taken(h2, make_origin):
     """A backend that does not read: the client may send a window more than what pipes hold."""
     slow = socket.socket()
