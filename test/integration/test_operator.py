@@ -17,8 +17,8 @@ CONF = "LoadModule route\nLoadModule log\nProxyPass http://{origin}\n"
 ROOT = "User root\n" if os.geteuid() == 0 else ""
 
 
-def run(*words, **k):
-    return subprocess.run([PROGRAM, "--module-dir", MODULES, *words], stdout=subprocess.PIPE,
+def run(*words, program=PROGRAM, modules=MODULES, **k):
+    return subprocess.run([program, "--module-dir", modules, *words], stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=60, **k)
 
 
@@ -659,9 +659,12 @@ def test_a_daemon_without_a_control_socket_is_warned_of(tmp_path, origin):
     os.mkdir(place)
     shutil.chown(place, "nobody")
     d.conf = pathlib.Path(place) / "c"
+    shutil.copy(PROGRAM, f"{place}/sluice")  # the build may be where nobody has no way to
+    shutil.copytree(MODULES, f"{place}/modules")
     d.write(outside=f"PidFile {place}/pid\nErrorLog {place}/log\n")
     try:
-        r = run("-f", str(d.conf), "-k", "start", user="nobody", cwd="/")
+        r = run("-f", str(d.conf), "-k", "start", program=f"{place}/sluice", modules=f"{place}/modules",
+                user="nobody", cwd="/")
         assert r.returncode == 0 and "warning: no ControlSocket" in r.stdout and "ErrorLog" not in r.stdout, r.stdout
         pid = int((pathlib.Path(place) / "pid").read_text())
         os.kill(pid, signal.SIGTERM)

@@ -142,16 +142,19 @@ def test_a_worker_that_dies_is_replaced(sluice, origin):
 def test_a_worker_whose_master_dies_goes_too(sluice, origin):
     s = sluice(CONF.format(origin=origin))
     worker = s.pids()[1]
+    s.check = lambda: None
     s.proc.kill()
     s.proc.wait()
     for _ in range(100):
-        if not os.path.exists(f"/proc/{worker}") or \
-                open(f"/proc/{worker}/stat").read().rsplit(")", 1)[1].split()[0] == "Z":
+        try:
+            with open(f"/proc/{worker}/stat") as f:
+                if f.read().rsplit(")", 1)[1].split()[0] == "Z":
+                    break
+        except (FileNotFoundError, ProcessLookupError):
             break
         time.sleep(0.05)
     else:
         raise AssertionError("the worker is still there")
-    s.check = lambda: None
 
 
 def test_a_port_that_is_taken(origin, tmp_path):
