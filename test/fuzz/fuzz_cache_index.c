@@ -12,27 +12,6 @@ struct patch {
     uint64_t value;
 } __attribute__((packed));
 
-static struct store *
-store_once(void)
-{
-    static struct store_options options = {.path = "x", .disk_size = STORE_DISK_MIN};
-    static struct store *s;
-
-    if (s != NULL)
-        return s;
-    world_begin();
-    s = calloc(1, sizeof *s);
-    s->path = strdup("x");
-    s->memory = memory_open(1 << 20);
-    queue_open(s);
-    layout_of(&options, &s->layout);
-    if (zone_open(s) != 0)
-        abort();
-    s->fd_objects = memfd_create("objects", 0);
-    s->fd_index = memfd_create("index", 0);
-    return s;
-}
-
 static void
 super_shape(struct store *s)
 {
@@ -119,7 +98,7 @@ use(struct store *s)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    struct store *s = store_once();
+    struct store *s = store_bare();
 
     if (n < 1)
         return 0;

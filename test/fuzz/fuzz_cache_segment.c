@@ -11,21 +11,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 static struct store *
 store_once(void)
 {
-    static struct store_options options = {.path = "x", .disk_size = STORE_DISK_MIN};
     static struct store *s;
 
     if (s != NULL)
         return s;
-    world_begin();
-    s = calloc(1, sizeof *s);
-    s->path = strdup("x");
-    s->memory = memory_open(1 << 20);
-    queue_open(s);
-    layout_of(&options, &s->layout);
-    if (zone_open(s) != 0)
-        abort();
-    s->fd_objects = memfd_create("objects", 0);
-    s->fd_index = memfd_create("index", 0);
+    s = store_bare();
     if (ftruncate(s->fd_objects, STORE_DISK_MIN) != 0)
         abort();
     atomic_store(&s->disk, DISK_ON);

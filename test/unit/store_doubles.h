@@ -247,4 +247,26 @@ sl_places_others(void)
     return atomic_load(&world->alive) & ~(UINT64_C(1) << world_slots.mine);
 }
 
+/* The one store of a driver that hands it bytes: in memory, its files empty ones. */
+static inline struct store *
+store_bare(void)
+{
+    static struct store_options options = {.path = "x", .disk_size = STORE_DISK_MIN};
+    static struct store *s;
+
+    if (s != NULL)
+        return s;
+    world_begin();
+    s = calloc(1, sizeof *s);
+    s->path = strdup("x");
+    s->memory = memory_open(1 << 20);
+    queue_open(s);
+    layout_of(&options, &s->layout);
+    if (zone_open(s) != 0)
+        abort();
+    s->fd_objects = memfd_create("objects", 0);
+    s->fd_index = memfd_create("index", 0);
+    return s;
+}
+
 #endif
