@@ -21,6 +21,7 @@ static struct sl_server all[MANY], *servers[MANY];
 static struct sl_pool pool = {.name = "p", .servers = servers};
 static unsigned n_picked[MANY];
 static const char *key;
+static char key_text[16]; /* what it may lead to between two picks */
 static int64_t now_ms = 1000000;
 
 /* ---- what the core would answer ---- */
@@ -105,10 +106,8 @@ pick_many(const struct sl_balance_method *m, void *data, unsigned n)
 
     memset(n_picked, 0, sizeof n_picked);
     for (i = 0; i < n; i++) {
-        char text[16];
-
-        snprintf(text, sizeof text, "/%u", i * 7919);
-        key = text;
+        snprintf(key_text, sizeof key_text, "/%u", i * 7919);
+        key = key_text;
         n_picked[pick_one(m, data)->index]++;
     }
 }
@@ -244,10 +243,8 @@ hash_is_fair(void **state)
 static unsigned
 owner_of(void *data, unsigned i)
 {
-    char text[16];
-
-    snprintf(text, sizeof text, "/%u", i);
-    key = text;
+    snprintf(key_text, sizeof key_text, "/%u", i);
+    key = key_text;
     return pick_one(&hash_method, data)->index;
 }
 
@@ -316,9 +313,8 @@ iphash_keeps_to_addresses(void **state)
     for (i = 0; i < 100; i++)
         assert_int_equal(pick_one(&iphash_method, data)->index, first);
     for (i = 0; i < 100; i++) {
-        char address[4] = {10, 1, 3, (char)i};
-
-        key = address;
+        memcpy(key_text, (char[]){10, 1, 3, (char)i}, 4);
+        key = key_text;
         n_others += pick_one(&iphash_method, data)->index != first;
     }
     assert_in_range(n_others, 70, 100);
