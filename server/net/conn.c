@@ -364,13 +364,15 @@ conn_end(struct sl_conn **cp)
 int
 conn_peer_state(struct sl_conn *c)
 {
+    /* Of TCP a hang-up is a reset; on a Unix socket it may be a goodbye behind the last bytes. */
+    short reset = (short)(c->peer.len > 0 ? POLLERR | POLLHUP : POLLERR);
     struct pollfd p = {c->io.fd, 0, 0};
     char byte;
     ssize_t k;
 
     if ((c->io.ready & SL_HANGUP) == 0)
         return 0;
-    if (poll(&p, 1, 0) > 0 && (p.revents & POLLERR)) /* recv() gives what came before it first */
+    if (poll(&p, 1, 0) > 0 && (p.revents & reset)) /* recv() gives what came before it first */
         return -1;
     k = recv(c->io.fd, &byte, 1, MSG_PEEK);
     if (k > 0)
