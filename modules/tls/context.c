@@ -133,6 +133,7 @@ context_settings(SSL_CTX *ctx, const struct tls_site *site)
     tls_accept_with(ctx);
     context_sessions(ctx, site);
     context_clients(ctx, site);
+    tls_staple_use(ctx, conf->stapling);
     if (conf->key_log != NULL)
         SSL_CTX_set_keylog_callback(ctx, tls_key_log);
 }

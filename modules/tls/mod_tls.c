@@ -36,6 +36,16 @@ DIRECTIVES
     shorter handshake. Their keys are the same for all threads, outlive reloads and crashes,
     and are renewed every 8 hours; a ticket is good for two more of these. Where clients show
     certificates none are given, so that each is verified each time.
+  TLSStapling
+    on staples an OCSP response to each certificate: the CA's word that it is not revoked, so
+    that clients need not ask. It is fetched in the background from the responder that the
+    certificate names, before requests come and then when half its time is over; a connection
+    never waits for it. What cannot be fetched is asked for again, at last every hour, and the
+    last good response serves until it ends. It is kept over reloads and crashes. A response
+    must be signed for the issuer, which has to be in the chain. Of a revoked certificate
+    nothing is stapled, and the log says so. TLSStapling FILE ... takes responses (DER) that
+    something else fetches, each for the certificate it is about, and again when a file
+    changes.
   TLSClientVerify
     Whether clients must show a certificate: off, optional (one that is shown must be good)
     or require.
@@ -216,7 +226,7 @@ static int
 tls_begin(struct sl_worker *w)
 {
     if (tls_threads_make(w) != 0 || tls_tickets_open(sl_worker_pool(w), global_conf(w)->tickets) != 0 ||
-        tls_sites_build() != 0)
+        tls_staples_open(w) != 0 || tls_sites_build() != 0)
         return -1;
     tls_certs_watch();
     tls_servers_warn();
@@ -240,9 +250,17 @@ tls_open_logs(struct sl_worker *w)
 }
 
 static int
+tls_ready(struct sl_worker *w)
+{
+    tls_staples_ready();
+    return tls_tickets_ready(w);
+}
+
+static int
 tls_drain(struct sl_worker *w)
 {
     (void)w;
+    tls_staples_drain();
     return tls_tickets_drain();
 }
 
@@ -251,6 +269,7 @@ tls_exit(struct sl_worker *w)
 {
     (void)w;
     tls_tickets_close();
+    tls_staples_close();
     if (key_log_fd >= 0)
         close(key_log_fd);
     key_log_fd = -1;
@@ -280,6 +299,9 @@ static const struct sl_directive directives[] = {
               "Which ciphers are spoken, the preferred one first"),
     SL_PARSED("TLSTickets", struct tls_conf, tickets, tickets_parse, SL_IN_GLOBAL,
               "on|off [rotate=TIME]", "Whether clients may resume their sessions"),
+    {"TLSStapling", SL_SLOT_PARSED, GH, offsetof(struct tls_conf, stapling), "off",
+     "Whether clients get the CA's word that a certificate is not revoked", "on|off|FILE ...",
+     tls_stapling_parse, NULL, NULL},
     SL_ENUM("TLSClientVerify", struct tls_conf, client_verify, "off", GH, verify_words,
             "off|optional|require", "Whether clients show a certificate"),
     SL_STRING("TLSClientCA", struct tls_conf, client_ca, NULL, GH,
@@ -307,7 +329,7 @@ static const struct sl_hook hooks[] = {
     SL_ON_CHECK_CONFIG(tls_check),
     SL_ON_POST_CONFIG(tls_begin),
     SL_ON_OPEN_LOGS(tls_open_logs),
-    SL_ON_READY(tls_tickets_ready),
+    SL_ON_READY(tls_ready),
     SL_ON_DRAIN(tls_drain),
     SL_ON_WORKER_EXIT(tls_exit),
     SL_ON_ACCESS(tls_access, SL_EARLY, SL_DRY_OK),

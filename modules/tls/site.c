@@ -89,6 +89,12 @@ tls_site_of(const struct sl_scope *scope)
     return ((const struct tls_conf *)sl_scope_conf(scope, &sl_module_record))->site;
 }
 
+struct tls_site *
+tls_site_at(unsigned i)
+{
+    return sites != NULL && (int)i < sites->nelts ? APR_ARRAY_IDX(sites, i, struct tls_site *) : NULL;
+}
+
 static void
 site_check(struct sl_worker *w, struct tls_site *site)
 {
@@ -131,6 +137,7 @@ site_like(const struct tls_conf *conf)
 
         if (other->certs == conf->certs && other->profile == conf->profile &&
             other->protocols == conf->protocols && other->ciphers == conf->ciphers &&
+            other->stapling == conf->stapling &&
             other->strict_sni == conf->strict_sni && tls_asks_the_same(other, conf))
             return site;
     }

@@ -2,6 +2,8 @@
  *
  *   mod_tls.c    the manual, the rows, the hooks
  *   cert.c       a certificate and its key: read, checked, replaced when the files change
+ *   text.c       files read whole
+ *   ocsp.h       what OCSP says of a certificate, and what of it is stapled
  *   site.c       which certificates a host has: one SSL_CTX for each choice, found by name
  *   context.c    an SSL_CTX with the settings of a host
  *   transport.c  bytes through OpenSSL: the transport of both sides
@@ -17,6 +19,19 @@
 #include <openssl/ssl.h>
 
 #pragma GCC visibility push(hidden)
+
+/* ---- files (text.c) ---- */
+
+/* The bytes of a file, NUL-terminated, at most 1 MiB; wiped when freed. */
+struct tls_text {
+    char *at;
+    size_t n;
+};
+/* From where fd stands, or by its path.  0, or -1 and errno. */
+int tls_text_read(int fd, struct tls_text *t);
+int tls_text_open(const char *path, struct tls_text *t);
+void tls_text_free(struct tls_text *t);
+int tls_text_is(const struct tls_text *t, const struct tls_text *other);
 
 /* ---- certificates (cert.c) ---- */
 
@@ -36,7 +51,7 @@ struct tls_cert {
     const char *why;        /* it could not be taken: a phrase; NULL: it was */
     const char *cure;
     struct tls_pair *pair;  /* thread 0 replaces it; NULL: none */
-    struct tls_text { char *at; size_t n; } chain, key; /* the files as they were read last */
+    struct tls_text chain, key; /* the files as they were read last */
     struct tls_cert *next;  /* of all */
 };
 
@@ -73,12 +88,15 @@ struct tls_tickets {
     int64_t rotate_ms;
 };
 
+struct tls_stapling; /* staple.c */
+
 struct tls_conf {
     apr_array_header_t *certs; /* of struct tls_cert * */
     int profile;               /* enum tls_profile */
     struct tls_protocols *protocols;
     struct tls_ciphers *ciphers;
     struct tls_tickets *tickets; /* NULL: on */
+    struct tls_stapling *stapling; /* NULL: off */
     const char *client_ca, *client_crl;
     int client_verify; /* enum tls_verify */
     int64_t client_depth;
@@ -113,6 +131,8 @@ const char *tls_error(char *to, size_t n);
 
 /* site.c */
 int tls_sites_check(struct sl_worker *w);
+/* NULL past the last. */
+struct tls_site *tls_site_at(unsigned i);
 /* Makes the contexts; also when a certificate changed.  0 or -1. */
 int tls_sites_build(void);
 /* Whether clients are verified in the same way. */
@@ -122,6 +142,21 @@ struct tls_site *tls_site_of(const struct sl_scope *scope);
  * is refused.  The caller's to use at once. */
 SSL_CTX *tls_context_find(const struct sl_scope *listener, struct sl_span name);
 SSL_CTX *tls_context_default(const struct sl_scope *listener);
+
+/* ---- OCSP stapling (staple.c) ---- */
+
+sl_parse_f tls_stapling_parse;
+/* In post_config, before contexts are made: what is kept from before is stapled from the start. */
+int tls_staples_open(struct sl_worker *w);
+/* The certificate of a line is about to be used in place of another. */
+void tls_staple_renewed(struct tls_cert *cert);
+/* The contexts of hosts where it is on. */
+void tls_staple_use(SSL_CTX *ctx, const struct tls_stapling *conf);
+/* Until when the response that is stapled holds, since the epoch; 0: none is. */
+int64_t tls_stapled_until(const struct tls_cert *cert);
+void tls_staples_ready(void);
+void tls_staples_drain(void);
+void tls_staples_close(void);
 
 /* ---- connections (transport.c) ---- */
 
