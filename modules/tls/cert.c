@@ -273,8 +273,8 @@ tls_cert_parse(struct sl_cmd *cmd, void **item)
     if (argc < 1 || argc > 2)
         return "expected the file of a certificate with its chain and, where it is another, that "
                "of its key";
-    c->chain_file = sl_cmd_arg(cmd, 0);
-    c->key_file = argc == 2 ? sl_cmd_arg(cmd, 1) : c->chain_file;
+    c->chain_file = sl_cmd_path(cmd, sl_cmd_arg(cmd, 0));
+    c->key_file = argc == 2 ? sl_cmd_path(cmd, sl_cmd_arg(cmd, 1)) : c->chain_file;
     c->place = sl_cmd_place(cmd);
     cert_load(sl_cmd_pool(cmd), c);
     if (all == NULL)

@@ -22,8 +22,11 @@ DESCRIPTION
 DIRECTIVES
   TLSCertificate
     TLSCertificate CHAIN [KEY]: a file in PEM form with the certificate and those of its
-    issuers, and that of its key, where it is not in the same. Several lines add up; those of
-    a VirtualHost come behind the ones outside. "TLSCertificate -" forgets those.
+    issuers, and that of its key, where it is not in the same. Names of files that are read, here
+    and in the other directives, are counted from the folder of the configuration file they
+    stand in.
+    Several lines add up; those of a VirtualHost come behind the ones outside.
+    "TLSCertificate -" forgets those.
   TLSProfile
     intermediate, the default, speaks TLS 1.2 and 1.3; modern TLS 1.3 alone.
   TLSProtocols
@@ -50,9 +53,12 @@ DIRECTIVES
     Whether clients must show a certificate: off, optional (one that is shown must be good)
     or require.
   TLSClientCA
-    A file with the certificates that may have signed clients' ones.
+    A file with the certificates that may have signed clients' ones, in PEM form. Like that of
+    TLSClientCRL it is read again when it changes, and used for connections from then on once
+    both fit together; those that are there stay.
   TLSClientCRL
-    A file with the lists of certificates that were revoked, of every CA in the chain.
+    A file with the lists of certificates that were revoked, in PEM form, of every CA in the
+    chain. When one has ended, its CA's clients are refused, and the log says so.
   TLSClientDepth
     How many CAs may stand between a client's certificate and one of TLSClientCA.
   TLSStrictSNI
@@ -229,6 +235,7 @@ tls_begin(struct sl_worker *w)
         tls_staples_open(w) != 0 || tls_sites_build() != 0)
         return -1;
     tls_certs_watch();
+    tls_clients_watch();
     tls_servers_warn();
     return 0;
 }
@@ -304,9 +311,9 @@ static const struct sl_directive directives[] = {
      tls_stapling_parse, NULL, NULL},
     SL_ENUM("TLSClientVerify", struct tls_conf, client_verify, "off", GH, verify_words,
             "off|optional|require", "Whether clients show a certificate"),
-    SL_STRING("TLSClientCA", struct tls_conf, client_ca, NULL, GH,
+    SL_PARSED("TLSClientCA", struct tls_conf, client_ca, tls_client_ca_parse, GH, "FILE",
               "Who may have signed clients' certificates"),
-    SL_STRING("TLSClientCRL", struct tls_conf, client_crl, NULL, GH,
+    SL_PARSED("TLSClientCRL", struct tls_conf, client_crl, tls_client_crl_parse, GH, "FILE",
               "Which certificates of clients are revoked"),
     {"TLSClientDepth", SL_SLOT_NUMBER, GH, offsetof(struct tls_conf, client_depth), "3",
      "How many CAs may stand between, 0 to 100", "N", depth_check, NULL, NULL},

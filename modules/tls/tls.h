@@ -4,6 +4,7 @@
  *   cert.c       a certificate and its key: read, checked, replaced when the files change
  *   text.c       files read whole
  *   ocsp.h       what OCSP says of a certificate, and what of it is stapled
+ *   clients.c    whom clients' certificates may be signed by, and which are revoked
  *   site.c       which certificates a host has: one SSL_CTX for each choice, found by name
  *   context.c    an SSL_CTX with the settings of a host
  *   transport.c  bytes through OpenSSL: the transport of both sides
@@ -88,7 +89,8 @@ struct tls_tickets {
     int64_t rotate_ms;
 };
 
-struct tls_stapling; /* staple.c */
+struct tls_client_file; /* clients.c */
+struct tls_stapling;    /* staple.c */
 
 struct tls_conf {
     apr_array_header_t *certs; /* of struct tls_cert * */
@@ -97,7 +99,7 @@ struct tls_conf {
     struct tls_ciphers *ciphers;
     struct tls_tickets *tickets; /* NULL: on */
     struct tls_stapling *stapling; /* NULL: off */
-    const char *client_ca, *client_crl;
+    struct tls_client_file *client_ca, *client_crl;
     int client_verify; /* enum tls_verify */
     int64_t client_depth;
     int placeholder;
@@ -114,7 +116,7 @@ struct tls_site {
     const struct tls_conf *conf;
     const char *place;
     unsigned index;
-    X509_STORE *client_ca; /* NULL: no client is asked */
+    X509_STORE *client_ca; /* NULL: no client is asked; replaced when the files change */
     STACK_OF(X509_NAME) *client_names;
 };
 
@@ -123,8 +125,6 @@ SSL_CTX *tls_context_make(const struct tls_site *site, struct tls_pair *const *p
 /* The settings of another host than the one the connection began with. */
 void tls_context_enter(SSL *ssl, SSL_CTX *ctx);
 const char *tls_context_check(struct sl_cmd *cmd, const struct tls_ciphers *ciphers);
-/* NULL, or why CA or CRL cannot be used. */
-const char *tls_client_ca_read(apr_pool_t *pool, struct tls_site *site);
 void tls_key_log(const SSL *ssl, const char *line);
 /* Why the last call failed; "" where OpenSSL does not say. */
 const char *tls_error(char *to, size_t n);
@@ -142,6 +142,18 @@ struct tls_site *tls_site_of(const struct sl_scope *scope);
  * is refused.  The caller's to use at once. */
 SSL_CTX *tls_context_find(const struct sl_scope *listener, struct sl_span name);
 SSL_CTX *tls_context_default(const struct sl_scope *listener);
+
+/* ---- who signs clients' certificates (clients.c) ---- */
+
+sl_parse_f tls_client_ca_parse, tls_client_crl_parse;
+const char *tls_client_path(const struct tls_client_file *f); /* NULL: "" */
+/* Fills in what the site verifies clients by, or reports an error of its lines. */
+void tls_clients_check(struct sl_worker *w, struct tls_site *site);
+void tls_clients_free(struct tls_site *site);
+/* In post_config, when there are contexts: files are taken up when they change. */
+void tls_clients_watch(void);
+/* Once in a while: whether lists of revoked certificates have ended. */
+void tls_clients_look(void);
 
 /* ---- OCSP stapling (staple.c) ---- */
 

@@ -1,6 +1,7 @@
 """mod_tls: which certificate is shown, and what becomes of those that are not good."""
 import os
 import re
+import shutil
 import ssl
 
 import pytest
@@ -61,7 +62,7 @@ def test_strict_sni(tls, pki):
     ("TLSCertificate {a}\nTLSProtocols TLSv1.1", ['expected TLSv1.2 or TLSv1.3, found "TLSv1.1"']),
     ("TLSCertificate {a}\nTLSProfile old", ['expected one of modern, intermediate, found "old"']),
     ("TLSCertificate {a}\nTLSClientVerify require", ["TLSClientVerify: there is no TLSClientCA"]),
-    ("TLSCertificate {a}\nTLSClientVerify require\nTLSClientCA /nowhere", ["TLSClientCA: /nowhere: "]),
+    ("TLSCertificate {a}\nTLSClientVerify require\nTLSClientCA /nowhere", ["test.conf:5: TLSClientCA: expected a file that can be read, found /nowhere: No such"]),
     ("TLSCertificate {a}\nTLSTickets maybe", ['expected on or off, found "maybe"']),
     ("TLSCertificate {a}\nHSTS never", ['expected on, off or a time such as 365d, found "never"']),
     ("TLSCertificate {a}\nHTTPSRedirect on port=0", ["expected port= between"]),
@@ -149,3 +150,13 @@ def test_a_certificate_changes_without_a_reload(tls, pki, tmp_path):
     assert old.request("GET", "/").status == 200
     c.close()
     old.close()
+
+
+def test_names_of_files_are_counted_from_the_configuration(tls, pki, tmp_path):
+    for c, name in ((pki.a.pem, "a.pem"), (pki.a.key, "a.key"), (pki.ca.pem, "ca.pem")):
+        shutil.copy(c, tmp_path / name)
+    (tmp_path / "tls.conf").write_text("TLSCertificate a.pem a.key\nTLSClientVerify require\nTLSClientCA ca.pem\n")
+    s = tls(f"Include {tmp_path}/tls.conf\n", certs=[])
+    c = connect(s, pki, cert=pki.client)
+    assert c.request("GET", "/").status == 200
+    c.close()

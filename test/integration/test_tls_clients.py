@@ -1,5 +1,8 @@
 """mod_tls: clients that show certificates."""
+import os
+import shutil
 import ssl
+import time
 
 import pytest
 from certs import CA, openssl
@@ -56,22 +59,82 @@ def test_verification_cannot_be_gone_around_by_another_name(tls, pki):
     assert refusal(s, pki, "b.test", ctx=ctx, session=session)
 
 
+class Revoking(CA):
+    """A CA that keeps a list of what it has revoked."""
+
+    def __init__(self, folder, name="ca"):
+        super().__init__(folder, name)
+        for file, text in (("index.txt", ""), ("crlnumber", "01\n")):
+            with open(f"{folder}/{file}", "w") as f:
+                f.write(text)
+        with open(f"{folder}/ca.cnf", "w") as f:
+            f.write(f"[ca]\ndefault_ca=d\n[d]\ndatabase={folder}/index.txt\ncrlnumber={folder}/crlnumber\n"
+                    "default_md=sha256\ndefault_days=9\npolicy=p\n[p]\n")
+        self.crl = f"{folder}/{name}.crl"
+        self.run = ["ca", "-config", f"{folder}/ca.cnf", "-cert", self.pem, "-keyfile", self.key]
+
+    def publish(self, *revoked, lasts=("-crldays", "9")):
+        for c in revoked:
+            openssl(*self.run, "-revoke", c.pem)
+        openssl(*self.run, "-gencrl", *lasts, "-out", self.crl + ".new")
+        os.rename(self.crl + ".new", self.crl)
+
+
 def test_revoked_clients(tls, pki, tmp_path):
-    ca = CA(tmp_path)
+    """A list that changes is used without a reload, and so is another CA with its own."""
+    ca = Revoking(tmp_path)
     good, bad = ca.make("good", usage="clientAuth"), ca.make("bad", usage="clientAuth")
-    (tmp_path / "index.txt").write_text("")
-    (tmp_path / "crlnumber").write_text("01\n")
-    (tmp_path / "ca.cnf").write_text(f"[ca]\ndefault_ca=d\n[d]\ndatabase={tmp_path}/index.txt\ncrlnumber="
-                                     f"{tmp_path}/crlnumber\ndefault_md=sha256\ndefault_crl_days=9\n"
-                                     "default_days=9\npolicy=p\n[p]\n")
-    base = ["ca", "-config", f"{tmp_path}/ca.cnf", "-cert", ca.pem, "-keyfile", ca.key]
-    openssl(*base, "-revoke", bad.pem)
-    openssl(*base, "-gencrl", "-out", f"{tmp_path}/crl.pem")
-    s = tls(f"TLSClientVerify require\nTLSClientCA {ca.pem}\nTLSClientCRL {tmp_path}/crl.pem\nLogLevel info\n")
-    c = connect(s, pki, cert=good)
-    assert c.request("GET", "/").status == 200
-    c.close()
-    assert refusal(s, pki, cert=bad) and s.logged("certificate revoked")
+    ca.publish(bad)
+    s = tls(f"TLSClientVerify require\nTLSClientCA {ca.pem}\nTLSClientCRL {ca.crl}\nLogLevel info\n")
+    s.expect("TLS0061", "TLS0062")
+
+    def passes(cert):
+        try:
+            c = connect(s, pki, cert=cert)
+            status = c.request("GET", "/").status
+            c.close()
+            return status == 200
+        except OSError:
+            return False
+    assert passes(good) and not passes(bad) and s.logged("certificate revoked")
+    ca.publish(good)
+    assert s.logged(f"TLS0060 {ca.crl}: read again") and not passes(good)
+    with open(ca.crl, "w") as f:
+        f.write("-----BEGIN X509 CRL-----\n")
+    assert s.logged(f"TLS0061 {ca.crl} holds no list of revoked certificates") and not passes(good)
+    shutil.copy(pki.ca.pem, ca.pem)  # one half of a change
+    assert s.logged("TLS0061 .*; clients are verified as before")
+    os.mkdir(tmp_path / "fresh")
+    other = Revoking(tmp_path / "fresh", "fresh")
+    other.publish(lasts=("-crlsec", "3"))
+    shutil.copy(other.pem, ca.pem)
+    shutil.copy(other.crl, ca.crl)
+    fresh = other.make("fresh", usage="clientAuth")
+    assert s.logged(f"(?s)(TLS0060 {tmp_path}/ca.(pem|crl): .*){{2}}") and passes(fresh)
+    end = time.time() + 6
+    while passes(fresh) and time.time() < end:
+        time.sleep(0.2)
+    assert s.logged("CRL has expired", 1)
+
+
+def test_files_are_counted_from_the_configuration(refused, pki):
+    """In an error as well, which names the line and the cure."""
+    text = f"LoadModule tls\nLoadModule route\nListen 443 tls\nTLSCertificate {pki.a}\nTLSClientVerify require\n"
+    out = refused(text + f"<VirtualHost a>\nTLSClientCA sub/ca.pem\n</VirtualHost>\nTLSClientCA {pki.ca.pem}\n")
+    assert "test.conf:7: TLSClientCA: expected a file that can be read, found sub/ca.pem: No such file" in out
+    assert "cure: name the file with the certificates of those who sign clients' ones" in out
+    out = refused(text + f"TLSClientCA {pki.a.key}\n")
+    assert f"test.conf:6: TLSClientCA: {pki.a.key} holds no certificate in PEM form" in out
+    out = refused(text + f"TLSClientCA {pki.ca.pem}\nTLSClientCRL {pki.ca.pem}\n")
+    assert f"test.conf:7: TLSClientCRL: {pki.ca.pem} holds no list of revoked certificates" in out
+
+
+def test_lists_of_other_cas_are_refused(refused, pki, tmp_path):
+    ca = Revoking(tmp_path)
+    ca.publish()
+    out = refused(f"LoadModule tls\nListen 443 tls\nTLSCertificate {pki.a}\nTLSClientVerify require\n"
+                  f"TLSClientCA {pki.other.pem}\nTLSClientCRL {ca.crl}\n")
+    assert f"test.conf:6: TLSClientCRL: {ca.crl} holds a list that none of TLSClientCA's has signed" in out
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -60,6 +60,7 @@ sl_panic(const char *file, int line, const char *func, const char *what)
 const char *sl_cmd_arg(const struct sl_cmd *cmd, int i) { (void)cmd; (void)i; return NULL; }
 int sl_cmd_argc(const struct sl_cmd *cmd) { (void)cmd; return 0; }
 apr_pool_t *sl_cmd_pool(const struct sl_cmd *cmd) { (void)cmd; return NULL; }
+const char *sl_cmd_path(const struct sl_cmd *cmd, const char *path) { (void)cmd; return path; }
 const char *sl_cmd_place(const struct sl_cmd *cmd) { (void)cmd; return NULL; }
 
 static void
