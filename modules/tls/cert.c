@@ -13,7 +13,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#define EXPIRES_SOON_DAYS 14
+#define TOO_SOON_DAYS 14 /* of a new one */
 
 static struct tls_cert *all, **all_end = &all;
 
@@ -302,9 +302,10 @@ cert_take(struct tls_cert *c, struct tls_pair *p)
         return;
     }
     c->why = NULL;
+    tls_cert_is_fresh(c);
     if (old != NULL)
         tls_pair_free(old);
-    sl_log(days < EXPIRES_SOON_DAYS ? SL_WARN : SL_NOTICE, "TLS0020",
+    sl_log(days < TOO_SOON_DAYS ? SL_WARN : SL_NOTICE, "TLS0020",
            "%s: the new certificate is used, it expires in %d days", c->chain_file, days);
 }
 
@@ -379,15 +380,9 @@ tls_certs_watch(void)
     struct tls_cert *c;
 
     for (c = all; c != NULL; c = c->next) {
-        int days = tls_pair_days(c->pair);
-
         if (c->why != NULL)
             sl_log(SL_ERROR, "TLS0023", "%s: TLSCertificate: %s; a self-signed placeholder is used, "
                    "which no client trusts", c->place, c->why);
-        else if (days < 0)
-            sl_log(SL_WARN, "TLS0024", "%s: %s has expired", c->place, c->chain_file);
-        else if (days < EXPIRES_SOON_DAYS)
-            sl_log(SL_WARN, "TLS0025", "%s: %s expires in %d days", c->place, c->chain_file, days);
         if (c->why != NULL && access(c->chain_file, F_OK) != 0)
             continue;
         watch(c->chain_file, chain_changed, c);

@@ -339,7 +339,6 @@ tls_clients_watch(void)
         if (site->conf->client_crl != NULL)
             file_watch(site->conf->client_crl);
     }
-    tls_clients_look();
 }
 
 void

@@ -17,8 +17,12 @@ DESCRIPTION
     its first.
 
     Certificates are read while the server has its rights, and again when their files
-    change: a new pair is used without a reload once it has been checked. A client that
-    speaks HTTP in clear is answered with 400.
+    change: a new pair is used without a reload once it has been checked. The log warns when
+    one has 30, 14, 7 and 1 days left; sluice ctl cert [--json] lists them all with their days
+    and OCSP responses. A client that speaks HTTP in clear is answered with 400.
+
+    Handshakes of clients that fail are in the log at level info with their cause: one line a
+    minute for each client, then how many more there were.
 DIRECTIVES
   TLSCertificate
     TLSCertificate CHAIN [KEY]: a file in PEM form with the certificate and those of its
@@ -236,6 +240,7 @@ tls_begin(struct sl_worker *w)
         return -1;
     tls_certs_watch();
     tls_clients_watch();
+    tls_certs_look();
     tls_servers_warn();
     return 0;
 }
@@ -260,6 +265,8 @@ static int
 tls_ready(struct sl_worker *w)
 {
     tls_staples_ready();
+    tls_certs_ready(w);
+    tls_failures_ready(w);
     return tls_tickets_ready(w);
 }
 
@@ -268,6 +275,7 @@ tls_drain(struct sl_worker *w)
 {
     (void)w;
     tls_staples_drain();
+    tls_certs_drain();
     return tls_tickets_drain();
 }
 
@@ -277,6 +285,8 @@ tls_exit(struct sl_worker *w)
     (void)w;
     tls_tickets_close();
     tls_staples_close();
+    tls_certs_close();
+    tls_failures_close();
     if (key_log_fd >= 0)
         close(key_log_fd);
     key_log_fd = -1;
@@ -287,6 +297,8 @@ static int
 tls_init(const struct sl_module *self)
 {
     (void)self;
+    if (sl_provider_register("control", "cert", &tls_cert_command) != 0)
+        return -1;
     return sl_provider_register("transport", "tls", &tls_transport);
 }
 

@@ -254,7 +254,6 @@ kept_put(const X509 *leaf, const unsigned char *der, size_t n, int64_t asked_s, 
         return;
     k = kept_room(digest);
     atomic_fetch_or(&k->sequence, 1); /* a writer that was killed has left it odd */
-    atomic_thread_fence(memory_order_seq_cst);
     memcpy(k->digest, digest, DIGEST_N);
     k->n = (unsigned)n;
     k->asked_s = asked_s;
@@ -269,7 +268,7 @@ static int
 kept_get(const X509 *leaf, struct kept *copy, unsigned char *der)
 {
     unsigned char digest[DIGEST_N];
-    const struct kept *k = zone != NULL && digest_of(leaf, digest) ? kept_find(digest) : NULL;
+    struct kept *k = zone != NULL && digest_of(leaf, digest) ? kept_find(digest) : NULL;
     unsigned before;
 
     if (k == NULL)
@@ -282,8 +281,7 @@ kept_get(const X509 *leaf, struct kept *copy, unsigned char *der)
     if (copy->n > TLS_OCSP_MAX)
         return 0;
     memcpy(der, zone->der[k - zone->kept], copy->n);
-    atomic_thread_fence(memory_order_acquire);
-    return before % 2 == 0 && atomic_load(&k->sequence) == before &&
+    return before % 2 == 0 && atomic_fetch_or(&k->sequence, 0) == before && /* after what was read */
            memcmp(copy->digest, digest, DIGEST_N) == 0;
 }
 

@@ -4,10 +4,12 @@
  *   cert.c       a certificate and its key: read, checked, replaced when the files change
  *   text.c       files read whole
  *   ocsp.h       what OCSP says of a certificate, and what of it is stapled
+ *   expiry.c     how long certificates have left: warnings, ctl cert
  *   clients.c    whom clients' certificates may be signed by, and which are revoked
  *   site.c       which certificates a host has: one SSL_CTX for each choice, found by name
  *   context.c    an SSL_CTX with the settings of a host
  *   transport.c  bytes through OpenSSL: the transport of both sides
+ *   failures.c   failed handshakes of clients, a line a minute each
  *   server.c     towards servers: ServerTLS, ProxyTLS, verification, sessions kept
  *   tickets.c    the keys of session tickets, in a zone
  *   redirect.c   HTTPSRedirect, HSTS
@@ -52,6 +54,7 @@ struct tls_cert {
     const char *why;        /* it could not be taken: a phrase; NULL: it was */
     const char *cure;
     struct tls_pair *pair;  /* thread 0 replaces it; NULL: none */
+    int told; /* how soon it expires, as the log has it: expiry.c */
     struct tls_text chain, key; /* the files as they were read last */
     struct tls_cert *next;  /* of all */
 };
@@ -69,6 +72,17 @@ int tls_pair_days(const struct tls_pair *pair);
 /* PEM files of certificates and keys: NULL and a phrase. */
 struct tls_pair *tls_pair_read(apr_pool_t *pool, const char *chain, const char *key,
                                const char **why);
+
+/* ---- how long they have left (expiry.c) ---- */
+
+/* Of the certificate a line has now, the log has said how long. */
+void tls_cert_is_fresh(struct tls_cert *cert);
+/* Warns of what expires soon; again every hour from ready to drain. */
+void tls_certs_look(void);
+void tls_certs_ready(struct sl_worker *w);
+void tls_certs_drain(void);
+void tls_certs_close(void);
+extern const struct sl_control_command tls_cert_command;
 
 /* ---- settings and hosts ---- */
 
@@ -201,6 +215,13 @@ tls_site_in_use(const struct tls *t)
 {
     return SSL_CTX_get_app_data(SSL_get_SSL_CTX(t->ssl));
 }
+
+/* ---- failures of clients (failures.c) ---- */
+
+/* Whether a line for this one may be written: the first of a client within a minute. Any thread. */
+int tls_failure_has_line(struct sl_span peer, const char *why, int64_t now_ms);
+void tls_failures_ready(struct sl_worker *w);
+void tls_failures_close(void);
 
 /* ---- servers (server.c) ---- */
 

@@ -1,5 +1,6 @@
 """mod_tls against clients that do not behave."""
 import os
+import re
 import socket
 import ssl
 import time
@@ -102,3 +103,18 @@ def test_clients_that_leave_at_any_time(tls, pki, origin):
     c = connect(s, pki)
     assert c.request("GET", "/").status == 200
     c.close()
+
+
+def test_a_client_cannot_flood_the_log(tls):
+    """One line a client and minute, on whatever threads; the rest is counted, and told at the end."""
+    s = tls("LogLevel info\n")
+    for i in range(120):
+        c = Client(s.tls_port, source=f"127.0.0.{1 + i % 2}")
+        c.send(b"garbage for a hello" if i % 3 else b"GET / HTTP/1.1\r\n\r\n")
+        c.rest()
+        c.close()
+    assert s.stop() == 0
+    assert len(re.findall("TLS001[02] client 127.0.0.1", s.log())) == 1 == len(
+        re.findall("TLS001[02] client 127.0.0.2", s.log()))
+    told = re.findall(r"TLS0013 client 127.0.0.[12]: (\d+) more within a minute; the last: |TLS0014 .* of (\d+) more", s.log())
+    assert sum(int(n) for pair in told for n in pair if n) == 118

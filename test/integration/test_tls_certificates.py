@@ -1,4 +1,5 @@
 """mod_tls: which certificate is shown, and what becomes of those that are not good."""
+import json
 import os
 import re
 import shutil
@@ -160,3 +161,21 @@ def test_names_of_files_are_counted_from_the_configuration(tls, pki, tmp_path):
     c = connect(s, pki, cert=pki.client)
     assert c.request("GET", "/").status == 200
     c.close()
+
+
+def test_days_that_are_left(sluice, pki, tmp_path):
+    """In the log when they are few, and by sluice ctl cert."""
+    soon, late = pki.ca.make("soon.test", days=6), pki.ca.make("a.test", "b.test", "c.test", "d.test")
+    o = Operator(sluice, f"LoadModule tls\nListen 127.0.0.1:{free_port()} tls\nTLSPlaceholder on\n"
+                         f"TLSCertificate {late}\nTLSCertificate {soon}\nTLSCertificate {tmp_path}/none\n")
+    o.s.expect("TLS0023", "TLS0025")
+    assert o.s.logged(f"TLS0025 .*test.conf:9: {soon.pem} expires in [56] days")
+    assert o.s.log().count("TLS0025") == 1
+    out = o.say("ctl", "cert").stdout
+    assert re.search(rf"^{late.pem}: (89|90) days, until 20[0-9T:-]+Z; a.test b.test c.test and 1 more$", out, re.M)
+    got = json.loads(o.say("ctl", "cert", "--json").stdout)["certificates"]
+    assert [(c["file"], c["names"], c["placeholder"], c["ocsp_until"]) for c in got] == [
+        (late.pem, ["a.test", "b.test", "c.test", "d.test"], False, None), (soon.pem, ["soon.test"], False, None),
+        (f"{tmp_path}/none", [], True, None)]
+    assert got[1]["days"] in (5, 6) and got[0]["place"].endswith("test.conf:8")
+    assert o.say("ctl", "cert", "x").returncode == 2

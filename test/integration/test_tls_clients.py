@@ -1,4 +1,5 @@
 """mod_tls: clients that show certificates."""
+import itertools
 import os
 import shutil
 import ssl
@@ -24,9 +25,9 @@ def test_clients_are_verified(tls, pki, version):
     assert who == "ok CN=alice,O=test " + fp.strip().replace(":", "").lower()
     c.close()
     assert refusal(s, pki, version=version)
-    assert refusal(s, pki, version=version, cert=pki.stranger)
-    assert s.logged("TLS0010 .*peer did not return a certificate")
-    assert s.logged("TLS0010 .*certificate verify failed: ")
+    assert refusal(s, pki, version=version, cert=pki.stranger, source="127.0.0.2")
+    assert s.logged("TLS0010 client 127.0.0.1 .*peer did not return a certificate")
+    assert s.logged("TLS0010 client 127.0.0.2 .*certificate verify failed: ")
 
 
 def test_clients_may_be_verified(tls, pki):
@@ -87,10 +88,11 @@ def test_revoked_clients(tls, pki, tmp_path):
     ca.publish(bad)
     s = tls(f"TLSClientVerify require\nTLSClientCA {ca.pem}\nTLSClientCRL {ca.crl}\nLogLevel info\n")
     s.expect("TLS0061", "TLS0062")
+    hosts = itertools.count(2)  # each fails for the first time
 
     def passes(cert):
         try:
-            c = connect(s, pki, cert=cert)
+            c = connect(s, pki, cert=cert, source=f"127.0.0.{next(hosts)}")
             status = c.request("GET", "/").status
             c.close()
             return status == 200

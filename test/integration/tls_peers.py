@@ -54,9 +54,9 @@ def tls(sluice, pki, origin):
     return start
 
 
-def connect(s, pki, name="a.test", ctx=None, session=None, **k):
+def connect(s, pki, name="a.test", ctx=None, session=None, source=None, **k):
     """A client whose connection is encrypted."""
-    c = Client(s.tls_port)
+    c = Client(s.tls_port, source=source)
     c.sock = (ctx or context(pki, **k)).wrap_socket(c.sock, server_hostname=name, session=session)
     return c
 
