@@ -200,6 +200,7 @@ struct tls {
     uint8_t is_held;   /* left goes out with the next write */
     uint8_t is_ended;  /* close_notify was said; the socket is to be shut when left is empty */
     uint8_t is_shut;   /* it was */
+    uint8_t is_told; /* the log has why the handshake failed */
     uint8_t has_seen_end;
     uint8_t first_byte; /* of the peer's */
 };

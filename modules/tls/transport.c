@@ -264,7 +264,8 @@ handshake_failed(struct tls *t)
     if (t->is_server && apr_isupper(t->first_byte))
         answer_in_clear(t);
     else {
-        log_failure(t, "the handshake failed");
+        if (!t->is_told)
+            log_failure(t, "the handshake failed");
         push(t); /* the alert */
     }
     if (!t->is_server)
@@ -311,15 +312,29 @@ hello_name(SSL *ssl, char *lower)
     return (struct sl_span){lower, len};
 }
 
+static void
+log_strange_name(struct tls *t, struct sl_span name)
+{
+    struct sl_span peer = sl_conn_peer_text(t->conn);
+    int64_t now_ms = sl_loop_now(sl_conn_loop(t->conn));
+
+    t->is_told = 1;
+    if (tls_failure_has_line(peer, "a name no certificate has", now_ms))
+        sl_log(SL_INFO, "TLS0015", "client %.*s: refused, no certificate has the name it asks for: %.*s",
+               (int)peer.n, peer.at, name.n > 0 ? (int)name.n : 4, name.n > 0 ? name.at : "none");
+}
+
 static int
 client_says_hello(SSL *ssl, int *alert, void *unused)
 {
     struct tls *t = SSL_get_app_data(ssl);
     char lower[256];
-    SSL_CTX *ctx = tls_context_find(sl_conn_scope(t->conn), hello_name(ssl, lower));
+    struct sl_span name = hello_name(ssl, lower);
+    SSL_CTX *ctx = tls_context_find(sl_conn_scope(t->conn), name);
 
     (void)unused;
     if (ctx == NULL) {
+        log_strange_name(t, name);
         *alert = SSL_AD_UNRECOGNIZED_NAME;
         return SSL_CLIENT_HELLO_ERROR;
     }
@@ -395,8 +410,9 @@ read_failed(struct tls *t, int rc)
         break;
     }
     t->is_broken = 1;
-    /* An end without close_notify may be a cut by somebody between (RFC 8446, 6.1). */
-    if (!t->has_seen_end && ERR_peek_error() != 0)
+    /* An end without close_notify may be a cut by somebody between (RFC 8446, 6.1): clients end so
+     * every day, but not within a record. */
+    if (ERR_peek_error() != 0 && (!t->has_seen_end || SSL_has_pending(t->ssl)))
         log_failure(t, "reading failed");
     ERR_clear_error();
     return SL_IO_ERROR;

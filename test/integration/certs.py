@@ -50,3 +50,10 @@ class CA:
                 "-addext", "basicConstraints=critical,CA:FALSE",
                 "-addext", f"extendedKeyUsage={usage}", *(w for m in more for w in ("-addext", m)))
         return Cert(at + ".pem", at + ".key")
+
+    def make_expired(self, name):
+        at = f"{self.dir}/{self.name}-expired-{name}"
+        openssl("req", *self.kind("ec"), "-nodes", "-subj", f"/CN={name}", "-keyout", at + ".key", "-out", at + ".csr")
+        openssl("x509", "-req", "-in", at + ".csr", "-CA", self.pem, "-CAkey", self.key, "-set_serial", "99",
+                "-days", "-1", "-out", at + ".pem")
+        return Cert(at + ".pem", at + ".key")

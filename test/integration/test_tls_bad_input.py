@@ -8,26 +8,97 @@ import time
 import pytest
 from conftest import Client
 from origin import reply
-from tls_peers import connect, context, pki, tls
+from tls_peers import connect, context, pki, refusal, tls
 
 
-@pytest.mark.parametrize("hello", [
-    b"\x16\x03\x01\x00\x05hello", b"\x00" * 100, b"\xff" + os.urandom(300), b"\x80\x2e\x01\x00\x02" + b"\0" * 40,
-    b"\x16\x03\x01\xff\xff" + b"A" * 70000, b"\x16", b"",
-], ids=["bad-hello", "zeros", "noise", "sslv2", "oversized", "one-byte", "nothing"])
-def test_garbage_for_a_hello(tls, pki, hello):
+def alert(c):
+    """The fatal alert in clear the connection ends with, by its number (RFC 8446, 6)."""
+    got = c.rest()
+    if not got:
+        return None
+    assert len(got) == 7 and got[0] == 21 and got[3:6] == b"\0\2\2", got
+    return got[6]
+
+
+# What a client begins with; the alert it gets; the cause in the log.
+HELLOS = [
+    (b"\x16\x03\x01\x00\x05hello", 10, "unexpected message"),
+    (b"\x16\x03\x01\xff\xff" + b"A" * 70000, 22, "packet length too long"),
+    (b"\x17\x03\x03\x00\x05hello", 10, "unexpected message"),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\3\3" + b"z" * 506, 50, "length mismatch"),
+    (b"\x16\x03\x01\x00\x04\x01\xff\xff\xff", 47, "excessive message size"),
+    (b"\x14\x03\x03\x00\x01\x01", 10, "unexpected message"),
+    (b"\0" * 100, None, "wrong version number"),  # it does not speak TLS: nor do we
+    (b"\xff" + os.urandom(300), None, "wrong version number"),
+]
+
+
+def test_garbage_for_a_hello(tls, pki):
+    """A client beside the bad ones is served as if they were not there."""
     s = tls("LogLevel info\nTimeout header=500ms\n")
-    c = Client(s.tls_port)
-    try:
-        c.send(hello)
-    except OSError:
-        pass
-    assert b"HTTP" not in c.rest()
-    c.close()
-    assert s.logged("TLS0010 client 127.0.0.1|SL0216 client 127.0.0.1|TLS0012") or hello == b""
-    c = connect(s, pki)
-    assert c.request("GET", "/").status == 200
-    c.close()
+    good = connect(s, pki)
+    for i, (hello, says, why) in enumerate(HELLOS, 2):
+        c = Client(s.tls_port, source=f"127.0.0.{i}")
+        try:
+            c.send(hello)
+        except OSError:
+            pass
+        began = time.time()
+        assert good.request("GET", "/").status == 200 and time.time() - began < 0.5
+        assert alert(c) == says, hello
+        assert s.logged(f"TLS0010 client 127.0.0.{i}: the handshake failed: {why}")
+        c.close()
+    for i, start in enumerate((b"\x80\x2e\x01\x00\x02" + b"\0" * 40, b"\x16", b""), 100):
+        c = Client(s.tls_port, source=f"127.0.0.{i}")
+        c.send(start)
+        assert c.rest() == b"" and s.logged(f"SL0216 client 127.0.0.{i}: .*no handshake within Timeout") or not start
+        c.close()
+    c = Client(s.tls_port, source="127.0.0.200")
+    c.send(b"\x16\x03\x01\x02\x00\x01")
+    c.sock.shutdown(socket.SHUT_WR)
+    c.rest()
+    assert s.logged("TLS0010 client 127.0.0.200: the handshake failed: unexpected eof")
+    good.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_bad_records_in_a_connection(tls, pki, origin, version):
+    s = tls("LogLevel info\n")
+    good = connect(s, pki)
+    for i, (record, says, why) in enumerate((
+            (b"\x17\x03\x03\x48\x01" + b"x" * 18433, "RECORD_OVERFLOW", "packet length too long"),
+            (b"\x17\x03\x03\x00\x20" + b"x" * 32, "BAD_RECORD_MAC", "bad record mac")), 2):
+        c = connect(s, pki, version=version, source=f"127.0.0.{i}")
+        assert c.request("GET", "/").status == 200
+        os.write(c.sock.fileno(), record)
+        with pytest.raises(ssl.SSLError, match=says):
+            c.sock.recv(1)
+        assert s.logged(f"TLS0010 client 127.0.0.{i} for a.test: reading failed: .*{why}")
+        assert good.request("GET", "/").status == 200
+        c.close()
+    c = connect(s, pki, version=version, source="127.0.0.9")
+    c.send(b"POST /cut HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\n0123456789")
+    os.write(c.sock.fileno(), b"\x17\x03\x03\x00\x40abc")
+    socket.socket.shutdown(c.sock, socket.SHUT_WR)
+    assert s.logged("TLS0010 client 127.0.0.9 for a.test: reading failed: unexpected eof")
+    assert good.request("GET", "/").status == 200 and all(r.target == "/" for r in origin.requests)
+    good.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_bad_certificates_and_names_of_clients(tls, pki, version):
+    s = tls(f"LogLevel info\nTLSStrictSNI on\nTLSClientVerify require\nTLSClientCA {pki.ca.pem}\n")
+    missing = "CERTIFICATE_REQUIRED" if version == ssl.TLSVersion.TLSv1_3 else "HANDSHAKE_FAILURE"
+    for i, (name, cert, says, why) in enumerate((
+            ("a.test", None, missing, "peer did not return a certificate"),
+            ("a.test", pki.stranger, "UNKNOWN_CA", "certificate verify failed: "),
+            ("a.test", pki.expired, "CERTIFICATE_EXPIRED", "certificate verify failed: certificate has expired"),
+            ("a.test", pki.a, "UNSUPPORTED_CERTIFICATE", "certificate verify failed: unsuitable certificate purpose"),
+            ("w.test", None, "UNRECOGNIZED_NAME", "refused, no certificate has the name it asks for: w.test")), 2):
+        k = {"cert": cert} if cert else {}
+        got = refusal(s, pki, name, version=version, source=f"127.0.0.{i}", **k)
+        assert says in got, got
+        assert s.logged(f"TLS001[05] client 127.0.0.{i}( for {name})?: .*{why}")
 
 
 def test_a_handshake_has_its_time(tls, pki):
@@ -68,24 +139,6 @@ def test_a_handshake_byte_by_byte(tls, pki):
         except ssl.SSLWantReadError:
             pass
     raw.close()
-
-
-def test_a_broken_record_ends_the_connection(tls, pki):
-    s = tls("LogLevel info\n")
-    c = connect(s, pki)
-    assert c.request("GET", "/").status == 200
-    fd = os.dup(c.sock.fileno())
-    os.write(fd, b"\x17\x03\x03\x00\x20" + b"x" * 32)
-    raw = socket.socket(fileno=fd)
-    raw.settimeout(5)
-    while True:
-        try:
-            if raw.recv(4096) == b"":
-                break
-        except ConnectionResetError:
-            break
-    raw.close()
-    assert s.logged("TLS0010 client 127.0.0.1 for a.test: reading failed: ")
 
 
 def test_clients_that_leave_at_any_time(tls, pki, origin):

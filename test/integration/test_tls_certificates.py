@@ -47,8 +47,9 @@ def test_strict_sni(tls, pki):
     s = tls("TLSStrictSNI on\nLogLevel info\n")
     connect(s, pki, "b.test").close()
     assert "unrecognized" in refusal(s, pki, "unknown.test", check=False).lower().replace(" ", "_")
-    refusal(s, pki, None, check=False)
-    assert s.logged("TLS0010 client 127.0.0.1")
+    refusal(s, pki, None, check=False, source="127.0.0.2")
+    assert s.logged("TLS0015 client 127.0.0.1: refused, no certificate has the name it asks for: unknown.test")
+    assert s.logged("TLS0015 client 127.0.0.2: refused, no certificate has the name it asks for: none")
 
 
 @pytest.mark.parametrize("lines, wanted", [

@@ -16,6 +16,7 @@ class Pki:
         self.b = self.ca.make("b.test", "*.w.test")
         self.back = self.ca.make("localhost", "127.0.0.1")
         self.client = self.ca.make("alice", usage="clientAuth")
+        self.expired = self.ca.make_expired("late")
         self.stranger = self.other.make("mallory", usage="clientAuth")
 
 
