@@ -298,12 +298,34 @@ read_done(struct sl_loop *loop, struct sl_offload *job)
     r->done(loop, r, r->io);
 }
 
+/* An extent checked before, from the system's page cache: an offload thread would cost more than
+ * the copy. */
+static enum store_io
+piece_now(struct store *s, struct store_read *r)
+{
+    const struct store_extent *e = &r->extent;
+    uint64_t skip = r->from % STORE_INLINE;
+    struct store_bytes *bytes = segment_bytes(s, e->offset, e->n);
+
+    if (bytes != NULL && (bytes->size != e->n || !segment_holds(s, e->offset, e->seq)))
+        bytes_drop(&bytes);
+    if (bytes == NULL)
+        return STORE_IO_BROKEN;
+    r->piece = (struct store_piece){.at = bytes->at + skip, .n = e->n - skip, .fd = -1};
+    r->piece.hold = bytes;
+    return STORE_IO_OK;
+}
+
 enum store_io
 read_extent(struct store *s, struct store_read *r, const struct store_extent *e, int checked)
 {
-    if (r->how == STORE_FILE && checked)
+    int is_at_hand = checked && disk_is_cached(s, e->offset, e->n);
+
+    if (is_at_hand && r->how == STORE_FILE)
         return piece_of_file(s, r, e);
     r->extent = *e;
+    if (is_at_hand)
+        return piece_now(s, r);
     r->piece = (struct store_piece){.store = s};
     r->job.work = read_work;
     r->job.done = read_done;

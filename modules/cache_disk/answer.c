@@ -143,7 +143,7 @@ giver_fetch(struct giver *g)
     piece_done(g);
     g->read.object = g->object;
     g->read.from = (uint64_t)s->from;
-    g->read.how = STORE_MEMORY;
+    g->read.how = sl_source_takes_files(g->r) ? STORE_FILE : STORE_MEMORY;
     g->read.done = giver_read;
     g->is_reading = 1;
     g->io = store_read(cache_store, sl_req_loop(g->r), &g->read);
@@ -151,6 +151,31 @@ giver_fetch(struct giver *g)
         return 0;
     g->is_reading = 0;
     return 1;
+}
+
+/* The piece at hand is a file's: what the client takes of it.  As giver_body(). */
+static int
+giver_file(struct giver *g)
+{
+    struct stretch *s = &g->at[g->i];
+    struct store_piece *piece = &g->read.piece;
+    size_t left = piece->n - g->used, n = left;
+    int64_t at = piece->offset + (int64_t)g->used;
+    enum sl_flow flow;
+    int ends;
+
+    if (s->n >= 0 && (int64_t)n > s->n)
+        n = left = (size_t)s->n;
+    ends = giver_is_last(g) && s->n == (int64_t)n;
+    flow = sl_source_file(g->r, piece->fd, &at, &left, ends);
+    if (flow == SL_FLOW_GONE || (ends && flow == SL_FLOW_ROOM))
+        return 0; /* g may be free */
+    n -= left;
+    g->used += n;
+    s->from += (int64_t)n;
+    if (s->n >= 0)
+        s->n -= (int64_t)n;
+    return flow == SL_FLOW_ROOM;
 }
 
 /* One step: 1 go on, 0 stop, r may be gone. */
@@ -172,6 +197,8 @@ giver_body(struct giver *g)
         sl_source_fail(g->r, &sl_cause_truncated);
         return 0;
     }
+    if (g->io == STORE_IO_OK && g->read.piece.at == NULL)
+        return giver_file(g);
     if (g->io == STORE_IO_OK)
         giver_slice(g, &data);
     ends = giver_is_last(g) && (g->io == STORE_IO_END || s->n == 0);
@@ -264,7 +291,7 @@ answer_whole(struct visit *v, int64_t size, int is_complete, int64_t length)
         return sl_respond(v->r, v->meta.status, NULL, (struct sl_span){body, (size_t)size});
     }
     g = giver_new(v, 1);
-    g->at[0] = (struct stretch){.from = 0, .n = -1};
+    g->at[0] = (struct stretch){.from = 0, .n = is_complete && size > 0 ? size : -1};
     return sl_respond_from(v->r, v->meta.status, length, &giver_source, g);
 }
 
