@@ -115,9 +115,9 @@ extent_read(struct store *s, const struct store_extent *e)
 
 /* ---- finding ---- */
 
-/* What the tier has under the hash if it is still right, held. */
+/* What the tier has under the hash if it is still right, held; *state: what purges say of it. */
 static struct object *
-memory_look(struct store *s, struct store_hash hash, struct sl_span key)
+memory_look(struct store *s, struct store_hash hash, struct sl_span key, enum store_state *state)
 {
     struct object *o = memory_find(s->memory, hash);
 
@@ -125,7 +125,7 @@ memory_look(struct store *s, struct store_hash hash, struct sl_span key)
         return NULL;
     if (key_is(o, key) &&
         o->change == atomic_load_explicit(change_of(s, hash), memory_order_acquire) &&
-        purges_state(&s->purges, &o->pub) != STORE_GONE && object_is_whole(s, o))
+        (*state = purges_state(&s->purges, &o->pub)) != STORE_GONE && object_is_whole(s, o))
         return o;
     memory_remove(s->memory, o);
     object_drop(&o);
@@ -165,7 +165,8 @@ get_entry(struct store_get *g, uint64_t entry, uint64_t change)
         object_drop(&o);
         return 0;
     }
-    if (purges_state(&s->purges, &o->pub) == STORE_GONE || !object_is_whole(s, o)) {
+    g->state = purges_state(&s->purges, &o->pub);
+    if (g->state == STORE_GONE || !object_is_whole(s, o)) {
         index_drop(&s->index, g->hash, entry_place(entry));
         object_drop(&o);
         return 0;
@@ -215,7 +216,7 @@ store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct sto
     struct object *o;
 
     g->hash = store_hash(s, g->key);
-    o = memory_look(s, g->hash, g->key);
+    o = memory_look(s, g->hash, g->key, &g->state);
     if (o != NULL) {
         hit(s, o);
         *found = &o->pub;
@@ -233,7 +234,8 @@ enum store_answer
 store_peek(struct store *s, struct sl_span key, struct store_object **found)
 {
     struct store_hash hash = store_hash(s, key);
-    struct object *o = memory_look(s, hash, key);
+    enum store_state state;
+    struct object *o = memory_look(s, hash, key, &state);
 
     *found = o != NULL ? &o->pub : NULL;
     return o != NULL ? STORE_HIT : disk_may_have(s, hash) ? STORE_WAIT : STORE_MISS;

@@ -9,6 +9,7 @@
 #define AT_ONCE 65536 /* a body in memory up to this goes in one piece with its head */
 #define SLICE 65536   /* what a full connection does not take of one is copied */
 #define BOUNDARY_BYTES 12
+#define DIGITS 20 /* of a number, with its sign */
 
 /* ---- the head ---- */
 
@@ -26,16 +27,32 @@ is_of_304(struct sl_span name)
     return 0;
 }
 
+/* The text with a number behind; each hit needs two, for which printf is slow. */
+static struct sl_span
+with_number(apr_pool_t *pool, struct sl_span text, int64_t number)
+{
+    uint64_t n = number < 0 ? -(uint64_t)number : (uint64_t)number;
+    char *to = apr_palloc(pool, text.n + DIGITS), *end = to + text.n + DIGITS, *at = end;
+
+    do
+        *--at = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    if (number < 0)
+        *--at = '-';
+    at -= text.n;
+    memcpy(at, text.at, text.n);
+    return (struct sl_span){at, (size_t)(end - at)};
+}
+
 /* RFC 9211.  What a server was asked for in vain is no hit. */
 static struct sl_span
 cache_status(const struct visit *v)
 {
-    apr_pool_t *pool = sl_req_pool(v->r);
-    long ttl = (long)(v->meta.storing.lifetime - v->using.age);
-
     if (v->is_hit)
-        return sl_span(apr_psprintf(pool, "sluice; %s; ttl=%ld",
-                                    v->flight == NULL ? "hit" : "fwd=stale", ttl));
+        return with_number(sl_req_pool(v->r),
+                           v->flight == NULL ? SL_SPAN("sluice; hit; ttl=")
+                                             : SL_SPAN("sluice; fwd=stale; ttl="),
+                           v->meta.storing.lifetime - v->using.age);
     if (strcmp(v->status, "REVALIDATED") == 0)
         return SL_SPAN("sluice; fwd=stale; fwd-status=304; stored");
     return strcmp(v->status, "EXPIRED") == 0 ? SL_SPAN("sluice; fwd=stale; stored")
@@ -52,8 +69,8 @@ put_fields(struct visit *v, int status)
 
     while (meta_next(&rest, &name, &value))
         if (!is_tag_field(name) && (status != 304 || is_of_304(name)))
-            sl_fields_add(to, sl_span_dup(sl_req_pool(v->r), name), value);
-    sl_fields_set(to, "Age", sl_span(apr_psprintf(sl_req_pool(v->r), "%ld", (long)v->using.age)));
+            sl_fields_receive(to, name, value);
+    sl_fields_set(to, "Age", with_number(sl_req_pool(v->r), SL_SPAN(""), v->using.age));
     sl_fields_add(to, "Cache-Status", cache_status(v));
 }
 
@@ -371,6 +388,15 @@ answer_no_range(struct visit *v, int64_t size)
 /* ---- which of them ---- */
 
 static int
+is_conditional(struct sl_req *r)
+{
+    const struct sl_fields *head = sl_req_head(r);
+
+    return sl_fields_has_id(head, SL_F_IF_NONE_MATCH) ||
+           sl_fields_has_id(head, SL_F_IF_MODIFIED_SINCE);
+}
+
+static int
 client_has_it(struct visit *v)
 {
     struct sl_fields *head = sl_req_head(v->r);
@@ -417,7 +443,7 @@ answer_object(struct visit *v)
     int64_t size = store_size(v->found, &is_complete), length;
 
     age_now(v);
-    if (client_has_it(v)) {
+    if (is_conditional(v->r) && client_has_it(v)) {
         put_fields(v, 304);
         return sl_respond(v->r, 304, NULL, SL_SPAN(""));
     }
