@@ -78,6 +78,7 @@ fault_fallocate(int fd, int mode, off_t from, off_t n)
 #include "../../modules/cache/memory.c"
 #include "../../modules/cache/segment.c"
 #include "../../modules/cache/store.c"
+#include "../../modules/cache/store_arriving.c"
 #include "../../modules/cache/store_disk.c"
 #include "../../modules/cache/store_purge.c"
 #include "../../modules/cache/store_queue.c"
