@@ -134,6 +134,19 @@ piece_done(struct giver *g)
     g->used = 0;
 }
 
+/* What is still to be given begins here: several ranges may come in any order. */
+static uint64_t
+giver_least(const struct giver *g)
+{
+    int64_t least = g->at[g->i].from;
+    unsigned i;
+
+    for (i = g->i + 1; i < g->n_stretches; i++)
+        if (g->at[i].text.n == 0 && g->at[i].from < least)
+            least = g->at[i].from;
+    return (uint64_t)least;
+}
+
 /* The next bytes of the body are asked for: 1 they are at hand. */
 static int
 giver_fetch(struct giver *g)
@@ -146,6 +159,7 @@ giver_fetch(struct giver *g)
     g->read.how = STORE_MEMORY;
     g->read.done = giver_read;
     g->is_reading = 1;
+    store_reader_move(&visit_of(g->r)->reader, giver_least(g));
     g->io = store_read(cache_store, sl_req_loop(g->r), &g->read);
     if (g->io == STORE_IO_WAIT)
         return 0;

@@ -3,7 +3,7 @@
  *   control.c, policy.c, meta.c   pure: RFC 9111 over facts
  *   key.c         under what a request is looked for
  *   lookup.c      a request asks the store, step by step, and what is found is judged
- *   flight.c      one fetch for all who miss the same
+ *   flight.h      one fetch for all who miss the same, in several files
  *   answer.c      what is stored, as an answer: conditions, ranges, the body piece by piece
  *   command.c     sluice ctl cache, and PURGE
  *   directives.c  the lines
@@ -117,6 +117,8 @@ struct visit {
     struct flight *flight;       /* NULL: none */
     int is_leader;               /* it began the flight, on the same loop */
     struct visit *next_waiter;
+    struct store_reader reader;  /* of what arrives */
+    struct sl_mail mail;         /* to itself: the table of flights was busy */
     int failed_status;
     const struct sl_cause *failed;
     int64_t length;           /* of what still arrives, -1: unknown */
@@ -133,11 +135,11 @@ void visit_suspend(struct visit *v);
 int visit_take(struct visit *v, struct store_object **o);
 struct visit *visit_of(struct sl_req *r); /* NULL: the cache has nothing to do with it */
 
-/* ---- flight.c ---- */
+/* ---- flight.h ---- */
 
 /* Joins the fetch of what the visit looks for, or begins one; the request is suspended until
- * flight_result() can be asked. */
-void flight_join(struct visit *v);
+ * flight_result() can be asked.  -1: another thread is at the table; to be tried again. */
+int flight_join(struct visit *v);
 /* What has come of it, for this visit: sets its outcome. */
 void flight_result(struct visit *v);
 /* Begins one that nobody waits for, if none is under way. */

@@ -205,6 +205,33 @@ is_wanted(const struct visit *v)
     return (int64_t)(use & MIN_USES_MAX) >= v->conf->min_uses;
 }
 
+static void visit_flies(struct visit *v);
+
+static void
+visit_tries_again(struct sl_loop *loop, struct sl_mail *mail)
+{
+    struct visit *v = (struct visit *)(void *)((char *)mail - offsetof(struct visit, mail));
+
+    (void)loop;
+    v->is_asking = 0;
+    if (v->r == NULL)
+        visit_free(v);
+    else
+        visit_flies(v);
+}
+
+/* A loop does not wait for another thread: it has other requests to serve. */
+static void
+visit_flies(struct visit *v)
+{
+    if (flight_join(v) == 0)
+        return;
+    v->is_asking = 1;
+    visit_suspend(v);
+    v->mail.fn = visit_tries_again;
+    sl_loop_post(sl_req_loop(v->r), &v->mail);
+}
+
 static void
 visit_missed(struct visit *v)
 {
@@ -221,7 +248,7 @@ visit_missed(struct visit *v)
         v->reason = "asked for less often than CacheMinUses";
         v->outcome = OUT_PASS;
     } else
-        flight_join(v);
+        visit_flies(v);
 }
 
 static void

@@ -42,7 +42,8 @@ DIRECTIVES
     Until then requests go to the server as without a cache. 1 to 65535; counts are of a process,
     and what is asked for seldom loses them to others.
   CacheMaxObject
-    One whose length is not known is given, and forgotten when it turns out larger.
+    One whose length is not known and that turns out larger is given to those who wait for it, as
+    fast as the slowest of them takes it, and not stored; others fetch it for themselves.
   CacheLock
     Off: each request that misses fetches for itself.
   CachePurge

@@ -740,8 +740,7 @@ def test_larger_than_the_store_is_given_after_all(sluice, origin):
     body = b"z" * 1500000
     origin.on("/", lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
                                        + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n") or True)
-    s = sluice(BASE + f"CacheDisk off memory=16m\nCache on\nProxyPass {origin}\n").expect("SL0509")
-    s.raw(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")  # its length is not known yet
+    s = sluice(BASE + f"CacheDisk off memory=16m\nCache on\nProxyPass {origin}\n")
     for _ in range(3):
         assert s.get("/").body == body
 
@@ -785,3 +784,93 @@ def test_who_signed_in_shares_only_what_is_public(sluice, origin, tmp_path):
     assert [status(s.get("/own", who)) for who in (ann, bob, ann)] == ["MISS"] * 3
     assert [status(s.get("/all", who)) for who in (ann, bob, ann)] == ["MISS", "HIT", "HIT"]
     assert s.get("/all").status == 401, "what is stored is behind the password, too"
+
+
+# ---- what turns out not to be stored while many read it ----
+
+def chunked(body, hold=None, at=0):
+    """A server that does not say how much will come; hold: it waits for that before byte `at`."""
+    def script(c, r):
+        c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for i in range(0, len(body), 1 << 18):
+            if hold is not None and i >= at:
+                hold.wait(10)
+            part = body[i:i + (1 << 18)]
+            c.send(b"%x\r\n" % len(part) + part + b"\r\n")
+        c.send(b"0\r\n\r\n")
+        return True
+    return script
+
+
+class Reader(threading.Thread):
+    """A client that reads its answer beside the others; slow: a pause after each piece."""
+
+    def __init__(self, s, slow=0):
+        super().__init__()
+        self.c, self.slow, self.body = s.client(timeout=60), slow, b""
+        self.c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        self.head = self.c.until(b"\r\n\r\n")
+
+    def run(self):
+        try:
+            if b"chunked" not in self.head:
+                length = int(self.head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            while b"chunked" in self.head and (n := int(self.c.until(b"\r\n"), 16)):
+                self.body += self.c.exactly(n + 2)[:-2]
+                time.sleep(self.slow)
+            while b"chunked" not in self.head and len(self.body) < length:
+                self.body += self.c.exactly(min(1 << 18, length - len(self.body)))
+                time.sleep(self.slow)
+        except EOFError:
+            pass
+        self.c.close()
+
+
+def read_by(s, hold, *slow):
+    readers = [Reader(s, x) for x in slow]  # all have joined: the head has come
+    for r in readers:
+        r.start()
+    hold.set()
+    for r in readers:
+        r.join()
+    return [r.body for r in readers]
+
+
+def test_too_large_after_all_reaches_all_who_read_it(cached, origin):
+    from test_faults import GROWTH_MB, memory_mb
+    body, hold = os.urandom(1 << 20) * 20, threading.Event()
+    origin.on("/", chunked(body, hold, 1 << 19))
+    s = cached("CacheMaxObject 1m")
+    before = memory_mb(s.pids()[-1])
+    assert all(b == body for b in read_by(s, hold, 0, 0, 0.005, 0))
+    assert memory_mb(s.pids()[-1]) < before + GROWTH_MB
+    assert len(origin.requests) == 1
+    assert (s.tmp / "cache" / "objects").stat().st_blocks * 512 < 6 << 20, "it is not written"
+    for _ in range(2):
+        r = s.get("/")
+        assert r.body == body and status(r) == "MISS", "the next go past the cache"
+    assert len(origin.requests) == 3
+
+
+@pytest.mark.parametrize("length", [False, True], ids=["chunked", "length"])
+def test_disk_that_fails_in_the_middle_cuts_nobody(cached, origin, tmp_path, length):
+    import resource
+    from conftest import PROGRAM
+    program = tmp_path / "no-signal-of-large-files"
+    program.write_text(f'#!/bin/sh\ntrap "" XFSZ\nexec {PROGRAM} "$@"\n')
+    program.chmod(0o755)
+    body, hold = os.urandom(1 << 20) * 8, threading.Event()
+    origin.on("/", chunked(body, hold, 2 << 20) if not length else lambda c, r:
+              c.send(fresh(body)[:3 << 20]) or hold.wait(10) and c.send(fresh(body)[3 << 20:]) or True)
+    s = cached(program=str(program)).expect("CACHEDISK0101")
+    readers = [Reader(s, x) for x in (0, 0.01, 0)]
+    for r in readers:
+        r.start()
+    while min(len(r.body) for r in readers) < 1 << 20:
+        time.sleep(0.01)
+    resource.prlimit(s.pids()[-1], resource.RLIMIT_FSIZE, (65536, 65536))
+    hold.set()
+    for r in readers:
+        r.join()
+    assert all(r.body == body for r in readers) and len(origin.requests) == 1
+    assert s.logged("CACHEDISK0101") and s.get("/").body == body
