@@ -32,15 +32,18 @@ cache_status(const struct visit *v)
 {
     apr_pool_t *pool = sl_req_pool(v->r);
     long ttl = (long)(v->meta.storing.lifetime - v->using.age);
+    const char *collapsed = v->is_collapsed ? "; collapsed" : "";
+    const char *why = v->is_hit || strcmp(v->status, "REVALIDATED") == 0 ||
+                              strcmp(v->status, "EXPIRED") == 0
+                          ? "stale"
+                      : v->is_variant ? "vary-miss" : "uri-miss";
+    const char *said = strcmp(v->status, "REVALIDATED") == 0 ? "; fwd-status=304" : "";
 
+    if (v->is_hit && v->flight == NULL)
+        return sl_span(apr_psprintf(pool, "sluice; hit; ttl=%ld", ttl));
     if (v->is_hit)
-        return sl_span(apr_psprintf(pool, "sluice; %s; ttl=%ld",
-                                    v->flight == NULL ? "hit" : "fwd=stale", ttl));
-    if (strcmp(v->status, "REVALIDATED") == 0)
-        return SL_SPAN("sluice; fwd=stale; fwd-status=304; stored");
-    return strcmp(v->status, "EXPIRED") == 0 ? SL_SPAN("sluice; fwd=stale; stored")
-           : v->is_variant                   ? SL_SPAN("sluice; fwd=vary-miss; stored")
-                                             : SL_SPAN("sluice; fwd=uri-miss; stored");
+        return sl_span(apr_psprintf(pool, "sluice; fwd=stale%s; ttl=%ld", collapsed, ttl));
+    return sl_span(apr_pstrcat(pool, "sluice; fwd=", why, said, "; stored", collapsed, NULL));
 }
 
 /* Spans into what is held until the request ends. */

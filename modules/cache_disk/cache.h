@@ -116,6 +116,7 @@ struct visit {
     int is_hit;                  /* nothing had to be asked for it */
     struct flight *flight;       /* NULL: none */
     int is_leader;               /* it began the flight, on the same loop */
+    int is_collapsed;            /* it joined one that was under way */
     struct visit *next_waiter;
     struct store_reader reader;  /* of what arrives */
     struct sl_mail mail;         /* to itself: the table of flights was busy */
@@ -152,6 +153,8 @@ enum sl_verdict flight_relay(struct visit *v);
 void flights_forget(struct sl_span key);
 /* A fetch of this key has lately shown that it may not be stored. */
 int is_known_unstorable(struct visit *v);
+/* Why what came last under this key was not stored; NULL: nothing is known. */
+const char *why_unstorable(struct sl_span key);
 
 /* ---- answer.c ---- */
 

@@ -234,6 +234,7 @@ flight_join(struct visit *v)
     visit_suspend(v);
     v->outcome = OUT_FLIGHT;
     f = flight_for(b, own, v);
+    v->is_collapsed = f != own;
     user_add(f, v);
     is_arriving = f->state == ARRIVING;
     if (!is_arriving)

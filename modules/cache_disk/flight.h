@@ -93,7 +93,7 @@ void flight_relay_failed(struct flight *f, const struct sl_cause *cause);
 /* By the clock of what was forgotten. */
 uint64_t forgets_now(void);
 int is_forgotten(const struct flight *f);
-/* For so long, whoever asks for it goes past the cache. */
-void unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms);
+/* For so long, whoever asks for it goes past the cache.  why: it lasts as long as the process. */
+void unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms, const char *why);
 
 #endif

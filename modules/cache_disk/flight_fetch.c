@@ -52,7 +52,7 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
     if (refused != NULL) {
         sl_count(f->loop, cache_counters[N_REFUSED], 1);
         sl_note(sub, "the cache does not store it: %s", refused);
-        unstorable_learn(f, sub, UNSTORABLE_MS);
+        unstorable_learn(f, sub, UNSTORABLE_MS, refused);
         return flight_relays(f, NOT_STORED);
     }
     flight_settle(f, ARRIVING, CAME);
@@ -71,14 +71,14 @@ static void
 flight_turns(struct flight *f, struct sl_req *sub)
 {
     int is_large = store_is_relayed(f->writer) == STORE_IS_TOO_LARGE;
+    const char *why = is_large ? "it turned out too large" : "the disk fails";
 
     f->is_turned = 1;
     sl_count(f->loop, cache_counters[N_REFUSED], 1);
-    sl_note(sub, "the cache does not store it: %s",
-            is_large ? "it turned out too large" : "the disk fails");
+    sl_note(sub, "the cache does not store it: %s", why);
     if (is_large)
         store_invalidate(cache_store, f->loop, f->object->key);
-    unstorable_learn(f, sub, is_large ? TOO_LARGE_MS : UNSTORABLE_MS);
+    unstorable_learn(f, sub, is_large ? TOO_LARGE_MS : UNSTORABLE_MS, why);
     flight_close(f);
 }
 

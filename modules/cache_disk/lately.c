@@ -8,6 +8,7 @@
 static struct {
     _Atomic(uint64_t) key;
     _Atomic(int64_t) until_ms;
+    _Atomic(const char *) why;
 } unstorable[UNSTORABLE];
 
 /* ---- what lately could not be stored ---- */
@@ -31,15 +32,30 @@ is_known_unstorable(struct visit *v)
                sl_loop_now(sl_req_loop(v->r));
 }
 
+const char *
+why_unstorable(struct sl_span key)
+{
+    uint64_t hash = store_hash(cache_store, key).lo;
+    unsigned i, n;
+
+    for (n = 0; n < 2; n++) {
+        i = (unsigned)((hash + n) % UNSTORABLE);
+        if (atomic_load_explicit(&unstorable[i].key, memory_order_acquire) == hash + n)
+            return atomic_load_explicit(&unstorable[i].why, memory_order_relaxed);
+    }
+    return NULL;
+}
+
 void
-unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms)
+unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms, const char *why)
 {
     uint64_t hash = unstorable_hash(f->primary, sub);
     unsigned i = (unsigned)(hash % UNSTORABLE);
 
     atomic_store_explicit(&unstorable[i].until_ms, sl_loop_now(f->loop) + ms,
                           memory_order_relaxed);
-    atomic_store_explicit(&unstorable[i].key, hash, memory_order_relaxed);
+    atomic_store_explicit(&unstorable[i].why, why, memory_order_relaxed);
+    atomic_store_explicit(&unstorable[i].key, hash, memory_order_release);
 }
 
 /* ---- what was forgotten while it was asked for ---- */

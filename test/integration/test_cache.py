@@ -1,9 +1,10 @@
 """mod_cache_disk: what is stored, how it is given, one fetch for many, purges."""
+import json
 import os
 import socket
 import threading
 import time
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 
 import pytest
 from conftest import MODULES
@@ -55,6 +56,19 @@ def test_second_answer_is_from_the_cache(cached, origin, n):
     assert status(r) == "HIT" and r.get("Content-Length") == str(n) and r.body == b""
     c.close()
     assert asked(origin) == 1
+
+
+def test_date_is_added(cached, origin):
+    origin.on("/", fresh())
+    origin.on("/private", reply(200, b"x", [("Cache-Control", "private")]))
+    origin.on("/own", fresh(Date="Thu, 01 Jan 2026 00:00:00 GMT", age=10 ** 9))
+    s = cached()
+    first = s.get("/")
+    assert abs(parsedate_to_datetime(first.get("Date")).timestamp() - time.time()) < 5
+    time.sleep(1.1)
+    again = s.get("/")
+    assert status(again) == "HIT" and again.get("Date") == first.get("Date"), "when it was made, not when it is given"
+    assert s.get("/private").get("Date") and s.get("/own").get("Date") == s.get("/own").get("Date") == "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
 def test_chunked_response(cached, origin):
@@ -325,8 +339,9 @@ def test_one_fetch_for_many(cached, origin):
     clients = [s.client() for _ in range(50)]
     for c in clients:
         c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    heads = [c.until(b"\r\n\r\n") for c in clients]
+    assert sum(b"fwd=uri-miss; stored; collapsed" in h for h in heads) == 49
     for c in clients:
-        c.until(b"\r\n\r\n")
         assert c.exactly(50000) == first, "what has come is given at once"
     clients[0].close()
     hold.set()
@@ -491,6 +506,15 @@ def test_looks_into_it(operated, origin):
     assert "size      100" in r.stdout and "status    200" in r.stdout and "state     good" in r.stdout
     assert op.say("ctl", "cache", "get", "http://h.test/b").returncode == 1
     assert "http://h.test/a" in op.say("ctl", "cache", "top").stdout
+    origin.on("/q", fresh(b"x", Surrogate_Key='a"b c'))
+    origin.on("/p", reply(200, b"x", [("Cache-Control", "private")]))
+    op.s.get("/q", host="h.test"), op.s.get("/p", host="h.test")
+    got = {p: json.loads(op.say("ctl", "cache", "get", f"http://h.test/{p}", "--json").stdout) for p in "aqp"}
+    assert got["a"]["size"] == 100 and got["a"]["stored"] and got["a"]["state"] == "good" and got["a"]["hits"] >= 2
+    assert got["q"]["tags"] == 'a"b c'
+    assert got["p"] == {"key": "http://h.test/p", "because": "the server says private", "stored": False}
+    top = json.loads(op.say("ctl", "cache", "top", "--json").stdout)
+    assert (top[0]["key"], top[0]["size"], len(top)) == ("http://h.test/a", 100, 2) and top[0]["hits"] >= 3
     assert "hits                     2" in op.say("ctl", "cache", "stats").stdout
     assert op.say("ctl", "cache", "stats", "--json").stdout.startswith("{")
     assert op.say("ctl", "cache").returncode == 2
@@ -874,3 +898,31 @@ def test_disk_that_fails_in_the_middle_cuts_nobody(cached, origin, tmp_path, len
         r.join()
     assert all(r.body == body for r in readers) and len(origin.requests) == 1
     assert s.logged("CACHEDISK0101") and s.get("/").body == body
+
+
+@pytest.mark.parametrize("how", ["reload", "stop"])
+def test_flights_are_finished(operated, sluice, origin, tmp_path, how):
+    body, hold = os.urandom(1 << 20), threading.Event()
+    origin.on("/", chunked(body, hold, 1 << 19))
+    op = operated()
+    readers = [Reader(op.s) for _ in range(4)]
+    for r in readers:
+        r.start()
+    if how == "reload":
+        op.reload()
+    else:
+        op.s.proc.terminate()
+        time.sleep(0.1)
+    hold.set()
+    for r in readers:
+        r.join()
+    assert all(r.body == body for r in readers) and len(origin.requests) == 1
+    if how == "stop":
+        op.s.proc.wait(10)
+        op = operated()
+    for _ in range(200):
+        r = op.s.get("/")
+        if status(r) == "HIT":
+            break
+        time.sleep(0.02)
+    assert status(r) == "HIT" and r.body == body, "what came to its end in between is there"
