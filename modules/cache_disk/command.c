@@ -206,7 +206,9 @@ get_print(struct sl_control_call *call, const struct store_object *o)
     if (meta_read(o->meta, &m) != 0)
         return;
     say_number(call, "status", m.status, "");
-    say_number(call, "size", store_size(o, &is_complete), "");
+    say_number(call, "size", m.whole > 0 ? m.whole : store_size(o, &is_complete), "");
+    if (m.whole > 0)
+        say_number(call, "slice", m.slice, "");
     say_number(call, "age", now - m.storing.born, " s");
     say_number(call, "fresh", m.storing.born + m.storing.lifetime - now, " s more");
     say_text(call, "state", sl_span(states[store_state(cache_store, o)]));

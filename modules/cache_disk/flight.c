@@ -96,6 +96,18 @@ waiter_remove(struct flight *f, struct visit *v)
         return;
     *at = v->next_waiter;
     f->n_waiters--;
+    v->is_asking = 0; /* no mail will come */
+}
+
+/* By mail.  Requests are woken by their tokens, and not under the lock: they may go on at once. */
+static int
+waiter_wake(struct visit *v)
+{
+    if (v->wake == NULL)
+        return 0;
+    v->mail.fn = v->wake;
+    sl_loop_post(v->loop, &v->mail);
+    return 1;
 }
 
 /* ---- life ---- */
@@ -121,8 +133,9 @@ flight_new(const struct visit *v)
     f->size = -1;
     f->begun = forgets_now();
     f->is_personal = sl_var_get(v->r, "user").n > 0; /* mod_auth took Authorization away */
-    if (v->is_variant)
+    if (v->is_variant && v->of == NULL)
         f->marker = (struct marker){v->marker.era, kept(v->marker.vary)};
+    slice_begin(f, v);
     if (v->found != NULL) {
         f->base = v->found;
         store_hold(f->base);
@@ -142,6 +155,9 @@ flight_drop(struct flight *f)
     kept_free(f->key);
     kept_free(f->primary);
     kept_free(f->marker.vary);
+    kept_free(f->sliced);
+    kept_free(f->etag);
+    kept_free(f->modified);
     free(f);
 }
 
@@ -151,14 +167,16 @@ static struct sl_token *
 waiters_take(struct flight *f, unsigned *n)
 {
     struct sl_token *tokens = malloc((f->n_waiters + 1) * sizeof *tokens);
-    struct visit *v;
+    struct visit *v, *next;
 
     SL_ASSERT(tokens != NULL);
     *n = 0;
-    for (v = f->waiters; v != NULL; v = v->next_waiter) {
+    for (v = f->waiters; v != NULL; v = next) {
+        next = v->next_waiter;
         if (f->state == ARRIVING)
             store_reader_add(f->object, &v->reader);
-        tokens[(*n)++] = v->token;
+        if (!waiter_wake(v))
+            tokens[(*n)++] = v->token;
     }
     f->waiters = NULL;
     f->n_waiters = 0;
@@ -202,20 +220,43 @@ flight_over(struct flight *f)
     bucket_unlock(b);
 }
 
+void
+flight_hand_over(struct flight *f, struct flight *to)
+{
+    struct bucket *b = bucket_lock(to->hash);
+
+    to->sub = f->sub;
+    to->fetch = f->fetch;
+    to->fetch->flight = to;
+    f->sub = NULL;
+    f->fetch = NULL;
+    to->state = ARRIVING;
+    to->result = CAME;
+    flight_list(b, to);
+    bucket_unlock(b);
+}
+
 /* ---- joining ---- */
+
+/* The slices of one response are always shared. */
+static int
+is_shared(const struct visit *v)
+{
+    return v->conf->is_locked || v->of != NULL;
+}
 
 /* Under the lock: the flight for the visit, perhaps its own.  One that has just turned out not to
  * be stored has lost its beginning. */
 static struct flight *
 flight_for(struct bucket *b, struct flight *own, struct visit *v)
 {
-    struct flight *f = v->conf->is_locked ? flight_find(b, own->hash, own->key) : NULL;
+    struct flight *f = is_shared(v) ? flight_find(b, own->hash, own->key) : NULL;
 
     if (f != NULL && (f->state != ARRIVING || store_reader_add(f->object, &v->reader) == 0))
         return f;
     own->leader = v;
     v->is_leader = 1;
-    if (v->conf->is_locked)
+    if (is_shared(v))
         flight_list(b, own);
     return own;
 }
@@ -231,7 +272,8 @@ flight_join(struct visit *v)
         flight_drop(own);
         return -1;
     }
-    visit_suspend(v);
+    if (v->wake == NULL)
+        visit_suspend(v);
     v->outcome = OUT_FLIGHT;
     f = flight_for(b, own, v);
     v->is_collapsed = f != own;
@@ -240,7 +282,7 @@ flight_join(struct visit *v)
     if (!is_arriving)
         waiter_add(f, v);
     bucket_unlock(b);
-    if (is_arriving)
+    if (is_arriving && !waiter_wake(v))
         sl_req_resume(v->token, SL_NEXT);
     if (f == own)
         flight_start(f, v->r);

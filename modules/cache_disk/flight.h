@@ -3,6 +3,7 @@
  *     flight.c        the table: who joins, settles, leaves
  *     flight_fetch.c  the request to the server, and what comes of it
  *     flight_store.c  what of it is stored, and what a 304 changes
+ *     flight_slice.c  those that ask for a slice of a response
  *     flight_relay.c  what is not stored, passed on to who began
  *     flight_result.c what has come of it, for each who waited
  *     lately.c        what lately could not be stored, or was forgotten
@@ -26,6 +27,11 @@
 enum state { ASKING, ARRIVING, RELAYED, OVER };
 enum result { CAME, AGREED, NOT_STORED, FAILED };
 
+/* Whose a subrequest is: the flight that began it may hand it over. */
+struct fetch {
+    struct flight *flight;
+};
+
 struct flight {
     struct flight *next; /* of the bucket */
     struct store_hash hash;
@@ -43,13 +49,18 @@ struct flight {
     struct visit *waiters;
     struct visit *leader;    /* who began it, while it waits or is relayed to; the loop's */
     int leader_reads;        /* the leader has become a source's request */
-    struct sl_req *sub;      /* NULL: over; the loop's */
+    struct sl_req *sub;      /* NULL: over, or handed over; the loop's */
+    struct fetch *fetch;     /* with sub */
     struct store_writer *writer;
     struct store_object *object, *base; /* held: what comes, what is to be validated */
     int64_t asked_at, size, n; /* n: bytes so far; size -1: not said */
     uint64_t stamp;
     uint64_t begun;       /* by the clock of what was forgotten */
     struct marker marker; /* of what is looked for; its vary a copy, n 0: there was none */
+    int64_t slice, from; /* slice > 0: so many bytes are asked for, from there on */
+    int is_slice;        /* of this response: */
+    int64_t whole;
+    struct sl_span sliced, etag, modified; /* copies; sliced: under what its head is stored */
     int status;
     const struct sl_cause *cause;
     struct sl_mail mail; /* nobody wants it any more */
@@ -64,6 +75,8 @@ void flight_over(struct flight *f);
 /* Nobody joins it any more: it is not stored after all. */
 void flight_close(struct flight *f);
 void flight_drop(struct flight *f);
+/* `to`, a new one, goes on with what f has asked for, and can be joined. */
+void flight_hand_over(struct flight *f, struct flight *to);
 
 /* ---- flight_fetch.c ---- */
 
@@ -80,6 +93,21 @@ enum sl_flow flight_agree(struct flight *f, struct sl_req *sub);
 /* The body is there.  One whose key was forgotten since it was asked for is given to those who
  * read it, and not kept; so is one that was relayed. */
 void flight_commit(struct flight *f);
+
+/* Opens the writer for the head of a response in slices; NULL, or why it is not stored. */
+const char *slices_store(struct flight *f, struct sl_req *sub);
+int slice_store(struct flight *f, struct sl_req *sub); /* opens the writer: 0, or -1 */
+
+/* ---- flight_slice.c ---- */
+
+void slice_begin(struct flight *f, const struct visit *v);
+void slice_ask(struct flight *f);
+/* Whether the first slice is all there is; then it is made a whole response. */
+int slice_is_all(struct flight *f, struct sl_req *sub);
+/* The head has come: of the first slice of a response, of a further one. */
+enum sl_flow slices_begin(struct flight *f, struct sl_req *sub);
+enum sl_flow slice_head(struct flight *f, struct sl_req *sub);
+enum sl_flow slices_refused(struct flight *f, struct sl_req *sub, const char *why);
 
 /* ---- flight_relay.c ---- */
 

@@ -3,6 +3,8 @@
 
 #include <apr_strings.h>
 
+#include <stdlib.h>
+
 /* How long the next go past the cache: one that is too large costs those who share it that they
  * wait for each other. */
 #define UNSTORABLE_MS 10000
@@ -36,7 +38,7 @@ date_add(struct flight *f, struct sl_req *sub)
 static enum sl_flow
 flight_head(struct sl_req *sub, void *ctx, int ends)
 {
-    struct flight *f = ctx;
+    struct flight *f = ((struct fetch *)ctx)->flight;
     const char *refused;
 
     (void)ends;
@@ -44,10 +46,16 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
     f->cause = sl_req_cause(sub);
     f->size = length_of(sub);
     date_add(f, sub);
+    if (f->is_slice)
+        return slice_head(f, sub);
     if (f->cause != NULL || (f->status >= 500 && valid_seconds(f->conf, f->status) == CC_ABSENT))
         return flight_relays(f, FAILED);
     if (f->status == 304 && f->base != NULL)
         return flight_agree(f, sub);
+    if (f->slice > 0 && f->status == 416) /* beyond the end, for him who asked: it is not cached */
+        return flight_settle(f, OVER, NOT_STORED), SL_FLOW_GONE;
+    if (f->slice > 0 && f->status == 206 && !slice_is_all(f, sub))
+        return slices_begin(f, sub);
     refused = flight_store(f, sub);
     if (refused != NULL) {
         sl_count(f->loop, cache_counters[N_REFUSED], 1);
@@ -101,7 +109,7 @@ flight_stores(struct flight *f, struct sl_req *sub, struct sl_data data)
 static enum sl_flow
 flight_body(struct sl_req *sub, void *ctx, struct sl_data data, int ends)
 {
-    struct flight *f = ctx;
+    struct flight *f = ((struct fetch *)ctx)->flight;
 
     if (f->state == RELAYED)
         return flight_relay_body(f, data, ends);
@@ -113,10 +121,12 @@ flight_body(struct sl_req *sub, void *ctx, struct sl_data data, int ends)
 static void
 flight_ended(struct sl_req *sub, void *ctx, const struct sl_cause *cause)
 {
-    struct flight *f = ctx;
+    struct flight *f = ((struct fetch *)ctx)->flight;
 
     (void)sub;
     f->sub = NULL;
+    free(f->fetch);
+    f->fetch = NULL;
     if (f->writer != NULL && cause == NULL)
         flight_commit(f);
     else if (f->writer != NULL)
@@ -148,6 +158,8 @@ flight_edit(struct flight *f)
     sl_subrequest_set_line(f->sub, SL_SPAN("GET"), (struct sl_span){NULL, 0});
     for (i = 0; i < sizeof dropped / sizeof dropped[0]; i++)
         sl_fields_unset(head, dropped[i]);
+    if (f->slice > 0)
+        slice_ask(f);
     if (f->base == NULL || meta_read(f->base->meta, &m) != 0)
         return;
     etag = meta_get(&m, "ETag");
@@ -165,7 +177,10 @@ flight_start(struct flight *f, struct sl_req *client)
 {
     f->stamp = store_stamp(cache_store);
     f->asked_at = sl_loop_wall_us(f->loop) / 1000000;
-    f->sub = sl_subrequest(client, &fetcher, f);
+    f->fetch = calloc(1, sizeof *f->fetch);
+    SL_ASSERT(f->fetch != NULL);
+    f->fetch->flight = f;
+    f->sub = sl_subrequest(client, &fetcher, f->fetch);
     flight_edit(f);
     sl_subrequest_start(f->sub);
 }
@@ -178,6 +193,8 @@ flight_cancel(struct flight *f)
     if (f->sub == NULL)
         return;
     sl_subrequest_cancel(&f->sub);
+    free(f->fetch);
+    f->fetch = NULL;
     if (f->writer != NULL)
         store_abort(&f->writer);
     flight_over(f);

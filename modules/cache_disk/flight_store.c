@@ -109,15 +109,70 @@ flight_store(struct flight *f, struct sl_req *sub)
     return NULL;
 }
 
+/* The head alone, under the key of the response. */
+const char *
+slices_store(struct flight *f, struct sl_req *sub)
+{
+    struct storing s = flight_judge(f, sub, sl_req_response(sub));
+    uint64_t tags[STORE_TAGS_MAX];
+    struct meta m = meta_of(sub, &s);
+    struct store_new n = {.tags = tags, .stamp = f->stamp, .flags = SLICED};
+
+    if (s.refused != NULL)
+        return s.refused;
+    m.whole = f->size;
+    m.slice = f->slice;
+    sl_random_bytes(&m.slices, sizeof m.slices);
+    n.key = flight_object_key(f, sub, &m);
+    n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
+    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    f->writer = store_writer_open(cache_store, f->loop, &n);
+    if (f->writer == NULL)
+        return "its head is too large, or it has too many tags";
+    f->object = store_writer_object(f->writer);
+    store_hold(f->object);
+    return NULL;
+}
+
+/* Whether and how long it is good, the head says.  One that the disk does not take is still
+ * relayed to who waits for it, as what turns out too large is. */
+int
+slice_store(struct flight *f, struct sl_req *sub)
+{
+    apr_pool_t *pool = sl_req_pool(sub);
+    uint64_t tags[STORE_TAGS_MAX];
+    struct meta m = {.status = 206, .date = CC_ABSENT};
+    struct store_new n = {.key = f->key, .tags = tags, .stamp = f->stamp, .size = f->size,
+                          .data = f, .room = has_room};
+
+    n.meta = meta_write(pool, &m, sl_fields_make(pool), 0);
+    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    f->writer = store_writer_open(cache_store, f->loop, &n);
+    if (f->writer == NULL) {
+        n.size = -1;
+        f->writer = store_writer_open(cache_store, f->loop, &n);
+    }
+    if (f->writer == NULL)
+        return -1;
+    f->object = store_writer_object(f->writer);
+    store_hold(f->object);
+    return 0;
+}
+
 void
 flight_commit(struct flight *f)
 {
+    if (f->is_slice && f->n != f->size) {
+        store_abort(&f->writer);
+        return;
+    }
     if (store_is_relayed(f->writer) != STORE_NOT_RELAYED || is_forgotten(f)) {
         store_forgo(&f->writer);
         return;
     }
     store_commit(&f->writer);
-    sl_count(f->loop, cache_counters[N_STORED], 1);
+    if (!f->is_slice) /* its response is counted */
+        sl_count(f->loop, cache_counters[N_STORED], 1);
 }
 
 /* ---- the server agrees to what is stored, and says more about it (RFC 9111, 4.3.4) ---- */
@@ -191,6 +246,9 @@ flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
         return;
     m = meta_of(sub, &s);
     m.era = old->era;
+    m.whole = old->whole;
+    m.slice = old->slice;
+    m.slices = old->slices;
     if (says_nothing) { /* the old lifetime begins again */
         m.storing = old->storing;
         m.storing.born = s.born;

@@ -13,7 +13,8 @@ kept(struct sl_span s)
     char *copy = malloc(s.n + 1);
 
     SL_ASSERT(copy != NULL);
-    memcpy(copy, s.at, s.n);
+    if (s.n > 0)
+        memcpy(copy, s.at, s.n);
     copy[s.n] = '\0';
     return (struct sl_span){copy, s.n};
 }
@@ -183,6 +184,17 @@ variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary)
             part_add(parts, SL_SPAN("\n"));
     }
     return sl_spans_join(pool, (struct sl_span *)(void *)parts->elts, (unsigned)parts->nelts);
+}
+
+/* ---- slices ---- */
+
+/* No field's name begins with a slash: it is not that of a variant. */
+struct sl_span
+slice_key(apr_pool_t *pool, struct sl_span key, uint64_t slices, int64_t i)
+{
+    const char *end = apr_psprintf(pool, "\n/%lx/%ld", (unsigned long)slices, (long)i);
+
+    return sl_spans_join(pool, (struct sl_span[]){key, sl_span(end)}, 2);
 }
 
 /* ---- tags ---- */

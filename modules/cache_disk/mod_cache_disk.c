@@ -44,6 +44,12 @@ DIRECTIVES
   CacheMaxObject
     One whose length is not known and that turns out larger is given to those who wait for it, as
     fast as the slowest of them takes it, and not stored; others fetch it for themselves.
+  CacheSlice
+    Responses larger than SIZE are fetched by Range, a slice at a time, and stored so: a range of a
+    video costs no more than the slices it touches, and who jumps ahead does not wait for what lies
+    between. Servers must know Range and say ETag or Last-Modified; one that answers with the whole
+    is stored as a whole. When the response changes at the server, its slices are forgotten, and an
+    answer that is under way is cut. Between 4k and 1g; 1m to 16m are good sizes.
   CacheLock
     Off: each request that misses fetches for itself.
   CachePurge

@@ -392,3 +392,26 @@ policy_ranges(struct sl_span field, int64_t size, struct range *ranges)
         return -1;
     return ranges_are_sane(ranges, n, size) ? n : 0;
 }
+
+int
+policy_content_range(struct sl_span field, struct content_range *r)
+{
+    size_t at = 6;
+
+    if (field.n < at || !sl_span_eqi((struct sl_span){field.at, at}, SL_SPAN("bytes ")))
+        return -1;
+    r->first = number_at(field, &at);
+    if (r->first < 0 || at >= field.n || field.at[at++] != '-')
+        return -1;
+    r->last = number_at(field, &at);
+    if (r->last < r->first || at >= field.n || field.at[at++] != '/')
+        return -1;
+    r->whole = number_at(field, &at);
+    return at == field.n && r->last < r->whole ? 0 : -1;
+}
+
+struct sl_span
+policy_strong_validator(struct sl_span etag, struct sl_span last_modified)
+{
+    return etag.n > 0 && !is_weak(etag) ? etag : last_modified;
+}
