@@ -5,6 +5,7 @@
 
 #define AT_ONCE 65536 /* a body in memory up to this goes in one piece with its head */
 #define BOUNDARY_BYTES 12
+#define DIGITS 20 /* of a number, with its sign */
 
 /* ---- the head ---- */
 
@@ -22,24 +23,42 @@ is_of_304(struct sl_span name)
     return 0;
 }
 
+/* The text with a number behind; each hit needs two, for which printf is slow. */
+static struct sl_span
+with_number(apr_pool_t *pool, struct sl_span text, int64_t number)
+{
+    uint64_t n = number < 0 ? -(uint64_t)number : (uint64_t)number;
+    char *to = apr_palloc(pool, text.n + DIGITS), *end = to + text.n + DIGITS, *at = end;
+
+    do
+        *--at = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    if (number < 0)
+        *--at = '-';
+    at -= text.n;
+    memcpy(at, text.at, text.n);
+    return (struct sl_span){at, (size_t)(end - at)};
+}
+
 /* RFC 9211.  What a server was asked for in vain is no hit. */
 static struct sl_span
 cache_status(const struct visit *v)
 {
-    apr_pool_t *pool = sl_req_pool(v->r);
-    long ttl = (long)(v->meta.storing.lifetime - v->using.age);
     const char *collapsed = v->is_collapsed ? "; collapsed" : "";
-    const char *why = v->is_partial ? "partial" : v->is_hit || strcmp(v->status, "REVALIDATED") == 0 ||
-                              strcmp(v->status, "EXPIRED") == 0
-                          ? "stale"
-                      : v->is_variant ? "vary-miss" : "uri-miss";
-    const char *said = strcmp(v->status, "REVALIDATED") == 0 ? "; fwd-status=304" : "";
+    const char *why, *said;
 
-    if (v->is_hit && v->flight == NULL)
-        return sl_span(apr_psprintf(pool, "sluice; hit; ttl=%ld", ttl));
     if (v->is_hit)
-        return sl_span(apr_psprintf(pool, "sluice; fwd=stale%s; ttl=%ld", collapsed, ttl));
-    return sl_span(apr_pstrcat(pool, "sluice; fwd=", why, said, "; stored", collapsed, NULL));
+        return with_number(sl_req_pool(v->r),
+                           v->flight == NULL ? SL_SPAN("sluice; hit; ttl=")
+                           : v->is_collapsed ? SL_SPAN("sluice; fwd=stale; collapsed; ttl=")
+                                             : SL_SPAN("sluice; fwd=stale; ttl="),
+                           v->meta.storing.lifetime - v->using.age);
+    said = strcmp(v->status, "REVALIDATED") == 0 ? "; fwd-status=304" : "";
+    why = v->is_partial ? "partial"
+          : *said != '\0' || strcmp(v->status, "EXPIRED") == 0 ? "stale"
+          : v->is_variant ? "vary-miss" : "uri-miss";
+    return sl_span(apr_pstrcat(sl_req_pool(v->r), "sluice; fwd=", why, said, "; stored", collapsed,
+                               NULL));
 }
 
 /* Spans into what is held until the request ends. */
@@ -51,8 +70,8 @@ put_fields(struct visit *v, int status)
 
     while (meta_next(&rest, &name, &value))
         if (!is_tag_field(name) && (status != 304 || is_of_304(name)))
-            sl_fields_add(to, sl_span_dup(sl_req_pool(v->r), name), value);
-    sl_fields_set(to, "Age", sl_span(apr_psprintf(sl_req_pool(v->r), "%ld", (long)v->using.age)));
+            sl_fields_receive(to, name, value);
+    sl_fields_set(to, "Age", with_number(sl_req_pool(v->r), SL_SPAN(""), v->using.age));
     sl_fields_add(to, "Cache-Status", cache_status(v));
 }
 
@@ -84,7 +103,7 @@ answer_whole(struct visit *v, int64_t size, int is_complete, int64_t length)
         return sl_respond(v->r, v->meta.status, NULL, (struct sl_span){body, (size_t)size});
     }
     g = giver_new(v, 1);
-    g->at[0] = (struct stretch){.from = 0, .n = v->meta.whole > 0 ? v->meta.whole : -1};
+    g->at[0] = (struct stretch){.from = 0, .n = is_complete && size > 0 ? size : -1};
     return sl_respond_from(v->r, v->meta.status, length, &giver_source, g);
 }
 
@@ -164,6 +183,15 @@ answer_no_range(struct visit *v, int64_t size)
 /* ---- which of them ---- */
 
 static int
+is_conditional(struct sl_req *r)
+{
+    const struct sl_fields *head = sl_req_head(r);
+
+    return sl_fields_has_id(head, SL_F_IF_NONE_MATCH) ||
+           sl_fields_has_id(head, SL_F_IF_MODIFIED_SINCE);
+}
+
+static int
 client_has_it(struct visit *v)
 {
     struct sl_fields *head = sl_req_head(v->r);
@@ -220,7 +248,7 @@ answer_object(struct visit *v)
     int64_t size, length;
 
     age_now(v);
-    if (client_has_it(v)) {
+    if (is_conditional(v->r) && client_has_it(v)) {
         put_fields(v, 304);
         return sl_respond(v->r, 304, NULL, SL_SPAN(""));
     }
@@ -241,7 +269,8 @@ answer_first(struct visit *v)
     struct range ranges[RANGES_MAX];
     int n;
 
-    if (client_has_it(v) || sl_span_eq(sl_req_method(v->r), SL_SPAN("HEAD")))
+    if ((is_conditional(v->r) && client_has_it(v)) ||
+        sl_span_eq(sl_req_method(v->r), SL_SPAN("HEAD")))
         return -1;
     n = ranges_of(v, v->meta.whole, ranges);
     return n < 0 ? -1 : n == 0 ? 0 : ranges[0].from;

@@ -148,7 +148,7 @@ static int
 giver_fetch(struct giver *g)
 {
     piece_done(g);
-    g->read.how = STORE_MEMORY;
+    g->read.how = sl_source_takes_files(g->r) ? STORE_FILE : STORE_MEMORY;
     g->read.done = giver_read;
     g->is_reading = 1;
     g->io = g->slices != NULL ? io_of_slice(g, slices_open(g->slices, g->at[g->i].from))
@@ -160,6 +160,31 @@ giver_fetch(struct giver *g)
 }
 
 /* ---- giving ---- */
+
+/* The piece at hand is a file's: what the client takes of it.  As giver_body(). */
+static int
+giver_file(struct giver *g)
+{
+    struct stretch *s = &g->at[g->i];
+    struct store_piece *piece = &g->read.piece;
+    size_t left = piece->n - g->used, n = left;
+    int64_t at = piece->offset + (int64_t)g->used;
+    enum sl_flow flow;
+    int ends;
+
+    if (s->n >= 0 && (int64_t)n > s->n)
+        n = left = (size_t)s->n;
+    ends = giver_is_last(g) && s->n == (int64_t)n;
+    flow = sl_source_file(g->r, piece->fd, &at, &left, ends);
+    if (flow == SL_FLOW_GONE || (ends && flow == SL_FLOW_ROOM))
+        return 0; /* g may be free */
+    n -= left;
+    g->used += n;
+    s->from += (int64_t)n;
+    if (s->n >= 0)
+        s->n -= (int64_t)n;
+    return flow == SL_FLOW_ROOM;
+}
 
 /* One step: 1 go on, 0 stop, r may be gone. */
 static int
@@ -180,6 +205,8 @@ giver_body(struct giver *g)
         giver_fail(g);
         return 0;
     }
+    if (g->io == STORE_IO_OK && g->read.piece.at == NULL)
+        return giver_file(g);
     if (g->io == STORE_IO_OK)
         giver_part(g, &data);
     ends = giver_is_last(g) && (g->io == STORE_IO_END || s->n == 0);

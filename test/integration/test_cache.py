@@ -161,10 +161,10 @@ def test_vary(cached, origin):
 
 # ---- validation ----
 
-def validated(etag='"a"', **more):
+def validated(etag='"a"', again=1):
     def answer(c, r):
         if r.get("If-None-Match") == etag:
-            c.send(b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=1\r\nX-New: 2\r\nETag: " + etag.encode() + b"\r\n\r\n")
+            c.send(f"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age={again}\r\nX-New: 2\r\nETag: {etag}\r\n\r\n".encode())
         else:
             c.send(reply(200, b"body", [("Cache-Control", "max-age=1"), ("ETag", etag), ("X-New", "1")]))
         return True
@@ -172,7 +172,7 @@ def validated(etag='"a"', **more):
 
 
 def test_revalidation(cached, origin):
-    origin.on("/", validated())
+    origin.on("/", validated(again=60))
     s = cached()
     assert status(s.get("/")) == "MISS"
     time.sleep(2.1)
