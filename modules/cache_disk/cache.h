@@ -77,6 +77,8 @@ int64_t valid_seconds(const struct cache_conf *conf, int status); /* CC_ABSENT: 
 
 /* key.c: in the request's pool, if nothing else is said. */
 struct sl_span cache_key(struct sl_req *r, const struct cache_conf *conf);
+/* As the client's own, where a proxy stands between. */
+struct sl_span cache_scheme(struct sl_req *r);
 struct sl_span cache_key_of_url(apr_pool_t *pool, struct sl_span url);
 /* vary: names with commas between. */
 struct sl_span variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary);

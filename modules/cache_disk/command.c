@@ -365,7 +365,7 @@ static void
 invalidate_field(struct sl_req *r, enum sl_field_id id)
 {
     apr_pool_t *pool = sl_req_pool(r);
-    struct sl_span parts[] = {sl_req_scheme(r), SL_SPAN("://"), sl_req_authority(r)};
+    struct sl_span parts[] = {cache_scheme(r), SL_SPAN("://"), sl_req_authority(r)};
     struct sl_span url = sl_fields_get_id(sl_req_response(r), id), key;
     struct sl_span origin = sl_spans_join(pool, parts, 3);
 

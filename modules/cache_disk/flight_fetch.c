@@ -35,6 +35,20 @@ date_add(struct flight *f, struct sl_req *sub)
     sl_fields_add(fields, "Date", sl_span(text));
 }
 
+/* What is encoded is for those alone who said that they take it, also where the server forgets to
+ * say so (RFC 9110, 12.5.5). */
+static void
+vary_add(struct flight *f, struct sl_req *sub)
+{
+    struct sl_fields *fields = sl_req_response(sub);
+
+    if (sl_fields_has_id(fields, SL_F_CONTENT_ENCODING) &&
+        (f->conf->ignore & IGNORE_VARY) == 0 &&
+        !sl_fields_lists(fields, SL_F_VARY, "Accept-Encoding") &&
+        !sl_fields_lists(fields, SL_F_VARY, "*"))
+        sl_fields_add(fields, "Vary", SL_SPAN("Accept-Encoding"));
+}
+
 static enum sl_flow
 flight_head(struct sl_req *sub, void *ctx, int ends)
 {
@@ -46,6 +60,7 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
     f->cause = sl_req_cause(sub);
     f->size = length_of(sub);
     date_add(f, sub);
+    vary_add(f, sub);
     if (f->is_slice)
         return slice_head(f, sub);
     if (f->cause != NULL || (f->status >= 500 && valid_seconds(f->conf, f->status) == CC_ABSENT))

@@ -1142,3 +1142,117 @@ def test_slices_vary(cached, origin):
         for lang, x in films.items():
             assert s.get("/", {"X-Lang": lang} if lang else {}).body == x.body
     assert all(x.slices() == list(range(11)) for x in films.values())
+
+
+# ---- what is not in the key does not change what others get ----
+
+def echo(c, r):
+    """Puts all it was asked with into an answer that may be kept."""
+    seen = {k.lower(): v for k, v in r.fields}
+    c.send(fresh(json.dumps([r.method, r.target, seen.get("host"), seen, r.body.decode()]).encode()))
+    return True
+
+
+@pytest.mark.parametrize("poison", [
+    {"X-Forwarded-Host": "evil"}, {"X-Forwarded-Proto": "evil"}, {"X-Forwarded-For": "evil"}, {"Forwarded": "host=evil"},
+    {"X-Real-IP": "evil"}, {"Range": "bytes=0-3"}, {"If-None-Match": "*"}, {"If-Range": '"evil"'},
+    {"If-Modified-Since": "Thu, 01 Jan 2037 00:00:00 GMT"}, {"Connection": "close, X-Key"}, {"Upgrade": "evil"},
+    {"Transfer-Encoding": "evil"}, {"Content-Length": "4"}], ids=str)
+def test_no_field_poisons(cached, origin, poison):
+    origin.on("/", echo)
+    s = cached()
+    s.raw("GET / HTTP/1.1\r\nHost: test\r\n".encode() + "".join(f"{k}: {v}\r\n" for k, v in poison.items()).encode() +
+          b"Connection: close\r\n\r\n" + (b"evil" if "Content-Length" in poison else b""))
+    for _ in range(2):
+        r = s.get("/")
+        assert r.status == 200 and b"evil" not in r.body and len(r.body) > 100, r.body
+    assert status(r) == "HIT"
+
+
+def test_keys_differ_by_all_of_the_url(cached, origin):
+    origin.scripts = type("All", (dict,), {"get": lambda self, path: echo})()
+    s = cached("TrustedProxies 127.0.0.1")
+    ways = [("GET", "/a", "h", {}), ("GET", "/A", "h", {}), ("GET", "/a?", "h", {}), ("GET", "/a?x=1", "h", {}),
+            ("GET", "/a?x=1&x=2", "h", {}), ("GET", "/a?x=1;x=2", "h", {}), ("GET", "/%61", "h", {}), ("GET", "//a", "h", {}),
+            ("GET", "/a/", "h", {}), ("GET", "/a;x", "h", {}), ("GET", "/a%3Fx=1", "h", {}), ("GET", "/a", "h:81", {}),
+            ("GET", "/a", "g", {}), ("GET", "http://i/a", "h", {}), ("GET", "/a", "h", {"X-Forwarded-Proto": "https"}),
+            ("GET", "/a", "h", {"X-Forwarded-Host": "i"})]
+    first = [s.get(path, fields, method, host=host).body for method, path, host, fields in ways]
+    again = [s.get(path, fields, method, host=host) for method, path, host, fields in ways]
+    assert [status(r) for r in again] == ["HIT"] * len(ways)
+    assert [r.body for r in again] == first and len(origin.requests) == len(ways)
+    for method in ("OPTIONS", "POST", "get", "QUERY"):
+        assert json.loads(s.get("/b", method=method).body)[0] == method
+    assert status(s.get("/b")) == "MISS"
+
+
+def test_an_encoding_is_not_for_who_does_not_take_it(cached, origin):
+    origin.on("/", lambda c, r: c.send(fresh(b"packed", Content_Encoding="gzip") if r.get("Accept-Encoding") else
+                                       fresh(b"plain")) or True)
+    s = cached()
+    r = s.get("/", {"Accept-Encoding": "gzip"})
+    assert r.body == b"packed" and r.get("Vary") == "Accept-Encoding"
+    assert status(s.get("/", {"Accept-Encoding": "gzip"})) == "HIT"
+    for _ in range(2):
+        r = s.get("/")
+        assert r.body == b"plain" and r.get("Content-Encoding") is None
+    assert status(r) == "HIT"
+
+
+# ---- servers that lie ----
+
+HEAD = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n"
+
+
+@pytest.mark.parametrize("answer, status_now, number", [
+    (HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", 502, "SL0506"),
+    (HEAD + b"Content-Length: 5, 6\r\n\r\nhello!", 502, "SL0506"),
+    (HEAD + b"Content-Length: -5\r\n\r\nhello", 502, "SL0506"),
+    (HEAD + b"Content-Length: 99999999999999999999\r\n\r\nhello", 502, "SL0506"),
+    (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 502, "SL0506"),
+    (HEAD + b"X-Endless: " + b"x" * 300000 + b"\r\nContent-Length: 5\r\n\r\nhello", 502, "SL0507"),
+    (HEAD + b"X: y\r\n" * 50000 + b"Content-Length: 5\r\n\r\nhello", 502, "SL0507"),
+    (HEAD + b"Content-Length: 9\r\n\r\nhello", None, "SL0509"),
+    (HEAD + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nhello", None, "SL05"),
+    (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhelloXX", None, "SL05"),
+], ids=range(10))
+def test_what_lies_of_its_length_is_not_stored(cached, origin, answer, status_now, number):
+    origin.on("/", lambda c, r: c.send(answer) or False)
+    s = cached().expect("SL05")
+    got = s.raw(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+    assert status_now is None or got.startswith(b"HTTP/1.1 %d " % status_now), got[:200]
+    assert status_now is not None or not got.endswith(b"0\r\n\r\n")
+    origin.on("/", fresh(b"true"))
+    for _ in range(2):
+        r = s.get("/")
+        assert r.status == 200 and r.body == b"true"
+    assert status(r) == "HIT"
+
+
+def test_what_comes_behind_the_length_is_nobodys(cached, origin):
+    origin.on("/", fresh(b"hello") + fresh(b"smuggled"))
+    s = cached().expect("SL05")
+    assert [s.get(p).body for p in ("/", "/", "/?2", "/?3")] == [b"hello"] * 4
+
+
+FAR = "Fri, 31 Dec 9999 23:59:59 GMT"
+
+
+@pytest.mark.parametrize("fields, is_hit", [
+    ({"Age": "99999999999999999999999"}, False), ({"Age": "-1"}, True), ({"Age": "1.5"}, True), ({"Age": ""}, True),
+    ({"Date": FAR}, True), ({"Date": "Thu, 01 Jan 1970 00:00:01 GMT"}, False), ({"Date": "yesterday"}, True),
+    ({"Date": "Mon, 32 Foo 2026 99:99:99 GMT"}, True), ({"Expires": FAR}, True), ({"Last-Modified": FAR}, True),
+    ({"Cache-Control": "max-age=99999999999999999999"}, True), ({"Cache-Control": "max-age=-1"}, False),
+    ({"Cache-Control": "", "Expires": FAR}, True), ({"Cache-Control": "", "Expires": FAR, "Date": FAR}, False),
+    ({"Cache-Control": "", "Last-Modified": FAR}, False), ({"Cache-Control": "", "Last-Modified": "never"}, False),
+    ({"Cache-Control": "max-age=60, max-age=0"}, False), ({"Cache-Control": "public, private, max-age=60"}, False),
+    ({"Cache-Control": "no-store, max-age=60, immutable"}, False),
+], ids=str)
+def test_times_out_of_this_world(cached, origin, fields, is_hit):
+    origin.on("/", reply(200, b"x", [(k, v) for k, v in {"Cache-Control": "max-age=60", **fields}.items() if v or k == "Age"]))
+    s = cached()
+    for _ in range(2):
+        r = s.get("/")
+        assert r.status == 200 and r.body == b"x"
+        assert r.get("Age") is None or 0 <= int(r.get("Age").split(",")[-1]) <= 2 ** 40
+    assert (status(r) == "HIT") == is_hit

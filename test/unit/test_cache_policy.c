@@ -79,6 +79,8 @@ static const struct {
     {200, "max-age=60", NULL, DATE_NOW, "30", NULL, NEVER, 1, 60, 30},
     {200, "max-age=60", NULL, DATE_NOW, "x", NULL, NEVER, 1, 60, 0},
     {200, "max-age=60", NULL, DATE_IN_100, NULL, NULL, NEVER, 1, 60, 0},
+    {200, NULL, DATE_IN_100, DATE_IN_100, NULL, NULL, NEVER, 1, 0, 0},
+    {200, NULL, DATE_NOW, DATE_100_AGO, NULL, NULL, NEVER, 1, 100, 100},
     {200, "max-age=60, s-maxage=30", DATE_IN_100, DATE_NOW, NULL, NULL, 7, 1, 30, 0},
     {200, NULL, DATE_IN_100, DATE_NOW, NULL, NULL, 7, 1, 100, 0},
     {200, NULL, "0", DATE_NOW, NULL, NULL, 7, 1, 0, 0},
