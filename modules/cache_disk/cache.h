@@ -128,6 +128,7 @@ struct visit {
     struct flight *flight;       /* NULL: none */
     int is_leader;               /* it began the flight, on the same loop */
     int is_collapsed;            /* it joined one that was under way */
+    int has_looked_again;        /* it had come in the same moment */
     struct visit *next_waiter;
     struct store_reader reader;  /* of what arrives */
     struct sl_mail mail;         /* to itself: the table of flights was busy, or wake() */
@@ -166,7 +167,8 @@ enum slice_answer {
 };
 
 /* Joins the fetch of what the visit looks for, or begins one; the request is suspended until
- * flight_result() can be asked.  -1: another thread is at the table; to be tried again. */
+ * flight_result() can be asked.  -1: another thread is at the table, or what is looked for has just
+ * been stored; to be looked for again. */
 int flight_join(struct visit *v);
 /* What has come of it, for this visit: sets its outcome. */
 void flight_result(struct visit *v);

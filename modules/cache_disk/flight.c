@@ -261,6 +261,22 @@ flight_for(struct bucket *b, struct flight *own, struct visit *v)
     return own;
 }
 
+/* Under the lock: what the visit looks for was stored since it looked, by a flight that is over. */
+static int
+has_just_come(struct flight *own, struct visit *v)
+{
+    struct store_object *o = NULL;
+    int is_new;
+
+    if (v->has_looked_again || !is_shared(v) ||
+        store_peek(cache_store, own->key, &o) != STORE_HIT)
+        return 0;
+    is_new = o != v->found;
+    store_drop(&o);
+    v->has_looked_again = is_new;
+    return is_new;
+}
+
 int
 flight_join(struct visit *v)
 {
@@ -268,7 +284,9 @@ flight_join(struct visit *v)
     struct bucket *b = bucket_try_lock(own->hash);
     int is_arriving;
 
-    if (b == NULL) {
+    if (b == NULL || has_just_come(own, v)) {
+        if (b != NULL)
+            bucket_unlock(b);
         flight_drop(own);
         return -1;
     }

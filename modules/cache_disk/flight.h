@@ -107,7 +107,6 @@ int slice_is_all(struct flight *f, struct sl_req *sub);
 /* The head has come: of the first slice of a response, of a further one. */
 enum sl_flow slices_begin(struct flight *f, struct sl_req *sub);
 enum sl_flow slice_head(struct flight *f, struct sl_req *sub);
-enum sl_flow slices_refused(struct flight *f, struct sl_req *sub, const char *why);
 
 /* ---- flight_relay.c ---- */
 

@@ -42,7 +42,7 @@ vary_add(struct flight *f, struct sl_req *sub)
 {
     struct sl_fields *fields = sl_req_response(sub);
 
-    if (sl_fields_has_id(fields, SL_F_CONTENT_ENCODING) &&
+    if (f->status != 304 && sl_fields_has_id(fields, SL_F_CONTENT_ENCODING) &&
         (f->conf->ignore & IGNORE_VARY) == 0 &&
         !sl_fields_lists(fields, SL_F_VARY, "Accept-Encoding") &&
         !sl_fields_lists(fields, SL_F_VARY, "*"))
@@ -67,9 +67,7 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
         return flight_relays(f, FAILED);
     if (f->status == 304 && f->base != NULL)
         return flight_agree(f, sub);
-    if (f->slice > 0 && f->status == 416) /* beyond the end, for him who asked: it is not cached */
-        return flight_settle(f, OVER, NOT_STORED), SL_FLOW_GONE;
-    if (f->slice > 0 && f->status == 206 && !slice_is_all(f, sub))
+    if (f->slice > 0 && (f->status == 206 || f->status == 416) && !slice_is_all(f, sub))
         return slices_begin(f, sub);
     refused = flight_store(f, sub);
     if (refused != NULL) {

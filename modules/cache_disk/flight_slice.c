@@ -81,7 +81,7 @@ slice_is_all(struct flight *f, struct sl_req *sub)
     return 1;
 }
 
-enum sl_flow
+static enum sl_flow
 slices_refused(struct flight *f, struct sl_req *sub, const char *why)
 {
     sl_count(f->loop, cache_counters[N_REFUSED], 1);
@@ -136,6 +136,10 @@ slices_begin(struct flight *f, struct sl_req *sub)
     struct content_range r;
     const char *refused;
 
+    if (f->status == 416 && f->from > 0) { /* one client's range is beyond the end */
+        flight_settle(f, OVER, NOT_STORED);
+        return SL_FLOW_GONE;
+    }
     if (!is_asked_for(f, sub, &r))
         return slices_refused(f, sub, "the server gives other parts than it was asked for");
     if (policy_strong_validator(field_of(sub, SL_F_ETAG), field_of(sub, SL_F_LAST_MODIFIED)).n == 0)

@@ -134,6 +134,7 @@ visit_changed(struct visit *v)
     slices_free(&v->slices);
     store_drop(&v->found);
     v->is_hit = 0;
+    v->outcome = OUT_PASS;
     v->status = "MISS";
     visit_missed(v);
     v->reason = "the server has another response than the slices are of";
@@ -312,10 +313,13 @@ visit_tries_again(struct sl_loop *loop, struct sl_mail *mail)
 
     (void)loop;
     v->is_asking = 0;
-    if (v->r == NULL)
+    if (v->r == NULL) {
         visit_free(v);
-    else
-        visit_flies(v);
+        return;
+    }
+    v->outcome = OUT_PASS;
+    visit_look(v, v->is_variant ? v->variant : v->key);
+    visit_goes_on(v);
 }
 
 /* A loop does not wait for another thread: it has other requests to serve. */

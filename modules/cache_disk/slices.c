@@ -80,16 +80,23 @@ slices_of(struct sl_mail *mail)
                                      offsetof(struct slices, visit));
 }
 
+static enum slice_answer slice_look(struct slices *s);
+
 static void
 slice_again(struct sl_loop *loop, struct sl_mail *mail)
 {
     struct slices *s = slices_of(mail);
+    enum slice_answer answer;
 
     (void)loop;
-    if (s->visit.r == NULL)
+    s->visit.is_asking = 0;
+    if (s->visit.r == NULL) {
         slices_destroy(s);
-    else
-        slice_fetch(s);
+        return;
+    }
+    answer = slice_look(s);
+    if (answer != SLICE_WAIT)
+        s->done(s, answer);
 }
 
 static void
@@ -142,6 +149,25 @@ slice_got(struct sl_loop *loop, struct store_get *get, struct store_object *foun
         s->done(s, answer);
 }
 
+static enum slice_answer
+slice_look(struct slices *s)
+{
+    struct visit *v = &s->visit;
+    struct store_object *found = NULL;
+
+    v->get = (struct store_get){.key = v->variant, .done = slice_got};
+    switch (store_get(cache_store, v->loop, &v->get, &found)) {
+    case STORE_HIT:
+        return slice_found(s, found);
+    case STORE_MISS:
+        return slice_fetch(s);
+    case STORE_WAIT:
+        v->is_asking = 1;
+        break;
+    }
+    return SLICE_WAIT;
+}
+
 /* ---- one at a time ---- */
 
 static void
@@ -154,6 +180,7 @@ slice_close(struct slices *s)
     kept_free(s->visit.variant);
     s->visit.variant = (struct sl_span){NULL, 0};
     s->visit.is_leader = 0;
+    s->visit.has_looked_again = 0;
     s->is_fetched = 0;
 }
 
@@ -161,7 +188,6 @@ enum slice_answer
 slices_open(struct slices *s, int64_t at)
 {
     struct visit *v = &s->visit;
-    struct store_object *found = NULL;
     int64_t i = at / s->meta.slice;
 
     if (s->i == i && s->object != NULL)
@@ -170,17 +196,7 @@ slices_open(struct slices *s, int64_t at)
     s->i = i;
     v->first = i * s->meta.slice;
     v->variant = kept(slice_key(sl_req_pool(v->r), s->of->key, s->meta.slices, i));
-    v->get = (struct store_get){.key = v->variant, .done = slice_got};
-    switch (store_get(cache_store, v->loop, &v->get, &found)) {
-    case STORE_HIT:
-        return slice_found(s, found);
-    case STORE_MISS:
-        return slice_fetch(s);
-    case STORE_WAIT:
-        v->is_asking = 1;
-        break;
-    }
-    return SLICE_WAIT;
+    return slice_look(s);
 }
 
 void

@@ -1057,6 +1057,14 @@ def test_changed_between_slices_begins_anew(film):
     assert r.body == f.body and r.get("ETag") == '"v3"', "no slice of another version"
 
 
+def test_changed_for_a_client_that_is_not_to_be_stored_for(film):
+    f, s = film()
+    s.get("/", {"Range": "bytes=0-9"})
+    f.change('"v2"')
+    r = s.get("/", {"Range": f"bytes={300 * K}-{300 * K + 9}", "Cache-Control": "no-store"})
+    assert r.status == 206 and r.body == f.body[300 * K:300 * K + 10]
+
+
 def test_changed_in_the_middle_is_never_mixed(film):
     f, s = film()
     s.expect("SL05")

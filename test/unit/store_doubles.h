@@ -196,7 +196,9 @@ run(void)
 /* ---- zones ---- */
 
 #define WORLD_SLOT 65536
+#ifndef WORLD_SHARED
 #define WORLD_SHARED (64 << 20)
+#endif
 struct world {
     _Atomic(uint64_t) alive;
     char pad[4088];
