@@ -92,6 +92,7 @@ fault_fallocate(int fd, int mode, off_t from, off_t n)
 #include "../../modules/cache/memory.c"
 #include "../../modules/cache/segment.c"
 #include "../../modules/cache/store.c"
+#include "../../modules/cache/store_arriving.c"
 #include "../../modules/cache/store_disk.c"
 #include "../../modules/cache/store_purge.c"
 #include "../../modules/cache/store_queue.c"
@@ -210,7 +211,9 @@ run(void)
 /* ---- zones ---- */
 
 #define WORLD_SLOT 65536
+#ifndef WORLD_SHARED
 #define WORLD_SHARED (64 << 20)
+#endif
 struct world {
     _Atomic(uint64_t) alive;
     char pad[4088];
