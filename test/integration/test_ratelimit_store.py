@@ -1,4 +1,5 @@
 """mod_ratelimit's store: one limit of several machines through Redis."""
+import re
 import shutil
 import signal
 import socket
@@ -36,6 +37,18 @@ class Redis:
             except OSError:
                 time.sleep(0.02)
         raise RuntimeError("redis-server does not start")
+
+    def ask(self, *words):
+        """What it answers to a command of ours."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as s:
+            s.sendall((" ".join(words) + "\r\n").encode())
+            s.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: s.recv(65536), b"")).decode()
+
+    def calls(self, name):
+        """How often a command came."""
+        found = re.search(rf"cmdstat_{name}:calls=(\d+)", self.ask("INFO", "commandstats"))
+        return int(found.group(1)) if found else 0
 
     def stop(self):
         self.proc.send_signal(signal.SIGCONT)
@@ -111,6 +124,16 @@ def test_a_machine_hears_of_another(redis, sluice):
     assert statuses == [200, 429, 429]
     assert 7000 <= int(last.get("Retry-After")) <= 7200, "what was too much is owed"
     assert b.get("/", {"X-Key": "other"}).status == 200
+
+
+def test_the_script_is_sent_where_it_is_not_known(redis, sluice):
+    """Once for all machines, and again when Redis has forgotten it; nothing is counted twice."""
+    at = redis()
+    a, b = (sluice(HEAD + ZONE.format(rate="1r/h", burst=5, at=at)) for _ in range(2))
+    assert slowly(a, 2)[0] == [200] * 2 and at.calls("eval") == 1 and at.calls("evalsha") == 2
+    assert "OK" in at.ask("SCRIPT", "FLUSH")
+    assert slowly(b, 2)[0] == [200] * 2 and at.calls("eval") == 2 and at.calls("evalsha") == 4
+    assert slowly(a, 3)[0] == [200] * 2 + [429], "six of both"
 
 
 @pytest.mark.parametrize("trouble", ["gone", "slow"])
