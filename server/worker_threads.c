@@ -336,7 +336,6 @@ worker_threads_start(struct sl_worker *w)
 {
     unsigned i;
 
-    pools_resolve_start(w->loops[0]);
     for (i = 1; i < w->n_threads; i++) {
         int error = pthread_create(&w->threads[i].thread, NULL, thread_main, &w->threads[i]);
 

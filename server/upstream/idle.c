@@ -14,13 +14,18 @@ idle_list_of(struct sl_conn *c)
     return &c->server->idle[c->loop->index];
 }
 
+/* One to an address that the server does not have any more is closed. */
 struct sl_conn *
 idle_take(struct upstream_server *s, struct sl_loop *loop)
 {
-    struct sl_conn *c = s->idle[loop->index].first;
+    struct sl_conn *c;
 
-    if (c != NULL)
+    while ((c = s->idle[loop->index].first) != NULL) {
         idle_remove(c);
+        if (c->epoch == server_epoch(s))
+            break;
+        sl_conn_close(&c);
+    }
     return c;
 }
 
@@ -53,7 +58,8 @@ idle_put(struct sl_conn *c)
 {
     const struct sl_pool *pool = c->server->pub.pool;
 
-    if ((int64_t)idle_list_of(c)->n >= pool->keepalive || c->loop->is_stopping)
+    if ((int64_t)idle_list_of(c)->n >= pool->keepalive || c->loop->is_stopping ||
+        c->epoch != server_epoch(c->server))
         return 0;
     idle_link(c);
     conn_due(c, pool->keepalive_idle_ms);
@@ -71,7 +77,8 @@ idle_with_room(struct upstream_server *s, struct sl_loop *loop)
 {
     struct sl_conn *c = s->idle[loop->index].first;
 
-    while (c != NULL && (c->upstream_protocol == NULL || !c->upstream_protocol->room(c)))
+    while (c != NULL && (c->upstream_protocol == NULL || c->epoch != server_epoch(s) ||
+                         !c->upstream_protocol->room(c)))
         c = c->idle_next;
     return c;
 }
@@ -81,7 +88,7 @@ idle_connecting(struct upstream_server *s, struct sl_loop *loop)
 {
     struct sl_conn *c = s->idle[loop->index].first;
 
-    while (c != NULL && c->upstream_protocol != NULL)
+    while (c != NULL && (c->upstream_protocol != NULL || c->epoch != server_epoch(s)))
         c = c->idle_next;
     return c;
 }

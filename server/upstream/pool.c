@@ -36,13 +36,11 @@ pool_forget(void *data)
     struct upstream_pool **at = &all_pools;
     unsigned i;
 
-    pools_lock();
     while (*at != p)
         at = &(*at)->next;
     *at = p->next;
     for (i = 0; i < p->pool.n_servers; i++)
         server_forget_name(upstream_server(p->pool.servers[i]));
-    pools_unlock();
     return APR_SUCCESS;
 }
 
