@@ -153,7 +153,7 @@ resolver_parse(struct sl_cmd *cmd, void **item)
 {
     struct dns_conf *conf = apr_pmemdup(sl_cmd_pool(cmd), &defaults, sizeof defaults);
     struct options o = {defaults.timeout_ms, NULL};
-    const char *arg, *server, *err = NULL;
+    const char *arg, *server, *err = sl_cmd_argc(cmd) > 0 ? NULL : "expected a name server";
     int i;
 
     *item = conf;

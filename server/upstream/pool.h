@@ -19,6 +19,7 @@ struct address_set {
     struct address_set *next; /* of the retired ones */
     int64_t retired_at;       /* ms, monotonic */
     unsigned n;               /* 1 or more */
+    const char *name, *address; /* a seat's: behind the rest; else NULL */
     struct upstream_address at[];
 };
 
@@ -42,6 +43,9 @@ struct upstream_server {
     const char *host;                        /* a name to look up; NULL: a fixed address */
     int port;
     struct lookup *lookup; /* resolve.c's; NULL: a fixed address */
+    struct seat_line *line; /* seats.c's; NULL: no seat */
+    struct seat_record *record; /* a seat's: in the zone, or its own */
+    uint64_t seen;              /* the version of the record that holds here */
 };
 
 struct upstream_pool {
@@ -95,8 +99,11 @@ void pools_threads_init(apr_pool_t *pool, unsigned n_threads);
  * timeout_ms; what comes later still counts.  From then on addresses are kept fresh on `loop`. */
 void pools_resolve(struct sl_loop *loop, int timeout_ms);
 
-/* Between pool.c and resolve.c. */
+/* Between pool.c, resolve.c and seats.c. */
 void server_watch_name(apr_pool_t *pool, struct upstream_server *s);
 void server_forget_name(struct upstream_server *s);
+/* Takes the set over; publish: unless it is the same but for the order. */
+void set_publish(struct upstream_server *s, struct address_set *set);
+void set_replace(struct upstream_server *s, struct address_set *set);
 
 #endif

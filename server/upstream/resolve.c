@@ -5,7 +5,7 @@
  * 0's, or the main thread's before loops run; only getaddrinfo, where it is asked, blocks an
  * offload thread. */
 
-#include "upstream/pool.h"
+#include "upstream/seats.h"
 #include "upstream/system_names.h"
 
 #include "runtime/clock.h"
@@ -21,7 +21,7 @@
 #define RETRY_MAX_MS 30000
 #define RETIRED_KEEP_MS 600000
 
-/* A server whose host is a name. */
+/* Of a server whose host is a name, or of seats: the first of them has it. */
 struct lookup {
     struct sl_lookup asked; /* first */
     struct sl_offload job;  /* where getaddrinfo is asked */
@@ -97,16 +97,12 @@ retired_free(struct upstream_server *s, int64_t before)
 }
 
 /* Connections made for the old set are not used again: the new epoch tells. */
-static void
-set_publish(struct upstream_server *s, struct address_set *set)
+void
+set_replace(struct upstream_server *s, struct address_set *set)
 {
     struct address_set *old = atomic_load_explicit(&s->addresses, memory_order_relaxed);
     int64_t now = monotonic_ms();
 
-    if (address_set_equals(old, set)) {
-        free(set);
-        return;
-    }
     atomic_store_explicit(&s->first, 0, memory_order_relaxed);
     atomic_store_explicit(&s->addresses, set, memory_order_release);
     atomic_fetch_add_explicit(&s->epoch, 1, memory_order_relaxed);
@@ -119,6 +115,15 @@ set_publish(struct upstream_server *s, struct address_set *set)
 }
 
 void
+set_publish(struct upstream_server *s, struct address_set *set)
+{
+    if (address_set_equals(atomic_load_explicit(&s->addresses, memory_order_relaxed), set))
+        free(set);
+    else
+        set_replace(s, set);
+}
+
+void
 server_watch_name(apr_pool_t *pool, struct upstream_server *s)
 {
     s->lookup = apr_pcalloc(pool, sizeof(struct lookup));
@@ -128,10 +133,11 @@ server_watch_name(apr_pool_t *pool, struct upstream_server *s)
 void
 server_forget_name(struct upstream_server *s)
 {
-    if (s->lookup == NULL)
+    if (s->lookup == NULL && s->line == NULL)
         return;
     retired_free(s, INT64_MAX);
-    free(s->lookup->found);
+    if (s->lookup != NULL)
+        free(s->lookup->found);
     free(atomic_exchange(&s->addresses, NULL));
 }
 
@@ -151,23 +157,40 @@ named_next(struct upstream_pool **p, unsigned *i)
 
 /* ---- answers ---- */
 
+static int
+has_any(const struct upstream_server *s)
+{
+    return s->line != NULL ? seats_n_taken(s) > 0
+                           : atomic_load_explicit(&s->addresses, memory_order_relaxed) != NULL;
+}
+
+static const char *
+line_name(const struct upstream_server *s)
+{
+    return s->line == NULL ? s->pub.name : s->line->name != NULL ? s->line->name : s->line->target;
+}
+
 /* Only news is logged: a name that stays unknown is told once. */
 static void
-answer_report(struct upstream_server *s, int is_good, const char *why)
+tell_failed(const struct upstream_server *s, const char *why)
 {
-    struct lookup *l = s->lookup;
-    struct address_set *set = atomic_load_explicit(&s->addresses, memory_order_relaxed);
+    if (s->lookup->n_failed == 1)
+        sl_log(SL_WARN, "SL0520", "pool %s: server %s: %s does not resolve: %s; %s",
+               s->pub.pool->name, line_name(s), s->host, why,
+               has_any(s) ? "its last addresses stay in use" : "asked again and again");
+}
+
+static void
+tell_found(const struct upstream_server *s, const struct sl_answer *answer)
+{
+    struct upstream_address first = {.family = answer->found[0].at.u.sa.sa_family,
+                                     .addr = answer->found[0].at};
     char text[ADDRESS_TEXT_MAX];
 
-    if (!is_good && l->n_failed == 1)
-        sl_log(SL_WARN, "SL0520", "pool %s: server %s: %s does not resolve: %s; %s",
-               s->pub.pool->name, s->pub.name, s->host,
-               why != NULL ? why : "no memory",
-               set != NULL ? "its last addresses stay in use" : "asked again and again");
-    if (is_good && l->n_failed > 0)
+    if (s->lookup->n_failed > 0)
         sl_log(SL_NOTICE, "SL0521", "pool %s: server %s: %s resolves, to %s%s",
-               s->pub.pool->name, s->pub.name, s->host, address_text(&set->at[0], text),
-               set->n > 1 ? " and others" : "");
+               s->pub.pool->name, line_name(s), s->host, address_text(&first, text),
+               answer->n > 1 ? " and others" : "");
 }
 
 static int64_t
@@ -178,21 +201,37 @@ retry_ms(unsigned n_failed)
     return ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS;
 }
 
-/* Takes what is in it over, and sets the time of the next question. */
+/* 0: there is no memory for it. */
+static int
+answer_use(struct sl_loop *loop, struct upstream_server *s, const struct sl_answer *answer)
+{
+    struct address_set *set;
+
+    if (s->line != NULL) {
+        if (seats_leads())
+            seats_take(loop, s, answer);
+        return 1;
+    }
+    set = address_set_make(answer->found, answer->n);
+    if (set != NULL)
+        set_publish(s, set);
+    return set != NULL;
+}
+
+/* And sets the time of the next question. */
 static void
 answer_take(struct sl_loop *loop, struct sl_lookup *asked, const struct sl_answer *answer)
 {
     struct lookup *l = (struct lookup *)(void *)asked;
-    struct address_set *set = answer->n > 0 ? address_set_make(answer->found, answer->n) : NULL;
 
     l->is_open = 0;
-    if (set != NULL)
-        set_publish(l->server, set);
-    else
-        l->n_failed++;
-    answer_report(l->server, set != NULL, answer->why);
-    if (set != NULL)
+    if (answer->n > 0 && answer_use(loop, l->server, answer)) {
+        tell_found(l->server, answer);
         l->n_failed = 0;
+    } else {
+        l->n_failed++;
+        tell_failed(l->server, answer->n > 0 ? "no memory" : answer->why);
+    }
     sl_timer_set(loop, &l->timer,
                  sl_loop_now(loop) + (l->n_failed > 0 ? retry_ms(l->n_failed) : answer->good_ms));
 }
@@ -242,6 +281,10 @@ lookup_due(struct sl_loop *loop, struct sl_timer *timer)
     struct lookup *l = (struct lookup *)(void *)((char *)timer - offsetof(struct lookup, timer));
     const struct sl_resolver *resolver = resolver_find();
 
+    if (l->server->line != NULL && !seats_leads()) {
+        sl_timer_set(loop, timer, sl_loop_now(loop) + RETRY_FIRST_MS);
+        return;
+    }
     l->is_open = 1;
     l->job.work = system_work;
     l->job.done = system_done;
@@ -258,6 +301,7 @@ lookup_prepare(struct upstream_server *s)
 
     l->asked.name = s->host;
     l->asked.port = s->port;
+    l->asked.is_service = s->line != NULL && s->line->is_service;
     l->asked.done = answer_take;
     l->timer.fn = lookup_due;
     l->timer.due = INT64_MAX;
@@ -340,4 +384,5 @@ pools_resolve(struct sl_loop *loop, int timeout_ms)
     if (n_open() > 0)
         sl_log(SL_WARN, "SL0522", "%u of %u server names have no answer after %d ms; started "
                "without them", n_open(), n, timeout_ms);
+    seats_follow(loop);
 }

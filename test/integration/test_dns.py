@@ -1,4 +1,8 @@
 """mod_dns: names of servers by c-ares, from a name server that changes, fails and is silent."""
+import collections
+import json
+import os
+import signal
 import threading
 import time
 
@@ -128,3 +132,188 @@ def test_a_test_asks_nobody(refused, dns):
 ])
 def test_what_is_refused(refused, line, said):
     assert said in refused(f"LoadModule dns\n{line}\nLoadModule route\nReturn 200 x\n")
+
+
+# ---- resolve: each address is a server ----
+
+def pool(dns, servers, extra=""):
+    return (f"LoadModule route\nLoadModule balancer\nLoadModule dns\n"
+            f"Resolver {dns.address} timeout=200ms ttl=100ms-1s\n<Balancer p>\n" +
+            "".join(f"    Server {x}\n" for x in servers) + extra + "</Balancer>\nProxyPass balancer://p\n")
+
+
+def rows(op):
+    return json.loads(op.say("ctl", "server", "list", "--json").stdout)
+
+
+def who(s, n=12, path="/"):
+    c = s.client()
+    out = collections.Counter(c.request("GET", path).body.decode().rsplit(".", 1)[-1] for _ in range(n))
+    c.close()
+    return out
+
+
+METHODS = ["roundrobin", "leastconn", "random2", "ewma", "hash %{path}", "iphash", "first"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_addresses_come_and_go_under_load(operate, dns, twins, method):  # noqa: F811
+    o = twins(3)
+    dns.zone["app.test"] = {"A": ["127.0.0.2"]}
+    op = operate(pool(dns, [f"app.test:{port_of(o[0])} resolve"], f"    Method {method}\n    Sticky cookie=c\n"))
+    op.s.expect("SL0520")
+    stop, statuses = threading.Event(), collections.Counter()
+
+    def load(i):
+        c = op.s.client()
+        while not stop.is_set():
+            statuses[c.request("GET", f"/{i}/{len(statuses)}").status] += 1
+        c.close()
+    clients = [threading.Thread(target=load, args=(i,)) for i in range(3)]
+    for c in clients:
+        c.start()
+    for addresses in (["2", "3"], ["3", "4"], ["4"], ["2", "4"], ["2", "3", "4"]):
+        dns.zone["app.test"] = {"A": [f"127.0.0.{a}" for a in addresses]}
+        until(lambda: {r["server"].split(":")[0][-1] for r in rows(op) if r["state"] == "up"} == set(addresses))
+    stop.set()
+    for c in clients:
+        c.join()
+    assert set(statuses) == {200} and statuses[200] > 50
+    if method == "roundrobin":
+        assert who(op.s) == {"2": 4, "3": 4, "4": 4}
+
+
+def test_one_that_leaves_finishes_and_one_that_returns_keeps_its_state(operate, dns, twins):  # noqa: F811
+    a, b = twins(2)
+    go = threading.Event()
+    b.on("/hold", lambda c, r: (go.wait(8), c.send(reply(200, b"held")))[1])
+    dns.zone["app.test"] = {"A": ["127.0.0.2", "127.0.0.3"]}
+    op = operate(pool(dns, [f"web=app.test:{port_of(a)} resolve=2 weight=3 maxconn=9"]))
+    assert [(r["server"], r["weight"], r["maxconn"]) for r in rows(op)] == [
+        (f"web@127.0.0.{i}:{port_of(a)}", 3, 9) for i in (2, 3)]
+    held = [op.s.client().send(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(2)]
+    until(lambda: any(r.target == "/hold" for r in b.requests))
+    assert op.say("ctl", "server", "weight", f"p/web@127.0.0.3:{port_of(a)}", "7").returncode == 0
+    dns.zone["app.test"] = {"A": ["127.0.0.2"]}
+    until(lambda: [r["state"] for r in rows(op)] == ["up", "leaving"])
+    assert who(op.s) == {"2": 12} and op.s.logged("SL0524.*web@127.0.0.3.*leaves; 1 requests in flight end there")
+    go.set()
+    assert b"held" in [c.response().body for c in held]
+    until(lambda: len(rows(op)) == 1)
+    op.reload()
+    dns.zone["app.test"] = {"A": ["127.0.0.2", "127.0.0.3"]}
+    until(lambda: [r["override"] for r in rows(op)] == ["", "weight=7"])
+    assert who(op.s, 10) == {"2": 3, "3": 7}
+    assert op.say("ctl", "explain", "GET http://x/").stdout.count("web@127.0.0.") > 0
+    dns.zone["app.test"] = {"A": [f"127.0.0.{i}" for i in (2, 3, 4)]}
+    op.s.expect("SL0525")
+    assert op.s.logged("SL0525.*leads to 3 servers, and 1 of them have no seat: write resolve=3")
+
+
+def test_a_reload_and_a_crash_know_who_sits(operate, dns, twins):  # noqa: F811
+    o = twins(2)
+    dns.zone["app.test"] = {"A": ["127.0.0.2", "127.0.0.3"]}
+    op = operate(pool(dns, [f"app.test:{port_of(o[0])} resolve"]))
+    op.s.expect("SL0202", "SL0520", "SL0522")
+    assert who(op.s) == {"2": 6, "3": 6}
+    dns.zone["app.test"] = "SILENCE"
+    op.reload()
+    assert who(op.s) == {"2": 6, "3": 6}
+    worker = op.serving()
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: op.s.pids()[1:] not in ([], [worker]))
+    until(lambda: who_or_none(op) == {"2": 6, "3": 6})
+
+
+def who_or_none(op):
+    try:
+        return who(op.s)
+    except (OSError, EOFError):
+        return {}
+
+
+def test_services_have_ports_weights_and_levels(operate, dns, twins):  # noqa: F811
+    a, = twins(1)
+    b, = twins(1)
+    c, = twins(1)
+    dns.zone.update({"one.test": {"A": ["127.0.0.2"]}, "two.test": {"A": ["127.0.0.2"]}})
+    at = [int(port_of(o)) for o in (a, b, c)]
+    for o in (a, b, c):
+        o._echo = lambda r, me=port_of(o): reply(200, me.encode())
+    dns.zone["_http._tcp.app.test"] = {"SRV": [(10, 1, at[0], "one.test"), (10, 3, at[1], "One.test"),
+                                               (20, 5, at[2], "two.test")]}
+    op = operate(pool(dns, ["srv:_http._tcp.app.test resolve=8"]))
+    found = {int(r["server"].split(":")[1]): (r["weight"], r["level"], r["address"]) for r in rows(op)}
+    assert found == {at[0]: (1, 0, "app.test"), at[1]: (3, 0, "app.test"), at[2]: (5, 1, "app.test")}
+    assert who(op.s, 8) == {str(at[0]): 2, str(at[1]): 6}
+    dns.zone["_http._tcp.app.test"] = {"SRV": [(5, 600, at[2], "two.test"), (5, 300, at[0], "one.test")]}
+    until(lambda: {(r["weight"], r["level"]) for r in rows(op)} == {(256, 0), (128, 0)})
+    assert who(op.s, 9) == {str(at[0]): 3, str(at[2]): 6}
+
+
+def test_names_are_followed_without_the_module(operate, make_origin):  # noqa: F811
+    o = make_origin()
+    op = operate(f"LoadModule route\nLoadModule balancer\n<Balancer p>\n    Server localhost:{port_of(o)} "
+                 "resolve=4\n</Balancer>\nProxyPass balancer://p\n")
+    op.s.expect("SL0501", "BALANCER")
+    assert op.s.get("/").status == 200
+    assert f"127.0.0.1:{port_of(o)}" in [r["server"] for r in rows(op)]
+
+
+@pytest.mark.parametrize("line, said", [
+    ("Server 127.0.0.1:80 resolve", "expected a name: an address has nothing to resolve"),
+    ("Server a.test:80 resolve=0x", "resolve"), ("Server a.test:80 resolve=2000", "1 to 1024"),
+    ("Server srv:_http._tcp.a.test", "cure: Server srv:_http._tcp.a.test resolve"),
+    ("Server srv:a.test resolve", "a name of SRV records"),
+    ("Server srv:_http._tcp.a.test resolve weight=2", "have the weights of these"),
+    ("Seats 0", "1 to 1024"), ("Seats 2\n    Seats 2", "is set twice"),
+])
+def test_lines_that_are_refused(refused, line, said):
+    assert said in refused(f"LoadModule route\nLoadModule balancer\nLoadModule dns\n<Balancer p>\n    {line}\n"
+                           "    Server b:1\n</Balancer>\nProxyPass balancer://p\n")
+
+
+def test_services_need_the_module(refused):
+    assert "cure: LoadModule dns" in refused("LoadModule route\nLoadModule balancer\n<Balancer p>\n"
+                                             "    Server srv:_http._tcp.a.test resolve\n</Balancer>\n")
+
+
+# ---- the operator's ----
+
+def ctl(op, *words, code=0):
+    r = op.say("ctl", "server", *words)
+    assert r.returncode == code, r.stdout + r.stderr
+    return r.stdout + r.stderr
+
+
+def test_the_operator_adds_and_removes(operate, twins):  # noqa: F811
+    a, b, c = twins(3)
+    go = threading.Event()
+    b.on("/hold", lambda k, r: (go.wait(8), k.send(reply(200, b"held")))[1])
+    op = operate(f"LoadModule route\nLoadModule balancer\n<Balancer p>\n    Server a={a}\n    Seats 1\n"
+                 "    Sticky cookie=c\n</Balancer>\n<Balancer q>\n    Server b=127.0.0.1:9\n</Balancer>\n"
+                 "ProxyPass balancer://p\n<Location /q>\n    ProxyPass balancer://q\n</Location>\n")
+    assert who(op.s) == {"2": 12}
+    assert "p/b is up, weight 2, 0 in flight" in ctl(op, "add", "p", "b", str(b), "weight=2", "maxconn=5")
+    assert op.s.logged("SL0523.*server b joins") and who(op.s) == {"2": 4, "3": 8}
+    row = rows(op)[1]
+    assert (row["server"], row["address"], row["weight"], row["maxconn"]) == ("b", str(b), 2, 5)
+    assert "already" in ctl(op, "add", "p", "b", str(c), code=1)
+    assert "all 1 seats of pool p are taken" in ctl(op, "add", "p", "c", str(c), code=1)
+    assert 'write "Seats N"' in ctl(op, "add", "q", "c", str(c), code=1)
+    assert "is a name: expected an address" in ctl(op, "add", "p", "c", "c.test:80", code=1)
+    assert 'found "size=1"' in ctl(op, "add", "p", "c", str(c), "size=1", code=1)
+    assert "no pool" in ctl(op, "add", "r", "c", str(c), code=1)
+    assert "take its line away" in ctl(op, "remove", "p/a", code=1)
+    ctl(op, "add", "p", code=2)
+    op.reload()
+    assert who(op.s) == {"2": 4, "3": 8}
+    held = [op.s.client().send(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(3)]
+    until(lambda: any(r.target == "/hold" for r in b.requests))
+    assert "p/b is leaving" in ctl(op, "remove", "p/b")
+    assert who(op.s) == {"2": 12}
+    assert "all 1 seats" in ctl(op, "add", "p", "c", str(c), code=1)
+    go.set()
+    assert b"held" in [k.response().body for k in held]
+    until(lambda: op.say("ctl", "server", "add", "p", "c", str(c), "--json").returncode == 0)
+    assert [r["server"] for r in rows(op)] == ["a", "c", "b"] and who(op.s) == {"2": 6, "4": 6}
