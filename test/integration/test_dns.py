@@ -104,7 +104,7 @@ def test_a_long_answer_comes_by_tcp(sluice, dns, twins):
     a, = twins(1)
     dns.zone["app.test"] = {"A": ["127.0.0.2"]}
     dns.long.add("app.test")
-    s = sluice(text(dns, f"app.test:{port_of(a)}"))
+    s = sluice(text(dns, f"app.test:{port_of(a)}", "timeout=1s ttl=100ms-1s"))
     assert s.get("/").body == b"127.0.0.2" and dns.by_tcp["app.test"] > 0
     n = dns.by_tcp["app.test"]
     until(lambda: dns.by_tcp["app.test"] > n)  # and in the loop, too
