@@ -26,7 +26,7 @@ const struct sl_option server_options[] = {
      "Whether its health is checked"},
     {"checkport", SL_SLOT_NUMBER, offsetof(struct server_line, check_port), "0", NULL,
      "Another port for the check"},
-    {"resolve", SL_SLOT_NUMBER, offsetof(struct server_line, n_seats), "0", resolve_alone,
+    {"resolve", SL_SLOT_NUMBER, offsetof(struct server_line, n_seats), "off", resolve_alone,
      "All that the name leads to are servers, this many at most; alone: 16"},
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
@@ -45,14 +45,28 @@ server_name(struct sl_cmd *cmd, const char **text)
     return name;
 }
 
+/* The first that a line of its own names; NULL: none does yet. */
+static const struct sl_server *
+pool_first(const struct sl_pool *pool)
+{
+    unsigned i;
+
+    for (i = 0; i < pool->n_servers; i++)
+        if (!sl_server_is_gone(pool->servers[i]))
+            return pool->servers[i];
+    return NULL;
+}
+
 /* Pools speak one protocol over one transport: the first server decides. */
 static const char *
 pool_speak(struct sl_cmd *cmd, struct sl_pool *pool, const struct sl_scheme *scheme)
 {
-    if (pool->n_servers > 0
+    const struct sl_server *first = pool_first(pool);
+
+    if (first != NULL
         && (pool->protocol != scheme->protocol || pool->transport != scheme->transport))
         return sl_cmd_error(cmd, "the servers of a pool have one scheme; %s:// differs from "
-                            "that of %s", scheme->name, pool->servers[0]->name);
+                            "that of %s", scheme->name, first->name);
     pool->protocol = scheme->protocol;
     pool->transport = scheme->transport;
     return NULL;
@@ -63,7 +77,7 @@ service_check(struct sl_cmd *cmd, const char *address, int64_t n_seats)
 {
     if (strncmp(address, "srv:", 4) != 0)
         return NULL;
-    if (n_seats == 0) {
+    if (n_seats < 0) {
         sl_cmd_cure(cmd, "Server %s resolve", address);
         return "srv: leads to servers, which need the option resolve";
     }
@@ -115,7 +129,7 @@ line_check(const struct server_line *line, const char *address)
         return "expected priority= of 0 to 99";
     if (line->slowstart_ms > INT32_MAX)
         return "expected slowstart= of at most 24 days";
-    if (line->n_seats < 0 || line->n_seats > SEATS_MAX)
+    if (line->n_seats == 0 || line->n_seats > SEATS_MAX)
         return "expected resolve= of 1 to 1024, how many servers there may be";
     if (line->n_seats > 0 && strncmp(address, "srv:", 4) == 0 && line->weight != 1)
         return "the servers of SRV records have the weights of these";

@@ -9,11 +9,12 @@
 
 /* What holds where a line says nothing. */
 #define SERVER_LINE_DEFAULT \
-    ((struct server_line){.weight = 1, .maxconn = -1, .slowstart_ms = -1, .check = CHECK_UNSAID})
+    ((struct server_line){.weight = 1, .maxconn = -1, .slowstart_ms = -1, .n_seats = -1, \
+                          .check = CHECK_UNSAID})
 
 struct server_line {
     int64_t weight, maxconn, slowstart_ms, priority, check_port;
-    int64_t n_seats; /* resolve; 0: the target is one server */
+    int64_t n_seats; /* resolve; -1: the target is one server */
     int is_backup, is_drain, check;
 };
 

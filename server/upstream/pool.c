@@ -271,7 +271,7 @@ server_address(struct upstream_server *s)
 }
 
 unsigned
-server_n_addresses(struct upstream_server *s)
+server_n_addresses(const struct upstream_server *s)
 {
     const struct address_set *set = atomic_load_explicit(&s->addresses, memory_order_acquire);
 

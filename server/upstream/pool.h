@@ -77,7 +77,7 @@ server_epoch(const struct upstream_server *s)
 /* The address to connect to: the one that worked last.  NULL: the name has no address yet.
  * Any thread. */
 const struct upstream_address *server_address(struct upstream_server *s);
-unsigned server_n_addresses(struct upstream_server *s);
+unsigned server_n_addresses(const struct upstream_server *s);
 /* No connection came about: others begin with the next address. */
 void server_address_failed(struct upstream_server *s, const struct upstream_address *a);
 

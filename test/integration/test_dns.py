@@ -3,22 +3,20 @@ import collections
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 
 import pytest
-from conftest import free_port
-from nameserver import NameServer
+from conftest import MODULES, PROGRAM, free_port
 from origin import Origin, reply
 from test_balancer import until
 from test_reload import operate  # noqa: F401, a fixture
 
 
 @pytest.fixture
-def dns():
-    server = NameServer()
-    yield server
-    server.close()
+def dns(name_server):
+    return name_server()
 
 
 @pytest.fixture
@@ -317,3 +315,13 @@ def test_the_operator_adds_and_removes(operate, twins):  # noqa: F811
     assert b"held" in [k.response().body for k in held]
     until(lambda: op.say("ctl", "server", "add", "p", "c", str(c), "--json").returncode == 0)
     assert [r["server"] for r in rows(op)] == ["a", "c", "b"] and who(op.s) == {"2": 6, "4": 6}
+
+
+def test_offline_the_line_stands_for_its_servers(tmp_path, dns):
+    conf = tmp_path / "test.conf"
+    conf.write_text("Listen 8999\n" + pool(dns, ["web=app.test:80 resolve"]) +
+                    '<Test "GET http://x/">\n    Backend app.test:80\n</Test>\n')
+    say = [subprocess.run([PROGRAM, *words, "-f", str(conf), "--module-dir", MODULES], capture_output=True,
+                          text=True, timeout=30).stdout for words in (["-t"], ["-E", "GET http://x/"])]
+    assert "1 test as expected" in say[0]
+    assert "request to app.test:80, web, which stands for all that the name leads to" in say[1] and not dns.asked

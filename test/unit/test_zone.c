@@ -315,6 +315,12 @@ seat_write(struct seat_record *r, const struct seat *seat)
     (void)seat;
 }
 
+struct sl_loop *
+sl_loop_self(void)
+{
+    return NULL;
+}
+
 static void
 share(void)
 {
