@@ -14,18 +14,26 @@ idle_list_of(struct sl_conn *c)
     return &c->server->idle[c->loop->index];
 }
 
-/* One to an address that the server does not have any more is closed. */
+/* The first leads to an address that the server does not have any more, as may others. */
+static struct sl_conn * __attribute__((noinline))
+idle_take_other(struct upstream_server *s, struct sl_loop *loop)
+{
+    struct sl_conn *c = s->idle[loop->index].first;
+
+    sl_conn_close(&c);
+    return idle_take(s, loop);
+}
+
 struct sl_conn *
 idle_take(struct upstream_server *s, struct sl_loop *loop)
 {
-    struct sl_conn *c;
+    struct sl_conn *c = s->idle[loop->index].first;
 
-    while ((c = s->idle[loop->index].first) != NULL) {
-        idle_remove(c);
-        if (c->epoch == server_epoch(s))
-            break;
-        sl_conn_close(&c);
-    }
+    if (c == NULL)
+        return NULL;
+    if (c->epoch != server_epoch(s))
+        return idle_take_other(s, loop);
+    idle_remove(c);
     return c;
 }
 
@@ -58,8 +66,7 @@ idle_put(struct sl_conn *c)
 {
     const struct sl_pool *pool = c->server->pub.pool;
 
-    if ((int64_t)idle_list_of(c)->n >= pool->keepalive || c->loop->is_stopping ||
-        c->epoch != server_epoch(c->server))
+    if ((int64_t)idle_list_of(c)->n >= pool->keepalive || c->loop->is_stopping)
         return 0;
     idle_link(c);
     conn_due(c, pool->keepalive_idle_ms);
