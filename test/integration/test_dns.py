@@ -3,6 +3,7 @@ import collections
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -11,7 +12,9 @@ import pytest
 from conftest import MODULES, PROGRAM, free_port
 from origin import Origin, reply
 from test_balancer import until
+from test_http2_servers import Server
 from test_reload import operate  # noqa: F401, a fixture
+from test_tls import pki, secure  # noqa: F401, fixtures
 
 
 @pytest.fixture
@@ -340,3 +343,54 @@ def test_offline_the_line_stands_for_its_servers(tmp_path, dns):
                           text=True, timeout=30).stdout for words in (["-t"], ["-E", "GET http://x/"])]
     assert "1 test as expected" in say[0]
     assert "request to app.test:80, web, which stands for all that the name leads to" in say[1] and not dns.asked
+
+
+# ---- other transports and protocols ----
+
+def test_servers_of_a_name_have_its_certificate(operate, dns, pki, secure):  # noqa: F811
+    dns.zone["app.test"] = {"A": ["127.0.0.1"]}
+    by_name, by_address = secure(pki.ca.make("app.test")), secure()
+    op = operate(pool(dns, [f"https://app.test:{by_name.port} resolve"],
+                      f"    ServerTLS ca={pki.ca.pem}\n    Seats 2\n    Retry on=none\n").replace(
+                          "<Balancer", "LoadModule tls\n<Balancer"))
+    assert op.s.get("/").status == 200 and by_name.names == ["app.test"]
+    ctl(op, "add", "p", "more", f"127.0.0.1:{by_address.port}")
+    assert [op.s.get("/").status for _ in range(6)] == 6 * [200]
+    assert by_address.requests and not by_address.failures
+    ctl(op, "remove", "p/more")
+    op.s.expect("SL0", "TLS0", "BALANCER")
+    until(lambda: op.say("ctl", "server", "add", "p", "wrong", f"127.0.0.1:{by_name.port}").returncode == 0)
+    assert {op.s.get("/").status for _ in range(4)} == {200, 502}  # its certificate names no address
+
+
+def test_shared_connections_follow_the_name(sluice, dns):
+    held = threading.Event()
+
+    def act(s, me):
+        s.ended.wait(10)
+        if s.get(":path") == "/hold":
+            held.wait(10)
+        s.respond(body=me.encode())
+
+    port = free_port()
+    servers = []
+    for address in ("127.0.0.2", "127.0.0.3"):
+        b = Server(lambda s, me=address: act(s, me))
+        b.listener.close()
+        b.listener = socket.create_server((address, port), backlog=16)
+        threading.Thread(target=b._accept, daemon=True).start()
+        servers.append(b)
+    dns.zone["app.test"] = {"A": ["127.0.0.2"]}
+    s = sluice(text(dns, f"h2c://app.test:{port}").replace("http://h2c", "h2c").replace(
+        "LoadModule dns", "LoadModule dns\nLoadModule http2"))
+    assert s.get("/").body == b"127.0.0.2"
+    c = s.client().send(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
+    until(lambda: any(x.get(":path") == "/hold" for x in servers[0].streams))
+    dns.zone["app.test"] = {"A": ["127.0.0.3"]}
+    until(lambda: s.get("/").body == b"127.0.0.3")
+    held.set()
+    assert c.response().body == b"127.0.0.2"
+    assert {s.get("/").body for _ in range(4)} == {b"127.0.0.3"}
+    c.close()
+    for b in servers:
+        b.stop()
