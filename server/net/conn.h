@@ -39,6 +39,7 @@ struct sl_conn {
     struct upstream_server *server;                       /* servers */
     struct sl_exchange *waiting; /* servers: for it to open, the first is who began it */
     unsigned n_attempts;         /* servers: on one that carries several at a time */
+    unsigned epoch;              /* servers: of the set its address is from */
     apr_pool_t *pool;
     struct piece *out, **out_end; /* not yet written */
     struct sl_timer timer;

@@ -316,5 +316,19 @@ def make_origin():
 
 
 @pytest.fixture
+def name_server():
+    from nameserver import NameServer
+    made = []
+
+    def make(zone=None):
+        made.append(NameServer(zone))
+        return made[-1]
+
+    yield make
+    for n in made:
+        n.close()
+
+
+@pytest.fixture
 def origin(make_origin):
     return make_origin()
