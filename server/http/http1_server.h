@@ -22,6 +22,7 @@ struct h1 {
     struct chunked chunked;
     uint32_t n_requests;
     uint32_t lingered;
+    uint32_t file_turn; /* bytes of a file since the socket was full last */
     uint8_t state;
     uint8_t framing;     /* of the request */
     uint8_t out_framing; /* of the response */
@@ -85,6 +86,15 @@ h1_drop_used(struct h1 *h)
         sl_buf_drop(&h->in);
 }
 
+/* That a client closed behind what it sent is no event that comes again: who has taken what it
+ * sent has the connection looked at once more. */
+static inline void
+h1_look_again(struct sl_conn *c)
+{
+    if (c->io.ready & SL_HANGUP)
+        loop_queue(c->loop, &c->io);
+}
+
 /* http1_request_body.c: hands the body to its reader while that has room; the connection
  * may be closed on return. */
 void h1_body_read(struct sl_conn *c);
@@ -100,6 +110,7 @@ enum sl_flow h1_body(struct sl_req *r, struct sl_data data, int ends);
 enum sl_flow h1_trailers(struct sl_req *r, struct sl_fields *fields);
 /* Only a body of announced length on a plain socket, with nothing queued before it. */
 ssize_t h1_splice(struct sl_req *r, int pipe, size_t n);
+ssize_t h1_file(struct sl_req *r, int fd, int64_t offset, size_t n);
 /* Closing before the announced end tells the client; where only the close would end the
  * body, a reset does (RFC 9112, 8). */
 void h1_reset(struct sl_req *r);
