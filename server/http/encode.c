@@ -11,34 +11,54 @@
 
 #define ENCODERS_MAX 8
 
-static const struct sl_encoder *encoders[ENCODERS_MAX]; /* the highest rank first */
+static struct {
+    const struct sl_encoder *encoder;
+    const struct sl_module *module;
+} encoders[ENCODERS_MAX]; /* the highest rank first */
 static unsigned n_encoders;
 
 int
-sl_encoder_register(const struct sl_encoder *encoder)
+sl_encoder_register(const struct sl_module *self, const struct sl_encoder *encoder)
 {
     unsigned i;
 
     if (n_encoders == ENCODERS_MAX ||
         sl_provider_register("encoder", encoder->coding, encoder) != 0)
         return -1;
-    for (i = n_encoders++; i > 0 && encoders[i - 1]->rank < encoder->rank; i--)
+    for (i = n_encoders++; i > 0 && encoders[i - 1].encoder->rank < encoder->rank; i--)
         encoders[i] = encoders[i - 1];
-    encoders[i] = encoder;
+    encoders[i].encoder = encoder;
+    encoders[i].module = self;
     return 0;
 }
 
-/* The one whose hook does the work for all: 1 when it is `self`. */
+const char *
+sl_encoding_level(struct sl_cmd *cmd, void **item, int least, int most)
+{
+    const int64_t *level = (const void *)item;
+
+    return *level >= least && *level <= most
+               ? NULL
+               : sl_cmd_error(cmd, "expected a number between %d and %d", least, most);
+}
+
+static const struct sl_encoding_conf *
+encoder_conf(unsigned i, const struct sl_scope *scope)
+{
+    return sl_scope_conf(scope, encoders[i].module);
+}
+
+/* Whether this is the one whose hook does the work for all. */
 static int
-is_first_in_scope(const struct sl_scope *scope, const struct sl_encoder *self)
+is_first_in_scope(const struct sl_scope *scope, const void *self)
 {
     unsigned i;
 
     for (i = 0; i < n_encoders; i++) {
-        const struct sl_encoding_conf *conf = encoders[i]->conf(scope);
+        const struct sl_encoding_conf *conf = encoder_conf(i, scope);
 
         if (conf->is_on || conf->decodes)
-            return encoders[i] == self;
+            return conf == self;
     }
     return 0;
 }
@@ -189,8 +209,8 @@ decoder_for(const struct sl_req *r, struct sl_span coding)
     unsigned i;
 
     for (i = 0; i < n_encoders; i++)
-        if (sl_span_eqi(coding, sl_span(encoders[i]->coding)))
-            return encoders[i]->conf(r->scope)->decodes ? encoders[i] : NULL;
+        if (sl_span_eqi(coding, sl_span(encoders[i].encoder->coding)))
+            return encoder_conf(i, r->scope)->decodes ? encoders[i].encoder : NULL;
     return NULL;
 }
 
@@ -228,7 +248,7 @@ could_encode(const struct sl_req *r, const struct sl_encoding_conf *conf, struct
 
 /* Those that could encode it, in the order of encoders[]. */
 static unsigned
-candidates(struct sl_req *r, const struct sl_encoder **found)
+candidates(struct sl_req *r, unsigned *found)
 {
     struct sl_span type = response_type(r);
     int64_t length = full_length(r);
@@ -236,32 +256,33 @@ candidates(struct sl_req *r, const struct sl_encoder **found)
     unsigned i, n = 0;
 
     for (i = 0; i < n_encoders && type.n > 0; i++)
-        if (could_encode(r, encoders[i]->conf(r->scope), type, length, is_secret))
-            found[n++] = encoders[i];
+        if (could_encode(r, encoder_conf(i, r->scope), type, length, is_secret))
+            found[n++] = i;
     return n;
 }
 
-/* NULL: the client likes it best as it is. */
-static const struct sl_encoder *
-choose(struct sl_span accept, const struct sl_encoder *const *from, unsigned n)
+/* -1: the client likes it best as it is. */
+static int
+choose(struct sl_span accept, const unsigned *from, unsigned n)
 {
     unsigned best = accept.at != NULL ? sl_encoding_quality(accept, SL_SPAN("identity")) : 1, q, i;
-    const struct sl_encoder *chosen = NULL;
+    int chosen = -1;
 
     for (i = 0; i < n; i++) {
-        q = sl_encoding_quality(accept, sl_span(from[i]->coding));
-        if (q > best || (q == best && q > 0 && chosen == NULL)) {
+        q = sl_encoding_quality(accept, sl_span(encoders[from[i]].encoder->coding));
+        if (q > best || (q == best && q > 0 && chosen < 0)) {
             best = q;
-            chosen = from[i];
+            chosen = (int)from[i];
         }
     }
     return chosen;
 }
 
 static void
-encode(struct sl_req *r, const struct sl_encoder *e)
+encode(struct sl_req *r, unsigned i)
 {
-    int level = (int)e->conf(r->scope)->level;
+    const struct sl_encoder *e = encoders[i].encoder;
+    int level = (int)encoder_conf(i, r->scope)->level;
     int64_t length = r->length;
 
     if (!coders_have_room(r->loop, e->encode, level)) {
@@ -279,8 +300,8 @@ encode(struct sl_req *r, const struct sl_encoder *e)
 static void
 encode_or_leave(struct sl_req *r, struct sl_span accept)
 {
-    const struct sl_encoder *found[ENCODERS_MAX], *chosen;
-    unsigned n = candidates(r, found);
+    unsigned found[ENCODERS_MAX], n = candidates(r, found);
+    int chosen;
 
     if (n == 0)
         return;
@@ -289,8 +310,8 @@ encode_or_leave(struct sl_req *r, struct sl_span accept)
         cache_control_has(&r->head, SL_SPAN("no-transform")))
         return;
     chosen = choose(accept, found, n);
-    if (chosen != NULL)
-        encode(r, chosen);
+    if (chosen >= 0)
+        encode(r, (unsigned)chosen);
 }
 
 /* ---- 304 ---- */
@@ -323,7 +344,7 @@ not_modified(struct sl_req *r)
     unsigned i;
 
     for (i = 0; i < n_encoders; i++) {
-        const struct sl_encoding_conf *conf = encoders[i]->conf(r->scope);
+        const struct sl_encoding_conf *conf = encoder_conf(i, r->scope);
 
         if (conf->decodes || (conf->is_on && (type.n == 0 || type_matches(conf->types, type))))
             break;
@@ -336,11 +357,11 @@ not_modified(struct sl_req *r)
 }
 
 enum sl_verdict
-sl_encode_response(struct sl_req *r, const struct sl_encoder *self)
+sl_encode_response(struct sl_req *r, const void *conf)
 {
     struct sl_span accept = {NULL, 0};
 
-    if (!is_first_in_scope(r->scope, self) || r->status < 200 || r->status == 204 ||
+    if (!is_first_in_scope(r->scope, conf) || r->status < 200 || r->status == 204 ||
         r->status == 205 || cache_control_has(&r->response, SL_SPAN("no-transform")))
         return SL_NEXT;
     if (r->status == 304) {
