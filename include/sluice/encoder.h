@@ -86,6 +86,25 @@ int sl_encoder_register(const struct sl_module *self, const struct sl_encoder *e
 /* The response hook of an encoder's module, late: decodes or encodes, or leaves alone. */
 enum sl_verdict sl_encode_response(struct sl_req *r, const void *conf);
 
+/* ---- bodies that are there in a coding already ----
+ *
+ * Who answers with a body that he has encoded, too, offers it, and sl_encode_response() takes it
+ * where it would have encoded on the way with the same coding and level.  So who gets what, and
+ * what the fields say, is decided in one place. */
+struct sl_encoded {
+    const struct sl_encoder *encoder;
+    int level;
+    int64_t length;
+    struct sl_span body; /* of an answer by sl_respond(); at NULL: its source will give it */
+    int is_taken;        /* the core's: the answer has this body, and not the other */
+};
+/* Before sl_respond() or sl_respond_from(), with the body as it is; `e` lives as long as r. */
+void sl_encoding_offer(struct sl_req *r, struct sl_encoded *e);
+/* With what an answer of this status and length, with the fields that r's has so far, will be
+ * encoded unless later hooks change it: sets encoder and level, or encoder NULL where it leaves as
+ * it is. */
+void sl_encoding_expect(struct sl_req *r, int status, int64_t length, struct sl_encoded *e);
+
 /* How much a client likes a coding by its Accept-Encoding (RFC 9110, 12.5.3), 0 to 1000; 0:
  * not at all.  `field` at NULL: there is none, and only "identity" is liked.  The coding
  * "identity" is liked a little (1) unless the field says otherwise. */

@@ -68,7 +68,7 @@ struct giver {
     struct store_read read;
     struct sl_req *r; /* NULL: it has left */
     struct store_object *object; /* held */
-    int is_reading;
+    int is_begun, is_reading;
     enum store_io io; /* of the last read */
     size_t used; /* of the piece at hand */
     unsigned i, n_stretches;
@@ -200,12 +200,25 @@ giver_go(struct giver *g)
         more = g->at[g->i].text.n > 0 ? giver_text(g) : giver_body(g);
 }
 
+/* The head has left, and says which of the two bodies follows. */
+static void
+giver_begin(struct giver *g, const struct visit *v)
+{
+    g->is_begun = 1;
+    if (!v->form.is_taken)
+        return;
+    store_drop(&g->object);
+    g->object = v->form_object;
+    store_hold(g->object);
+}
+
 static void
 giver_want(struct sl_req *r, void *ctx)
 {
     struct giver *g = ctx;
 
-    (void)r;
+    if (!g->is_begun)
+        giver_begin(g, visit_of(r));
     if (!g->is_reading)
         giver_go(g);
 }
@@ -240,32 +253,55 @@ giver_new(struct visit *v, unsigned n)
 
 /* Small, whole and in memory: no source is needed. */
 static int
-answer_at_once(struct visit *v, int64_t size, int is_complete)
+is_at_once(struct visit *v, struct store_object *o, int64_t size, struct store_piece *piece)
 {
-    struct store_read read = {.object = v->found, .how = STORE_MEMORY};
+    struct store_read read = {.object = o, .how = STORE_MEMORY};
 
-    if (!is_complete || size > AT_ONCE || !store_is_in_memory(v->found))
+    if (size > AT_ONCE || !store_is_in_memory(o))
         return 0;
     if (size == 0 || store_read(cache_store, sl_req_loop(v->r), &read) != STORE_IO_OK)
         return size == 0;
-    v->piece = read.piece;
-    return (int64_t)read.piece.n == size;
+    *piece = read.piece;
+    return (int64_t)piece->n == size;
 }
 
-static enum sl_verdict
-answer_whole(struct visit *v, int64_t size, int is_complete, int64_t length)
+static int
+answer_at_once(struct visit *v, int64_t size, int is_complete)
 {
+    return is_complete && is_at_once(v, v->found, size, &v->piece) &&
+           (v->form_object == NULL ||
+            is_at_once(v, v->form_object, v->form.length, &v->form_piece));
+}
+
+enum sl_verdict
+answer_body(struct visit *v)
+{
+    int is_complete;
+    int64_t size = store_size(v->found, &is_complete);
+    int is_given = answer_at_once(v, size, is_complete);
     struct giver *g;
 
-    put_fields(v, v->meta.status);
-    if (answer_at_once(v, size, is_complete)) {
+    if (v->form_object != NULL) {
+        if (is_given)
+            v->form.body = (struct sl_span){v->form_piece.at, v->form_piece.n};
+        sl_encoding_offer(v->r, &v->form);
+    }
+    if (is_given) {
         const char *body = v->piece.n > 0 ? v->piece.at : "";
 
         return sl_respond(v->r, v->meta.status, NULL, (struct sl_span){body, (size_t)size});
     }
     g = giver_new(v, 1);
     g->at[0] = (struct stretch){.from = 0, .n = -1};
-    return sl_respond_from(v->r, v->meta.status, length, &giver_source, g);
+    return sl_respond_from(v->r, v->meta.status, is_complete ? size : v->length, &giver_source, g);
+}
+
+static enum sl_verdict
+answer_whole(struct visit *v, int64_t size, int is_complete)
+{
+    put_fields(v, v->meta.status);
+    v->is_answering = 1;
+    return is_complete && form_look(v, size) ? SL_WAIT : answer_body(v);
 }
 
 /* ---- ranges ---- */
@@ -402,5 +438,5 @@ answer_object(struct visit *v)
         return answer_range(v, &ranges[0], length);
     if (n > 1)
         return answer_ranges(v, ranges, n, length);
-    return answer_whole(v, size, is_complete, length);
+    return answer_whole(v, size, is_complete);
 }

@@ -390,6 +390,7 @@ flight_store(struct flight *f, struct sl_req *sub, const struct storing *s)
     struct store_new n = {.tags = tags, .stamp = f->stamp, .size = f->size, .data = f,
                           .room = writer_has_room};
 
+    m.body = body_name();
     n.key = flight_object_key(f, sub, &m);
     n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
     n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
@@ -472,6 +473,7 @@ flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
         return;
     m = meta_of(sub, &s);
     m.era = old->era;
+    m.body = old->body;
     if (says_nothing) { /* the old lifetime begins again */
         m.storing = old->storing;
         m.storing.born = s.born;
@@ -785,6 +787,7 @@ flight_result(struct visit *v)
     switch (f->result) {
     case CAME:
         v->status = v->found != NULL ? "EXPIRED" : "MISS";
+        v->is_new = 1;
         result_object(v, f);
         break;
     case AGREED:

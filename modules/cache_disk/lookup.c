@@ -19,11 +19,16 @@ visit_free(struct visit *v)
 {
     if (v->piece.n > 0)
         store_piece_drop(&v->piece);
+    if (v->form_piece.n > 0)
+        store_piece_drop(&v->form_piece);
+    if (v->form_object != NULL)
+        store_drop(&v->form_object);
     if (v->found != NULL)
         store_drop(&v->found);
     kept_free(v->key);
     kept_free(v->variant);
     kept_free(v->marker.vary);
+    kept_free(v->form_key);
     free(v);
 }
 
@@ -237,7 +242,9 @@ visit_answered(struct sl_loop *loop, struct store_get *get, struct store_object 
         visit_free(v);
         return;
     }
-    if (found != NULL)
+    if (v->is_answering)
+        form_found(v, found);
+    else if (found != NULL)
         visit_found(v, found);
     else
         visit_missed(v);
@@ -245,13 +252,26 @@ visit_answered(struct sl_loop *loop, struct store_get *get, struct store_object 
         sl_req_resume(v->token, SL_NEXT);
 }
 
+enum store_answer
+visit_get(struct visit *v, struct sl_span key, struct store_object **found)
+{
+    enum store_answer answer;
+
+    v->get = (struct store_get){.key = key, .done = visit_answered};
+    answer = store_get(cache_store, sl_req_loop(v->r), &v->get, found);
+    if (answer == STORE_WAIT) {
+        v->is_asking = 1;
+        visit_suspend(v);
+    }
+    return answer;
+}
+
 static void
 visit_look(struct visit *v, struct sl_span key)
 {
     struct store_object *found = NULL;
 
-    v->get = (struct store_get){.key = key, .done = visit_answered};
-    switch (store_get(cache_store, sl_req_loop(v->r), &v->get, &found)) {
+    switch (visit_get(v, key, &found)) {
     case STORE_HIT:
         visit_found(v, found);
         break;
@@ -259,8 +279,6 @@ visit_look(struct visit *v, struct sl_span key)
         visit_missed(v);
         break;
     case STORE_WAIT:
-        v->is_asking = 1;
-        visit_suspend(v);
         break;
     }
 }
@@ -371,4 +389,17 @@ cache_reply(struct sl_req *r, const void *confp)
         return sl_respond(r, 504, NULL, SL_SPAN("")); /* RFC 9111, 5.2.1.7 */
     }
     return SL_NEXT;
+}
+
+enum sl_verdict
+cache_give(struct sl_req *r, const void *confp)
+{
+    struct visit *v;
+
+    (void)confp;
+    if (cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) || (v = visit_of(r)) == NULL ||
+        !v->is_answering)
+        return SL_NEXT;
+    v->is_waiting = 0;
+    return answer_body(v);
 }

@@ -123,6 +123,13 @@ is_private(struct sl_req *r)
            cache_control_has(&r->response, SL_SPAN("no-store"));
 }
 
+static int
+is_never_encoded(struct sl_req *r, int status)
+{
+    return status < 200 || status == 204 || status == 205 ||
+           cache_control_has(&r->response, SL_SPAN("no-transform"));
+}
+
 /* What a GET would get as its body, -1: unknown.  A HEAD's own has none. */
 static int64_t
 full_length(const struct sl_req *r)
@@ -238,27 +245,34 @@ decode_or_leave(struct sl_req *r, struct sl_span accept)
 /* ---- encoding ---- */
 
 static int
-could_encode(const struct sl_req *r, const struct sl_encoding_conf *conf, struct sl_span type,
-             int64_t length, int is_secret)
+could_encode(const struct sl_encoding_conf *conf, struct sl_span type, int status, int64_t length,
+             int is_secret)
 {
     if (!conf->is_on || (is_secret && !conf->with_private) || !type_matches(conf->types, type))
         return 0;
-    return r->status == 206 || length < 0 || (length > 0 && length >= conf->min);
+    return status == 206 || length < 0 || (length > 0 && length >= conf->min);
 }
 
 /* Those that could encode it, in the order of encoders[]. */
 static unsigned
-candidates(struct sl_req *r, unsigned *found)
+candidates(struct sl_req *r, int status, int64_t length, unsigned *found)
 {
     struct sl_span type = response_type(r);
-    int64_t length = full_length(r);
     int is_secret = is_private(r);
     unsigned i, n = 0;
 
     for (i = 0; i < n_encoders && type.n > 0; i++)
-        if (could_encode(r, encoder_conf(i, r->scope), type, length, is_secret))
+        if (could_encode(encoder_conf(i, r->scope), type, status, length, is_secret))
             found[n++] = i;
     return n;
+}
+
+static struct sl_span
+accepted(struct sl_req *r)
+{
+    return fields_may_have(&r->head, SL_F_ACCEPT_ENCODING)
+               ? sl_fields_joined(&r->head, "Accept-Encoding")
+               : (struct sl_span){NULL, 0};
 }
 
 /* -1: the client likes it best as it is. */
@@ -279,39 +293,96 @@ choose(struct sl_span accept, const unsigned *from, unsigned n)
 }
 
 static void
+fields_of_coding(struct sl_req *r, const struct sl_encoder *e)
+{
+    fields_of_other_bytes(r);
+    sl_fields_set(&r->response, "Content-Encoding", sl_span(e->coding));
+}
+
+/* A filter that is in the way already is for the body as it is. */
+static int
+is_offered(const struct sl_req *r, const struct sl_encoder *e, int level)
+{
+    return r->encoded != NULL && r->encoded->encoder == e && r->encoded->level == level &&
+           r->filters == NULL;
+}
+
+static void
+take_offered(struct sl_req *r, struct sl_encoded *offered)
+{
+    sl_note(r, "encoded with %s before", offered->encoder->coding);
+    fields_of_coding(r, offered->encoder);
+    offered->is_taken = 1;
+    if (offered->body.at != NULL)
+        r->respond_body = offered->body;
+    answer_set_length(r, offered->length);
+}
+
+static void
 encode(struct sl_req *r, unsigned i)
 {
     const struct sl_encoder *e = encoders[i].encoder;
     int level = (int)encoder_conf(i, r->scope)->level;
     int64_t length = r->length;
 
+    if (is_offered(r, e, level)) {
+        take_offered(r, r->encoded);
+        return;
+    }
     if (!coders_have_room(r->loop, e->encode, level)) {
         sl_note(r, "not encoded: the thread has no room for more states");
         return;
     }
     sl_note(r, "encoded with %s", e->coding);
-    fields_of_other_bytes(r);
-    sl_fields_set(&r->response, "Content-Encoding", sl_span(e->coding));
+    fields_of_coding(r, e);
     r->length = -1;
     if (answer_has_body(r))
         encode_filter_add(r, e->encode, level, length);
 }
 
+/* Whether the request's own words keep it as it is. */
+static int
+is_wanted_whole(struct sl_req *r)
+{
+    return sl_fields_has_id(&r->head, SL_F_RANGE) ||
+           cache_control_has(&r->head, SL_SPAN("no-transform"));
+}
+
 static void
 encode_or_leave(struct sl_req *r, struct sl_span accept)
 {
-    unsigned found[ENCODERS_MAX], n = candidates(r, found);
+    unsigned found[ENCODERS_MAX], n = candidates(r, r->status, full_length(r), found);
     int chosen;
 
     if (n == 0)
         return;
     vary_set(r);
-    if (r->status == 206 || sl_fields_has_id(&r->head, SL_F_RANGE) ||
-        cache_control_has(&r->head, SL_SPAN("no-transform")))
+    if (r->status == 206 || is_wanted_whole(r))
         return;
     chosen = choose(accept, found, n);
     if (chosen >= 0)
         encode(r, (unsigned)chosen);
+}
+
+void
+sl_encoding_offer(struct sl_req *r, struct sl_encoded *e)
+{
+    r->encoded = e;
+}
+
+void
+sl_encoding_expect(struct sl_req *r, int status, int64_t length, struct sl_encoded *e)
+{
+    unsigned found[ENCODERS_MAX], n = 0;
+    int chosen = -1;
+
+    if (!is_never_encoded(r, status) && status != 206 && response_coding(r).n == 0)
+        n = candidates(r, status, length, found);
+    if (n > 0 && !is_wanted_whole(r))
+        chosen = choose(accepted(r), found, n);
+    e->encoder = chosen >= 0 ? encoders[chosen].encoder : NULL;
+    if (chosen >= 0)
+        e->level = (int)encoder_conf((unsigned)chosen, r->scope)->level;
 }
 
 /* ---- 304 ---- */
@@ -359,17 +430,15 @@ not_modified(struct sl_req *r)
 enum sl_verdict
 sl_encode_response(struct sl_req *r, const void *conf)
 {
-    struct sl_span accept = {NULL, 0};
+    struct sl_span accept;
 
-    if (!is_first_in_scope(r->scope, conf) || r->status < 200 || r->status == 204 ||
-        r->status == 205 || cache_control_has(&r->response, SL_SPAN("no-transform")))
+    if (!is_first_in_scope(r->scope, conf) || is_never_encoded(r, r->status))
         return SL_NEXT;
     if (r->status == 304) {
         not_modified(r);
         return SL_NEXT;
     }
-    if (fields_may_have(&r->head, SL_F_ACCEPT_ENCODING))
-        accept = sl_fields_joined(&r->head, "Accept-Encoding");
+    accept = accepted(r);
     if (!decode_or_leave(r, accept))
         encode_or_leave(r, accept);
     return SL_NEXT;
