@@ -144,6 +144,9 @@ stats_run(struct sl_control_call *call)
 struct getting {
     struct store_get get;
     struct sl_control_call *call;
+    struct store_object *base; /* held, while its forms are looked for */
+    struct sl_span form_key;   /* a copy */
+    unsigned i;                /* of the encoders */
 };
 
 static void
@@ -172,18 +175,58 @@ get_print(struct sl_control_call *call, const struct store_object *o)
 }
 
 static void
+form_print(const struct getting *d, const struct store_object *o)
+{
+    struct form form;
+    struct meta base;
+    int is_complete;
+
+    if (meta_read(d->base->meta, &base) == 0 && form_read(o->meta, &form) == 0 &&
+        form.body == base.body)
+        sl_control_print(d->call, "form      %s, level %d, size %ld, hits %u\n",
+                         sl_provider_name("encoder", d->i - 1), form.level,
+                         (long)store_size(o, &is_complete), store_hits(o));
+}
+
+/* The next of its forms, one a known coding, until the store has to be waited for. */
+static void
+forms_print(struct sl_loop *loop, struct store_get *get, struct store_object *o)
+{
+    struct getting *d = (struct getting *)(void *)get;
+    enum store_answer answer = STORE_MISS;
+    const char *coding;
+
+    while (answer != STORE_WAIT) {
+        if (o != NULL) {
+            form_print(d, o);
+            store_drop(&o);
+        }
+        kept_free(d->form_key);
+        d->form_key.at = NULL;
+        if ((coding = sl_provider_name("encoder", d->i++)) == NULL) {
+            store_drop(&d->base);
+            sl_control_end(&d->call, 0);
+            return;
+        }
+        d->form_key = form_key(d->base->key, coding);
+        d->get = (struct store_get){.key = d->form_key, .done = forms_print};
+        answer = store_get(cache_store, loop, &d->get, &o);
+    }
+}
+
+static void
 get_found(struct sl_loop *loop, struct store_get *get, struct store_object *o)
 {
     struct getting *d = (struct getting *)(void *)get;
-    int is_there = o != NULL;
 
-    (void)loop;
-    if (is_there) {
+    if (o != NULL) {
         get_print(d->call, o);
-        store_drop(&o);
-    } else
-        sl_control_print(d->call, "nothing is stored under %.*s\n", (int)get->key.n, get->key.at);
-    sl_control_end(&d->call, is_there ? 0 : 1);
+        d->base = o;
+        forms_print(loop, get, NULL);
+        return;
+    }
+    sl_control_print(d->call, "nothing is stored under %.*s\n", (int)get->key.n, get->key.at);
+    sl_control_end(&d->call, 1);
 }
 
 static void
@@ -207,10 +250,13 @@ top_run(struct sl_control_call *call)
     int is_complete;
 
     for (i = 0; i < n; i++) {
-        sl_control_print(call, "%8u %10ld %.*s\n", store_hits(objects[i]),
-                         (long)store_size(objects[i], &is_complete),
-                         (int)strcspn(sl_span_dup(sl_control_pool(call), objects[i]->key), "\n"),
-                         objects[i]->key.at);
+        const char *key = sl_span_dup(sl_control_pool(call), objects[i]->key);
+        const char *coding = objects[i]->flags & FORM ? strrchr(key, '=') + 1 : NULL;
+
+        sl_control_print(call, "%8u %10ld %.*s%s%s%s\n", store_hits(objects[i]),
+                         (long)store_size(objects[i], &is_complete), (int)strcspn(key, "\n"), key,
+                         coding != NULL ? " (" : "", coding != NULL ? coding : "",
+                         coding != NULL ? ")" : "");
         store_drop(&objects[i]);
     }
     sl_control_end(&call, 0);
