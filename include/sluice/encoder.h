@@ -97,13 +97,15 @@ struct sl_encoded {
     int64_t length;
     struct sl_span body; /* of an answer by sl_respond(); at NULL: its source will give it */
     int is_taken;        /* the core's: the answer has this body, and not the other */
+    uint64_t facts;      /* the core's: what sl_encoding_expect() went by */
 };
-/* Before sl_respond() or sl_respond_from(), with the body as it is; `e` lives as long as r. */
-void sl_encoding_offer(struct sl_req *r, struct sl_encoded *e);
 /* With what an answer of this status and length, with the fields that r's has so far, will be
  * encoded unless later hooks change it: sets encoder and level, or encoder NULL where it leaves as
  * it is. */
 void sl_encoding_expect(struct sl_req *r, int status, int64_t length, struct sl_encoded *e);
+/* What was expected is there.  Before sl_respond() or sl_respond_from() with the body as it is;
+ * `e` lives as long as r. */
+void sl_encoding_offer(struct sl_req *r, struct sl_encoded *e);
 
 /* How much a client likes a coding by its Accept-Encoding (RFC 9110, 12.5.3), 0 to 1000; 0:
  * not at all.  `field` at NULL: there is none, and only "identity" is liked.  The coding

@@ -10,6 +10,8 @@
 #include "sluice/provider.h"
 
 #define ENCODERS_MAX 8
+#define LIKINGS 8
+#define LIKING_BYTES 64
 
 static struct {
     const struct sl_encoder *encoder;
@@ -166,10 +168,13 @@ static void
 vary_set(struct sl_req *r)
 {
     struct sl_fields *f = &r->response;
-    struct sl_span vary = {NULL, 0};
+    struct sl_span vary;
 
-    if (fields_may_have(f, SL_F_VARY))
-        vary = sl_fields_joined(f, "Vary");
+    if (!sl_fields_has_id(f, SL_F_VARY)) {
+        fields_push(f, SL_F_VARY, SL_SPAN("Vary"), SL_SPAN("Accept-Encoding"));
+        return;
+    }
+    vary = sl_fields_joined(f, "Vary");
     if (vary.n == 0)
         sl_fields_set(f, "Vary", SL_SPAN("Accept-Encoding"));
     else if (sl_fields_lists(f, SL_F_VARY, "Accept-Encoding") || sl_fields_lists(f, SL_F_VARY, "*"))
@@ -195,17 +200,27 @@ etag_weaken(struct sl_req *r)
                       sl_spans_join(r->pool, (struct sl_span[]){SL_SPAN("W/"), etag}, 2));
 }
 
+static int
+is_of_bytes(const struct sl_field *x)
+{
+    static const struct sl_span digests[] = { /* the last two: RFC 9530 */
+        {"Content-MD5", 11}, {"Digest", 6}, {"Content-Digest", 14}, {"Repr-Digest", 11}};
+    size_t i;
+
+    if (x->id == SL_F_CONTENT_LENGTH || x->id == SL_F_ACCEPT_RANGES)
+        return 1;
+    for (i = 0; x->id == SL_F_OTHER && i < sizeof digests / sizeof digests[0]; i++)
+        if (sl_span_eqi(x->name, digests[i]))
+            return 1;
+    return 0;
+}
+
 /* What was true of the bytes that came is not of those that leave. */
 static void
 fields_of_other_bytes(struct sl_req *r)
 {
     etag_weaken(r);
-    sl_fields_unset(&r->response, "Content-MD5");
-    sl_fields_unset(&r->response, "Digest");
-    sl_fields_unset(&r->response, "Content-Digest"); /* RFC 9530 */
-    sl_fields_unset(&r->response, "Repr-Digest");
-    sl_fields_unset(&r->response, "Accept-Ranges");
-    fields_unset_id(&r->response, SL_F_CONTENT_LENGTH);
+    fields_unset_if(&r->response, is_of_bytes);
 }
 
 /* ---- decoding ---- */
@@ -275,15 +290,54 @@ accepted(struct sl_req *r)
                : (struct sl_span){NULL, 0};
 }
 
+/* What a client likes, by the words of its Accept-Encoding.  Clients of a kind write the same: a
+ * thread keeps what it has read of some. */
+struct liking {
+    char accept[LIKING_BYTES];
+    size_t n;
+    unsigned identity, quality[ENCODERS_MAX];
+};
+static _Thread_local struct liking likings[LIKINGS];
+
+static void
+liking_read(struct liking *l, struct sl_span accept)
+{
+    unsigned i;
+
+    l->identity = accept.at != NULL ? sl_encoding_quality(accept, SL_SPAN("identity")) : 1;
+    for (i = 0; i < n_encoders; i++)
+        l->quality[i] = sl_encoding_quality(accept, sl_span(encoders[i].encoder->coding));
+}
+
+/* One that is in `own`, or kept. */
+static const struct liking *
+liking_of(struct sl_span accept, struct liking *own)
+{
+    struct liking *l = &likings[accept.n % LIKINGS];
+
+    if (accept.n == 0 || accept.n > LIKING_BYTES) {
+        liking_read(own, accept);
+        return own;
+    }
+    if (l->n != accept.n || memcmp(l->accept, accept.at, accept.n) != 0) {
+        liking_read(l, accept);
+        memcpy(l->accept, accept.at, accept.n);
+        l->n = accept.n;
+    }
+    return l;
+}
+
 /* -1: the client likes it best as it is. */
 static int
 choose(struct sl_span accept, const unsigned *from, unsigned n)
 {
-    unsigned best = accept.at != NULL ? sl_encoding_quality(accept, SL_SPAN("identity")) : 1, q, i;
+    struct liking own;
+    const struct liking *l = liking_of(accept, &own);
+    unsigned best = l->identity, q, i;
     int chosen = -1;
 
     for (i = 0; i < n; i++) {
-        q = sl_encoding_quality(accept, sl_span(encoders[from[i]].encoder->coding));
+        q = l->quality[from[i]];
         if (q > best || (q == best && q > 0 && chosen < 0)) {
             best = q;
             chosen = (int)from[i];
@@ -296,7 +350,9 @@ static void
 fields_of_coding(struct sl_req *r, const struct sl_encoder *e)
 {
     fields_of_other_bytes(r);
-    sl_fields_set(&r->response, "Content-Encoding", sl_span(e->coding));
+    fields_unset_id(&r->response, SL_F_CONTENT_ENCODING);
+    fields_push(&r->response, SL_F_CONTENT_ENCODING, SL_SPAN("Content-Encoding"),
+                sl_span(e->coding));
 }
 
 /* A filter that is in the way already is for the body as it is. */
@@ -364,6 +420,37 @@ encode_or_leave(struct sl_req *r, struct sl_span accept)
         encode(r, (unsigned)chosen);
 }
 
+/* ---- bodies that are there in a coding already ---- */
+
+#define FACT_IDS                                                                             \
+    (field_bit(SL_F_CONTENT_TYPE) | field_bit(SL_F_CONTENT_ENCODING) |                       \
+     field_bit(SL_F_CACHE_CONTROL) | field_bit(SL_F_SET_COOKIE))
+
+/* Of the status and the fields a choice depends on: values are not written to, so where they lie
+ * says which they are. */
+static uint64_t
+facts_of(const struct sl_req *r, int status)
+{
+    uint64_t facts = (uint64_t)status;
+    unsigned i;
+
+    for (i = 0; i < r->response.n; i++) {
+        const struct sl_field *x = &r->response.at[i];
+
+        if (FACT_IDS >> x->id & 1)
+            facts = (facts ^ (uintptr_t)x->value.at ^ x->value.n) * UINT64_C(0x9e3779b97f4a7c15);
+    }
+    return facts;
+}
+
+/* What is offered is what was expected, and nothing has come between. */
+static int
+is_as_expected(const struct sl_req *r)
+{
+    return r->encoded != NULL && !r->encoded->is_taken && r->filters == NULL &&
+           r->encoded->facts == facts_of(r, r->status);
+}
+
 void
 sl_encoding_offer(struct sl_req *r, struct sl_encoded *e)
 {
@@ -376,13 +463,16 @@ sl_encoding_expect(struct sl_req *r, int status, int64_t length, struct sl_encod
     unsigned found[ENCODERS_MAX], n = 0;
     int chosen = -1;
 
-    if (!is_never_encoded(r, status) && status != 206 && response_coding(r).n == 0)
+    if (n_encoders > 0 && status != 206 && !is_never_encoded(r, status) &&
+        response_coding(r).n == 0)
         n = candidates(r, status, length, found);
     if (n > 0 && !is_wanted_whole(r))
         chosen = choose(accepted(r), found, n);
     e->encoder = chosen >= 0 ? encoders[chosen].encoder : NULL;
-    if (chosen >= 0)
-        e->level = (int)encoder_conf((unsigned)chosen, r->scope)->level;
+    if (chosen < 0)
+        return;
+    e->level = (int)encoder_conf((unsigned)chosen, r->scope)->level;
+    e->facts = facts_of(r, status);
 }
 
 /* ---- 304 ---- */
@@ -432,6 +522,11 @@ sl_encode_response(struct sl_req *r, const void *conf)
 {
     struct sl_span accept;
 
+    if (is_as_expected(r)) {
+        vary_set(r);
+        take_offered(r, r->encoded);
+        return SL_NEXT;
+    }
     if (!is_first_in_scope(r->scope, conf) || is_never_encoded(r, r->status))
         return SL_NEXT;
     if (r->status == 304) {

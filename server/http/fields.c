@@ -228,6 +228,20 @@ sl_fields_unset(struct sl_fields *f, const char *name)
 }
 
 void
+fields_unset_if(struct sl_fields *f, int (*is_out)(const struct sl_field *x))
+{
+    unsigned i, n = 0;
+
+    for (i = 0; i < f->n; i++)
+        if (!is_out(&f->at[i])) {
+            if (n < i)
+                f->at[n] = f->at[i];
+            n++;
+        }
+    f->n = n;
+}
+
+void
 fields_unset_id(struct sl_fields *f, enum sl_field_id id)
 {
     if (fields_may_have(f, id))
