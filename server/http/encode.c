@@ -210,7 +210,7 @@ is_of_bytes(const struct sl_field *x)
     if (x->id == SL_F_CONTENT_LENGTH || x->id == SL_F_ACCEPT_RANGES)
         return 1;
     for (i = 0; x->id == SL_F_OTHER && i < sizeof digests / sizeof digests[0]; i++)
-        if (sl_span_eqi(x->name, digests[i]))
+        if (x->name.n == digests[i].n && sl_span_eqi(x->name, digests[i]))
             return 1;
     return 0;
 }
