@@ -10,6 +10,10 @@ DESCRIPTION
     Answers say how they came about in the field Cache-Status; %{cache_status} is HIT, MISS,
     EXPIRED, STALE, UPDATING, REVALIDATED or BYPASS, and %{cache_reason} why.
 
+    Where Gzip, Brotli or Zstd are on, too, each response is encoded once: what the encoder made of
+    it is stored beside it, by the second request that wants it, and belongs to it in all that
+    happens to it. Who gets which, mod_gzip(8) says.
+
     sluice ctl cache stats | top | get URL | purge ... looks into the cache and makes it forget:
     all, one URL, all URLs that begin alike, a host, or what servers have marked by a tag in
     Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored). With soft it is

@@ -20,6 +20,8 @@ DESCRIPTION
     Bodies of unknown length are flushed with each piece the server sends, so that streams
     stay live. Of bodies with Content-Length only pieces shorter than 4 kB are.
 
+    What mod_cache_disk(8) stores is compressed once for each coding, and has a Content-Length then.
+
     Memory: a body being compressed takes 270 kB (of zlib), one being decompressed 42 kB. Each
     thread keeps up to 8 states, of all codings together, for the next bodies, and has no more
     than 256 MB of them in use: further responses go out as they are. A client that reads a

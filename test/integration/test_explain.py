@@ -231,6 +231,7 @@ REQUESTS = {
     "conditions.conf": [(B, "/x", {}), (B, "/x", {"Cookie": "a=b; beta=1"}), (B, "/x", {"X-Beta": "1"}),
                         (B, "/users/ann/x", {"X-Forwarded-For": "1.2.3.4"}),
                         (B, "/x", {"Connection": "X-Hop", "X-Hop": "1"})],
+    "static-site.conf": [("test", "/account/x", {"Accept-Encoding": "gzip"})],
     "compression.conf": [("test", "/x", {}), ("test", "/x", {"Accept-Encoding": "gzip, br"})],
     "error-pages.conf": [("test", p, {}) for p in ("/shop/x", "/nowhere", "/help/not-found")],
     "tests.conf": [("example.com", "/v1/users", {}), ("example.com", "/old-page", {})],
