@@ -23,7 +23,7 @@
 
 /* store_object.flags */
 #define VARY_MARKER 1u /* meta lists the fields its variants differ by */
-#define FORM 2u        /* the body of another one in a coding */
+#define FORM 4u        /* the body of another one in a coding */
 #define MIN_USES_MAX 65535 /* CacheMinUses: what lookup.c can count to */
 
 /* CacheUseStale. */

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define META_VERSION 0x53430003u
+#define META_VERSION 0x53430004u
 
 struct meta_front {
     uint32_t version;

@@ -215,6 +215,30 @@ def test_a_validated_one_keeps_its_form(forms, origin):
     assert stat(op, "encoded") == 1
 
 
+def test_a_soft_purge_keeps_it_if_the_server_agrees(forms, origin):
+    origin.on("/", lambda c, r: c.send(
+        reply(304, b"", [("ETag", '"a"')], length=False) if r.get("If-None-Match") else page()) or True)
+    op = forms()
+    get(op.s)
+    made(op.s)
+    assert op.say("ctl", "cache", "purge", "url", "http://test/", "soft").returncode == 0
+    r = get(op.s)
+    assert r.get("X-Cache") == "REVALIDATED" and is_stored(r) and stat(op, "encoded") == 1
+
+
+def test_another_level_makes_another(forms, origin):
+    origin.on("/", page())
+    op = forms("GzipLevel 1")
+    get(op.s)
+    large = made(op.s)
+    time.sleep(0.2)
+    op.write(op.text.replace("GzipLevel 1", "GzipLevel 9"))
+    op.reload()
+    assert not is_stored(get(op.s))
+    small = made(op.s)
+    assert len(small.body) < len(large.body) and gzip.decompress(small.body) == HTML and len(origin.requests) == 1
+
+
 @pytest.mark.parametrize("how", ["url", "tag", "prefix", "method", "post", "expired"])
 def test_never_beside_another_body(forms, origin, how):
     n = [0]
