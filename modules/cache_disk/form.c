@@ -90,6 +90,7 @@ struct maker {
     struct sl_offload job;
     struct store_read read; /* of the base, which it holds */
     struct sl_loop *loop;
+    struct sl_mail mail; /* to itself */
     struct maker *next, **prev;
     struct store_writer *writer;
     const struct sl_coder *coder;
@@ -272,6 +273,16 @@ maker_writer(struct maker *m, const struct visit *v)
     return store_writer_open(cache_store, m->loop, &n);
 }
 
+/* When the hook is over, and the answer on its way. */
+static void
+maker_start(struct sl_loop *loop, struct sl_mail *mail)
+{
+    struct maker *m = (struct maker *)(void *)((char *)mail - offsetof(struct maker, mail));
+
+    (void)loop;
+    maker_read(m);
+}
+
 static void
 maker_begin(struct visit *v, int64_t size)
 {
@@ -289,8 +300,9 @@ maker_begin(struct visit *v, int64_t size)
     store_hold(v->found);
     maker_list(m);
     m->writer = maker_writer(m, v);
+    m->mail.fn = maker_start;
     if (m->writer != NULL)
-        maker_read(m);
+        sl_loop_post(m->loop, &m->mail);
     else
         maker_free(m);
 }
