@@ -1,5 +1,6 @@
 """Encoded forms: what the encoders make of a cached response is stored beside it."""
 import gzip
+import json
 import threading
 import time
 
@@ -109,6 +110,9 @@ def test_each_client_gets_what_it_likes_best(forms, origin):
     r = op.say("ctl", "cache", "get", "http://test/")
     assert all(f"form      {c}, " in r.stdout for c in ("gzip", "br", "zstd")), r.stdout
     assert "(br)" in op.say("ctl", "cache", "top").stdout
+    r = json.loads(op.say("ctl", "cache", "get", "http://test/", "--json").stdout)
+    assert {f["coding"] for f in r["forms"]} == {"gzip", "br", "zstd"} and r["stored"]
+    assert "br" in [o.get("coding") for o in json.loads(op.say("ctl", "cache", "top", "--json").stdout)]
     assert get(op.s, "br").get("X-Why") == "fresh"
 
 
@@ -327,3 +331,30 @@ def test_stops_while_forms_are_made(forms, origin):
         for i in range(8):
             get(op.s, path=f"/{i}")
     assert op.s.stop() == 0
+
+
+def test_what_is_in_slices_has_none(forms, origin):
+    body = HTML * 10
+
+    def answer(c, r):
+        first, last = (int(x) for x in r.get("Range").split("=")[1].split("-"))
+        part = body[first:last + 1]
+        c.send(b"HTTP/1.1 206 Partial Content\r\nContent-Type: text/html\r\nCache-Control: max-age=60\r\nETag: \"a\"\r\n"
+               b"Content-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n\r\n"
+               % (first, first + len(part) - 1, len(body), len(part)) + part)
+        return True
+    origin.on("/", answer)
+    op = forms("CacheSlice 64k")
+    for _ in range(3):
+        r = get(op.s)
+        assert gzip.decompress(r.body) == body and r.get("ETag") == 'W/"a"' and not is_stored(r)
+    assert r.get("X-Cache") == "HIT" and stat(op, "encoded") == 0
+
+
+def test_the_log_says_that_it_was_given(forms, origin, tmp_path):
+    origin.on("/", page())
+    op = forms(f'LoadModule log\nAccessLog {tmp_path}/log "%{{cache_reason}}" buffer=0')
+    get(op.s)
+    made(op.s)
+    assert op.s.stop() == 0
+    assert (tmp_path / "log").read_text().splitlines()[-1] == "fresh, its gzip form"
