@@ -463,7 +463,7 @@ worker_start(struct sl_worker *w)
 
     if (offload_open(w->pool, OFFLOAD_THREADS) != 0 || worker_threads_make(w) != 0)
         return -1;
-    pools_resolve_now(RESOLVE_WAIT_MS);
+    pools_resolve(w->loops[0], RESOLVE_WAIT_MS);
     if (config_run_worker_hooks(w->config, SL_HOOK_WORKER_INIT, w) != 0 ||
         config_run_worker_hooks(w->config, SL_HOOK_READY, w) != 0 || worker_threads_start(w) != 0)
         return -1;

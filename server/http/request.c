@@ -86,7 +86,7 @@ sl_req_set_line(struct sl_req *r, struct sl_span method, struct sl_span target, 
     r->query = t.query;
     r->authority = t.authority;
     req_join_query(r);
-    if (t.scheme.n == 5 && !sl_req_is_tls(r) && !req_peer_is_trusted(r)) {
+    if (t.scheme.n == 5 && !sl_req_is_tls(r) && !sl_req_peer_is_trusted(r)) {
         r->cause = &sl_cause_misdirected; /* RFC 9110, 7.4 */
         return -1;
     }
