@@ -223,6 +223,7 @@ REQUESTS = {
                                                         "/blog/7", "/blog/x", "/else", "/v1/a%20b",
                                                         "/users/ann/avatar?s=2")],
     "caching.conf": [("test", p, {"Cookie": "session=1"}) for p in ("/x",)],
+    "video.conf": [("test", "/video/list.m3u8", {}), ("test", "/x.jpg", {}), ("test", "/else", {})],
     "sticky.conf": [("test", "/x", {})],
     "browser-policy.conf": [("test", "/api/x", {}), ("test", "/x", {})],
     "rate-limit.conf": [("test", "/api/x", {}), ("test", "/login", {}), ("test", "/files/x", {}), ("test", "/x", {})],
