@@ -339,6 +339,8 @@ int64_t sl_attempt_body_length(const struct sl_attempt *a); /* 0 none, -1 unknow
 
 /* What an upstream protocol tells the core. */
 void sl_attempt_interim(struct sl_attempt *a, int status, struct sl_fields *fields);
+/* Before a head with status 101 of a protocol whose responses have no Upgrade: what it would say. */
+void sl_attempt_switched(struct sl_attempt *a, struct sl_span to);
 /* The final head: fields were added to sl_attempt_response(a); body as in sl_req_start. */
 enum sl_flow sl_attempt_head_done(struct sl_attempt *a, int status, int64_t body);
 enum sl_flow sl_attempt_body(struct sl_attempt *a, struct sl_data data);

@@ -119,6 +119,16 @@ def test_caching(example):
     assert s.get("/static/x", method="PURGE").status == 200
 
 
+def test_video(example):
+    from test_cache import Film
+    film = Film(9 << 20)
+    s = example("video.conf", {"/video/film.mp4": film, "/video/film.m3u8": reply(200, b"list", [])})
+    r = s.get("/video/film.mp4", {"Range": f"bytes={5 << 20}-{(5 << 20) + 9}"})
+    assert r.status == 206 and r.body == film.body[5 << 20:(5 << 20) + 10]
+    assert film.asked == [f"bytes={4 << 20}-{(8 << 20) - 1}"] and s.get("/video/film.mp4").body == film.body
+    assert [b"hit" in s.get("/video/film.m3u8").get("Cache-Status").encode() for _ in range(2)] == [False, True]
+
+
 def test_browser_policy(example):
     s = example("browser-policy.conf", {"/c": reply(200, b"x", [("Set-Cookie", "a=1")])})
     r = s.get("/c")
