@@ -198,6 +198,7 @@ void disk_is_full(struct store *s);
 int file_room(int fd, uint64_t from, uint64_t n);
 /* 0, or -1 with errno; a file that ends early is EIO. */
 int disk_read(struct store *s, void *to, size_t n, uint64_t offset);
+ssize_t disk_read_now(struct store *s, void *to, size_t n, uint64_t offset);
 int disk_is_cached(struct store *s, uint64_t offset, uint64_t n);
 
 /* ---- store_segments.c ---- */
@@ -228,10 +229,11 @@ void segment_unpin(struct store *s, uint64_t offset);
 int segment_holds(const struct store *s, uint64_t offset, uint64_t seq);
 
 /* ---- store_read.c ---- */
-enum read_found { READ_OK, READ_WRONG, READ_ERROR };
-/* The object whose record is at offset, held, its checksums right; blocks. */
+enum read_found { READ_OK, READ_WRONG, READ_ERROR, READ_LATER };
+enum read_when { READ_WAITING, READ_NOW }; /* READ_NOW: READ_LATER rather than wait for the disk */
+/* The object whose record is at offset, held, its checksums right; n_hint: what it has at most. */
 enum read_found object_read(struct store *s, uint64_t offset, uint64_t n_hint,
-                            struct object **found);
+                            enum read_when when, struct object **found);
 /* All of the body is there. */
 int object_is_whole(const struct store *s, const struct object *o);
 /* The bytes of an extent, checked; blocks. */
