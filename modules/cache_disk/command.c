@@ -270,8 +270,8 @@ top_print(struct sl_control_call *call, const struct store_object *o, int is_fir
     long size = (long)store_size(o, &is_complete);
 
     if (sl_control_wants_json(call))
-        sl_control_print(call, "%s\n{\"key\": %s, \"hits\": %u, \"size\": %ld}", is_first ? "" : ",",
-                         json_of(call, key), store_hits(o), size);
+        sl_control_print(call, "%s\n{\"key\": %s, \"hits\": %u, \"size\": %ld}",
+                         is_first ? "" : ",", json_of(call, key), store_hits(o), size);
     else
         sl_control_print(call, "%8u %10ld %.*s\n", store_hits(o), size, (int)key.n, key.at);
 }

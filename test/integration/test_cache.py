@@ -1098,10 +1098,12 @@ def test_slices_are_validated(film):
 
 
 @pytest.mark.parametrize("k", [dict(n=50 * K), dict(n=100 * K), dict(etag=None), dict(etag='W/"a"'),
-                               dict(etag=None, Last_Modified="Thu, 01 Jan 2026 00:00:00 GMT")], ids=str)
+                               dict(etag=None, Last_Modified=formatdate(usegmt=True)),
+                               dict(etag=None, Last_Modified="Thu, 01 Jan 2026 00:00:00 GMT")],
+                         ids=lambda k: " ".join(k))
 def test_what_needs_no_slices_or_cannot_have_them(film, k):
     f, s = film(**k)
-    stored = "n" in k or "Last_Modified" in k
+    stored = "n" in k or k.get("Last_Modified", "").startswith("Thu, 01 Jan")
     for want in ("MISS", "HIT" if stored else "MISS"):
         r = s.get("/")
         assert r.status == 200 and r.body == f.body and status(r) == want and r.get("Content-Range") is None
