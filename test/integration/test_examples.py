@@ -274,7 +274,7 @@ def test_forward_auth(example, tmp_path):
 
 def secured(sluice, make_origin, tmp_path, name, certs):
     """An example with Listen lines of its own: backends, certificates and ports take their places."""
-    from test_tls import SecureOrigin
+    from tls_peers import SecureOrigin
     text = open(os.path.join(FOLDER, name)).read()
     for a in sorted(set(re.findall(r"192\.168\.1\.\d+:8080", text))):
         text = text.replace(a, str(make_origin()))
