@@ -48,7 +48,7 @@ struct sl_server_state {
     atomic_uint n_failed;         /* failures in a row */
     atomic_uint address;          /* the core's: of which address this is said */
     atomic_uint weight;           /* the operator's; 0: as configured */
-    atomic_uint base;             /* the core's: the configuration an override stands for */
+    atomic_uint base;             /* the owner's: the line an override stands for; 0: none yet */
     atomic_uint n_events;         /* see sl_server_event() */
     _Atomic(uint64_t) window[SL_WINDOW_PARTS]; /* the owner's: outcomes of late */
 };

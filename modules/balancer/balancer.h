@@ -9,7 +9,8 @@
  *   check.c         health checks; check_http.c: what is asked and what is a good answer
  *   queue.c         requests that wait for a server with room
  *   sticky.c        clients that stay with a server
- *   control.c       what the operator asks and says: sluice ctl server
+ *   control.c       what the operator asks and says: sluice ctl server; override.c: how long it
+ *                   holds
  *   roundrobin.c, leastconn.c, random2.c (ewma, too), hash.c (iphash, too), first.c
  *                   the methods; turns.c and ring.c are what they pick from */
 #ifndef BALANCER_H
@@ -127,7 +128,8 @@ const char *condition_word(const struct sl_server *s);
 void checks_start(struct sl_worker *w);
 void checks_stop(void);
 
-/* control.c */
+/* control.c.  By POOL/SERVER, the names; NULL: there is none. */
+struct sl_server *server_find(const char *text);
 extern const struct sl_control_command server_command;
 
 extern const struct sl_balance_method roundrobin_method;

@@ -118,6 +118,7 @@ EXAMPLE
 */
 
 #include "balancer.h"
+#include "override.h"
 #include "server_line.h"
 #include "sticky.h"
 
@@ -314,6 +315,7 @@ balancer_check(struct sl_worker *w)
     struct balancer *b;
     const char *name, *nearest;
 
+    overrides_claim(w);
     for (b = all; b != NULL; b = b->next) {
         name = b->pool->name;
         if (b->defined_at != NULL) {
@@ -353,6 +355,8 @@ balancer_ready(struct sl_worker *w)
 static int
 balancer_serves(struct sl_worker *w)
 {
+    if (overrides_take(w) != 0)
+        return -1;
     checks_start(w);
     return 0;
 }

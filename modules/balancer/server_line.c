@@ -121,7 +121,7 @@ server_parse(struct sl_cmd *cmd, void **item)
     if (text == NULL)
         return "expected the address of a server";
     *line = (struct server_line){.weight = 1, .maxconn = -1, .slowstart_ms = -1,
-                                 .check = CHECK_UNSAID};
+                                 .check = CHECK_UNSAID, .place = sl_cmd_place(cmd)};
     err = later_check(cmd, 1, later);
     if (err == NULL)
         err = sl_cmd_options(cmd, 1, server_options, line);

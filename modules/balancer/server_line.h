@@ -9,6 +9,8 @@
 struct server_line {
     int64_t weight, maxconn, slowstart_ms, priority, check_port;
     int is_backup, is_drain, check;
+    const char *place; /* file:line */
+    int64_t said_at;   /* override.c's: seconds since the epoch; 0: nobody knows */
 };
 
 #endif

@@ -6,9 +6,6 @@
  * the counts of sixteen in a line of the cache.  Under another address the same server is given
  * a new chance: failures are forgotten.
  *
- * What the operator said of a server at run time stands for the line it was said about: when that
- * has been edited, the edited line holds.
- *
  * Events are written by many and read by anybody, without a lock: all bytes are atomics, and a
  * number tells whether what was read is one event. */
 #include "upstream/shared.h"
@@ -86,35 +83,6 @@ address_mark(const char *address)
     return h | 1;
 }
 
-/* What an override may stand for. */
-static unsigned
-base_mark(const struct sl_server *s)
-{
-    unsigned mark = address_mark(s->address) + s->configured_weight;
-
-    return (mark * 16777619u ^ (s->flags & SL_SERVER_DRAIN)) | 1;
-}
-
-/* The override is kept with the line it stands for, or goes with it. */
-static void
-override_take(struct sl_server *s)
-{
-    unsigned weight = atomic_load_explicit(&s->state->weight, memory_order_relaxed);
-    uint64_t health = atomic_load_explicit(&s->state->health, memory_order_relaxed);
-    unsigned base = atomic_exchange_explicit(&s->state->base, base_mark(s), memory_order_relaxed);
-
-    if (weight == 0 && SL_HEALTH_ADMIN(health) == SL_ADMIN_NONE)
-        return;
-    if (base == base_mark(s)) {
-        s->weight = weight > 0 ? weight : s->configured_weight;
-        return;
-    }
-    atomic_store_explicit(&s->state->weight, 0, memory_order_relaxed);
-    atomic_fetch_and_explicit(&s->state->health, ~(UINT64_C(3) << 59), memory_order_relaxed);
-    sl_log(SL_NOTICE, "SL0532", "pool %s: server %s: its line was edited and holds now; what was "
-           "said of it at run time is forgotten", s->pool->name, s->name);
-}
-
 /* One that others never had: it is given time to warm up, unless all are new. */
 static void
 address_take(struct sl_server *s, int is_fresh)
@@ -147,7 +115,6 @@ server_share(const struct zone_index *ix, const char *pool_name, struct sl_serve
     s->state = &z->states[i];
     upstream_server(s)->number = (unsigned)i;
     address_take(s, is_fresh);
-    override_take(s);
     return 0;
 }
 
