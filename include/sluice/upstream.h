@@ -126,6 +126,7 @@ struct sl_pool {
     void *data;                        /* the owner's */
     int64_t keepalive;                 /* idle connections kept, per server and thread */
     int64_t keepalive_idle_ms;
+    int64_t keepalive_life_ms;         /* since a connection was opened; -1: no limit */
     const struct sl_upstream_protocol *protocol; /* NULL: HTTP/1.1 */
     const struct sl_transport *transport;        /* NULL: plain */
     void *transport_data;                        /* the transport's, set while configured */

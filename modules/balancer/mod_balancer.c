@@ -67,9 +67,12 @@ DIRECTIVES
     or more; for this a status of 500 to 599 is a failure, too (off).  panic=N: never
     when less than N per cent of the pool, by weight, would be left (25).
   Keepalive
-    Keepalive N [idle=TIME] keeps up to N idle connections to each server, per
-    thread, for TIME.  0 or off closes each connection after its request.  Without
-    the directive, 64 and 60s.  life= is not in this version.
+    Keepalive N [idle=TIME] [life=TIME] keeps up to N idle connections to each server,
+    per thread, for TIME.  0 or off closes each connection after its request.  Without
+    the directive, 64 and 60s.  life=: no connection gets a request when it was opened
+    that long ago, or up to a tenth less (off), so that servers behind another
+    balancer, or behind a name, get new ones now and then.  A server that says how long
+    it keeps a connection (Keep-Alive: timeout=N) is left a little sooner than that.
   Queue
     Queue N [timeout=TIME]: when every server that may be used has its maxconn= in
     flight, up to N requests wait, each for TIME (5s).  More, and those that waited

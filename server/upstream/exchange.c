@@ -37,12 +37,11 @@ ex_server_done(struct sl_exchange *ex, const struct sl_cause *cause)
 static void
 ex_leave_shared(struct sl_exchange *ex, struct sl_conn *c)
 {
-    const struct sl_pool *pool = ex->pool;
-    int may_stay = pool->keepalive > 0 && pool->send_proxy == 0 && !c->loop->is_stopping;
+    int may_stay = ex->pool->send_proxy == 0 && !c->loop->is_stopping;
 
     ex->a.conn = NULL;
     if (--c->n_attempts == 0 && !c->io.is_dead)
-        conn_due(c, may_stay ? pool->keepalive_idle_ms : 0);
+        conn_due(c, may_stay ? idle_patience_ms(c) : 0);
 }
 
 static void
