@@ -161,6 +161,8 @@ sl_server_may_be_used(const struct sl_server *s, int64_t now_ms)
 {
     uint64_t health = atomic_load_explicit(&s->state->health, memory_order_relaxed);
 
+    if (health == 0) /* mostly */
+        return !(s->flags & SL_SERVER_DRAIN);
     if (!sl_server_is_wanted(s, health))
         return 0;
     switch (SL_HEALTH_STATE(health)) {
