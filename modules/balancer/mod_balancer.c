@@ -82,11 +82,11 @@ DIRECTIVES
   Retry
     Retry on=LIST [max=N] [deadline=TIME] [budget=N]: which failures are tried on
     another server, N times at most.  LIST, with commas: connect (no connection came
-    about), error (the connection broke before an answer), timeout (no connection or
-    no answer in time), statuses of 400 to 599, or none.  A status is tried elsewhere
-    only for requests that may be repeated (GET, HEAD, OPTIONS, TRACE, PUT, DELETE)
-    and while there is another server.  deadline=: no retry when the request is
-    older.  budget=N: at most N retries for a hundred requests, so that retries do not
+    about), error (the connection broke before the head of an answer was whole, or the
+    head is malformed), timeout (no connection or no answer in time), statuses of 400 to
+    599, or none.  A request that a server may have acted on is tried elsewhere only if
+    it may be repeated (GET, HEAD, OPTIONS, TRACE, PUT, DELETE), for a status only while
+    there is another server.  deadline=: no retry when the request is older.  budget=N: at most N retries for a hundred requests, so that retries do not
     double the load of a pool that fails.  Without the directive, on=connect,error
     max=2.
   Sticky
