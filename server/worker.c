@@ -28,6 +28,7 @@
 #include "runtime/panic.h"
 #include "runtime/streams.h"
 #include "upstream/pool.h"
+#include "upstream/shared.h"
 #include "worker_listeners.h"
 #include "worker_threads.h"
 #include "worker_zones.h"
@@ -463,8 +464,10 @@ worker_start(struct sl_worker *w)
     if (offload_open(w->pool, OFFLOAD_THREADS) != 0 || worker_threads_make(w) != 0)
         return -1;
     pools_resolve_now(RESOLVE_WAIT_MS);
-    if (config_run_worker_hooks(w->config, SL_HOOK_WORKER_INIT, w) != 0 ||
-        config_run_worker_hooks(w->config, SL_HOOK_READY, w) != 0 || worker_threads_start(w) != 0)
+    if (config_run_worker_hooks(w->config, SL_HOOK_WORKER_INIT, w) != 0)
+        return -1;
+    servers_take_over();
+    if (config_run_worker_hooks(w->config, SL_HOOK_READY, w) != 0 || worker_threads_start(w) != 0)
         return -1;
     for (i = 0; i < w->n_listeners; i++)
         listener_defer(&w->listeners[i]);

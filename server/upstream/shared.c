@@ -46,6 +46,7 @@ struct servers_slot {
 };
 
 static const struct sl_slots *slots;
+static int zone_is_fresh;
 
 static void
 state_reset(struct sl_server_state *state, unsigned address)
@@ -85,20 +86,20 @@ address_mark(const char *address)
 
 /* One that others never had: it is given time to warm up, unless all are new. */
 static void
-address_take(struct sl_server *s, int is_fresh)
+address_take(struct sl_server *s)
 {
     unsigned address = address_mark(s->address);
 
     if (atomic_load_explicit(&s->state->address, memory_order_relaxed) == address)
         return;
     state_reset(s->state, address);
-    if (s->slowstart_ms > 0 && !is_fresh)
+    if (s->slowstart_ms > 0 && !zone_is_fresh)
         atomic_store_explicit(&s->state->warm_since, monotonic_ms(), memory_order_relaxed);
 }
 
 /* 0, or -1: there is no place for it. */
 static int
-server_share(const struct zone_index *ix, const char *pool_name, struct sl_server *s, int is_fresh)
+server_share(const struct zone_index *ix, const char *pool_name, struct sl_server *s)
 {
     struct servers_zone *z = ix->slots->shared;
     struct servers_slot *mine = sl_slot(ix->slots, ix->slots->mine);
@@ -114,7 +115,6 @@ server_share(const struct zone_index *ix, const char *pool_name, struct sl_serve
     s->n_active = &mine->n_active[i];
     s->state = &z->states[i];
     upstream_server(s)->number = (unsigned)i;
-    address_take(s, is_fresh);
     return 0;
 }
 
@@ -124,10 +124,9 @@ servers_share(void)
     struct upstream_pool *p;
     struct zone_index ix;
     unsigned n_without = 0, i;
-    int is_fresh;
 
     slots = sl_zone_slots(SERVERS_ZONE, SERVERS_LAYOUT, sizeof(struct servers_zone),
-                          sizeof(struct servers_slot), &is_fresh);
+                          sizeof(struct servers_slot), &zone_is_fresh);
     if (slots == NULL)
         return;
     ix = INDEX_OF(SERVERS_ZONE, slots, &((struct servers_zone *)slots->shared)->names,
@@ -135,10 +134,22 @@ servers_share(void)
     for (p = pools_first(); p != NULL; p = p->next)
         for (i = 0; i < p->pool.n_servers; i++)
             n_without += server_share(&ix, p->direct_key != NULL ? p->direct_key : p->pool.name,
-                                      p->pool.servers[i], is_fresh) != 0;
+                                      p->pool.servers[i]) != 0;
     if (n_without > 0)
         sl_log(SL_WARN, "SL0531", "no room in the zone " SERVERS_ZONE " for %u servers: each "
                "generation has counts of its own for them", n_without);
+}
+
+void
+servers_take_over(void)
+{
+    struct upstream_pool *p;
+    unsigned i;
+
+    for (p = pools_first(); p != NULL; p = p->next)
+        for (i = 0; i < p->pool.n_servers; i++)
+            if (p->pool.servers[i]->state != &upstream_server(p->pool.servers[i])->own_state)
+                address_take(p->pool.servers[i]);
 }
 
 unsigned

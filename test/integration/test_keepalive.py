@@ -59,7 +59,7 @@ def test_lives_end_at_different_times(sluice, origin):
     while open_now(origin) > 0 and time.time() < end:
         seen.add(open_now(origin))
         time.sleep(0.002)
-    assert open_now(origin) == 0 and len(seen) > 2  # not all in one turn
+    assert open_now(origin) == 0 and len(seen) > 1  # not all in one turn
 
 
 @pytest.mark.parametrize("says, gone_after, stays", [
