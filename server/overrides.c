@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* Asked of the master, not answered yet. */
 struct asked {
@@ -16,6 +17,7 @@ struct asked {
     unsigned number;
     sl_kept_f *done;
     void *data;
+    char text[CHANNEL_TEXT]; /* of the message */
 };
 
 static struct {
@@ -23,7 +25,8 @@ static struct {
     const char *why_nowhere; /* then */
     unsigned last_number;
     struct asked *asked;
-} own = {-1, "the server has only begun to start", 0, NULL};
+    struct overrides *kept;  /* the configuration's */
+} own = {-1, "the server has only begun to start", 0, NULL, NULL};
 
 /* ---- what modules ask ---- */
 
@@ -73,7 +76,8 @@ ask(const char *const *words, unsigned n_words, sl_kept_f *done, void *data)
         free(asked);
         return strerror(errno);
     }
-    *asked = (struct asked){own.asked, own.last_number, done, data};
+    *asked = (struct asked){own.asked, own.last_number, done, data, ""};
+    memcpy(asked->text, m.text, sizeof asked->text);
     own.asked = asked;
     return NULL;
 }
@@ -108,7 +112,21 @@ overrides_announce(struct sl_worker *w)
     if (folder == NULL || w->channel < 0)
         return 0;
     own.channel = w->channel;
+    own.kept = config_overrides(w->config);
     return channel_say(w->channel, MSG_STATE_DIR, folder, -1);
+}
+
+/* What was asked for is on the disk. */
+static void
+remember(char *text)
+{
+    struct sl_override o = {.at = (int64_t)time(NULL)};
+
+    o.owner = control_word_next(&text);
+    o.key = control_word_next(&text);
+    o.says = control_word_next(&text);
+    o.of = control_word_next(&text);
+    overrides_put(own.kept, &o);
 }
 
 void
@@ -122,6 +140,8 @@ overrides_answered(unsigned number, const char *why)
     if (asked == NULL)
         return;
     *at = asked->next;
+    if (why[0] == '\0')
+        remember(asked->text);
     if (asked->done != NULL)
         asked->done(asked->data, why[0] == '\0' ? SL_KEPT : SL_KEPT_FAILED, why);
     free(asked);

@@ -18,8 +18,9 @@ struct sl_override {
     int64_t at;        /* seconds since the epoch */
 };
 
-/* Those the file had when it was read, once, for this configuration; NULL past the last.  From
- * check_config on, under -t, too. */
+/* Those the file had when it was read, once, for this configuration, and what this generation has
+ * kept and forgotten since; NULL past the last.  From check_config on, under -t, too; thread 0.
+ * Good until the next answer of sl_override_keep(). */
 const struct sl_override *sl_override_kept(struct sl_worker *w, unsigned i);
 /* check_config, for -T: the line it stands for; holds 0: but that line is not what it was. */
 void sl_override_claim(struct sl_worker *w, const struct sl_override *o, const char *place,

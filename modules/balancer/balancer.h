@@ -9,6 +9,7 @@
  *   check.c         health checks; check_http.c: what is asked and what is a good answer
  *   queue.c         requests that wait for a server with room
  *   sticky.c        clients that stay with a server
+ *   members.c       servers that come and go: what follows, and sluice ctl server add and remove
  *   control.c       what the operator asks and says: sluice ctl server; override.c: how long it
  *                   holds
  *   roundrobin.c, leastconn.c, random2.c (ewma, too), hash.c (iphash, too), first.c
@@ -50,11 +51,12 @@ struct balancer {
     const char *used_at;    /* file:line of the first balancer://NAME; NULL: none yet */
     const char *defined_at; /* file:line of <Balancer NAME>; NULL: none yet */
     /* each may be written once */
-    const char *method_at, *keepalive_at, *retry_at, *check_at, *eject_at, *queue_at, *sticky_at;
+    const char *method_at, *keepalive_at, *retry_at, *check_at, *eject_at, *queue_at, *sticky_at,
+        *seats_at;
     unsigned n_server_lines; /* right or wrong */
     const struct sl_balance_method *method;
     void *method_data;
-    unsigned level_least; /* of its servers */
+    atomic_uint level_least; /* of its servers */
     unsigned retry_on;
     unsigned retry_max; /* attempts beyond the first */
     struct sl_statuses retry_statuses;
@@ -67,13 +69,15 @@ struct balancer {
     _Atomic(int64_t) panic_told_at; /* ms, monotonic */
     struct queue *queue;            /* NULL: nobody waits */
     struct sticky *sticky;          /* NULL: none */
+    int64_t *said_at; /* override.c's, by index of the server: seconds since the epoch; 0: nobody
+                       * knows */
 };
 
 /* The lines of one section; the pool itself is filled in as they are read. */
 struct balancer_conf {
     apr_array_header_t *servers;
     void *method, *keepalive, *retry, *check, *eject, *queue, *sticky, *tls,
-        *send_proxy;
+        *send_proxy, *seats;
 };
 
 /* mod_balancer.c: all pools that are defined, one after the other. */
@@ -121,15 +125,35 @@ void condition_attempt(struct sl_server *s, const struct sl_cause *cause, int st
                        struct moment at);
 /* Which of RETRY_* a failure is. */
 unsigned cause_class(const struct sl_cause *cause);
-/* A word for the state: "up", "resting", "probed", "down", "drained", "disabled". */
+/* A word for the state: "up", "resting", "probed", "down", "drained", "disabled", "leaving". */
 const char *condition_word(const struct sl_server *s);
 
 /* check.c: begins and ends with the generation that serves. */
 void checks_start(struct sl_worker *w);
 void checks_stop(void);
 
-/* control.c.  By POOL/SERVER, the names; NULL: there is none. */
+/* members.c: Seats N; servers have come or gone; sluice ctl server add and remove, with the words
+ * behind those: exit statuses, or LATER. */
+sl_parse_f seats_parse;
+void members_changed(struct sl_pool *pool);
+int members_ready(struct balancer *b); /* 0, or -1: no memory */
+/* What StateDir has of them: seated again after a start, and for -T. */
+void members_restore(struct sl_worker *w, apr_pool_t *pool);
+void members_claim(struct sl_worker *w);
+int run_add(struct sl_control_call *call, int argc, const char *const *argv);
+int run_remove(struct sl_control_call *call, int argc, const char *const *argv);
+
+/* control.c */
 struct sl_server *server_find(const char *text);
+/* It is a server of its pool, or finishes what it has in flight. */
+int server_is_shown(const struct sl_server *s);
+/* In place of an exit status: the call is ended, or will be. */
+#define LATER (-1)
+/* The operator has said it of the server: kept in its history, and logged.  What ends the call once
+ * it is known whether it is kept: a sl_kept_f with its data. */
+struct reply;
+struct reply *said(struct sl_control_call *call, struct sl_server *s, const char *what);
+void reply_end(void *reply, enum sl_kept how, const char *why);
 extern const struct sl_control_command server_command;
 
 extern const struct sl_balance_method roundrobin_method;

@@ -12,7 +12,6 @@
 
 #define WEIGHT_MAX 256
 #define NAME_JSON 600 /* room for a name as JSON */
-#define LATER (-1)    /* in place of an exit status: the call is ended, or will be */
 
 struct sl_server *
 server_find(const char *text)
@@ -29,10 +28,17 @@ server_find(const char *text)
         if (strlen(name) != (size_t)(slash - text) || strncmp(name, text, strlen(name)) != 0)
             continue;
         for (i = 0; i < b->pool->n_servers; i++)
-            if (strcmp(b->pool->servers[i]->name, slash + 1) == 0)
+            if (server_is_shown(b->pool->servers[i])
+                && strcmp(b->pool->servers[i]->name, slash + 1) == 0)
                 return b->pool->servers[i];
     }
     return NULL;
+}
+
+int
+server_is_shown(const struct sl_server *s)
+{
+    return !sl_server_is_gone(s) || sl_server_active(s) > 0;
 }
 
 /* ---- list ---- */
@@ -88,7 +94,8 @@ list_print(struct sl_control_call *call, const char *name)
 
     while ((b = balancer_next(b)) != NULL)
         for (i = 0; i < b->pool->n_servers; i++) {
-            if (name != NULL && strcmp(b->pool->name, name) != 0)
+            if ((name != NULL && strcmp(b->pool->name, name) != 0)
+                || !server_is_shown(b->pool->servers[i]))
                 continue;
             if (is_json)
                 sl_control_print(call, "%s\n  {", n > 0 ? "," : "");
@@ -200,7 +207,7 @@ print_kept(struct sl_control_call *call, enum sl_kept how, const char *why)
     }
 }
 
-static void
+void
 reply_end(void *data, enum sl_kept how, const char *why)
 {
     struct reply *reply = data;
@@ -220,7 +227,7 @@ reply_end(void *data, enum sl_kept how, const char *why)
     sl_control_end(&call, how == SL_KEPT_FAILED ? 1 : 0);
 }
 
-static int
+struct reply *
 said(struct sl_control_call *call, struct sl_server *s, const char *what)
 {
     struct reply *reply = apr_palloc(sl_control_pool(call), sizeof *reply);
@@ -230,7 +237,13 @@ said(struct sl_control_call *call, struct sl_server *s, const char *what)
     sl_log(SL_NOTICE, "BALANCER0040", "pool %s: server %s: the operator says %s", s->pool->name,
            s->name, what);
     *reply = (struct reply){call, s};
-    override_keep(s, reply_end, reply);
+    return reply;
+}
+
+static int
+said_of(struct sl_control_call *call, struct sl_server *s, const char *what)
+{
+    override_keep(s, reply_end, said(call, s, what));
     return LATER;
 }
 
@@ -239,7 +252,7 @@ run_drain(struct sl_control_call *call, struct sl_server *s, const char *unused)
 {
     (void)unused;
     override_admin(s, s->flags & SL_SERVER_DRAIN ? SL_ADMIN_NONE : SL_ADMIN_DRAIN);
-    return said(call, s, "drain");
+    return said_of(call, s, "drain");
 }
 
 static int
@@ -247,7 +260,7 @@ run_disable(struct sl_control_call *call, struct sl_server *s, const char *unuse
 {
     (void)unused;
     override_admin(s, SL_ADMIN_OFF);
-    return said(call, s, "disable");
+    return said_of(call, s, "disable");
 }
 
 static int
@@ -255,7 +268,7 @@ run_enable(struct sl_control_call *call, struct sl_server *s, const char *unused
 {
     (void)unused;
     override_admin(s, s->flags & SL_SERVER_DRAIN ? SL_ADMIN_ON : SL_ADMIN_NONE);
-    return said(call, s, "enable");
+    return said_of(call, s, "enable");
 }
 
 static int
@@ -270,7 +283,7 @@ run_reset(struct sl_control_call *call, struct sl_server *s, const char *unused)
 {
     (void)unused;
     override_admin(s, SL_ADMIN_NONE);
-    return override_weight(s, s->configured_weight) < 0 ? no_memory(call) : said(call, s, "reset");
+    return override_weight(s, s->configured_weight) < 0 ? no_memory(call) : said_of(call, s, "reset");
 }
 
 static int
@@ -286,7 +299,7 @@ run_weight(struct sl_control_call *call, struct sl_server *s, const char *text)
     }
     if (override_weight(s, (unsigned)weight) < 0)
         return no_memory(call);
-    return said(call, s, apr_psprintf(sl_control_pool(call), "weight %ld", weight));
+    return said_of(call, s, apr_psprintf(sl_control_pool(call), "weight %ld", weight));
 }
 
 /* What was said of a server that is not configured any more. */
@@ -343,6 +356,10 @@ server_run(struct sl_control_call *call, int argc, const char *const *argv)
 
     if (argc == 0 || (strcmp(argv[0], "list") == 0 && argc <= 2))
         status = run_list(call, argc > 0 ? argc - 1 : 0, argv + (argc > 0));
+    else if (strcmp(argv[0], "add") == 0)
+        status = run_add(call, argc - 1, argv + 1);
+    else if (strcmp(argv[0], "remove") == 0)
+        status = run_remove(call, argc - 1, argv + 1);
     else
         status = run_verb(call, argc, argv);
     if (status != LATER)
@@ -350,7 +367,8 @@ server_run(struct sl_control_call *call, int argc, const char *const *argv)
 }
 
 const struct sl_control_command server_command = {
-    .usage = "list [POOL] | why|drain|enable|disable|reset POOL/SERVER | weight POOL/SERVER N",
-    .help = "how the servers of pools fare; gives them less or no new requests",
+    .usage = "list [POOL] | why|drain|enable|disable|reset POOL/SERVER | weight POOL/SERVER N | "
+             "add POOL NAME ADDRESS [OPTION ...] | remove POOL/SERVER",
+    .help = "how the servers of pools fare; gives them less or no new requests; adds some",
     .run = server_run,
 };

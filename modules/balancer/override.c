@@ -4,8 +4,8 @@
  * It stands for the Server line it was said of, by a mark of that line.  While the zone knows the
  * server, the zone is right; a server it does not know has what StateDir says.  When the line is
  * another one, the line holds, and that is settled when the generation that has it is ready: one
- * that is refused changes nothing.  What was said of a server that is not configured any more
- * waits for its line. */
+ * that is refused changes nothing.  What was said of a server that is not there any more waits
+ * for it; so it is with those that come and go, whose line says no more of them than a name. */
 #include "override.h"
 
 #include "server_line.h"
@@ -23,11 +23,20 @@
 static const char *const admins[] = {"", "drain", "disable", "enable"};
 
 static struct sl_worker *worker; /* whose configuration it is */
+static int decides;              /* this generation serves */
 
 static struct server_line *
 line_of(const struct sl_server *s)
 {
     return s->balancer_data;
+}
+
+static int64_t *
+said_at(const struct sl_server *s)
+{
+    const struct balancer *b = s->pool->data;
+
+    return &b->said_at[s->index];
 }
 
 static uint64_t
@@ -62,14 +71,17 @@ override_text(apr_pool_t *pool, const struct sl_server *s)
 const char *
 override_line(apr_pool_t *pool, const struct sl_server *s)
 {
-    return apr_psprintf(pool, "%s weight=%u%s", s->address, s->configured_weight,
-                        s->flags & SL_SERVER_DRAIN ? " drain" : "");
+    const char *drain = s->flags & SL_SERVER_DRAIN ? " drain" : "";
+
+    if (s->flags & SL_SERVER_SEAT) /* its weight is a record's, and changes with it */
+        return apr_pstrcat(pool, s->address, drain, NULL);
+    return apr_psprintf(pool, "%s weight=%u%s", s->address, s->configured_weight, drain);
 }
 
 const char *
 override_when(apr_pool_t *pool, const struct sl_server *s)
 {
-    time_t at = (time_t)line_of(s)->said_at;
+    time_t at = (time_t)*said_at(s);
     struct tm tm;
     char text[32];
 
@@ -105,8 +117,11 @@ words_read(const char *text, enum sl_admin *admin, unsigned *weight)
 static unsigned
 line_mark(const struct sl_server *s)
 {
-    unsigned h = 2166136261u + s->configured_weight + (s->flags & SL_SERVER_DRAIN) * 512;
+    unsigned h = 2166136261u + (s->flags & SL_SERVER_DRAIN) * 512;
     const char *at;
+
+    if (!(s->flags & SL_SERVER_SEAT))
+        h += s->configured_weight;
 
     for (at = s->address; *at != '\0'; at++)
         h = (h ^ (unsigned char)*at) * 16777619u;
@@ -190,7 +205,7 @@ override_keep(struct sl_server *s, sl_kept_f *done, void *data)
 {
     apr_pool_t *pool;
 
-    line_of(s)->said_at = sl_loop_wall_us(sl_loop_self()) / 1000000;
+    *said_at(s) = sl_loop_wall_us(sl_loop_self()) / 1000000;
     atomic_store_explicit(&s->state->base, line_mark(s), memory_order_relaxed);
     apr_pool_create(&pool, sl_worker_pool(worker));
     keep(pool, s, done, data);
@@ -208,7 +223,7 @@ override_forget(const char *key, sl_kept_f *done, void *data)
 
 /* ---- what was said before ---- */
 
-/* Calls f for every server of every pool. */
+/* Calls f for every server of every pool that is there. */
 static void
 servers_each(apr_pool_t *pool, void (*f)(apr_pool_t *pool, struct sl_server *s))
 {
@@ -217,7 +232,8 @@ servers_each(apr_pool_t *pool, void (*f)(apr_pool_t *pool, struct sl_server *s))
 
     while ((b = balancer_next(b)) != NULL)
         for (i = 0; i < b->pool->n_servers; i++)
-            f(pool, b->pool->servers[i]);
+            if (!sl_server_is_gone(b->pool->servers[i]))
+                f(pool, b->pool->servers[i]);
 }
 
 static void
@@ -233,9 +249,15 @@ claim(apr_pool_t *pool, struct sl_server *s)
 void
 overrides_claim(struct sl_worker *w)
 {
+    struct balancer *b = NULL;
+
     worker = w;
-    if (sl_override_kept(w, 0) != NULL)
-        servers_each(sl_worker_pool(w), claim);
+    while ((b = balancer_next(b)) != NULL)
+        b->said_at = apr_pcalloc(sl_worker_pool(w), (b->pool->n_servers + 1) * sizeof *b->said_at);
+    if (sl_override_kept(w, 0) == NULL)
+        return;
+    servers_each(sl_worker_pool(w), claim);
+    members_claim(w);
 }
 
 static void
@@ -277,7 +299,7 @@ take(apr_pool_t *pool, struct sl_server *s)
     const char *says = override_text(pool, s);
 
     if (kept != NULL)
-        line_of(s)->said_at = kept->at;
+        *said_at(s) = kept->at;
     if (base == 0 && kept != NULL)
         take_kept(pool, s, kept);
     else if (base != line_mark(s) && says[0] != '\0')
@@ -295,9 +317,9 @@ tell_waiting(void)
 
     for (i = 0; (o = sl_override_kept(worker, i)) != NULL; i++)
         if (strcmp(o->owner, OWNER) == 0 && server_find(o->key) == NULL)
-            sl_log(SL_NOTICE, "BALANCER0062", "server %s is not configured: what was said of it at "
-                   "run time (%s) waits for its line (%s), or for \"ctl server reset %s\"", o->key,
-                   o->says, o->of, o->key);
+            sl_log(SL_NOTICE, "BALANCER0062", "server %s is not there: what was said of it at run "
+                   "time (%s) waits for it (%s), or for \"ctl server reset %s\"", o->key, o->says,
+                   o->of, o->key);
 }
 
 /* ---- StateDir follows, once the generation is accepted ---- */
@@ -323,8 +345,33 @@ state_dir_follows(struct sl_loop *loop, struct sl_mail *mail)
     (void)mail;
     after_ready.is_posted = 0;
     apr_pool_create(&pool, sl_worker_pool(worker));
+    members_restore(worker, pool);
     servers_each(pool, follow);
     apr_pool_destroy(pool);
+}
+
+void
+overrides_rest(void)
+{
+    decides = 0;
+}
+
+void
+overrides_arrived(struct sl_pool *pool)
+{
+    apr_pool_t *memory;
+    unsigned i;
+
+    if (!decides || sl_override_kept(worker, 0) == NULL)
+        return;
+    apr_pool_create(&memory, sl_worker_pool(worker));
+    for (i = 0; i < pool->n_servers; i++) {
+        struct sl_server *s = pool->servers[i];
+
+        if (!sl_server_is_gone(s) && atomic_load(&s->state->base) == 0)
+            take(memory, s);
+    }
+    apr_pool_destroy(memory);
 }
 
 int
@@ -340,6 +387,7 @@ overrides_take(struct sl_worker *w)
     while ((b = balancer_next(b)) != NULL)
         if (b->method->ready(b->pool, b->method_data) < 0)
             return -1;
+    decides = 1;
     after_ready.mail.fn = state_dir_follows;
     if (!after_ready.is_posted)
         sl_loop_post(sl_worker_loop(w, 0), &after_ready.mail);

@@ -23,7 +23,10 @@ int override_forget(const char *key, sl_kept_f *done, void *data);
 /* check_config: for which lines those in StateDir stand. */
 void overrides_claim(struct sl_worker *w);
 /* ready: what was said before holds for this generation, too, or goes with an edited line, and
- * StateDir follows.  0 or -1. */
+ * StateDir follows.  0 or -1.  drain: another generation decides from now on. */
 int overrides_take(struct sl_worker *w);
+void overrides_rest(void);
+/* Servers have come: what StateDir has of them holds. */
+void overrides_arrived(struct sl_pool *pool);
 
 #endif

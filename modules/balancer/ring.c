@@ -39,7 +39,7 @@ points_each(const struct sl_pool *pool)
     unsigned i, most = 1;
 
     for (i = 0; i < pool->n_servers; i++)
-        if (pool->servers[i]->weight > most)
+        if (!sl_server_is_gone(pool->servers[i]) && pool->servers[i]->weight > most)
             most = pool->servers[i]->weight;
     return most <= POINTS_MOST / POINTS_EACH ? POINTS_EACH : most <= 32 ? 40 : 5;
 }
@@ -87,7 +87,8 @@ ring_make(const struct sl_pool *pool)
     struct ring *ring;
 
     for (i = 0; i < pool->n_servers; i++)
-        n += pool->servers[i]->weight * each;
+        if (!sl_server_is_gone(pool->servers[i]))
+            n += pool->servers[i]->weight * each;
     ring = calloc(1, sizeof(*ring) + n * sizeof(struct ring_point)
                          + pool->n_servers * sizeof(*ring->weights));
     if (ring == NULL)
@@ -95,7 +96,8 @@ ring_make(const struct sl_pool *pool)
     ring->n_servers = pool->n_servers;
     ring->weights = (uint32_t *)(void *)&ring->points[n];
     for (i = 0; i < pool->n_servers; i++)
-        ring->weights[i] = points_add(ring, pool->servers[i], each);
+        if (!sl_server_is_gone(pool->servers[i]))
+            ring->weights[i] = points_add(ring, pool->servers[i], each);
     qsort(ring->points, ring->n_points, sizeof(struct ring_point), point_compare);
     table_make(ring);
     return ring;

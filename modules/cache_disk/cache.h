@@ -3,8 +3,10 @@
  *   control.c, policy.c, meta.c   pure: RFC 9111 over facts
  *   key.c         under what a request is looked for
  *   lookup.c      a request asks the store, step by step, and what is found is judged
- *   flight.c      one fetch for all who miss the same
- *   answer.c      what is stored, as an answer: conditions, ranges, the body piece by piece
+ *   flight.h      one fetch for all who miss the same, in several files
+ *   slices.c      large responses in slices, each from the store or fetched
+ *   answer.c      what is stored, as an answer: conditions and ranges
+ *   giver.c       its body, piece by piece
  *   command.c     sluice ctl cache, and PURGE
  *   directives.c  the lines
  *
@@ -20,6 +22,9 @@
 #include "sluice/module.h"
 
 #define VARY_MARKER 1u /* store_object.flags: meta lists the fields its variants differ by */
+#define SLICED 2u      /* there is no body: meta says how it is cut into slices */
+#define SLICE_MIN 4096
+#define SLICE_MAX (1 << 30)
 #define MIN_USES_MAX 65535 /* CacheMinUses: what lookup.c can count to */
 
 /* CacheUseStale. */
@@ -51,6 +56,7 @@ struct cache_conf {
     unsigned stale, ignore;    /* made of them when the configuration is checked */
     struct sl_cond *bypass, *no_store;
     int64_t min_uses, max_object;
+    int64_t slice; /* 0 and less: none */
     int is_locked; /* CacheLock: one fetch for many */
     struct sl_networks *purge;
     void *disk; /* CacheDisk: kept in struct cache_data */
@@ -71,9 +77,13 @@ int64_t valid_seconds(const struct cache_conf *conf, int status); /* CC_ABSENT: 
 
 /* key.c: in the request's pool, if nothing else is said. */
 struct sl_span cache_key(struct sl_req *r, const struct cache_conf *conf);
+/* As the client's own, where a proxy stands between. */
+struct sl_span cache_scheme(struct sl_req *r);
 struct sl_span cache_key_of_url(apr_pool_t *pool, struct sl_span url);
 /* vary: names with commas between. */
 struct sl_span variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary);
+/* key: of the response that is in slices. */
+struct sl_span slice_key(apr_pool_t *pool, struct sl_span key, uint64_t slices, int64_t i);
 /* Copies outside of any pool, for what outlives its request; with a NUL behind. */
 struct sl_span kept(struct sl_span s);
 void kept_free(struct sl_span s);
@@ -96,6 +106,7 @@ enum outcome {
 };
 
 struct flight;
+struct slices;
 
 /* A request's way through the cache.  Not of its pool: the store may hold on to it. */
 struct visit {
@@ -116,7 +127,20 @@ struct visit {
     int is_hit;                  /* nothing had to be asked for it */
     struct flight *flight;       /* NULL: none */
     int is_leader;               /* it began the flight, on the same loop */
+    int is_collapsed;            /* it joined one that was under way */
+    int has_looked_again;        /* it had come in the same moment */
     struct visit *next_waiter;
+    struct store_reader reader;  /* of what arrives */
+    struct sl_mail mail;         /* to itself: the table of flights was busy, or wake() */
+    struct slices *slices;       /* of what is found, the first that is needed; NULL: none */
+    int is_slicing;              /* it is not there yet */
+    int is_partial;              /* it was not stored */
+    int64_t first;               /* with CacheSlice: the byte the answer is likely to begin with */
+    /* of who asks for a slice, not a request: */
+    const struct meta *of;       /* what it is a slice of; NULL: it is none */
+    struct sl_span of_key;
+    struct sl_loop *loop;
+    void (*wake)(struct sl_loop *loop, struct sl_mail *mail);
     int failed_status;
     const struct sl_cause *failed;
     int64_t length;           /* of what still arrives, -1: unknown */
@@ -133,27 +157,64 @@ void visit_suspend(struct visit *v);
 int visit_take(struct visit *v, struct store_object **o);
 struct visit *visit_of(struct sl_req *r); /* NULL: the cache has nothing to do with it */
 
-/* ---- flight.c ---- */
+/* ---- flight.h ---- */
+
+enum slice_answer {
+    SLICE_HERE,
+    SLICE_WAIT,   /* slices.done() will be called, once */
+    SLICE_FAILED, /* s->cause */
+    SLICE_CHANGED /* the server has another response now: what was found is forgotten */
+};
 
 /* Joins the fetch of what the visit looks for, or begins one; the request is suspended until
- * flight_result() can be asked. */
-void flight_join(struct visit *v);
+ * flight_result() can be asked.  -1: another thread is at the table, or what is looked for has just
+ * been stored; to be looked for again. */
+int flight_join(struct visit *v);
 /* What has come of it, for this visit: sets its outcome. */
 void flight_result(struct visit *v);
 /* Begins one that nobody waits for, if none is under way. */
 void flight_update(struct visit *v);
 /* The visit's request leaves, or is answered. */
 void flight_leave(struct visit *v);
+/* The same for a slice: WAIT never; the object is held for the caller.  FAILED, CHANGED: it has
+ * left the flight. */
+enum slice_answer flight_slice_result(struct visit *v, struct store_object **object,
+                                      const struct sl_cause **cause);
 /* OUT_RELAY: answers with what the flight gets. */
 enum sl_verdict flight_relay(struct visit *v);
 /* What was asked for until now under this primary key, and comes later, is not stored. */
 void flights_forget(struct sl_span key);
 /* A fetch of this key has lately shown that it may not be stored. */
 int is_known_unstorable(struct visit *v);
+/* Why what came last under this key was not stored; NULL: nothing is known. */
+const char *why_unstorable(struct sl_span key);
+
+/* ---- slices.c ---- */
+
+/* The slices of a response, one at a time, for one request. */
+struct slices {
+    struct visit visit; /* as whom the store and the flights know it; its reader is of the slice */
+    void (*done)(struct slices *s, enum slice_answer answer);
+    void *ctx;
+    struct store_object *object; /* the slice that is open, held; NULL: none */
+    int is_fetched;              /* it was not stored */
+    const struct sl_cause *cause;
+    struct store_object *of; /* held */
+    struct meta meta;
+    int64_t i;
+};
+struct slices *slices_new(struct visit *v); /* of what it has found */
+/* The slice with this byte; the one that was open is not used any more. */
+enum slice_answer slices_open(struct slices *s, int64_t at);
+/* The request leaves: done() will not be called. */
+void slices_leave(struct slices *s);
+void slices_free(struct slices **s);
 
 /* ---- answer.c ---- */
 
 enum sl_verdict answer_object(struct visit *v);
+/* The first byte of its body that the answer needs; -1: none. */
+int64_t answer_first(struct visit *v);
 
 /* ---- command.c ---- */
 

@@ -4,14 +4,14 @@
 
 #include <string.h>
 
-#define META_VERSION 0x53430002u
+#define META_VERSION 0x53430003u
 
 struct meta_front {
     uint32_t version;
     uint16_t status, n_fields;
     uint32_t is_strict, is_always_asked;
-    int64_t lifetime, born, while_revalidate, if_error, date;
-    uint64_t era;
+    int64_t lifetime, born, while_revalidate, if_error, date, whole, slice;
+    uint64_t era, slices;
 };
 
 struct meta_field {
@@ -68,7 +68,10 @@ pen_front(struct pen *p, const struct meta *m, unsigned n_fields)
         .while_revalidate = m->storing.while_revalidate,
         .if_error = m->storing.if_error,
         .date = m->date,
+        .whole = m->whole,
+        .slice = m->slice,
         .era = m->era,
+        .slices = m->slices,
     };
 
     pen_put(p, &front, sizeof front);
@@ -128,7 +131,8 @@ meta_read(struct sl_span bytes, struct meta *m)
     if (bytes.n < sizeof front)
         return -1;
     memcpy(&front, bytes.at, sizeof front);
-    if (front.version != META_VERSION || front.status < 200 || front.status > 599)
+    if (front.version != META_VERSION || front.status < 200 || front.status > 599 ||
+        front.whole < 0 || front.slice < 0 || (front.whole > 0 && front.slice == 0))
         return -1;
     *m = (struct meta){
         .status = front.status,
@@ -140,6 +144,9 @@ meta_read(struct sl_span bytes, struct meta *m)
                     .is_always_asked = front.is_always_asked != 0},
         .date = front.date,
         .era = front.era,
+        .whole = front.whole,
+        .slice = front.slice,
+        .slices = front.slices,
         .fields = {bytes.at + sizeof front, bytes.n - sizeof front},
         .n_fields = front.n_fields,
     };

@@ -24,7 +24,8 @@ DIRECTIVES
     or If-Unmodified-Since go to the server.
   CacheKey
     For responses that are the same for several URLs, or differ by more than the URL:
-    %{host}%{uri} leaves the scheme out. What is not in the key must not change the response.
+    %{host}%{uri} leaves the scheme out. The URL is the client's: a proxy in TrustedProxies is
+    believed what X-Forwarded-Proto and X-Forwarded-Host say. What is not in the key must not change the response.
   CacheValid
     CacheValid [STATUS ...] TIME: without a status 200, 301 and 302. The inner, later line holds.
   CacheUseStale
@@ -42,7 +43,14 @@ DIRECTIVES
     Until then requests go to the server as without a cache. 1 to 65535; counts are of a process,
     and what is asked for seldom loses them to others.
   CacheMaxObject
-    One whose length is not known is given, and forgotten when it turns out larger.
+    One whose length is not known and that turns out larger is given to those who wait for it, as
+    fast as the slowest of them takes it, and not stored; others fetch it for themselves.
+  CacheSlice
+    Responses larger than SIZE are fetched by Range, a slice at a time, and stored so: a range of a
+    video costs no more than the slices it touches, and who jumps ahead does not wait for what lies
+    between. Servers must know Range and say ETag or Last-Modified; one that answers with the whole
+    is stored as a whole. When the response changes at the server, its slices are forgotten, and an
+    answer that is under way is cut. Between 4k and 1g; 1m to 16m are good sizes.
   CacheLock
     Off: each request that misses fetches for itself.
   CachePurge

@@ -249,9 +249,9 @@ respond_set_error(struct sl_req *r, int status, const struct sl_cause *cause)
         respond_set_plain(r, status, cause);
 }
 
-/* The answer that was set, by way of the response hooks. */
+/* The head, by way of the response hooks, and its body unless one of them waits. */
 static void
-respond(struct sl_req *r)
+respond_with(struct sl_req *r, void (*body)(struct sl_req *r))
 {
     switch (answer_head(r)) {
     case SL_FLOW_GONE:
@@ -260,25 +260,23 @@ respond(struct sl_req *r)
     case SL_FLOW_ROOM:
     case SL_FLOW_FULL:
         if ((r->flags & REQ_IN_RESPONSE) == 0)
-            respond_finish(r);
+            body(r);
         break;
     }
+}
+
+/* The answer that was set. */
+static void
+respond(struct sl_req *r)
+{
+    respond_with(r, respond_finish);
 }
 
 void
 answer_from_source(struct sl_req *r)
 {
     respond_set_length(r, r->status, r->length);
-    switch (answer_head(r)) {
-    case SL_FLOW_GONE:
-        answer_instead(r);
-        break;
-    case SL_FLOW_ROOM:
-    case SL_FLOW_FULL:
-        if ((r->flags & REQ_IN_RESPONSE) == 0)
-            source_want(r);
-        break;
-    }
+    respond_with(r, source_want);
 }
 
 enum sl_verdict

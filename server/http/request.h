@@ -193,7 +193,7 @@ void pace_drop(struct sl_req *r);
 /* forwarded.c: X-Forwarded-*, Forwarded, Via (ARCHITECTURE: the core's, always there). */
 void forwarded_add(struct sl_req *r, struct sl_fields *to);
 /* Whether what the peer says of who asked is believed (TrustedProxies). */
-int req_peer_is_trusted(const struct sl_req *r);
+int sl_req_peer_is_trusted(const struct sl_req *r);
 
 /* runtime/hooks.c */
 enum sl_verdict hooks_run_conn(struct sl_conn *c, enum sl_hook_point point);

@@ -37,7 +37,8 @@ ex_server_done(struct sl_exchange *ex, const struct sl_cause *cause)
 static void
 ex_leave_shared(struct sl_exchange *ex, struct sl_conn *c)
 {
-    int may_stay = ex->pool->send_proxy == 0 && !c->loop->is_stopping;
+    int may_stay = ex->pool->send_proxy == 0 && !c->loop->is_stopping &&
+                   c->epoch == server_epoch(c->server);
 
     ex->a.conn = NULL;
     if (--c->n_attempts == 0 && !c->io.is_dead)

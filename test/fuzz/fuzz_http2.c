@@ -1,6 +1,6 @@
 /* HTTP/2 of a client: whatever its bytes, each request that began ends once, nothing is kept
  * beyond the windows, and no request reaches the core that HTTP/1 would refuse. */
-/* with: modules/http2/session.c modules/http2/stream.c modules/http2/fields.c modules/http2/guard.c modules/http2/server.c modules/http2/server_request.c modules/http2/server_response.c server/http/fields.c server/http/field_names.c server/http/head.c server/http/framing.c server/runtime/span.c server/runtime/causes.c */
+/* with: modules/http2/session.c modules/http2/stream.c modules/http2/fields.c modules/http2/guard.c modules/http2/server.c modules/http2/server_request.c modules/http2/server_response.c modules/http2/websocket.c server/http/fields.c server/http/field_names.c server/http/head.c server/http/framing.c server/runtime/span.c server/runtime/causes.c */
 /* libs: libnghttp2 */
 #include "../../modules/http2/http2.h"
 

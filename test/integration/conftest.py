@@ -92,21 +92,28 @@ class Client:
         return part
 
     def exactly(self, n):
+        pieces = []  # joined once: some bodies are large
         while len(self.buf) < n:
+            pieces.append(self.buf)
+            n, self.buf = n - len(self.buf), b""
             if not self.fill():
-                raise EOFError(self.buf)
-        part, self.buf = self.buf[:n], self.buf[n:]
-        return part
+                raise EOFError(b"".join(pieces))
+        pieces.append(self.buf[:n])
+        self.buf = self.buf[n:]
+        return b"".join(pieces)
 
     def rest(self):
         """All until the server closes; a reset counts as an end."""
+        pieces = []
         try:
             while self.fill():
-                pass
+                pieces.append(self.buf)
+                self.buf = b""
         except ConnectionResetError:
             pass
-        part, self.buf = self.buf, b""
-        return part
+        pieces.append(self.buf)
+        self.buf = b""
+        return b"".join(pieces)
 
     def response(self, method="GET"):
         interim = []
@@ -119,11 +126,10 @@ class Client:
         if method == "HEAD" or r.status in (101, 204, 304):
             return r
         if (r.get("Transfer-Encoding") or "") == "chunked":
-            while True:
-                size = int(self.until(b"\r\n"), 16)
-                if size == 0:
-                    break
-                r.body += self.exactly(size + 2)[:-2]
+            pieces = []
+            while size := int(self.until(b"\r\n"), 16):
+                pieces.append(self.exactly(size + 2)[:-2])
+            r.body = b"".join(pieces)
             while True:
                 line = self.until(b"\r\n")
                 if not line:
@@ -307,6 +313,20 @@ def make_origin():
     yield make
     for o in made:
         o.close()
+
+
+@pytest.fixture
+def name_server():
+    from nameserver import NameServer
+    made = []
+
+    def make(zone=None):
+        made.append(NameServer(zone))
+        return made[-1]
+
+    yield make
+    for n in made:
+        n.close()
 
 
 @pytest.fixture

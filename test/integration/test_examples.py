@@ -48,6 +48,18 @@ def test_pool(example):
     assert got.count("101") == 3 and got.count("102") == 6
 
 
+def test_dns(make_origin, sluice, name_server):
+    o = names(make_origin, "app", "api")
+    port = {k: int(str(v).rsplit(":", 1)[1]) for k, v in o.items()}
+    o["app"].on("/healthz", reply(200))
+    dns = name_server({"app.example.com": {"A": ["127.0.0.1"]}, "one.example.com": {"A": ["127.0.0.1"]},
+                       "_http._tcp.api.example.com": {"SRV": [(1, 1, port["api"], "one.example.com")]}})
+    with open(os.path.join(FOLDER, "dns.conf")) as f:
+        text = f.read().replace("192.168.1.2:53", dns.address).replace(":8080", f":{port['app']}")
+    s = sluice(re.sub(r"^Listen .*$", "", text, flags=re.M))
+    assert body(s.get("/")) == "app /" and body(s.get("/api/x")) == "api /api/x"
+
+
 def test_health(example):
     s = example("health.conf", {"/busy": reply(503, b"busy")}).expect("BALANCER0012", "SL0517")
     assert {body(s.get("/")).split()[0] for _ in range(4)} == {"101", "102"}
@@ -106,6 +118,16 @@ def test_caching(example):
         first, second = body(s.get(path)), s.get(path)
         assert body(second) == first and "hit" in second.get("Cache-Status")
     assert s.get("/static/x", method="PURGE").status == 200
+
+
+def test_video(example):
+    from test_cache import Film
+    film = Film(9 << 20)
+    s = example("video.conf", {"/video/film.mp4": film, "/video/film.m3u8": reply(200, b"list", [])})
+    r = s.get("/video/film.mp4", {"Range": f"bytes={5 << 20}-{(5 << 20) + 9}"})
+    assert r.status == 206 and r.body == film.body[5 << 20:(5 << 20) + 10]
+    assert film.asked == [f"bytes={4 << 20}-{(8 << 20) - 1}"] and s.get("/video/film.mp4").body == film.body
+    assert [b"hit" in s.get("/video/film.m3u8").get("Cache-Status").encode() for _ in range(2)] == [False, True]
 
 
 def test_browser_policy(example):

@@ -235,6 +235,7 @@ SHOWN = {
     "ProxyForwarded": "test_forwarding.py::test_forwarded_as_in_rfc_7239",
     "ServerHeader": "test_pages_logs.py::test_server_header",
     "Satisfy": "test_auth.py::test_satisfy",
+    "AbortOnClose": "test_client_close.py::test_half_a_close_is_taken_for_one_or_not",
     "ErrorPage": "test_pages_logs.py::test_page_from_a_file",
     "Test": "test_explain.py::test_tests_that_fail_say_what_came",
     "Backend": "test_explain.py::test_tests_that_fail_say_what_came",

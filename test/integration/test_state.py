@@ -30,8 +30,8 @@ def stateful(operate, make_origin, tmp_path):  # noqa: F811
         return op
 
     def text(lines):
-        return f"StateDir {folder}\n" + pool(list(lines.values()))
-    start.text = text
+        return f"StateDir {folder}\n" + pool(list(lines.values()), start.extra)
+    start.text, start.extra = text, ""
     return start
 
 
@@ -111,8 +111,8 @@ def test_a_server_that_is_gone_leaves_what_was_said(stateful):
     ctl(op, "drain", "p/a")
     op.write(stateful.text({"b": op.lines["b"]}))
     op.reload()
-    assert op.s.logged("BALANCER0062.*server p/a is not configured: what was said of it at run time "
-                       r"\(drain\) waits for its line")
+    assert op.s.logged("BALANCER0062.*server p/a is not there: what was said of it at run time "
+                       r"\(drain\) waits for it")
     assert re.search(r"StateDir\n    server p/a: drain +control socket, .*; waits for ", op.say("-T").stdout)
     op.write(stateful.text(op.lines))
     op.reload()
@@ -123,6 +123,28 @@ def test_a_server_that_is_gone_leaves_what_was_said(stateful):
     assert "what was said of it is forgotten" in ctl(op, "reset", "p/a")
     assert "p/a" not in op.file.read_text()
     assert "expected POOL/SERVER" in ctl(op, "reset", "p/x", code=1)
+
+
+def test_added_servers_are_there_after_a_stop(stateful, make_origin):
+    """With what was said of them, which holds when they are."""
+    o = names(make_origin, "c", "d")
+    stateful.extra = "    Seats 4\n"
+    op = stateful()
+    for name in "cd":
+        assert "until the server stops" not in ctl(op, "add", "p", name, str(o[name]), "weight=2")
+    ctl(op, "drain", "p/d")
+    assert as_json(op, "remove", "p/c")["is_kept"] is True and 'added "p/c"' not in op.file.read_text()
+    assert re.search(rf"Seats 4 .*\n    added p/d: {o['d']} weight=2 +control socket", op.say("-T").stdout)
+    ctl(op, "add", "p", "c", str(o["c"]), "weight=2")
+    op.reload()
+    op.s.stop()
+    op = stateful()
+    until(lambda: [(x["server"], x["override"], x["weight"]) for x in as_json(op, "list")][2:] ==
+          [("d", "drain", 2), ("c", "", 2)])
+    assert who(op.s, 8) == {"a": 2, "b": 2, "c": 4}
+    ctl(op, "remove", "p/d")
+    ctl(op, "reset", "p/d")  # it waited for it
+    assert "p/d" not in op.file.read_text()
 
 
 @pytest.mark.parametrize("bad, says", [

@@ -288,15 +288,26 @@ def test_a_request_with_the_end_of_the_handshake(tls, pki):
         raw.close()
 
 
-def test_half_close(tls, pki, origin):
-    """The client ends its side with the request: the answer comes all the same."""
+@pytest.mark.parametrize("aborts", ["on", "off"])
+def test_half_close(tls, pki, origin, aborts):
+    """The client ends its side behind the request, in TLS (which ends what lies below) or below it."""
     origin.on("/late", lambda c, r: (time.sleep(0.3), c.send(reply(200, b"late")))[0])
-    s = tls()
-    c = connect(s, pki)
-    c.send(b"GET /late HTTP/1.1\r\nHost: a.test\r\n\r\n")
-    socket.socket.shutdown(c.sock, socket.SHUT_WR)
-    assert c.response().body == b"late"
-    c.close()
+    s = tls(f"AbortOnClose {aborts}\n")
+    for in_tls in (False,) if aborts == "off" else (False, True):
+        c = connect(s, pki)
+        c.send(b"GET /late HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        if in_tls:
+            c.sock.settimeout(0)
+            with pytest.raises(ssl.SSLWantReadError):  # close_notify is sent, its answer not waited for
+                c.sock.unwrap()
+            c.sock.settimeout(10)
+        socket.socket.shutdown(c.sock, socket.SHUT_WR)
+        if aborts == "off":
+            assert c.response().body == b"late"
+        else:
+            with pytest.raises((EOFError, OSError)):
+                c.response()
+        c.close()
 
 
 def test_the_end_is_said(tls, pki, origin):
