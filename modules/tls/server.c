@@ -103,6 +103,9 @@ servers_read(struct sl_cmd *cmd, struct servers *s)
         return "expected cert= with key=";
     if (s->o.sni != NULL && (*s->o.sni == '\0' || *s->o.sni == '.')) /* any name would do, or many */
         return sl_cmd_error(cmd, "expected sni=NAME, found \"%s\"", s->o.sni);
+    s->o.ca = s->o.ca != NULL ? sl_cmd_path(cmd, s->o.ca) : NULL;
+    s->o.cert = s->o.cert != NULL ? sl_cmd_path(cmd, s->o.cert) : NULL;
+    s->o.key = s->o.key != NULL ? sl_cmd_path(cmd, s->o.key) : NULL;
     if (s->o.cert != NULL)
         s->pair = tls_pair_read(sl_cmd_pool(cmd), s->o.cert, s->o.key != NULL ? s->o.key : s->o.cert,
                                 &why);

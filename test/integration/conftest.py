@@ -69,9 +69,11 @@ class Response:
 class Client:
     """A client connection that sends what it is told and reads strictly."""
 
-    def __init__(self, port, family=socket.AF_INET, address=None, timeout=10):
+    def __init__(self, port, family=socket.AF_INET, address=None, timeout=10, source=None):
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         self.sock.settimeout(timeout)
+        if source is not None:
+            self.sock.bind((source, 0))
         self.sock.connect(address or ("127.0.0.1", port))
         self.buf = b""
 

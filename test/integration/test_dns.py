@@ -14,7 +14,7 @@ from origin import Origin, reply
 from test_balancer import until
 from test_http2_servers import Server
 from test_reload import operate  # noqa: F401, a fixture
-from test_tls import pki, secure  # noqa: F401, fixtures
+from tls_peers import pki, secure  # noqa: F401, fixtures
 
 
 @pytest.fixture

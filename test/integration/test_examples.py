@@ -2,6 +2,7 @@
 import gzip
 import os
 import re
+import time
 
 import pytest
 from at_home import at_home
@@ -200,6 +201,22 @@ def test_compression(example):
     assert s.get("/archive/x").body == text
 
 
+@pytest.mark.skipif(not os.path.exists(f"{MODULES}/mod_brotli.so"), reason="built without brotli")
+def test_static_site(example):
+    text = b"<p>once more</p>\n" * 200
+    page = reply(200, text, [("Content-Type", "text/html"), ("ETag", '"a"')])
+    s = example("static-site.conf", {"/x": page, "/assets/x": page, "/account/x": page})
+    for path in ("/x", "/assets/x"):
+        for accept, coding in (("gzip, br", "br"), ("gzip", "gzip")):
+            end, r = time.time() + 5, s.get(path, {"Accept-Encoding": accept})
+            while r.get("Content-Length") is None and time.time() < end:
+                r = s.get(path, {"Accept-Encoding": accept})
+            assert r.get("Content-Encoding") == coding and int(r.get("Content-Length")) < 200
+    assert s.get("/assets/x").get("Cache-Control") == "public, max-age=31536000, immutable"
+    assert s.get("/account/x").get("Cache-Status") is None
+    assert len(s.backends["101"].requests) == 3
+
+
 def test_rate_limit(example):
     s = example("rate-limit.conf")
     c = s.client()
@@ -275,7 +292,7 @@ def test_forward_auth(example, tmp_path):
 
 def secured(sluice, make_origin, tmp_path, name, certs):
     """An example with Listen lines of its own: backends, certificates and ports take their places."""
-    from test_tls import SecureOrigin
+    from tls_peers import SecureOrigin
     text = open(os.path.join(FOLDER, name)).read()
     for a in sorted(set(re.findall(r"192\.168\.1\.\d+:8080", text))):
         text = text.replace(a, str(make_origin()))

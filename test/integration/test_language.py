@@ -226,7 +226,7 @@ SHOWN = {
     "GenerationsMax": "test_reload.py::test_generations_max",
     "Timeout": "test_bad_input.py::test_slow_heads",
     "KeepaliveRequests": "test_bad_input.py::test_keepalive_requests",
-    "Protocols": "test_tls.py::test_alpn",
+    "Protocols": "test_tls.py::test_alpn_chooses_among_protocols",
     "LimitLine": "test_bad_input.py::test_limit_line",
     "LimitHead": "test_bad_input.py::test_limit_head",
     "LimitFields": "test_bad_input.py::test_limit_fields",
