@@ -32,10 +32,19 @@ DIRECTIVES
     The ciphers in order, as OpenSSL names them, with colons between; those that begin with
     TLS_ are for TLS 1.3.
   TLSTickets
-    TLSTickets on|off [rotate=TIME]: session tickets, so that clients come back with a
+    TLSTickets on|off|FILE [rotate=TIME]: session tickets, so that clients come back with a
     shorter handshake. Their keys are the same for all threads, outlive reloads and crashes,
     and are renewed every 8 hours; a ticket is good for two more of these. Where clients show
     certificates none are given, so that each is verified each time.
+
+    Machines that share a FILE of keys take each other's tickets. It holds up to eight keys of
+    80 bytes (or of 48) one behind the other, in the form of nginx's ssl_session_ticket_key:
+    "openssl rand 80" makes one. The first writes tickets, all of them read. A changed file is
+    used without a reload; one that holds no keys is complained about, and those from before
+    stay. So a key is replaced without a ticket lost in two steps, each on all machines: the
+    new one behind the old, then before it. Who has the file can read what was said under
+    tickets of TLS 1.2: keep it as secret as a certificate's key. rotate= says how often its
+    first key is replaced.
   TLSClientVerify
     Whether clients must show a certificate: off, optional (one that is shown must be good)
     or require.
@@ -140,9 +149,11 @@ tickets_parse(struct sl_cmd *cmd, void **item)
 
     t->rotate_ms = (int64_t)8 * 3600 * 1000;
     *item = t;
-    if (word == NULL || (strcmp(word, "on") != 0 && strcmp(word, "off") != 0))
-        return sl_cmd_error(cmd, "expected on or off, found \"%s\"", word != NULL ? word : "");
-    t->is_on = strcmp(word, "on") == 0;
+    if (word == NULL)
+        return "expected on, off or the file of the keys";
+    t->is_on = strcmp(word, "off") != 0;
+    if (t->is_on && strcmp(word, "on") != 0 && (err = tls_ticket_file_parse(cmd, word, t)) != NULL)
+        return err;
     if ((err = sl_cmd_options(cmd, 1, ticket_options, t)) != NULL)
         return err;
     return t->rotate_ms >= 1000 ? NULL : "expected rotate= of a second or more";
@@ -279,7 +290,7 @@ static const struct sl_directive directives[] = {
     SL_PARSED("TLSCiphers", struct tls_conf, ciphers, ciphers_parse, GH, "NAME:NAME...",
               "Which ciphers are spoken, the preferred one first"),
     SL_PARSED("TLSTickets", struct tls_conf, tickets, tickets_parse, SL_IN_GLOBAL,
-              "on|off [rotate=TIME]", "Whether clients may resume their sessions"),
+              "on|off|FILE [rotate=TIME]", "Whether clients may resume their sessions"),
     SL_ENUM("TLSClientVerify", struct tls_conf, client_verify, "off", GH, verify_words,
             "off|optional|require", "Whether clients show a certificate"),
     SL_STRING("TLSClientCA", struct tls_conf, client_ca, NULL, GH,

@@ -7,6 +7,7 @@
  *   transport.c  bytes through OpenSSL: the transport of both sides
  *   server.c     towards servers: ServerTLS, ProxyTLS, verification, sessions kept
  *   tickets.c    the keys of session tickets, in a zone
+ *   ticket_file.c  or in a file that machines share
  *   redirect.c   HTTPSRedirect, HSTS
  *   variables.c  %{tls_...} */
 #ifndef TLS_TLS_H
@@ -71,6 +72,8 @@ struct tls_ciphers {
 struct tls_tickets {
     int is_on;
     int64_t rotate_ms;
+    const char *file;    /* the keys are there; NULL: our own */
+    struct sl_span keys; /* what stood in it when the configuration was read */
 };
 
 struct tls_conf {
@@ -169,11 +172,28 @@ void tls_server_failed(const struct tls *t);
 
 /* ---- the rest ---- */
 
+/* A key of tickets: who has it writes tickets, and reads those whose first bytes are its name. */
+#define TLS_TICKET_NAME 16
+struct tls_ticket_key {
+    unsigned char name[TLS_TICKET_NAME];
+    unsigned char cipher[32], mac[32];
+    uint32_t size; /* of both: 32, or 16 */
+};
+
 int tls_tickets_open(apr_pool_t *pool, const struct tls_tickets *conf);
 int tls_tickets_ready(struct sl_worker *w);
 int tls_tickets_drain(void);
 void tls_tickets_close(void);
 void tls_tickets_use(SSL_CTX *ctx, const struct tls_tickets *conf);
+
+/* ticket_file.c.  NULL or a phrase. */
+const char *tls_ticket_file_parse(struct sl_cmd *cmd, const char *name, struct tls_tickets *conf);
+/* How many keys there are; 0: these are none. */
+unsigned tls_ticket_keys_read(struct sl_span bytes, struct tls_ticket_key *keys, unsigned max);
+int tls_ticket_file_open(apr_pool_t *pool, const struct tls_tickets *conf);
+int tls_ticket_file_is_used(void);
+/* The key of that name, at name NULL the first.  The caller's to use at once.  Any thread. */
+const struct tls_ticket_key *tls_ticket_file_key(const unsigned char *name, int *is_first);
 
 sl_parse_f tls_redirect_parse, tls_hsts_parse;
 sl_req_f tls_hsts_response;
