@@ -36,6 +36,7 @@ struct sl_data {
 };
 
 /* What reading and writing say beside a count of bytes. */
+enum { SL_HANDSHAKE_EARLY = 2 };
 enum { SL_IO_EOF = 0, SL_IO_AGAIN = -1, SL_IO_ERROR = -2 };
 
 /* Moves bytes of one connection.  Provider group "transport"; a listener names it
@@ -60,7 +61,9 @@ struct sl_transport {
     const char *(*alpn)(struct sl_conn *c);
     /* What both sides have to agree on before the protocol begins: called until it is done,
      * whenever bytes have come or there is room.  1 done, 0 goes on, -1 failed (the transport
-     * has said why).  NULL: nothing. */
+     * has said why).  SL_HANDSHAKE_EARLY: it goes on, but its client has sent what can be read, and
+     * answers can be written; where nothing has to be read to know the protocol, that begins, and
+     * this is called again before its ready().  NULL: nothing. */
     int (*handshake)(struct sl_conn *c);
     /* ServerTLS and its like: takes the options of the line for the servers of a pool.  NULL
      * or a phrase.  NULL: there are none. */

@@ -133,6 +133,7 @@ context_settings(SSL_CTX *ctx, const struct tls_site *site)
     tls_accept_with(ctx);
     context_sessions(ctx, site);
     context_clients(ctx, site);
+    tls_early_use(ctx, conf);
     if (conf->key_log != NULL)
         SSL_CTX_set_keylog_callback(ctx, tls_key_log);
 }
@@ -168,6 +169,7 @@ tls_context_enter(SSL *ssl, SSL_CTX *ctx)
     SSL_set_max_proto_version(ssl, (int)SSL_CTX_get_max_proto_version(ctx));
     SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), NULL);
     SSL_set_verify_depth(ssl, SSL_CTX_get_verify_depth(ctx));
+    tls_early_enter(ssl, ctx);
     SSL_clear_options(ssl, SSL_get_options(ssl) & ~SSL_CTX_get_options(ctx));
     SSL_set_options(ssl, SSL_CTX_get_options(ctx));
 }

@@ -45,6 +45,17 @@ DIRECTIVES
     new one behind the old, then before it. Who has the file can read what was said under
     tickets of TLS 1.2: keep it as secret as a certificate's key. rotate= says how often its
     first key is replaced.
+  TLSEarlyData
+    Takes the request that a client which comes back sends with its first bytes (TLS 1.3,
+    0-RTT): its answer is there a round trip sooner. Anybody on the way can send a copy of such
+    bytes again, so GET, HEAD and OPTIONS without a body go on at once, with Early-Data: 1 for
+    the server, which may answer 425 (Too Early; that is passed on, and no other server is
+    tried); all else waits for the end of the handshake, which a copy cannot bring about. Copies
+    are known by a memory of hellos that all threads and generations share, and are no early
+    data then. It is each machine's own: of several that share a file of keys (TLSTickets) each
+    may take a copy once; and for 20 s after the start of such a one there is no early data. There is
+    none without tickets, or where clients show certificates. %{tls_early_data} tells which
+    requests went on early.
   TLSClientVerify
     Whether clients must show a certificate: off, optional (one that is shown must be good)
     or require.
@@ -184,11 +195,13 @@ static enum sl_verdict
 tls_access(struct sl_req *r, const void *confp)
 {
     const struct tls_conf *conf = confp;
-    const struct tls *t = tls_of_req(r);
+    struct tls *t = tls_of_req(r);
     enum sl_verdict v = SL_NEXT;
 
-    if (t != NULL)
-        return host_access(r, conf, t);
+    if (t != NULL) {
+        v = host_access(r, conf, t);
+        return v == SL_NEXT && !t->is_done ? tls_early_access(r, conf, t) : v;
+    }
     if (conf->redirect != NULL)
         v = tls_redirect(r, conf->redirect);
     if (v == SL_NEXT && conf->client_verify == TLS_VERIFY_REQUIRE)
@@ -227,7 +240,7 @@ static int
 tls_begin(struct sl_worker *w)
 {
     if (tls_threads_make(w) != 0 || tls_tickets_open(sl_worker_pool(w), global_conf(w)->tickets) != 0 ||
-        tls_sites_build() != 0)
+        (tls_sites_want_early_data() && tls_early_open() != 0) || tls_sites_build() != 0)
         return -1;
     tls_certs_watch();
     tls_servers_warn();
@@ -291,6 +304,8 @@ static const struct sl_directive directives[] = {
               "Which ciphers are spoken, the preferred one first"),
     SL_PARSED("TLSTickets", struct tls_conf, tickets, tickets_parse, SL_IN_GLOBAL,
               "on|off|FILE [rotate=TIME]", "Whether clients may resume their sessions"),
+    SL_FLAG("TLSEarlyData", struct tls_conf, early_data, "off", GH,
+            "Takes requests of clients that come back before the handshake is over"),
     SL_ENUM("TLSClientVerify", struct tls_conf, client_verify, "off", GH, verify_words,
             "off|optional|require", "Whether clients show a certificate"),
     SL_STRING("TLSClientCA", struct tls_conf, client_ca, NULL, GH,

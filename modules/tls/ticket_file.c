@@ -131,12 +131,6 @@ tls_ticket_file_key(const unsigned char *name, int *is_first)
     return NULL;
 }
 
-int
-tls_ticket_file_is_used(void)
-{
-    return path != NULL;
-}
-
 /* ---- changes ---- */
 
 /* All of a file, up to FILE_MAX and one byte more; -1 with errno. */

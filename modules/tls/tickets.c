@@ -28,6 +28,7 @@ struct ticket_zone {
 };
 
 static struct ticket_zone *zone;
+static int zone_is_fresh;
 static int64_t rotate_s;
 static EVP_CIPHER *cipher, *cipher_128;
 static struct sl_timer timer;
@@ -125,8 +126,6 @@ ciphers_free(void *unused)
 int
 tls_tickets_open(apr_pool_t *pool, const struct tls_tickets *conf)
 {
-    int is_fresh;
-
     rotate_s = conf != NULL ? conf->rotate_ms / 1000 : 8 * 3600;
     cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
     cipher_128 = EVP_CIPHER_fetch(NULL, "AES-128-CBC", NULL);
@@ -135,12 +134,18 @@ tls_tickets_open(apr_pool_t *pool, const struct tls_tickets *conf)
         return -1;
     if (conf != NULL && conf->file != NULL)
         return tls_ticket_file_open(pool, conf);
-    zone = sl_zone("tls.tickets", ZONE_LAYOUT, sizeof *zone, &is_fresh);
+    zone = sl_zone("tls.tickets", ZONE_LAYOUT, sizeof *zone, &zone_is_fresh);
     if (zone == NULL)
         return -1;
-    if (is_fresh || atomic_load(&zone->number) == 0)
+    if (zone_is_fresh || atomic_load(&zone->number) == 0)
         key_make();
     return atomic_load(&zone->number) != 0 ? 0 : -1; /* without a key none may be used */
+}
+
+int
+tls_tickets_are_new(void)
+{
+    return zone != NULL && zone_is_fresh;
 }
 
 static void

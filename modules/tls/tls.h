@@ -8,6 +8,7 @@
  *   server.c     towards servers: ServerTLS, ProxyTLS, verification, sessions kept
  *   tickets.c    the keys of session tickets, in a zone
  *   ticket_file.c  or in a file that machines share
+ *   early.c      TLSEarlyData: requests before the handshake is over
  *   redirect.c   HTTPSRedirect, HSTS
  *   variables.c  %{tls_...} */
 #ifndef TLS_TLS_H
@@ -87,6 +88,7 @@ struct tls_conf {
     int64_t client_depth;
     int placeholder;
     int strict_sni;
+    int early_data;
     const char *key_log;
     apr_array_header_t *proxy; /* lines of ProxyTLS */
     struct tls_redirect *redirect;
@@ -120,6 +122,7 @@ int tls_sites_check(struct sl_worker *w);
 int tls_sites_build(void);
 /* Whether clients are verified in the same way. */
 int tls_asks_the_same(const struct tls_conf *a, const struct tls_conf *b);
+int tls_sites_want_early_data(void);
 struct tls_site *tls_site_of(const struct sl_scope *scope);
 /* The context for a name (lower case; n 0: none was sent) on a listener; NULL: the handshake
  * is refused.  The caller's to use at once. */
@@ -144,6 +147,9 @@ struct tls {
     uint8_t is_shut;   /* it was */
     uint8_t has_seen_end;
     uint8_t first_byte; /* of the peer's */
+    uint8_t reads_early; /* early data may still come */
+    uint8_t ends_early;  /* close_notify is to be said when the handshake is over */
+    struct tls_early *early; /* NULL: none came */
 };
 
 extern const struct sl_transport tls_transport;
@@ -157,6 +163,27 @@ tls_site_in_use(const struct tls *t)
 {
     return SSL_CTX_get_app_data(SSL_get_SSL_CTX(t->ssl));
 }
+
+/* ---- early data (early.c) ---- */
+
+/* In post_config, behind the tickets', where a site has it on.  0 or -1. */
+int tls_early_open(void);
+void tls_early_use(SSL_CTX *ctx, const struct tls_conf *conf);
+/* For tls_context_enter(). */
+void tls_early_enter(SSL *ssl, const SSL_CTX *ctx);
+/* A client's connection begins. */
+void tls_early_accept(struct tls *t);
+/* In place of SSL_do_handshake() while t->reads_early; what came is kept in t->early. */
+int tls_early_read(struct tls *t);
+/* Early bytes for the protocol; AGAIN: none, and the handshake lasts; 0: no more will come. */
+ssize_t tls_early_take(struct tls *t, void *to, size_t n);
+int tls_early_is_pending(const struct tls *t);
+/* The handshake is: those who wait go on. */
+void tls_early_over(struct tls *t);
+void tls_early_free(struct tls *t);
+/* A request before that: it goes on, or waits. */
+enum sl_verdict tls_early_access(struct sl_req *r, const struct tls_conf *conf, struct tls *t);
+int tls_early_went(struct sl_req *r, const struct tls *t);
 
 /* ---- servers (server.c) ---- */
 
@@ -181,6 +208,8 @@ struct tls_ticket_key {
 };
 
 int tls_tickets_open(apr_pool_t *pool, const struct tls_tickets *conf);
+/* Whether no ticket of these keys can have been given by a generation before. */
+int tls_tickets_are_new(void);
 int tls_tickets_ready(struct sl_worker *w);
 int tls_tickets_drain(void);
 void tls_tickets_close(void);
@@ -191,7 +220,6 @@ const char *tls_ticket_file_parse(struct sl_cmd *cmd, const char *name, struct t
 /* How many keys there are; 0: these are none. */
 unsigned tls_ticket_keys_read(struct sl_span bytes, struct tls_ticket_key *keys, unsigned max);
 int tls_ticket_file_open(apr_pool_t *pool, const struct tls_tickets *conf);
-int tls_ticket_file_is_used(void);
 /* The key of that name, at name NULL the first.  The caller's to use at once.  Any thread. */
 const struct tls_ticket_key *tls_ticket_file_key(const unsigned char *name, int *is_first);
 

@@ -193,10 +193,13 @@ tls_open(struct sl_conn *c, int server)
     if (!server)
         return tls_server_begin(t);
     SSL_set_accept_state(t->ssl);
+    tls_early_accept(t);
     return 0;
 }
 
 /* ---- the handshake ---- */
+
+static void tls_shutdown(struct sl_conn *c);
 
 static void
 log_failure(struct tls *t, const char *what)
@@ -234,12 +237,17 @@ answer_in_clear(struct tls *t)
     ERR_clear_error();
 }
 
-/* The session tickets of TLS 1.3 go out with the first answer: a call to the kernel less. */
+/* The session tickets of TLS 1.3 go out with the first answer: a call to the kernel less.  Of early
+ * data that answer may have left already. */
 static int
 handshake_over(struct tls *t)
 {
     t->is_done = 1;
-    if (t->is_server && SSL_version(t->ssl) == TLS1_3_VERSION) {
+    if (t->early != NULL) {
+        tls_early_over(t);
+        if (t->ends_early)
+            tls_shutdown(t->conn);
+    } else if (t->is_server && SSL_version(t->ssl) == TLS1_3_VERSION) {
         if (keep(t, 0) != 0)
             return -1;
         t->is_held = t->n_left > 0;
@@ -272,13 +280,13 @@ tls_handshake(struct sl_conn *c)
     if (t->n_left > 0 && push(t) < 0)
         return -1;
     ERR_clear_error();
-    rc = SSL_do_handshake(t->ssl);
+    rc = t->reads_early ? tls_early_read(t) : SSL_do_handshake(t->ssl);
     if (rc == 1)
         return handshake_over(t);
     why = SSL_get_error(t->ssl, rc);
     if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE)
         return handshake_failed(t);
-    return push(t) < 0 ? -1 : 0;
+    return push(t) < 0 ? -1 : t->early != NULL ? SL_HANDSHAKE_EARLY : 0;
 }
 
 /* ---- who the client wants ---- */
@@ -397,12 +405,15 @@ static ssize_t
 tls_read(struct sl_conn *c, void *to, size_t n)
 {
     struct tls *t = tls_of(c);
+    ssize_t early;
     int k;
 
     if (t->is_broken || (t->n_left > 0 && !t->is_held && push(t) < 0))
         return SL_IO_ERROR;
     if (t->is_ended && !t->is_shut && t->n_left == 0)
         t->is_shut = shutdown(sl_conn_fd(c), SHUT_WR) == 0;
+    if (t->early != NULL && (early = tls_early_take(t, to, n)) != 0)
+        return early;
     ERR_clear_error();
     k = SSL_read(t->ssl, to, n < INT32_MAX ? (int)n : INT32_MAX);
     if (out_of(t)->n > 0 && push(t) < 0) /* a reply to a change of keys, an alert */
@@ -417,7 +428,11 @@ tls_pending(struct sl_conn *c)
 {
     const struct tls *t = tls_of(c);
 
-    return t->is_done && !t->is_broken && SSL_has_pending(t->ssl);
+    if (t->is_broken)
+        return 0;
+    if (t->early != NULL && tls_early_is_pending(t))
+        return 1;
+    return t->is_done && SSL_has_pending(t->ssl);
 }
 
 /* ---- writing ---- */
@@ -481,6 +496,17 @@ record_max(struct tls *t, const struct cursor *from, int is_first)
                ? EARLY : RECORD;
 }
 
+static int
+encrypt(struct tls *t, struct sl_span part)
+{
+    size_t n;
+
+    ERR_clear_error();
+    if (t->is_done)
+        return SSL_write(t->ssl, part.at, (int)part.n) == (int)part.n;
+    return SSL_write_early_data(t->ssl, part.at, part.n, &n) == 1 && n == part.n;
+}
+
 static ssize_t
 tls_writev(struct sl_conn *c, const struct iovec *iov, int n)
 {
@@ -499,8 +525,7 @@ tls_writev(struct sl_conn *c, const struct iovec *iov, int n)
     while (from.n > 0 && o->n + RECORD + RECORD_MORE <= OUT_MAX) {
         struct sl_span part = cursor_take(&from, record_max(t, &from, last == 0), o->plain);
 
-        ERR_clear_error();
-        if (SSL_write(t->ssl, part.at, (int)part.n) != (int)part.n) {
+        if (!encrypt(t, part)) {
             push(t);
             t->is_broken = 1;
             return SL_IO_ERROR;
@@ -528,13 +553,17 @@ tls_can_splice(struct sl_conn *c)
 /* ---- the end ---- */
 
 /* close_notify, so that the end is told from a cut.  The socket's own end follows when the peer is
- * read from; where it is closed at once that would be a call for nothing. */
+ * read from; where it is closed at once that would be a call for nothing.  While the handshake of
+ * early data lasts it cannot be said yet. */
 static void
 tls_shutdown(struct sl_conn *c)
 {
     struct tls *t = tls_of(c);
 
     if (t->is_broken || t->is_ended)
+        return;
+    t->ends_early = !t->is_done && t->early != NULL;
+    if (t->ends_early)
         return;
     if (t->is_done) {
         ERR_clear_error();
@@ -555,6 +584,7 @@ tls_close(struct sl_conn *c)
     if (t->is_done && !t->is_broken)
         SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     out_of(t)->n = 0;
+    tls_early_free(t);
     SSL_free(t->ssl);
     free(t->left);
     free(t);
