@@ -68,7 +68,9 @@ own_key(const unsigned char *name, int *is_current)
     return NULL;
 }
 
-/* 1 go on, 2 go on and give a new ticket, 0 no ticket of ours, -1 failure. */
+/* 1 go on, 2 go on and give a new ticket, 0 no ticket of ours, -1 failure.  Who comes back by TLS 1.3
+ * gets a new one each time: clients use a ticket once, or others would know them by it (RFC 8446,
+ * C.4). */
 static int
 ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *c, EVP_MAC_CTX *mac,
            int is_new)
@@ -79,7 +81,6 @@ ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *c, 
                                                   : tls_ticket_file_key(wanted, &is_current);
     OSSL_PARAM params[3];
 
-    (void)ssl;
     if (k == NULL)
         return 0;
     if (is_new) {
@@ -94,7 +95,7 @@ ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *c, 
                            NULL) != 1 ||
         EVP_MAC_CTX_set_params(mac, params) != 1)
         return -1;
-    return is_current ? 1 : 2;
+    return is_current && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
 }
 
 void

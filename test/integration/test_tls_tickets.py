@@ -69,3 +69,15 @@ def test_what_is_no_file_of_keys(refused, tmp_path, size, found):
     put(tmp_path / "keys", os.urandom(size))
     out = refused(f"LoadModule tls\nTLSTickets {tmp_path}/keys\n")
     assert found in out and "cure: write on, off, or the file of the keys" in out
+
+
+def test_a_ticket_for_each_visit(machine, pki, tmp_path):  # noqa: F811
+    """A client of TLS 1.3 uses each once (RFC 8446, C.4)."""
+    put(tmp_path / "keys", os.urandom(80))
+    s, ctx = machine(), context(pki, version=ssl.TLSVersion.TLSv1_3)
+    session, ids = visit(s, pki, ctx)[1], set()
+    for _ in range(4):
+        ids.add(session.id)
+        resumed, session = visit(s, pki, ctx, session)
+        assert resumed
+    assert len(ids) == 4
