@@ -157,6 +157,7 @@ tls_context_make(const struct tls_site *site, struct tls_pair *const *pairs, uns
         return NULL;
     SSL_CTX_set_app_data(ctx, (void *)(uintptr_t)site);
     context_settings(ctx, site);
+    tls_offload_use(ctx, pairs, n);
     return ctx;
 }
 

@@ -70,6 +70,12 @@ DIRECTIVES
   TLSPlaceholder
     Starts with a self-signed certificate, and an error in the log, where one of
     TLSCertificate cannot be read; without it that is an error of the configuration.
+  TLSOffload
+    TLSOffload off|N: N threads of their own make the signatures of handshakes by RSA
+    certificates, each of which takes as long as dozens of requests do, so that a storm of such
+    handshakes keeps nobody waiting who is connected. Hosts that have an ECDSA certificate, too,
+    need no such threads, nor do clients that resume a session. Throughput of handshakes is
+    then that of these threads: give as many as there are processors for it.
   TLSKeyLog
     Writes the secrets of every connection to a file, for Wireshark. Whoever has the file
     reads everything: the log says so at each start.
@@ -178,6 +184,14 @@ depth_check(struct sl_cmd *cmd, void **slot)
                ? NULL : "expected a number from 0 to 100";
 }
 
+static const char *
+offload_check(struct sl_cmd *cmd, void **slot)
+{
+    (void)cmd;
+    return *(int64_t *)(void *)slot != 0 && *(int64_t *)(void *)slot <= 64
+               ? NULL : "expected off or a number of threads from 1 to 64";
+}
+
 /* ---- requests ---- */
 
 /* A host that verifies clients is reached by those who were verified for it, whatever name they
@@ -240,6 +254,7 @@ static int
 tls_begin(struct sl_worker *w)
 {
     if (tls_threads_make(w) != 0 || tls_tickets_open(sl_worker_pool(w), global_conf(w)->tickets) != 0 ||
+        tls_offload_open(w, global_conf(w)->offload) != 0 ||
         (tls_sites_want_early_data() && tls_early_open() != 0) || tls_sites_build() != 0)
         return -1;
     tls_certs_watch();
@@ -275,6 +290,7 @@ tls_exit(struct sl_worker *w)
 {
     (void)w;
     tls_tickets_close();
+    tls_offload_close();
     if (key_log_fd >= 0)
         close(key_log_fd);
     key_log_fd = -1;
@@ -318,6 +334,8 @@ static const struct sl_directive directives[] = {
             "Refuses clients that ask for a name no certificate has"),
     SL_FLAG("TLSPlaceholder", struct tls_conf, placeholder, "off", SL_IN_GLOBAL,
             "Starts without a certificate that cannot be read"),
+    {"TLSOffload", SL_SLOT_NUMBER, SL_IN_GLOBAL, offsetof(struct tls_conf, offload), "off",
+     "Threads that sign for RSA certificates", "off|N", offload_check, NULL, NULL},
     SL_STRING("TLSKeyLog", struct tls_conf, key_log, NULL, SL_IN_GLOBAL,
               "Writes the secrets of connections to a file"),
     SL_LINES("ProxyTLS", struct tls_conf, proxy, tls_proxy_parse, SL_IN_GLOBAL,

@@ -9,6 +9,7 @@
  *   tickets.c    the keys of session tickets, in a zone
  *   ticket_file.c  or in a file that machines share
  *   early.c      TLSEarlyData: requests before the handshake is over
+ *   offload.c    TLSOffload: signatures by RSA keys on other threads
  *   redirect.c   HTTPSRedirect, HSTS
  *   variables.c  %{tls_...} */
 #ifndef TLS_TLS_H
@@ -89,6 +90,7 @@ struct tls_conf {
     int placeholder;
     int strict_sni;
     int early_data;
+    int64_t offload; /* threads; -1: none */
     const char *key_log;
     apr_array_header_t *proxy; /* lines of ProxyTLS */
     struct tls_redirect *redirect;
@@ -149,8 +151,18 @@ struct tls {
     uint8_t first_byte; /* of the peer's */
     uint8_t reads_early; /* early data may still come */
     uint8_t ends_early;  /* close_notify is to be said when the handshake is over */
+    uint8_t was_away; /* the hello was looked at, and need not be again */
     struct tls_early *early; /* NULL: none came */
+    struct tls_away *away;   /* of another thread now: nothing but this and conn is ours; NULL: no */
 };
+
+/* What came of a part of the handshake: as SSL_do_handshake(), SSL_get_error(). */
+struct tls_step {
+    int rc, error;
+};
+struct tls_step tls_step(struct tls *t);
+/* When its connection is closed. */
+void tls_free(struct tls *t);
 
 extern const struct sl_transport tls_transport;
 void tls_accept_with(SSL_CTX *ctx); /* the callbacks of clients' connections */
@@ -184,6 +196,23 @@ void tls_early_free(struct tls *t);
 /* A request before that: it goes on, or waits. */
 enum sl_verdict tls_early_access(struct sl_req *r, const struct tls_conf *conf, struct tls *t);
 int tls_early_went(struct sl_req *r, const struct tls *t);
+
+/* ---- other threads (offload.c) ---- */
+
+int tls_offload_open(struct sl_worker *w, int64_t n_threads);
+void tls_offload_close(void);
+void tls_offload_use(SSL_CTX *ctx, struct tls_pair *const *pairs, unsigned n);
+/* While the client says hello: whether the rest is better done elsewhere. */
+int tls_offload_wants(SSL *ssl, const SSL_CTX *ctx);
+/* The next step is made there, and the connection is told when it is done; -1: it cannot be. */
+int tls_offload(struct tls *t);
+/* The step, and what was written goes to t->left.  0: it is away still. */
+int tls_offload_take(struct tls *t, struct tls_step *step);
+/* The connection ends; t is freed when it is back. */
+void tls_offload_leave(struct tls *t);
+/* On the other thread. */
+const char *tls_offload_protocol(const struct tls *t, unsigned i);
+int tls_offload_write(struct tls *t, const char *at, size_t n);
 
 /* ---- servers (server.c) ---- */
 

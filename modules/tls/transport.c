@@ -114,9 +114,12 @@ static int
 socket_write(BIO *b, const char *at, int n)
 {
     struct tls *t = BIO_get_data(b);
-    struct out *o = out_of(t);
+    struct out *o;
 
     BIO_clear_retry_flags(b);
+    if (t->away != NULL)
+        return tls_offload_write(t, at, (size_t)n);
+    o = out_of(t);
     if (o->n + (unsigned)n > OUT_MAX && push(t) < 0)
         return -1;
     memcpy(o->at + o->n, at, (size_t)n);
@@ -128,7 +131,7 @@ static int
 socket_read(BIO *b, char *to, int n)
 {
     struct tls *t = BIO_get_data(b);
-    ssize_t k = sl_conn_raw_read(t->conn, to, (size_t)n);
+    ssize_t k = t->away != NULL ? SL_IO_AGAIN : sl_conn_raw_read(t->conn, to, (size_t)n);
 
     BIO_clear_retry_flags(b);
     if (k > 0 && t->first_byte == 0)
@@ -271,20 +274,47 @@ handshake_failed(struct tls *t)
     return -1;
 }
 
+struct tls_step
+tls_step(struct tls *t)
+{
+    struct tls_step s = {0, SSL_ERROR_NONE};
+
+    ERR_clear_error();
+    s.rc = t->reads_early ? tls_early_read(t) : SSL_do_handshake(t->ssl);
+    if (s.rc != 1)
+        s.error = SSL_get_error(t->ssl, s.rc);
+    return s;
+}
+
+/* What was made on another thread leaves, and what came meanwhile is read. */
+static struct tls_step
+step_is_back(struct tls *t, struct tls_step s)
+{
+    return s.error == SSL_ERROR_WANT_READ && push(t) >= 0 ? tls_step(t) : s;
+}
+
 static int
 tls_handshake(struct sl_conn *c)
 {
     struct tls *t = tls_of(c);
-    int rc, why;
+    struct tls_step s;
 
-    if (t->n_left > 0 && push(t) < 0)
+    if (t->away != NULL) {
+        if (!tls_offload_take(t, &s))
+            return 0;
+        s = step_is_back(t, s);
+    } else if (t->n_left > 0 && push(t) < 0)
         return -1;
-    ERR_clear_error();
-    rc = t->reads_early ? tls_early_read(t) : SSL_do_handshake(t->ssl);
-    if (rc == 1)
+    else
+        s = tls_step(t);
+    if (s.error == SSL_ERROR_WANT_CLIENT_HELLO_CB) {
+        if (tls_offload(t) == 0)
+            return 0;
+        s = tls_step(t);
+    }
+    if (s.rc == 1)
         return handshake_over(t);
-    why = SSL_get_error(t->ssl, rc);
-    if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE)
+    if (s.error != SSL_ERROR_WANT_READ && s.error != SSL_ERROR_WANT_WRITE)
         return handshake_failed(t);
     return push(t) < 0 ? -1 : t->early != NULL ? SL_HANDSHAKE_EARLY : 0;
 }
@@ -315,16 +345,19 @@ client_says_hello(SSL *ssl, int *alert, void *unused)
 {
     struct tls *t = SSL_get_app_data(ssl);
     char lower[256];
-    SSL_CTX *ctx = tls_context_find(sl_conn_scope(t->conn), hello_name(ssl, lower));
+    SSL_CTX *ctx;
 
     (void)unused;
+    if (t->was_away)
+        return SSL_CLIENT_HELLO_SUCCESS;
+    ctx = tls_context_find(sl_conn_scope(t->conn), hello_name(ssl, lower));
     if (ctx == NULL) {
         *alert = SSL_AD_UNRECOGNIZED_NAME;
         return SSL_CLIENT_HELLO_ERROR;
     }
     if (ctx != SSL_get_SSL_CTX(ssl))
         tls_context_enter(ssl, ctx);
-    return SSL_CLIENT_HELLO_SUCCESS;
+    return tls_offload_wants(ssl, ctx) ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
 }
 
 /* A name that was looked at is one that was accepted. */
@@ -347,7 +380,8 @@ alpn_select(SSL *ssl, const unsigned char **out, unsigned char *n_out, const uns
     unsigned i, at;
 
     (void)unused;
-    for (i = 0; (name = sl_conn_protocol_name(t->conn, i)) != NULL; i++)
+    for (i = 0; (name = t->away != NULL ? tls_offload_protocol(t, i)
+                                        : sl_conn_protocol_name(t->conn, i)) != NULL; i++)
         for (at = 0; at < n_in; at += 1u + in[at])
             if (in[at] == strlen(name) && memcmp(in + at + 1, name, in[at]) == 0) {
                 *out = in + at + 1;
@@ -573,6 +607,15 @@ tls_shutdown(struct sl_conn *c)
     push(t);
 }
 
+void
+tls_free(struct tls *t)
+{
+    tls_early_free(t);
+    SSL_free(t->ssl);
+    free(t->left);
+    free(t);
+}
+
 /* A session stays good when its connection just ended: to OpenSSL all has been said. */
 static void
 tls_close(struct sl_conn *c)
@@ -581,14 +624,15 @@ tls_close(struct sl_conn *c)
 
     if (t == NULL)
         return;
+    *sl_conn_transport_data(c) = NULL;
+    if (t->away != NULL) {
+        tls_offload_leave(t);
+        return;
+    }
     if (t->is_done && !t->is_broken)
         SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     out_of(t)->n = 0;
-    tls_early_free(t);
-    SSL_free(t->ssl);
-    free(t->left);
-    free(t);
-    *sl_conn_transport_data(c) = NULL;
+    tls_free(t);
 }
 
 const struct sl_transport tls_transport = {
