@@ -22,6 +22,13 @@ enum sl_verdict sl_respond_from(struct sl_req *r, int status, int64_t length,
 /* ROOM: go on.  FULL: it was taken; want() follows.  GONE, and any flow after `ends`: closed()
  * has been called, and r may be freed. */
 enum sl_flow sl_source_body(struct sl_req *r, struct sl_data data, int ends);
+/* 1: nothing on the way to the client has to see the bytes of the body, so sl_source_file() may
+ * give them; ask before each. */
+int sl_source_takes_files(const struct sl_req *r);
+/* As sl_source_body(), for n > 0 bytes of a file: what the client took of them (*offset and *n are
+ * moved on) has left without passing through the process; FULL: want() follows, the rest is to be
+ * given again.  The pages are read on the loop's thread, so they should be in memory. */
+enum sl_flow sl_source_file(struct sl_req *r, int fd, int64_t *offset, size_t *n, int ends);
 /* The rest cannot be given: the answer is cut short so that the client can tell.  closed() is
  * called, and r may be freed. */
 void sl_source_fail(struct sl_req *r, const struct sl_cause *cause);

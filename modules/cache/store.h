@@ -106,7 +106,8 @@ struct store_get {
     struct sl_span key;
     /* found: NULL at a miss, else held for the callee. */
     void (*done)(struct sl_loop *loop, struct store_get *g, struct store_object *found);
-    /* the store's */
+    /* the store's: of what was found; then what is its own */
+    enum store_state state;
     struct sl_offload job;
     struct store *store;
     struct store_hash hash;

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define SEGMENT_MIN (UINT64_C(1) << 20)
@@ -107,6 +108,18 @@ disk_read(struct store *s, void *to, size_t n, uint64_t offset)
         n -= (size_t)got;
     }
     return 0;
+}
+
+/* Whether reading them will most likely not wait: both ends are in the system's page cache.  A
+ * file system that cannot tell has nothing at hand. */
+int
+disk_is_cached(struct store *s, uint64_t offset, uint64_t n)
+{
+    char byte;
+    struct iovec to = {&byte, 1};
+
+    return preadv2(s->fd_objects, &to, 1, (off_t)offset, RWF_NOWAIT) == 1 &&
+           preadv2(s->fd_objects, &to, 1, (off_t)(offset + n - 1), RWF_NOWAIT) == 1;
 }
 
 /* Makes sure that these bytes have room on the disk: 0, or -1 with errno.  A file system that

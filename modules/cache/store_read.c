@@ -115,9 +115,9 @@ extent_read(struct store *s, const struct store_extent *e)
 
 /* ---- finding ---- */
 
-/* What the tier has under the hash if it is still right, held. */
+/* What the tier has under the hash if it is still right, held; *state: what purges say of it. */
 static struct object *
-memory_look(struct store *s, struct store_hash hash, struct sl_span key)
+memory_look(struct store *s, struct store_hash hash, struct sl_span key, enum store_state *state)
 {
     struct object *o = memory_find(s->memory, hash);
 
@@ -125,7 +125,7 @@ memory_look(struct store *s, struct store_hash hash, struct sl_span key)
         return NULL;
     if (key_is(o, key) &&
         o->change == atomic_load_explicit(change_of(s, hash), memory_order_acquire) &&
-        purges_state(&s->purges, &o->pub) != STORE_GONE && object_is_whole(s, o))
+        (*state = purges_state(&s->purges, &o->pub)) != STORE_GONE && object_is_whole(s, o))
         return o;
     memory_remove(s->memory, o);
     object_drop(&o);
@@ -165,7 +165,8 @@ get_entry(struct store_get *g, uint64_t entry, uint64_t change)
         object_drop(&o);
         return 0;
     }
-    if (purges_state(&s->purges, &o->pub) == STORE_GONE || !object_is_whole(s, o)) {
+    g->state = purges_state(&s->purges, &o->pub);
+    if (g->state == STORE_GONE || !object_is_whole(s, o)) {
         index_drop(&s->index, g->hash, entry_place(entry));
         object_drop(&o);
         return 0;
@@ -215,7 +216,7 @@ store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct sto
     struct object *o;
 
     g->hash = store_hash(s, g->key);
-    o = memory_look(s, g->hash, g->key);
+    o = memory_look(s, g->hash, g->key, &g->state);
     if (o != NULL) {
         hit(s, o);
         *found = &o->pub;
@@ -233,7 +234,8 @@ enum store_answer
 store_peek(struct store *s, struct sl_span key, struct store_object **found)
 {
     struct store_hash hash = store_hash(s, key);
-    struct object *o = memory_look(s, hash, key);
+    enum store_state state;
+    struct object *o = memory_look(s, hash, key, &state);
 
     *found = o != NULL ? &o->pub : NULL;
     return o != NULL ? STORE_HIT : disk_may_have(s, hash) ? STORE_WAIT : STORE_MISS;
@@ -298,12 +300,34 @@ read_done(struct sl_loop *loop, struct sl_offload *job)
     r->done(loop, r, r->io);
 }
 
+/* An extent checked before, from the system's page cache: an offload thread would cost more than
+ * the copy. */
+static enum store_io
+piece_now(struct store *s, struct store_read *r)
+{
+    const struct store_extent *e = &r->extent;
+    uint64_t skip = r->from % STORE_INLINE;
+    struct store_bytes *bytes = segment_bytes(s, e->offset, e->n);
+
+    if (bytes != NULL && (bytes->size != e->n || !segment_holds(s, e->offset, e->seq)))
+        bytes_drop(&bytes);
+    if (bytes == NULL)
+        return STORE_IO_BROKEN;
+    r->piece = (struct store_piece){.at = bytes->at + skip, .n = e->n - skip, .fd = -1};
+    r->piece.hold = bytes;
+    return STORE_IO_OK;
+}
+
 enum store_io
 read_extent(struct store *s, struct store_read *r, const struct store_extent *e, int checked)
 {
-    if (r->how == STORE_FILE && checked)
+    int is_at_hand = checked && disk_is_cached(s, e->offset, e->n);
+
+    if (is_at_hand && r->how == STORE_FILE)
         return piece_of_file(s, r, e);
     r->extent = *e;
+    if (is_at_hand)
+        return piece_now(s, r);
     r->piece = (struct store_piece){.store = s};
     r->job.work = read_work;
     r->job.done = read_done;

@@ -9,6 +9,7 @@
 #define AT_ONCE 65536 /* a body in memory up to this goes in one piece with its head */
 #define SLICE 65536   /* what a full connection does not take of one is copied */
 #define BOUNDARY_BYTES 12
+#define DIGITS 20 /* of a number, with its sign */
 
 /* ---- the head ---- */
 
@@ -26,16 +27,32 @@ is_of_304(struct sl_span name)
     return 0;
 }
 
+/* The text with a number behind; each hit needs two, for which printf is slow. */
+static struct sl_span
+with_number(apr_pool_t *pool, struct sl_span text, int64_t number)
+{
+    uint64_t n = number < 0 ? -(uint64_t)number : (uint64_t)number;
+    char *to = apr_palloc(pool, text.n + DIGITS), *end = to + text.n + DIGITS, *at = end;
+
+    do
+        *--at = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    if (number < 0)
+        *--at = '-';
+    at -= text.n;
+    memcpy(at, text.at, text.n);
+    return (struct sl_span){at, (size_t)(end - at)};
+}
+
 /* RFC 9211.  What a server was asked for in vain is no hit. */
 static struct sl_span
 cache_status(const struct visit *v)
 {
-    apr_pool_t *pool = sl_req_pool(v->r);
-    long ttl = (long)(v->meta.storing.lifetime - v->using.age);
-
     if (v->is_hit)
-        return sl_span(apr_psprintf(pool, "sluice; %s; ttl=%ld",
-                                    v->flight == NULL ? "hit" : "fwd=stale", ttl));
+        return with_number(sl_req_pool(v->r),
+                           v->flight == NULL ? SL_SPAN("sluice; hit; ttl=")
+                                             : SL_SPAN("sluice; fwd=stale; ttl="),
+                           v->meta.storing.lifetime - v->using.age);
     if (strcmp(v->status, "REVALIDATED") == 0)
         return SL_SPAN("sluice; fwd=stale; fwd-status=304; stored");
     return strcmp(v->status, "EXPIRED") == 0 ? SL_SPAN("sluice; fwd=stale; stored")
@@ -52,8 +69,8 @@ put_fields(struct visit *v, int status)
 
     while (meta_next(&rest, &name, &value))
         if (!is_tag_field(name) && (status != 304 || is_of_304(name)))
-            sl_fields_add(to, sl_span_dup(sl_req_pool(v->r), name), value);
-    sl_fields_set(to, "Age", sl_span(apr_psprintf(sl_req_pool(v->r), "%ld", (long)v->using.age)));
+            sl_fields_receive(to, name, value);
+    sl_fields_set(to, "Age", with_number(sl_req_pool(v->r), SL_SPAN(""), v->using.age));
     sl_fields_add(to, "Cache-Status", cache_status(v));
 }
 
@@ -143,7 +160,7 @@ giver_fetch(struct giver *g)
     piece_done(g);
     g->read.object = g->object;
     g->read.from = (uint64_t)s->from;
-    g->read.how = STORE_MEMORY;
+    g->read.how = sl_source_takes_files(g->r) ? STORE_FILE : STORE_MEMORY;
     g->read.done = giver_read;
     g->is_reading = 1;
     g->io = store_read(cache_store, sl_req_loop(g->r), &g->read);
@@ -151,6 +168,31 @@ giver_fetch(struct giver *g)
         return 0;
     g->is_reading = 0;
     return 1;
+}
+
+/* The piece at hand is a file's: what the client takes of it.  As giver_body(). */
+static int
+giver_file(struct giver *g)
+{
+    struct stretch *s = &g->at[g->i];
+    struct store_piece *piece = &g->read.piece;
+    size_t left = piece->n - g->used, n = left;
+    int64_t at = piece->offset + (int64_t)g->used;
+    enum sl_flow flow;
+    int ends;
+
+    if (s->n >= 0 && (int64_t)n > s->n)
+        n = left = (size_t)s->n;
+    ends = giver_is_last(g) && s->n == (int64_t)n;
+    flow = sl_source_file(g->r, piece->fd, &at, &left, ends);
+    if (flow == SL_FLOW_GONE || (ends && flow == SL_FLOW_ROOM))
+        return 0; /* g may be free */
+    n -= left;
+    g->used += n;
+    s->from += (int64_t)n;
+    if (s->n >= 0)
+        s->n -= (int64_t)n;
+    return flow == SL_FLOW_ROOM;
 }
 
 /* One step: 1 go on, 0 stop, r may be gone. */
@@ -172,6 +214,8 @@ giver_body(struct giver *g)
         sl_source_fail(g->r, &sl_cause_truncated);
         return 0;
     }
+    if (g->io == STORE_IO_OK && g->read.piece.at == NULL)
+        return giver_file(g);
     if (g->io == STORE_IO_OK)
         giver_slice(g, &data);
     ends = giver_is_last(g) && (g->io == STORE_IO_END || s->n == 0);
@@ -264,7 +308,7 @@ answer_whole(struct visit *v, int64_t size, int is_complete, int64_t length)
         return sl_respond(v->r, v->meta.status, NULL, (struct sl_span){body, (size_t)size});
     }
     g = giver_new(v, 1);
-    g->at[0] = (struct stretch){.from = 0, .n = -1};
+    g->at[0] = (struct stretch){.from = 0, .n = is_complete && size > 0 ? size : -1};
     return sl_respond_from(v->r, v->meta.status, length, &giver_source, g);
 }
 
@@ -344,6 +388,15 @@ answer_no_range(struct visit *v, int64_t size)
 /* ---- which of them ---- */
 
 static int
+is_conditional(struct sl_req *r)
+{
+    const struct sl_fields *head = sl_req_head(r);
+
+    return sl_fields_has_id(head, SL_F_IF_NONE_MATCH) ||
+           sl_fields_has_id(head, SL_F_IF_MODIFIED_SINCE);
+}
+
+static int
 client_has_it(struct visit *v)
 {
     struct sl_fields *head = sl_req_head(v->r);
@@ -390,7 +443,7 @@ answer_object(struct visit *v)
     int64_t size = store_size(v->found, &is_complete), length;
 
     age_now(v);
-    if (client_has_it(v)) {
+    if (is_conditional(v->r) && client_has_it(v)) {
         put_fields(v, 304);
         return sl_respond(v->r, 304, NULL, SL_SPAN(""));
     }

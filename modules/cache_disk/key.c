@@ -206,11 +206,11 @@ tags_of_field(struct sl_span field, uint64_t *tags, unsigned n)
 int
 is_tag_field(struct sl_span name)
 {
-    static const char *const names[] = {"Surrogate-Key", "Cache-Tag", "xkey"};
+    static const struct sl_span names[] = {{"Surrogate-Key", 13}, {"Cache-Tag", 9}, {"xkey", 4}};
     size_t i;
 
     for (i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (sl_span_eqi(name, sl_span(names[i])))
+        if (name.n == names[i].n && sl_span_eqi(name, names[i]))
             return 1;
     return 0;
 }

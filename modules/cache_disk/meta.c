@@ -154,7 +154,7 @@ meta_get(const struct meta *m, const char *name)
     struct sl_span rest = m->fields, found, value, wanted = sl_span(name);
 
     while (meta_next(&rest, &found, &value))
-        if (sl_span_eqi(found, wanted))
+        if (found.n == wanted.n && sl_span_eqi(found, wanted))
             return value;
     return (struct sl_span){NULL, 0};
 }

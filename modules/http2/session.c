@@ -7,6 +7,7 @@
 #include "http2.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define TURN_BYTES 65536       /* read from one connection before others have their turn */
 #define OUT_BYTES 81920u       /* gathered: frames, and short bodies */
@@ -44,9 +45,43 @@ out_of(const struct http2 *h)
 
 /* ---- making and ending ---- */
 
+/* calloc() of the C library passes by its lists of what was freed lately; nghttp2 asks for each
+ * stream with it. */
+static void *
+memory_cleared(size_t n, size_t size, void *ctx)
+{
+    size_t total;
+    void *at = __builtin_mul_overflow(n, size, &total) ? NULL : malloc(total);
+
+    (void)ctx;
+    return at != NULL ? memset(at, 0, total) : NULL;
+}
+
+static void *
+memory_get(size_t size, void *ctx)
+{
+    (void)ctx;
+    return malloc(size);
+}
+
+static void *
+memory_resize(void *at, size_t size, void *ctx)
+{
+    (void)ctx;
+    return realloc(at, size);
+}
+
+static void
+memory_free(void *at, void *ctx)
+{
+    (void)ctx;
+    free(at);
+}
+
 static int
 session_new(struct http2 *h, const nghttp2_session_callbacks *cb)
 {
+    nghttp2_mem memory = {NULL, memory_get, memory_free, memory_cleared, memory_resize};
     nghttp2_option *o;
     int rc;
 
@@ -57,8 +92,8 @@ session_new(struct http2 *h, const nghttp2_session_callbacks *cb)
     nghttp2_option_set_builtin_recv_extension_type(o, NGHTTP2_PRIORITY_UPDATE);
     /* Until the server says how many it allows one goes ahead; the others wait in nghttp2. */
     nghttp2_option_set_peer_max_concurrent_streams(o, 1);
-    rc = h->is_server ? nghttp2_session_server_new2(&h->session, cb, h, o)
-                      : nghttp2_session_client_new2(&h->session, cb, h, o);
+    rc = h->is_server ? nghttp2_session_server_new3(&h->session, cb, h, o, &memory)
+                      : nghttp2_session_client_new3(&h->session, cb, h, o, &memory);
     nghttp2_option_del(o);
     return rc;
 }

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #define QUEUE_MAX 4096
+#define IDLE_US 10000000 /* a thread that had nothing to do for so long ends */
 
 static apr_thread_pool_t *threads;
 static atomic_int n_queued;
@@ -15,7 +16,11 @@ static atomic_int n_queued;
 int
 offload_open(apr_pool_t *pool, unsigned n_threads)
 {
-    return apr_thread_pool_create(&threads, 0, n_threads, pool) == APR_SUCCESS ? 0 : -1;
+    if (apr_thread_pool_create(&threads, 0, n_threads, pool) != APR_SUCCESS)
+        return -1;
+    apr_thread_pool_idle_max_set(threads, n_threads); /* else each job makes a thread of its own */
+    apr_thread_pool_idle_wait_set(threads, IDLE_US);
+    return 0;
 }
 
 void

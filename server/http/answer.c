@@ -143,6 +143,13 @@ answer_last(struct sl_req *r, struct sl_data data, int ends)
     return answer_out(r, data, ends);
 }
 
+int
+answer_may_bypass(const struct sl_req *r)
+{
+    return r->filters == NULL && conn_can_splice(r->conn) &&
+           (r->flags & (REQ_ENDS_GIVEN | REQ_SOURCE_ENDED | REQ_CUT)) == 0;
+}
+
 enum sl_flow
 answer_trailers(struct sl_req *r, struct sl_fields *fields)
 {

@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 
+#define FILE_TURN_BYTES 1048576u /* of one answer's file in one turn of the loop */
 #define COPY_MAX 2048 /* a body this short leaves in one piece with its head */
 
 /* RFC 9112, 6: how the client will know where the body ends. */
@@ -244,31 +246,79 @@ h1_reset(struct sl_req *r)
     h->persists = 0;
 }
 
-ssize_t
-h1_splice(struct sl_req *r, int pipe, size_t n)
+/* ---- bodies past the process ---- */
+
+/* What has to leave before n bytes may: 1, or SL_IO_*. */
+static ssize_t
+h1_clear_way(struct sl_req *r, size_t n)
 {
     struct sl_conn *c = r->conn;
     struct h1 *h = h1_of(c);
-    ssize_t k;
 
     if (h->broken || n > h->out_left)
         return SL_IO_ERROR;
     if (h->head_held && h1_write(c, r, (struct sl_data){NULL, 0, NULL}, 0) == SL_FLOW_GONE)
         return SL_IO_ERROR;
-    if (conn_is_writing(c)) {
-        h1_due_send(c, h1_conf(c)->send_ms);
-        return SL_IO_AGAIN;
-    }
-    k = splice(pipe, NULL, c->io.fd, NULL, n,
-               SPLICE_F_NONBLOCK | SPLICE_F_MOVE | (h->out_left > n ? SPLICE_F_MORE : 0));
+    if (!conn_is_writing(c))
+        return 1;
+    h1_due_send(c, h1_conf(c)->send_ms);
+    return SL_IO_AGAIN;
+}
+
+/* k as the kernel gave it: > 0, or SL_IO_*. */
+static ssize_t
+h1_moved(struct sl_conn *c, ssize_t k)
+{
+    struct h1 *h = h1_of(c);
+
     if (k > 0) {
         h->out_left -= (uint64_t)k;
         return k;
     }
-    if (k < 0 && errno != EAGAIN)
+    if (k == 0 || errno != EAGAIN)
         return SL_IO_ERROR;
     h->waits_room = 1;
     c->io.ready &= (uint8_t)~SL_WRITABLE;
     h1_due_send(c, h1_conf(c)->send_ms);
     return SL_IO_AGAIN;
+}
+
+ssize_t
+h1_splice(struct sl_req *r, int pipe, size_t n)
+{
+    struct sl_conn *c = r->conn;
+    ssize_t k = h1_clear_way(r, n);
+    unsigned more = h1_of(c)->out_left > n ? SPLICE_F_MORE : 0;
+
+    if (k <= 0)
+        return k;
+    return h1_moved(c, splice(pipe, NULL, c->io.fd, NULL, n,
+                              SPLICE_F_NONBLOCK | SPLICE_F_MOVE | more));
+}
+
+/* A client that takes all there is would keep the loop for itself: the next turn goes on. */
+static ssize_t
+h1_file_pause(struct sl_conn *c)
+{
+    h1_of(c)->file_turn = 0;
+    h1_of(c)->waits_room = 1;
+    loop_queue(c->loop, &c->io);
+    return SL_IO_AGAIN;
+}
+
+ssize_t
+h1_file(struct sl_req *r, int fd, int64_t offset, size_t n)
+{
+    struct sl_conn *c = r->conn;
+    struct h1 *h = h1_of(c);
+    off_t from = offset;
+    ssize_t k = h1_clear_way(r, n);
+
+    if (k <= 0)
+        return k;
+    if (h->file_turn >= FILE_TURN_BYTES)
+        return h1_file_pause(c);
+    k = h1_moved(c, sendfile(c->io.fd, fd, &from, n));
+    h->file_turn = k > 0 ? h->file_turn + (uint32_t)k : 0;
+    return k;
 }

@@ -403,5 +403,6 @@ const struct sl_protocol http1_protocol = {
     .want = h1_want,
     .ended = h1_ended,
     .splice = h1_splice,
+    .file = h1_file,
     .take_back = h1_take_back,
 };

@@ -22,6 +22,7 @@ struct h1 {
     struct chunked chunked;
     uint32_t n_requests;
     uint32_t lingered;
+    uint32_t file_turn; /* bytes of a file since the socket was full last */
     uint8_t state;
     uint8_t framing;     /* of the request */
     uint8_t out_framing; /* of the response */
@@ -100,6 +101,7 @@ enum sl_flow h1_body(struct sl_req *r, struct sl_data data, int ends);
 enum sl_flow h1_trailers(struct sl_req *r, struct sl_fields *fields);
 /* Only a body of announced length on a plain socket, with nothing queued before it. */
 ssize_t h1_splice(struct sl_req *r, int pipe, size_t n);
+ssize_t h1_file(struct sl_req *r, int fd, int64_t offset, size_t n);
 /* Closing before the announced end tells the client; where only the close would end the
  * body, a reset does (RFC 9112, 8). */
 void h1_reset(struct sl_req *r);

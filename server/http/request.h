@@ -137,6 +137,8 @@ enum sl_flow answer_body(struct sl_req *r, struct sl_data data, int ends);
 enum sl_flow answer_last(struct sl_req *r, struct sl_data data, int ends);
 enum sl_flow answer_trailers(struct sl_req *r, struct sl_fields *fields);
 enum sl_flow answer_interim(struct sl_req *r, int status, struct sl_fields *fields);
+/* Whether the body may leave for the client's socket unseen: no filter, no transport. */
+int answer_may_bypass(const struct sl_req *r);
 /* After answer_head() said SL_FLOW_GONE and the source is no more: the page of the response
  * hook that failed, or the answer is cut. */
 void answer_instead(struct sl_req *r);

@@ -45,11 +45,10 @@ sl_respond_from(struct sl_req *r, int status, int64_t length, const struct sl_so
     return SL_DONE;
 }
 
-enum sl_flow
-sl_source_body(struct sl_req *r, struct sl_data data, int ends)
+/* The flow of what was given; r may be freed. */
+static enum sl_flow
+source_gave(struct sl_req *r, enum sl_flow flow, int ends)
 {
-    enum sl_flow flow = answer_body(r, data, ends);
-
     if (flow == SL_FLOW_GONE) {
         source_drop(r);
         answer_instead(r);
@@ -57,6 +56,38 @@ sl_source_body(struct sl_req *r, struct sl_data data, int ends)
     } else if (ends)
         source_done(r);
     return flow;
+}
+
+enum sl_flow
+sl_source_body(struct sl_req *r, struct sl_data data, int ends)
+{
+    return source_gave(r, answer_body(r, data, ends), ends);
+}
+
+int
+sl_source_takes_files(const struct sl_req *r)
+{
+    return r->protocol->file != NULL && answer_may_bypass(r) && r->length >= 0;
+}
+
+enum sl_flow
+sl_source_file(struct sl_req *r, int fd, int64_t *offset, size_t *n, int ends)
+{
+    ssize_t k = 1;
+
+    while (k > 0 && *n > 0) {
+        k = r->protocol->file(r, fd, *offset, *n);
+        if (k > 0) {
+            *offset += k;
+            *n -= (size_t)k;
+            r->bytes_sent += k;
+        }
+    }
+    if (k == SL_IO_AGAIN)
+        return SL_FLOW_FULL;
+    if (k > 0 && ends)
+        r->flags |= REQ_SOURCE_ENDED | REQ_ENDS_GIVEN;
+    return source_gave(r, k > 0 ? SL_FLOW_ROOM : SL_FLOW_GONE, ends);
 }
 
 void

@@ -10,9 +10,7 @@
 int
 splice_may(const struct sl_req *r)
 {
-    return r != NULL && r->protocol->splice != NULL && r->filters == NULL &&
-           conn_can_splice(r->conn) &&
-           (r->flags & (REQ_ENDS_GIVEN | REQ_CUT)) == 0;
+    return r != NULL && r->protocol->splice != NULL && answer_may_bypass(r);
 }
 
 static int

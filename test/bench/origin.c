@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LARGEST = 16 << 20, CONNECTIONS = 16384 };
+enum { LARGEST = 64 << 20, CONNECTIONS = 16384 };
 
 struct connection {
   size_t left;    /* bytes of the answer not sent yet; its tail is what follows */

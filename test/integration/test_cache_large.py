@@ -1,0 +1,61 @@
+"""Large objects of the cache: from its file to the socket, or through the worker where something has to see them."""
+import os
+import socket
+import time
+
+import pytest
+from test_cache import BASE, cached, fresh, status  # noqa: F401 (a fixture)
+
+N = 3 * 1048576 + 12345
+BODY = os.urandom(N)
+SEEN = "LoadModule ratelimit\nBandwidthLimit 1g\n"  # a filter: bodies pass through it
+
+
+@pytest.fixture(params=["", SEEN], ids=["file", "seen"])
+def stored(request, cached, origin):  # noqa: F811
+    origin.on("/", fresh(BODY, age=600, ETag='"r"'))
+    s = cached(request.param)
+    assert s.get("/").body == BODY
+    deadline = time.monotonic() + 5
+    while status(s.get("/")) != "HIT" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return s
+
+
+def test_whole_and_ranges(stored, origin):
+    c = stored.client()
+    for _ in range(2):
+        r = c.request("GET", "/")
+        assert r.body == BODY and status(r) == "HIT"
+    for at, end in ((0, 0), (262143, 262144), (262144, 524287), (200000, 2000000), (N - 1, N - 1), (1, N - 1)):
+        r = c.request("GET", "/", {"Range": f"bytes={at}-{end}"})
+        assert r.status == 206 and r.body == BODY[at:end + 1]
+    r = c.request("GET", "/", {"Range": "bytes=5-300000,1000000-1600000"})
+    assert r.status == 206 and len(r.body) == int(r.get("Content-Length"))
+    assert BODY[5:300001] in r.body and BODY[1000000:1600001] in r.body
+    assert c.request("HEAD", "/").get("Content-Length") == str(N)
+    c.close()
+    assert len(origin.requests) <= 2
+
+
+def test_pipelined_to_a_slow_reader(stored):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        s.connect(("127.0.0.1", stored.port))
+        s.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n" * 2 + b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        got = bytearray()
+        while data := s.recv(65536):
+            got += data
+            if len(got) < 400000:
+                time.sleep(0.002)
+    assert got.count(b"HTTP/1.1 200 OK") == 3 and got.count(BODY) == 3 and got.endswith(BODY)
+
+
+def test_a_client_that_leaves_in_the_middle(stored):
+    for n in (1, 100000, 1000000):
+        with socket.create_connection(("127.0.0.1", stored.port)) as s:
+            s.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            left = n
+            while left > 0:
+                left -= len(s.recv(min(left, 65536)))
+    assert stored.get("/").body == BODY
