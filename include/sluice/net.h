@@ -93,6 +93,9 @@ ssize_t sl_conn_writev(struct sl_conn *c, const struct iovec *iov, int n);
  * since the last one. */
 ssize_t sl_conn_raw_read(struct sl_conn *c, void *to, size_t n);
 ssize_t sl_conn_raw_writev(struct sl_conn *c, const struct iovec *iov, int n);
+/* For transports, while they write: these are the last bytes, and shutdown() follows.  What it has to
+ * say may leave with them. */
+int sl_conn_ends(const struct sl_conn *c);
 /* Calls the protocol's ready() with SL_TIMEOUT after ms; -1: never. */
 void sl_conn_timeout(struct sl_conn *c, int64_t ms);
 /* Calls the protocol's ready() once more, in this turn of the loop or the next: what many calls

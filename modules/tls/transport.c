@@ -567,6 +567,10 @@ tls_writev(struct sl_conn *c, const struct iovec *iov, int n)
         last = part.n;
         done += part.n;
     }
+    if (from.n == 0 && t->is_done && !t->is_ended && sl_conn_ends(c)) {
+        SSL_shutdown(t->ssl);
+        t->is_ended = 1;
+    }
     t->wrote_at = sl_loop_now(sl_conn_loop(c));
     if (push(t) < 0)
         return SL_IO_ERROR;
