@@ -1,7 +1,7 @@
 /* Connections over TLS 1.3 with one small request each, for test/bench/bench and
- * test/bench/handshakes: handshake PORT full|resumed CLIENTS COUNT SECONDS, until one of the two is
- * reached (0: without this end).  Prints how many there were, and how many were not as they should
- * be. */
+ * test/bench/handshakes: handshake PORT full|resumed|rsa CLIENTS COUNT SECONDS, until one of the two
+ * is reached (0: without this end).  rsa: full, of a host that has another name.  Prints how many
+ * there were, and how many were not as they should be. */
 #include <openssl/ssl.h>
 
 #include <arpa/inet.h>
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 static const char request[] = "GET /1024 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+static const char *host = "localhost";
 static SSL_SESSION *session;
 
 static int
@@ -50,7 +51,7 @@ visit(SSL_CTX *ctx, int port)
 
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     SSL_set_fd(ssl, fd);
-    SSL_set_tlsext_host_name(ssl, "localhost");
+    SSL_set_tlsext_host_name(ssl, host);
     if (wants_resumed)
         SSL_set_session(ssl, session);
     if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 && SSL_connect(ssl) == 1 &&
@@ -88,8 +89,10 @@ main(int argc, char **argv)
     long clients = argc > 3 ? atol(argv[3]) : 0, n = 0, failed = 0, said[2], i;
     int ends[2];
 
+    if (argc > 2 && strcmp(argv[2], "rsa") == 0)
+        host = "rsa.test";
     if (argc != 6 || clients < 1 || pipe(ends) != 0) {
-        fprintf(stderr, "handshake PORT full|resumed CLIENTS COUNT SECONDS\n");
+        fprintf(stderr, "handshake PORT full|resumed|rsa CLIENTS COUNT SECONDS\n");
         return 2;
     }
     for (i = 0; i < clients; i++)
