@@ -42,8 +42,8 @@ DIRECTIVES
     "openssl rand 80" makes one. The first writes tickets, all of them read. A changed file is
     used without a reload; one that holds no keys is complained about, and those from before
     stay. So a key is replaced without a ticket lost in two steps, each on all machines: the
-    new one behind the old, then before it. Who has the file can read what was said under
-    tickets of TLS 1.2: keep it as secret as a certificate's key. rotate= says how often its
+    new one behind the old, then before it. Who has the file can read what was said in
+    sessions of TLS 1.2 and as early data: keep it as secret as a certificate's key. rotate= says how often its
     first key is replaced.
   TLSEarlyData
     Takes the request that a client which comes back sends with its first bytes (TLS 1.3,
