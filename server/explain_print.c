@@ -2,6 +2,7 @@
 #include "explain.h"
 
 #include "config/load.h"
+#include "upstream/pool.h"
 
 #include "sluice/upstream.h"
 
@@ -67,18 +68,40 @@ text_notes(const struct explained *x, FILE *to)
                     n->kind == NOTE_LOGGED ? "logs " : "", n->text);
 }
 
+static unsigned
+n_members(const struct sl_pool *pool)
+{
+    unsigned i, n = 0;
+
+    for (i = 0; i < pool->n_servers; i++)
+        n += !sl_server_is_gone(pool->servers[i]);
+    return n;
+}
+
+/* Before anybody has asked for its name. */
+static int
+stands_for_a_name(const struct sl_server *s)
+{
+    return (s->flags & SL_SERVER_SEAT) != 0 &&
+           server_n_addresses((const struct upstream_server *)(const void *)s) == 0;
+}
+
 static void
 text_request(const struct explained *x, FILE *to)
 {
     struct sl_span left = x->sent, line;
+    unsigned n;
 
     if (x->server == NULL)
         return;
     fprintf(to, "\nrequest to %s", x->server->address);
     if (strcmp(x->server->name, x->server->address) != 0)
         fprintf(to, ", %s", x->server->name);
-    if (x->target->pool->n_servers > 1)
-        fprintf(to, ", one of %u of pool %s", x->target->pool->n_servers, x->target->pool->name);
+    n = n_members(x->target->pool);
+    if (n > 1)
+        fprintf(to, ", one of %u of pool %s", n, x->target->pool->name);
+    if (stands_for_a_name(x->server))
+        fprintf(to, ", which stands for all that the name leads to");
     fprintf(to, "\n");
     while (sent_next(&left, &line))
         fprintf(to, "  %.*s\n", (int)line.n, line.at);

@@ -98,13 +98,18 @@ sl_worker_module_data(struct sl_worker *w, const struct sl_module *module)
 void
 sl_worker_config_error(struct sl_worker *w, const char *place, const char *fmt, ...)
 {
+    static const char mark[] = "\n    cure: ";
     va_list args;
-    const char *text;
+    char *text, *cure;
 
     va_start(args, fmt);
     text = apr_pvsprintf(w->config->pool, fmt, args);
     va_end(args);
-    config_error(w->config, place, NULL, "%s", text);
+    if ((cure = strstr(text, mark)) != NULL) {
+        *cure = '\0';
+        cure += sizeof mark - 1;
+    }
+    config_error(w->config, place, cure, "%s", text);
 }
 
 int
@@ -458,7 +463,7 @@ worker_start(struct sl_worker *w)
 
     if (offload_open(w->pool, OFFLOAD_THREADS) != 0 || worker_threads_make(w) != 0)
         return -1;
-    pools_resolve_now(RESOLVE_WAIT_MS);
+    pools_resolve(w->loops[0], RESOLVE_WAIT_MS);
     if (config_run_worker_hooks(w->config, SL_HOOK_WORKER_INIT, w) != 0 ||
         config_run_worker_hooks(w->config, SL_HOOK_READY, w) != 0 || worker_threads_start(w) != 0)
         return -1;

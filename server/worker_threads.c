@@ -9,7 +9,7 @@
 #include "net/listener.h"
 #include "runtime/crash.h"
 #include "runtime/counter.h"
-#include "upstream/pool.h"
+#include "upstream/seats.h"
 #include "worker_listeners.h"
 
 #include "sluice/log.h"
@@ -245,6 +245,7 @@ worker_leave(struct sl_worker *w, int64_t ms, int handover)
     int before = atomic_load(&w->leaving);
     unsigned i;
 
+    seats_lead(0);
     if (before == LEAVING_NOT && !w->is_standby)
         config_run_worker_hooks(w->config, SL_HOOK_DRAIN, w);
     atomic_store(&w->drain_idle_until, now + config_global(w->config)->core->drain_idle);
@@ -260,6 +261,7 @@ worker_leave(struct sl_worker *w, int64_t ms, int handover)
 void
 worker_standby(struct sl_worker *w)
 {
+    seats_lead(0);
     config_run_worker_hooks(w->config, SL_HOOK_DRAIN, w);
     w->is_standby = 1;
     threads_order(w, ORDER_STANDBY);
@@ -271,6 +273,7 @@ worker_resume(struct sl_worker *w)
     if (!w->is_standby)
         return;
     w->is_standby = 0;
+    seats_lead(1);
     config_run_worker_hooks(w->config, SL_HOOK_READY, w);
     threads_order(w, ORDER_RESUME);
 }
@@ -336,7 +339,6 @@ worker_threads_start(struct sl_worker *w)
 {
     unsigned i;
 
-    pools_resolve_start(w->loops[0]);
     for (i = 1; i < w->n_threads; i++) {
         int error = pthread_create(&w->threads[i].thread, NULL, thread_main, &w->threads[i]);
 

@@ -54,7 +54,7 @@ struct sl_option {
     enum sl_slot type;
     size_t offset;
     const char *init;         /* default, in the language's own words; NULL: zero */
-    const char *const *words; /* SL_SLOT_ENUM */
+    const char *const *words; /* SL_SLOT_ENUM; of others: the value the key alone stands for, or NULL */
     const char *help;
 };
 

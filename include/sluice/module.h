@@ -11,6 +11,7 @@
 #include "sluice/base.h"
 #include "sluice/conf.h"
 #include "sluice/control.h"
+#include "sluice/descriptor.h"
 #include "sluice/encoder.h"
 #include "sluice/expr.h"
 #include "sluice/fields.h"
@@ -23,6 +24,7 @@
 #include "sluice/pattern.h"
 #include "sluice/provider.h"
 #include "sluice/req.h"
+#include "sluice/resolver.h"
 #include "sluice/source.h"
 #include "sluice/subrequest.h"
 #include "sluice/upstream.h"
@@ -172,7 +174,7 @@ int sl_worker_listen(const struct sl_worker *w, unsigned i, struct sl_listen *l)
 /* The module's per-generation data, zeroed, data_size bytes. */
 void *sl_worker_module_data(struct sl_worker *w, const struct sl_module *module);
 /* A configuration error found in check_config, or in open_logs where a file cannot be opened: the
- * start ends with it.  place may be NULL. */
+ * start ends with it.  place may be NULL; what stands behind "\n    cure: " is the cure. */
 void sl_worker_config_error(struct sl_worker *w, const char *place, const char *fmt, ...)
     SL_PRINTF(3, 4);
 

@@ -13,7 +13,13 @@
 
 #include <stdatomic.h>
 
-enum { SL_SERVER_BACKUP = 1, SL_SERVER_DRAIN = 2, SL_SERVER_CHECKED = 4 };
+enum {
+    SL_SERVER_BACKUP = 1,
+    SL_SERVER_DRAIN = 2,
+    SL_SERVER_CHECKED = 4,
+    SL_SERVER_SEAT = 8,  /* who it is may change: see sl_pool_add_seats() */
+    SL_SERVER_GONE = 16, /* a seat that nobody has, or whose server leaves: nothing new goes there */
+};
 
 /* Whether this exchange has made an attempt at the server already. */
 int sl_attempt_tried(const struct sl_attempt *a, const struct sl_server *server);
@@ -53,17 +59,18 @@ struct sl_server_state {
     _Atomic(uint64_t) window[SL_WINDOW_PARTS]; /* the owner's: outcomes of late */
 };
 
-/* One backend of a pool.  Its counts alive are exact across threads. */
+/* One backend of a pool.  Its counts alive are exact across threads.  What is atomic may change
+ * while requests run; a text that was replaced is there for minutes. */
 struct sl_server {
-    const char *name;    /* for logs: the NAME= given, else the address as written */
-    const char *address; /* as written: host:port or unix:/path */
+    const char *_Atomic name;    /* for logs: the NAME= given, else the address as written */
+    const char *_Atomic address; /* as written: host:port or unix:/path */
     struct sl_pool *pool;
     unsigned index; /* in its pool */
     atomic_uint weight; /* in force; the operator may change it */
-    unsigned flags;
-    unsigned level;         /* servers of a higher one wait for those of the lower to fail */
-    unsigned maxconn;       /* attempts in flight, of all generations; 0: no limit */
-    unsigned slowstart_ms;  /* time to get its full share in */
+    atomic_uint flags;
+    atomic_uint level;        /* servers of a higher one wait for those of the lower to fail */
+    atomic_uint maxconn;      /* attempts in flight, of all generations; 0: no limit */
+    atomic_uint slowstart_ms; /* time to get its full share in */
     int check_port;         /* 0: its own */
     unsigned configured_weight;
     atomic_uint *n_active; /* attempts in flight of this process; good from post_config on */
@@ -116,6 +123,9 @@ struct sl_pool_owner {
     const struct sl_cause *(*wait)(struct sl_attempt *a, struct sl_pool *pool);
     /* One that waits has been given up by its client. */
     void (*leave)(struct sl_attempt *a, struct sl_pool *pool);
+    /* Servers have taken seats or left them, or their weights or levels have changed.  Thread 0,
+     * while others pick, or before requests run. */
+    void (*changed)(struct sl_pool *pool);
 };
 
 struct sl_pool {
@@ -143,13 +153,54 @@ struct sl_pool *sl_pool_make(apr_pool_t *pool, const char *name);
 struct sl_server *sl_pool_add(apr_pool_t *pool, struct sl_pool *p, const char *name,
                               const char *address, int default_port, const char **err);
 
+/* Seats: places in a pool for servers that come and go while requests run.  A seat is a server
+ * like others, with a state that generations share, and GONE while nobody has it.  Who leaves
+ * finishes what is in flight; who comes back to a seat that nobody else took finds its state as it
+ * was.  Who sits where is known to all generations: a reload and a crash change nothing.
+ *
+ * Who sits is what a name leads to: all its addresses, or the servers its SRV records name, with
+ * their weights and, as levels, their priorities; or it is what the operator says. */
+struct sl_seats {
+    const char *name;   /* of the line; NULL: its target.  A server's is NAME@ADDRESS, or ADDRESS */
+    const char *target; /* "host:port", "srv:_http._tcp.host"; NULL: the operator says */
+    int default_port;
+    unsigned n;
+};
+/* Configuration time: n servers side by side; what is set of them holds for all who sit there.
+ * The first; for dry runs of a configuration it stands for all that the name leads to.  NULL and a
+ * phrase in *err. */
+struct sl_server *sl_pool_add_seats(apr_pool_t *pool, struct sl_pool *p,
+                                    const struct sl_seats *seats, const char **err);
+
+/* A server the operator seats; `address` is no name. */
+struct sl_member {
+    const char *name; /* NULL: the address */
+    const char *address;
+    unsigned weight, level, maxconn, slowstart_ms;
+    unsigned flags; /* SL_SERVER_BACKUP, SL_SERVER_DRAIN */
+};
+/* Thread 0 of the generation that serves.  The server; NULL and a phrase in *err: there is one of
+ * that name, the address is wrong, or no seat is free. */
+struct sl_server *sl_pool_seat(apr_pool_t *pool, struct sl_pool *p, const struct sl_member *m,
+                               const char **err);
+/* It gets nothing new from now on, and its seat is free when nothing is in flight.  NULL, or a
+ * phrase: the operator has not seated it. */
+const char *sl_pool_unseat(apr_pool_t *pool, struct sl_server *s);
+
 /* Whether nobody keeps new requests from it, by the configuration or at run time. */
 static inline int
 sl_server_is_wanted(const struct sl_server *s, uint64_t health)
 {
-    enum sl_admin admin = SL_HEALTH_ADMIN(health);
+    unsigned flags = atomic_load_explicit(&s->flags, memory_order_relaxed);
 
-    return admin == SL_ADMIN_NONE ? !(s->flags & SL_SERVER_DRAIN) : admin == SL_ADMIN_ON;
+    if (SL_HEALTH_ADMIN(health) == SL_ADMIN_NONE)
+        return !(flags & (SL_SERVER_DRAIN | SL_SERVER_GONE));
+    return SL_HEALTH_ADMIN(health) == SL_ADMIN_ON && !(flags & SL_SERVER_GONE);
+}
+static inline int
+sl_server_is_gone(const struct sl_server *s)
+{
+    return (atomic_load_explicit(&s->flags, memory_order_relaxed) & SL_SERVER_GONE) != 0;
 }
 
 /* Whether a server comes into question for a new attempt: no health check took it down, it
@@ -178,7 +229,9 @@ sl_server_may_be_used(const struct sl_server *s, int64_t now_ms)
 static inline int
 sl_server_is_full(const struct sl_server *s)
 {
-    return s->maxconn > 0 && sl_server_active(s) >= s->maxconn;
+    unsigned most = atomic_load_explicit(&s->maxconn, memory_order_relaxed);
+
+    return most > 0 && sl_server_active(s) >= most;
 }
 
 /* How servers behind a scheme are spoken to. */
@@ -209,7 +262,8 @@ struct sl_choice {
 static inline int
 sl_choice_has(const struct sl_choice *c, const struct sl_server *s)
 {
-    return s->level == c->level && sl_server_may_be_used(s, c->now_ms) && s != c->passed
+    return atomic_load_explicit(&s->level, memory_order_relaxed) == c->level
+           && sl_server_may_be_used(s, c->now_ms) && s != c->passed
            && !sl_server_is_full(s) && !sl_attempt_tried(c->attempt, s);
 }
 struct sl_balance_method {
@@ -218,7 +272,8 @@ struct sl_balance_method {
     const char *(*setup)(struct sl_cmd *cmd, struct sl_pool *pool, void **data);
     /* All servers are known: once when the configuration is checked, for dry runs, where nothing
      * may be opened or created, and again before requests run; and whenever a weight has been
-     * changed, by one thread while others pick.  0, or -1 with a message in the log. */
+     * changed or a server has come or gone (sl_server_is_gone()), by one thread while others pick.
+     * 0, or -1 with a message in the log. */
     int (*ready)(struct sl_pool *pool, void *data);
     /* A server for which sl_choice_has() holds; NULL: none any more.  With is_dry it is the one
      * whom the next request would get, and nothing changes. */
@@ -284,6 +339,8 @@ int64_t sl_attempt_body_length(const struct sl_attempt *a); /* 0 none, -1 unknow
 
 /* What an upstream protocol tells the core. */
 void sl_attempt_interim(struct sl_attempt *a, int status, struct sl_fields *fields);
+/* Before a head with status 101 of a protocol whose responses have no Upgrade: what it would say. */
+void sl_attempt_switched(struct sl_attempt *a, struct sl_span to);
 /* The final head: fields were added to sl_attempt_response(a); body as in sl_req_start. */
 enum sl_flow sl_attempt_head_done(struct sl_attempt *a, int status, int64_t body);
 enum sl_flow sl_attempt_body(struct sl_attempt *a, struct sl_data data);

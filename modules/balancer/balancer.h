@@ -9,6 +9,7 @@
  *   check.c         health checks; check_http.c: what is asked and what is a good answer
  *   queue.c         requests that wait for a server with room
  *   sticky.c        clients that stay with a server
+ *   members.c       servers that come and go: what follows, and sluice ctl server add and remove
  *   control.c       what the operator asks and says: sluice ctl server
  *   roundrobin.c, leastconn.c, random2.c (ewma, too), hash.c (iphash, too), first.c
  *                   the methods; turns.c and ring.c are what they pick from */
@@ -49,11 +50,12 @@ struct balancer {
     const char *used_at;    /* file:line of the first balancer://NAME; NULL: none yet */
     const char *defined_at; /* file:line of <Balancer NAME>; NULL: none yet */
     /* each may be written once */
-    const char *method_at, *keepalive_at, *retry_at, *check_at, *eject_at, *queue_at, *sticky_at;
+    const char *method_at, *keepalive_at, *retry_at, *check_at, *eject_at, *queue_at, *sticky_at,
+        *seats_at;
     unsigned n_server_lines; /* right or wrong */
     const struct sl_balance_method *method;
     void *method_data;
-    unsigned level_least; /* of its servers */
+    atomic_uint level_least; /* of its servers */
     unsigned retry_on;
     unsigned retry_max; /* attempts beyond the first */
     struct sl_statuses retry_statuses;
@@ -72,7 +74,7 @@ struct balancer {
 struct balancer_conf {
     apr_array_header_t *servers;
     void *method, *keepalive, *retry, *check, *eject, *queue, *sticky, *tls,
-        *send_proxy;
+        *send_proxy, *seats;
 };
 
 /* mod_balancer.c: all pools that are defined, one after the other. */
@@ -120,14 +122,26 @@ void condition_attempt(struct sl_server *s, const struct sl_cause *cause, int st
                        struct moment at);
 /* Which of RETRY_* a failure is. */
 unsigned cause_class(const struct sl_cause *cause);
-/* A word for the state: "up", "resting", "probed", "down", "drained", "disabled". */
+/* A word for the state: "up", "resting", "probed", "down", "drained", "disabled", "leaving". */
 const char *condition_word(const struct sl_server *s);
 
 /* check.c: begins and ends with the generation that serves. */
 void checks_start(struct sl_worker *w);
 void checks_stop(void);
 
+/* members.c: Seats N; servers have come or gone; sluice ctl server add and remove, with the words
+ * behind those: exit statuses. */
+sl_parse_f seats_parse;
+void members_changed(struct sl_pool *pool);
+int members_ready(struct balancer *b); /* 0, or -1: no memory */
+int run_add(struct sl_control_call *call, int argc, const char *const *argv);
+int run_remove(struct sl_control_call *call, int argc, const char *const *argv);
+
 /* control.c */
+struct sl_server *server_find(const char *text);
+/* It is a server of its pool, or finishes what it has in flight. */
+int server_is_shown(const struct sl_server *s);
+void said(struct sl_control_call *call, struct sl_server *s, const char *what);
 extern const struct sl_control_command server_command;
 
 extern const struct sl_balance_method roundrobin_method;

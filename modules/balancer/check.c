@@ -168,6 +168,10 @@ check_due(struct sl_loop *loop, struct sl_timer *timer)
     struct check *k = (struct check *)(void *)((char *)timer - offsetof(struct check, timer));
     const char *why;
 
+    if (sl_server_is_gone(k->server)) {
+        sl_timer_set(loop, timer, sl_loop_now(loop) + wait_ms(k));
+        return;
+    }
     k->is_open = 0;
     k->began_ms = sl_loop_now(loop);
     k->conn = sl_server_open(loop, k->server, k->server->check_port, check_ready, k, &why);

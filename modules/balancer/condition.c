@@ -46,12 +46,23 @@ cause_is_servers(const struct sl_cause *cause)
 /* ---- what is told ---- */
 
 static unsigned
+n_members(const struct sl_pool *pool)
+{
+    unsigned i, n = 0;
+
+    for (i = 0; i < pool->n_servers; i++)
+        n += !sl_server_is_gone(pool->servers[i]);
+    return n;
+}
+
+static unsigned
 n_out(const struct sl_pool *pool)
 {
     unsigned i, n = 0;
 
     for (i = 0; i < pool->n_servers; i++)
-        n += SL_HEALTH_STATE(atomic_load_explicit(&pool->servers[i]->state->health,
+        n += !sl_server_is_gone(pool->servers[i])
+             && SL_HEALTH_STATE(atomic_load_explicit(&pool->servers[i]->state->health,
                                                   memory_order_relaxed)) != SL_HEALTH_UP;
     return n;
 }
@@ -70,15 +81,15 @@ static void
 tell_change(struct sl_server *s, uint64_t word, const char *evidence, struct moment at)
 {
     const struct sl_pool *pool = s->pool;
-    unsigned n = n_out(pool);
-    const char *all = n == pool->n_servers ? "; none is left" : "";
+    unsigned n = n_out(pool), n_all = n_members(pool);
+    const char *all = n == n_all ? "; none is left" : "";
     int64_t rest = SL_HEALTH_UNTIL(word) - at.now_ms;
 
     switch (SL_HEALTH_STATE(word)) {
     case SL_HEALTH_UP:
         keep_event(s, "up", evidence, at.wall_us);
         sl_log(SL_NOTICE, "BALANCER0011", "pool %s: server %s is back: %s; %u of %u are out",
-               pool->name, s->name, evidence, n, pool->n_servers);
+               pool->name, s->name, evidence, n, n_all);
         return;
     case SL_HEALTH_RESTING:
         if (rest <= 0) /* a probe was lost: the next request is another one */
@@ -86,7 +97,7 @@ tell_change(struct sl_server *s, uint64_t word, const char *evidence, struct mom
         keep_event(s, "rests", evidence, at.wall_us);
         sl_log(SL_WARN, "BALANCER0010", "pool %s: server %s rests for %lld s: %s; %u of %u are "
                "out%s", pool->name, s->name, (long long)(rest + 500) / 1000, evidence, n,
-               pool->n_servers, all);
+               n_all, all);
         return;
     case SL_HEALTH_PROBED:
         keep_event(s, "probed", evidence, at.wall_us);
@@ -94,7 +105,7 @@ tell_change(struct sl_server *s, uint64_t word, const char *evidence, struct mom
     case SL_HEALTH_DOWN:
         keep_event(s, "down", evidence, at.wall_us);
         sl_log(SL_WARN, "BALANCER0012", "pool %s: server %s is down: %s; %u of %u are out%s",
-               pool->name, s->name, evidence, n, pool->n_servers, all);
+               pool->name, s->name, evidence, n, n_all, all);
         return;
     }
 }
@@ -105,6 +116,8 @@ condition_word(const struct sl_server *s)
     static const char *const words[] = {"up", "resting", "probed", "down"};
     uint64_t word = atomic_load_explicit(&s->state->health, memory_order_relaxed);
 
+    if (sl_server_is_gone(s))
+        return "leaving";
     if (SL_HEALTH_ADMIN(word) == SL_ADMIN_OFF)
         return "disabled";
     return sl_server_is_wanted(s, word) ? words[SL_HEALTH_STATE(word)] : "drained";
@@ -148,6 +161,8 @@ others_suffice(const struct sl_server *s, const struct balancer *b, int64_t now_
     for (i = 0; i < pool->n_servers; i++) {
         unsigned weight = pool->servers[i]->weight;
 
+        if (sl_server_is_gone(pool->servers[i]))
+            continue;
         all += weight;
         if (pool->servers[i] != s && sl_server_may_be_used(pool->servers[i], now_ms))
             left += weight;

@@ -14,7 +14,7 @@
 #define WEIGHT_MAX 256
 #define NAME_JSON 600 /* room for a name as JSON */
 
-static struct sl_server *
+struct sl_server *
 server_find(const char *text)
 {
     const char *slash = strchr(text, '/');
@@ -29,10 +29,17 @@ server_find(const char *text)
         if (strlen(name) != (size_t)(slash - text) || strncmp(name, text, strlen(name)) != 0)
             continue;
         for (i = 0; i < b->pool->n_servers; i++)
-            if (strcmp(b->pool->servers[i]->name, slash + 1) == 0)
+            if (server_is_shown(b->pool->servers[i])
+                && strcmp(b->pool->servers[i]->name, slash + 1) == 0)
                 return b->pool->servers[i];
     }
     return NULL;
+}
+
+int
+server_is_shown(const struct sl_server *s)
+{
+    return !sl_server_is_gone(s) || sl_server_active(s) > 0;
 }
 
 static uint64_t
@@ -101,7 +108,8 @@ list_print(struct sl_control_call *call, const char *name)
 
     while ((b = balancer_next(b)) != NULL)
         for (i = 0; i < b->pool->n_servers; i++) {
-            if (name != NULL && strcmp(b->pool->name, name) != 0)
+            if ((name != NULL && strcmp(b->pool->name, name) != 0)
+                || !server_is_shown(b->pool->servers[i]))
                 continue;
             if (is_json)
                 sl_control_print(call, "%s\n  {", n > 0 ? "," : "");
@@ -226,7 +234,7 @@ weight_set(struct sl_server *s, unsigned weight)
     return b->method->ready(s->pool, b->method_data);
 }
 
-static void
+void
 said(struct sl_control_call *call, struct sl_server *s, const char *what)
 {
     sl_server_note(s, sl_loop_wall_us(sl_loop_self()), apr_psprintf(sl_control_pool(call),
@@ -338,13 +346,18 @@ server_run(struct sl_control_call *call, int argc, const char *const *argv)
 
     if (argc == 0 || (strcmp(argv[0], "list") == 0 && argc <= 2))
         status = run_list(call, argc > 0 ? argc - 1 : 0, argv + (argc > 0));
+    else if (strcmp(argv[0], "add") == 0)
+        status = run_add(call, argc - 1, argv + 1);
+    else if (strcmp(argv[0], "remove") == 0)
+        status = run_remove(call, argc - 1, argv + 1);
     else
         status = run_verb(call, argc, argv);
     sl_control_end(&call, status);
 }
 
 const struct sl_control_command server_command = {
-    .usage = "list [POOL] | why|drain|enable|disable|reset POOL/SERVER | weight POOL/SERVER N",
-    .help = "how the servers of pools fare; gives them less or no new requests",
+    .usage = "list [POOL] | why|drain|enable|disable|reset POOL/SERVER | weight POOL/SERVER N | "
+             "add POOL NAME ADDRESS [OPTION ...] | remove POOL/SERVER",
+    .help = "how the servers of pools fare; gives them less or no new requests; adds some",
     .run = server_run,
 };

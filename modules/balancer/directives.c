@@ -402,7 +402,7 @@ send_proxy_parse(struct sl_cmd *cmd, void **item)
 const struct sl_directive balancer_directives[] = {
     SL_LINES("Server", struct balancer_conf, servers, server_parse, SL_IN_GLOBAL,
              "[NAME=]TARGET [weight=N] [maxconn=N] [slowstart=TIME] [priority=N] [backup] [drain] "
-             "[check] [checkport=N]", "One server of the pool"),
+             "[check] [checkport=N] [resolve[=N]]", "One server of the pool, or what a name leads to"),
     {"Method", SL_SLOT_PARSED, SL_IN_GLOBAL, offsetof(struct balancer_conf, method), "roundrobin",
      "How requests are shared among servers",
      "roundrobin|leastconn|random2|ewma|first|iphash|hash EXPR [bound=N]|NAME [ARG ...]",
@@ -427,6 +427,8 @@ const struct sl_directive balancer_directives[] = {
      "How a client stays with a server; by default it does not",
      "cookie=NAME [path=] [domain=] [samesite=] [secure] [httponly] [maxage=]|route=EXPR",
      sticky_parse, NULL, NULL},
+    {"Seats", SL_SLOT_PARSED, SL_IN_GLOBAL, offsetof(struct balancer_conf, seats), NULL,
+     "How many servers the operator may add at run time; by default none", "N", seats_parse, NULL, NULL},
     SL_PARSED("ServerTLS", struct balancer_conf, tls, server_tls_parse, SL_IN_GLOBAL,
               "[verify=] [ca=] [sni=] [cert=] [key=]", "How https:// servers are verified"),
     SL_PARSED("SendProxy", struct balancer_conf, send_proxy, send_proxy_parse, SL_IN_GLOBAL,

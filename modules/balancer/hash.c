@@ -213,7 +213,9 @@ hash_pick(const struct sl_choice *choice, struct sl_pool *pool, void *data)
         room = room_count(h, choice, pool);
         s = hash_walk(h, choice, pool, &room);
     }
-    return s != NULL ? s : hash_walk(h, choice, pool, NULL);
+    if (s == NULL)
+        s = hash_walk(h, choice, pool, NULL);
+    return s != NULL ? s : choice_any(choice, pool, 0); /* one that has just come is on no ring yet */
 }
 
 const struct sl_balance_method hash_method = {

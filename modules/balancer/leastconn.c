@@ -14,8 +14,8 @@ struct leastconn {
     apr_pool_t *pool;
     const atomic_uint **counts; /* by index of the server: of this process */
     const atomic_uint *row;     /* all of them, where they lie in a row; else NULL */
-    atomic_uint *parts;         /* FINENESS over the weight */
-    atomic_uint is_even;        /* all have the same */
+    atomic_uint *parts;         /* FINENESS over the weight; 0: it is gone */
+    atomic_uint is_even;        /* all have the same, and none is gone */
     atomic_uint turn;
 };
 
@@ -60,9 +60,9 @@ leastconn_ready(struct sl_pool *pool, void *data)
     if (lc->parts == NULL)
         lc->parts = apr_pcalloc(lc->pool, (pool->n_servers + 1) * sizeof(*lc->parts));
     for (i = 0; i < pool->n_servers; i++) {
-        part = FINENESS / pool->servers[i]->weight;
+        part = sl_server_is_gone(pool->servers[i]) ? 0 : FINENESS / pool->servers[i]->weight;
         first = i == 0 ? part : first;
-        is_even &= part == first;
+        is_even &= part == first && part > 0;
         atomic_store_explicit(&lc->parts[i], part, memory_order_relaxed);
     }
     atomic_store_explicit(&lc->is_even, is_even, memory_order_relaxed);
@@ -74,10 +74,11 @@ static inline uint64_t
 load_of(const struct leastconn *lc, const struct sl_pool *pool, unsigned i, int is_alone)
 {
     uint64_t n = atomic_load_explicit(lc->counts[i], memory_order_relaxed);
+    unsigned part = atomic_load_explicit(&lc->parts[i], memory_order_relaxed);
 
     if (!is_alone)
         n += sl_server_active_elsewhere(pool->servers[i]);
-    return n * atomic_load_explicit(&lc->parts[i], memory_order_relaxed);
+    return part > 0 ? n * part : UINT64_MAX;
 }
 
 /* The least of the counts alone, the first that has it: idle ones need no further look. */
@@ -178,7 +179,7 @@ leastconn_pick(const struct sl_choice *choice, struct sl_pool *pool, void *data)
     while (s == NULL) {
         load = least_from(lc, pool, load, is_alone);
         if (load == UINT64_MAX)
-            return NULL;
+            return choice_any(choice, pool, turn); /* one that has just come has no part yet */
         s = server_with(lc, choice, pool, load, turn, is_alone);
         load++;
     }

@@ -39,8 +39,19 @@ DIRECTIVES
     backup keeps the server for when no other can be used.  drain gives it no new
     requests but those of clients that stay with it (Sticky).  check has its health
     checked, by tcp where there is no HealthCheck; check=off does not, where there
-    is one; checkport=N: at another port.  The option resolve is not in this
-    version.  Host names are looked up at the start and every 30 seconds.
+    is one; checkport=N: at another port.  A host name is looked up as mod_dns
+    says; all its addresses are one server, and the first that can be reached is used.
+    resolve or resolve=N: each of its addresses is a server, N at most (16), with a
+    state and limits of its own, NAME@ADDRESS or ADDRESS in logs.  An address that
+    leaves finishes what is in flight; one that comes back finds its state as it was.
+    TARGET srv:NAME, such as srv:_http._tcp.example.com, with resolve: the servers of
+    the SRV records of NAME, 64 at most; they have the weights these say (0 to 256, larger ones
+    are scaled down), and lower priorities are used first, as with priority=.  Host
+    and certificates are those of the name behind the underscores.  This needs mod_dns.
+  Seats
+    How many servers sluice ctl server add may bring into the pool.  They stand in
+    no file: they are kept through reloads and crashes, until sluice ctl server remove
+    or a stop.
   Method
     How requests are shared.  roundrobin, the default: in turn, by weight, in one
     rotation for all threads.  leastconn: to the server with the fewest requests
@@ -113,6 +124,7 @@ EXAMPLE
         Retry on=connect,error,503 max=1 budget=20
         Sticky cookie=backend
         Keepalive 32 idle=30s
+        Seats 8
     </Balancer>
     ProxyPass balancer://backend
 */
@@ -284,7 +296,6 @@ balancer_finish(struct sl_worker *w, struct balancer *b)
     const struct sl_pool *pool = b->pool;
     unsigned i;
 
-    b->level_least = UINT32_MAX;
     for (i = 0; i < pool->n_servers; i++) {
         struct sl_server *s = pool->servers[i];
         const struct server_line *line = s->balancer_data;
@@ -292,11 +303,7 @@ balancer_finish(struct sl_worker *w, struct balancer *b)
 
         if (is_checked)
             s->flags |= SL_SERVER_CHECKED;
-        if (s->level < b->level_least)
-            b->level_least = s->level;
     }
-    if (b->sticky != NULL)
-        sticky_ready(b->sticky, sl_worker_pool(w), pool);
     if (!b->check.is_tcp && pool->protocol != NULL)
         sl_worker_config_error(w, b->check_at, "HealthCheck: the servers of pool \"%s\" do not "
                                "speak HTTP/1.1, which a check does; use \"HealthCheck tcp\"",
@@ -321,7 +328,7 @@ balancer_check(struct sl_worker *w)
                 sl_worker_config_error(w, b->defined_at, "Balancer: expected at least one "
                                        "Server line in the pool \"%s\"", name);
             balancer_finish(w, b);
-            if (b->method != NULL && b->method->ready(b->pool, b->method_data) < 0)
+            if (b->method != NULL && members_ready(b) < 0)
                 return -1;
             if (b->used_at == NULL)
                 sl_lint(w, &unused_pool, b->defined_at, "no line sends requests to balancer://%s",
@@ -344,7 +351,7 @@ balancer_ready(struct sl_worker *w)
 
     (void)w;
     for (b = all; b != NULL; b = b->next)
-        if (b->method->ready(b->pool, b->method_data) < 0)
+        if (members_ready(b) < 0)
             return -1;
     return 0;
 }

@@ -72,7 +72,7 @@ better_of_two(const struct sl_choice *choice, struct sl_pool *pool, void *data, 
 
     if (a == NULL)
         a = choice_any(choice, pool, random_below(pool->n_servers));
-    b = a != NULL && t->n > 1 ? draw(choice, t, a) : NULL;
+    b = a != NULL && t != NULL && t->n > 1 ? draw(choice, t, a) : NULL;
     return b != NULL && cost(b, now_ms) < cost(a, now_ms) ? b : a;
 }
 

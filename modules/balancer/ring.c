@@ -39,7 +39,7 @@ points_each(const struct sl_pool *pool)
     unsigned i, most = 1;
 
     for (i = 0; i < pool->n_servers; i++)
-        if (pool->servers[i]->weight > most)
+        if (!sl_server_is_gone(pool->servers[i]) && pool->servers[i]->weight > most)
             most = pool->servers[i]->weight;
     return most <= POINTS_MOST / POINTS_EACH ? POINTS_EACH : most <= 32 ? 40 : 5;
 }
@@ -57,7 +57,8 @@ point_compare(const void *a, const void *b)
 static void
 points_add(struct ring *ring, const struct sl_server *s, unsigned each)
 {
-    uint64_t name = ring_hash(s->name, strlen(s->name), 0);
+    const char *text = s->name;
+    uint64_t name = ring_hash(text, strlen(text), 0);
     unsigned i, n = s->weight * each;
 
     for (i = 0; i < n; i++)
@@ -85,13 +86,15 @@ ring_make(const struct sl_pool *pool)
     struct ring *ring;
 
     for (i = 0; i < pool->n_servers; i++)
-        n += pool->servers[i]->weight * each;
+        if (!sl_server_is_gone(pool->servers[i]))
+            n += pool->servers[i]->weight * each;
     ring = calloc(1, sizeof(*ring) + n * sizeof(struct ring_point));
     if (ring == NULL)
         return NULL;
     ring->n_servers = pool->n_servers;
     for (i = 0; i < pool->n_servers; i++)
-        points_add(ring, pool->servers[i], each);
+        if (!sl_server_is_gone(pool->servers[i]))
+            points_add(ring, pool->servers[i], each);
     qsort(ring->points, ring->n_points, sizeof(struct ring_point), point_compare);
     table_make(ring);
     return ring;

@@ -44,16 +44,16 @@ static int
 is_passed_over(struct sl_server *s, int64_t now_ms)
 {
     int64_t since, warm;
-    unsigned least = s->slowstart_ms / 100 * WARM_LEAST_PERCENT;
+    unsigned slowstart_ms = s->slowstart_ms, least = slowstart_ms / 100 * WARM_LEAST_PERCENT;
 
-    if (s->slowstart_ms == 0)
+    if (slowstart_ms == 0)
         return 0;
     since = atomic_load_explicit(&s->state->warm_since, memory_order_relaxed);
     if (since == 0)
         return 0;
     warm = now_ms - since;
-    if (warm < (int64_t)s->slowstart_ms)
-        return random_below(s->slowstart_ms) >= (warm > least ? (unsigned)warm : least);
+    if (warm < (int64_t)slowstart_ms)
+        return random_below(slowstart_ms) >= (warm > least ? (unsigned)warm : least);
     atomic_store_explicit(&s->state->warm_since, 0, memory_order_relaxed);
     return 0;
 }
@@ -135,6 +135,8 @@ note_others(struct sl_req *r, const struct sl_pool *pool, const struct sl_server
         const struct sl_server *s = pool->servers[i];
         const char *word = condition_word(s);
 
+        if (sl_server_is_gone(s))
+            continue;
         if (s == picked && (s->flags & SL_SERVER_CHECKED))
             sl_note(r, "server %s: is checked by %s every %ld ms", s->name,
                     b->check.is_tcp ? "tcp" : b->check.uri, (long)b->check.interval_ms);
@@ -298,6 +300,7 @@ share_own(struct balancer *b)
         .answered = is_asked ? share_answered : NULL,
         .wait = b->queue != NULL ? share_wait : NULL,
         .leave = b->queue != NULL ? share_leave : NULL,
+        .changed = members_changed,
     };
     b->pool->owner = &b->owner;
 }

@@ -8,11 +8,13 @@
 
 #include "balancer.h"
 #include "ring.h"
+#include "retired.h"
 #include "sticky.h"
 
 #include <apr_strings.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #define MARK_LENGTH 16 /* hex digits */
 
@@ -26,8 +28,14 @@ struct sticky {
     struct sticky_options options;
     struct sl_expr *route; /* NULL: by cookie */
     const char *attributes;
+    _Atomic(struct marks *) marks;
+    struct retired *replaced;
+};
+
+struct marks {
+    struct retired retired; /* first */
     unsigned n;
-    char (*marks)[MARK_LENGTH + 1]; /* by index of the server */
+    char at[][MARK_LENGTH + 1]; /* by index of the server; "": it is gone */
 };
 
 static const struct sl_option sticky_options[] = {
@@ -94,6 +102,22 @@ options_check(struct sl_cmd *cmd, const struct sticky_options *o)
     return NULL;
 }
 
+static void
+marks_free(struct retired *r)
+{
+    free(r);
+}
+
+static apr_status_t
+sticky_forget(void *data)
+{
+    struct sticky *st = data;
+
+    retired_free_all(&st->replaced, marks_free);
+    free(atomic_exchange(&st->marks, NULL));
+    return APR_SUCCESS;
+}
+
 const char *
 sticky_parse_line(struct sl_cmd *cmd, struct sticky **sticky)
 {
@@ -112,24 +136,30 @@ sticky_parse_line(struct sl_cmd *cmd, struct sticky **sticky)
             return err;
     }
     st->attributes = attributes_make(sl_cmd_pool(cmd), &st->options);
+    apr_pool_cleanup_register(sl_cmd_pool(cmd), st, sticky_forget, apr_pool_cleanup_null);
     *sticky = st;
     return NULL;
 }
 
-void
-sticky_ready(struct sticky *st, apr_pool_t *p, const struct sl_pool *pool)
+int
+sticky_ready(struct sticky *st, const struct sl_pool *pool)
 {
     uint64_t of_pool = ring_hash(pool->name, strlen(pool->name), 0);
-    unsigned i;
+    struct marks *marks = calloc(1, sizeof(*marks) + pool->n_servers * sizeof(marks->at[0])), *old;
 
-    if (st->marks != NULL)
-        return;
-    st->n = pool->n_servers;
-    st->marks = apr_pcalloc(p, (pool->n_servers + 1) * sizeof(*st->marks));
-    for (i = 0; i < pool->n_servers; i++)
-        snprintf(st->marks[i], MARK_LENGTH + 1, "%016llx",
-                 (unsigned long long)ring_hash(pool->servers[i]->name,
-                                               strlen(pool->servers[i]->name), of_pool));
+    if (marks == NULL)
+        return -1;
+    for (; marks->n < pool->n_servers; marks->n++) {
+        const struct sl_server *s = pool->servers[marks->n];
+        const char *name = s->name;
+
+        if (!sl_server_is_gone(s))
+            snprintf(marks->at[marks->n], MARK_LENGTH + 1, "%016llx",
+                     (unsigned long long)ring_hash(name, strlen(name), of_pool));
+    }
+    old = atomic_exchange_explicit(&st->marks, marks, memory_order_acq_rel);
+    retired_add(&st->replaced, old != NULL ? &old->retired : NULL, marks_free);
+    return 0;
 }
 
 /* ---- what the request says ---- */
@@ -178,10 +208,11 @@ cookie_find(struct sl_req *r, struct sl_span name)
 static struct sl_server *
 server_of_mark(const struct sticky *st, const struct sl_pool *pool, struct sl_span mark)
 {
+    const struct marks *marks = atomic_load_explicit(&st->marks, memory_order_acquire);
     unsigned i;
 
-    for (i = 0; mark.n == MARK_LENGTH && i < st->n; i++)
-        if (memcmp(st->marks[i], mark.at, MARK_LENGTH) == 0)
+    for (i = 0; mark.n == MARK_LENGTH && i < marks->n; i++)
+        if (memcmp(marks->at[i], mark.at, MARK_LENGTH) == 0)
             return pool->servers[i];
     return NULL;
 }
@@ -210,7 +241,7 @@ may_stay(const struct sl_server *s, int64_t now_ms)
 {
     uint64_t word = atomic_load_explicit(&s->state->health, memory_order_relaxed);
 
-    return SL_HEALTH_ADMIN(word) != SL_ADMIN_OFF
+    return SL_HEALTH_ADMIN(word) != SL_ADMIN_OFF && !sl_server_is_gone(s)
            && (SL_HEALTH_STATE(word) == SL_HEALTH_UP
                || (SL_HEALTH_STATE(word) != SL_HEALTH_DOWN && SL_HEALTH_UNTIL(word) <= now_ms));
 }
@@ -246,10 +277,11 @@ void
 sticky_answer(const struct sticky *st, struct sl_attempt *a)
 {
     struct sl_req *r = sl_attempt_req(a);
-    const char *mark = st->marks[sl_attempt_server(a)->index];
+    const struct marks *marks = atomic_load_explicit(&st->marks, memory_order_acquire);
+    const char *mark = marks->at[sl_attempt_server(a)->index];
     struct sl_span name;
 
-    if (st->route != NULL)
+    if (st->route != NULL || mark[0] == '\0')
         return;
     name = sl_span(st->options.cookie);
     if (sl_span_eq(cookie_find(r, name), sl_span(mark)))

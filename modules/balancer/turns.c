@@ -65,7 +65,7 @@ shares_of_level(struct share *shares, const struct sl_pool *pool, unsigned level
     unsigned i, n = 0;
 
     for (i = 0; i < pool->n_servers; i++)
-        if (pool->servers[i]->level == level)
+        if (pool->servers[i]->level == level && !sl_server_is_gone(pool->servers[i]))
             shares[n++] = (struct share){pool->servers[i], pool->servers[i]->weight, 0};
     return n;
 }
@@ -94,7 +94,7 @@ level_next(const struct sl_pool *pool, int above)
     unsigned i;
 
     for (i = 0; i < pool->n_servers; i++)
-        if ((int)pool->servers[i]->level > above
+        if (!sl_server_is_gone(pool->servers[i]) && (int)pool->servers[i]->level > above
             && (next < 0 || (int)pool->servers[i]->level < next))
             next = (int)pool->servers[i]->level;
     return next;

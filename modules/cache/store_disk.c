@@ -110,6 +110,15 @@ disk_read(struct store *s, void *to, size_t n, uint64_t offset)
     return 0;
 }
 
+/* What the system's page cache has of these bytes from the first on, or <= 0. */
+ssize_t
+disk_read_now(struct store *s, void *to, size_t n, uint64_t offset)
+{
+    struct iovec iov = {to, n};
+
+    return preadv2(s->fd_objects, &iov, 1, (off_t)offset, RWF_NOWAIT);
+}
+
 /* Whether reading them will most likely not wait: both ends are in the system's page cache.  A
  * file system that cannot tell has nothing at hand. */
 int

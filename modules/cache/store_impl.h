@@ -4,7 +4,8 @@
  *     store_disk.c      files, pages on disk, what a start finds there
  *     store_segments.c  whose a segment is, appending, walking, reusing
  *     store_read.c      finding objects, bodies
- *     store_write.c     writers, updates, objects that arrive
+ *     store_write.c     writers, updates, forgetting
+ *     store_arriving.c  objects that arrive, and who reads them
  *     store_queue.c     what waits to be written, by one offload job of the process
  *     store_purge.c     purges and lists */
 #ifndef CACHE_STORE_IMPL_H
@@ -197,6 +198,7 @@ void disk_is_full(struct store *s);
 int file_room(int fd, uint64_t from, uint64_t n);
 /* 0, or -1 with errno; a file that ends early is EIO. */
 int disk_read(struct store *s, void *to, size_t n, uint64_t offset);
+ssize_t disk_read_now(struct store *s, void *to, size_t n, uint64_t offset);
 int disk_is_cached(struct store *s, uint64_t offset, uint64_t n);
 
 /* ---- store_segments.c ---- */
@@ -227,38 +229,63 @@ void segment_unpin(struct store *s, uint64_t offset);
 int segment_holds(const struct store *s, uint64_t offset, uint64_t seq);
 
 /* ---- store_read.c ---- */
-enum read_found { READ_OK, READ_WRONG, READ_ERROR };
-/* The object whose record is at offset, held, its checksums right; blocks. */
+enum read_found { READ_OK, READ_WRONG, READ_ERROR, READ_LATER };
+enum read_when { READ_WAITING, READ_NOW }; /* READ_NOW: READ_LATER rather than wait for the disk */
+/* The object whose record is at offset, held, its checksums right; n_hint: what it has at most. */
 enum read_found object_read(struct store *s, uint64_t offset, uint64_t n_hint,
-                            struct object **found);
+                            enum read_when when, struct object **found);
 /* All of the body is there. */
 int object_is_whole(const struct store *s, const struct object *o);
 /* The bytes of an extent, checked; blocks. */
 struct store_bytes *extent_read(struct store *s, const struct store_extent *e);
 
-/* ---- store_write.c: objects that arrive ---- */
+/* ---- store_write.c ---- */
+void writer_has_room(struct store_writer *w, struct sl_loop *loop);
+/* From now on it is what its key has. */
+void object_publish(struct store *s, struct object *o);
+
+/* ---- store_arriving.c ---- */
 struct chunk {
-    struct store_bytes *bytes; /* NULL: to be read from its extent */
+    struct store_bytes *bytes; /* NULL: to be read from its extent, or gone */
     uint32_t n;
-    int is_written;
+    uint8_t is_written, is_gone; /* gone: relayed, and behind all who read */
     struct store_extent extent;
 };
 struct arriving {
     pthread_mutex_t lock;
     struct chunk *chunks;
     uint32_t n_chunks, n_room;
-    uint64_t n; /* bytes so far */
+    uint32_t first; /* the number of chunks[0]: those before it were relayed */
+    uint64_t n;     /* bytes so far */
     int is_complete, is_broken, disk_failed;
     struct store_read *waiting, **last_waiting;
     struct store_writer *writer; /* its loop's alone; NULL: ended */
     _Atomic(uint32_t) n_unwritten; /* chunks in the queue */
+    /* readers that must not be cut, and what is relayed to them */
+    struct store_reader *readers;
+    int is_relayed, is_full, is_posted;
+    uint64_t relayed_from; /* so far it may be on disk */
+    uint32_t n_gone;
+    struct object *object; /* whose this is */
+    struct sl_loop *loop;  /* the writer's */
+    struct sl_mail mail;   /* to it: there is room; holds the object */
 };
+struct arriving *arriving_new(struct object *o, struct sl_loop *loop); /* NULL: no memory */
 /* What store_read() does while the lock of it is not needed for long. */
 /* Of a stretch whose bytes were `checked` before, or have to be. */
 enum store_io read_extent(struct store *s, struct store_read *r, const struct store_extent *e,
                           int checked);
 enum store_io arriving_read(struct store *s, struct store_read *r);
 int arriving_cancel(struct store_read *r);
+/* Of the writer. */
+int arriving_begin_chunk(struct arriving *a, size_t size); /* 0, or -1: no memory */
+/* Other bytes for the last chunk, taken over. */
+void arriving_replace(struct arriving *a, struct chunk *c, struct store_bytes *bytes);
+void arriving_grown(struct arriving *a, size_t n);
+int arriving_disk_failed(struct arriving *a);
+void arriving_relay(struct arriving *a);
+enum sl_flow arriving_flow(struct arriving *a); /* relayed; GONE: nobody reads it */
+void arriving_end(struct arriving *a, int is_complete);
 /* Of the flushing job. */
 void arriving_written(struct arriving *a, uint32_t chunk, const struct store_extent *e);
 void arriving_not_written(struct arriving *a);
@@ -276,7 +303,7 @@ struct op {
     struct store_hash hash;
     struct sl_mail mail; /* CHUNK: to the writer */
     struct sl_loop *loop;
-    struct store_bytes *head; /* TOMB: its record */
+    struct store_bytes *head; /* TOMB: its record; CHUNK: its bytes */
     struct record_header chunk_head;
     struct append append;
 };

@@ -90,8 +90,9 @@ list_entry(struct store_list *l, uint64_t entry)
 {
     struct store *s = l->store;
     struct object *o = NULL;
+    uint64_t offset = entry_place(entry) * SEGMENT_UNIT;
 
-    if (object_read(s, entry_place(entry) * SEGMENT_UNIT, entry_bytes_max(entry), &o) != READ_OK)
+    if (object_read(s, offset, entry_bytes_max(entry), READ_WAITING, &o) != READ_OK)
         return;
     l->objects[l->n] = &o->pub;
     l->entries[l->n++] = (struct store_entry){.key = o->pub.key,

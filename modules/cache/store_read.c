@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define HINT_MIN 1024
+#define AT_HAND_MAX 65536u /* a record up to this is read on the loop if that cannot wait */
 
 /* ---- records ---- */
 
@@ -48,22 +49,34 @@ record_read(struct store *s, uint64_t offset, uint64_t n, struct record *r,
     return READ_WRONG;
 }
 
-enum read_found
-object_read(struct store *s, uint64_t offset, uint64_t n_hint, struct object **found)
+/* The same from the system's page cache; n: what the record has at most.  READ_LATER: it is not
+ * there, or looks wrong. */
+static enum read_found
+record_read_now(struct store *s, uint64_t offset, uint64_t n, struct record *r,
+                struct store_bytes **bytes)
 {
-    struct store_bytes *bytes;
-    struct object *o;
-    struct record r;
-    enum read_found how;
-    size_t n;
+    uint64_t room = s->layout.segment_size - offset % s->layout.segment_size;
+    ssize_t got;
 
-    if (offset / s->layout.segment_size >= s->layout.n_segments)
-        return READ_WRONG;
-    count(&s->head->n_disk_reads, 1);
-    how = record_read(s, offset, n_hint < HINT_MIN ? HINT_MIN : n_hint, &r, &bytes);
-    if (how != READ_OK)
-        return how;
-    n = r.n_head + r.h.n_inline;
+    *bytes = n <= AT_HAND_MAX ? bytes_new(n < room ? n : room) : NULL;
+    if (*bytes == NULL)
+        return READ_LATER;
+    got = disk_read_now(s, (*bytes)->at, (*bytes)->size, offset);
+    if (got > 0 && record_decode((*bytes)->at, (size_t)got, store_id(s), r) == RECORD_OK &&
+        r->n_head + r->h.n_inline <= (uint64_t)got)
+        return READ_OK;
+    bytes_drop(bytes);
+    return READ_LATER;
+}
+
+/* What was read at offset, taken over. */
+static enum read_found
+object_of_record(struct store *s, uint64_t offset, struct record r, struct store_bytes *bytes,
+                 struct object **found)
+{
+    size_t n = r.n_head + r.h.n_inline;
+    struct object *o;
+
     if (r.h.kind != RECORD_HEAD || !segment_holds(s, offset, r.h.seq) ||
         !record_body_is_good(&r, bytes->at + r.n_head, store_id(s))) {
         bytes_drop(&bytes);
@@ -82,6 +95,24 @@ object_read(struct store *s, uint64_t offset, uint64_t n_hint, struct object **f
     atomic_store(&o->offset, offset);
     *found = o;
     return READ_OK;
+}
+
+enum read_found
+object_read(struct store *s, uint64_t offset, uint64_t n_hint, enum read_when when,
+            struct object **found)
+{
+    struct store_bytes *bytes;
+    struct record r;
+    enum read_found how;
+
+    if (offset / s->layout.segment_size >= s->layout.n_segments)
+        return READ_WRONG;
+    n_hint = n_hint < HINT_MIN ? HINT_MIN : n_hint;
+    how = when == READ_NOW ? record_read_now(s, offset, n_hint, &r, &bytes)
+                           : record_read(s, offset, n_hint, &r, &bytes);
+    if (how != READ_LATER)
+        count(&s->head->n_disk_reads, 1);
+    return how == READ_OK ? object_of_record(s, offset, r, bytes, found) : how;
 }
 
 int
@@ -142,15 +173,17 @@ hit(struct store *s, struct object *o)
         index_use(&s->index, o->hash, offset / SEGMENT_UNIT);
 }
 
-/* 1: the object of an entry is what was asked for; g->found has it. */
+/* 1: the object of an entry is what was asked for; g->found has it.  -1: not to be had now. */
 static int
-get_entry(struct store_get *g, uint64_t entry, uint64_t change)
+get_entry(struct store_get *g, uint64_t entry, uint64_t change, enum read_when when)
 {
     struct store *s = g->store;
     uint64_t offset = entry_place(entry) * SEGMENT_UNIT;
     struct object *o = NULL;
 
-    switch (object_read(s, offset, entry_bytes_max(entry), &o)) {
+    switch (object_read(s, offset, entry_bytes_max(entry), when, &o)) {
+    case READ_LATER:
+        return -1;
     case READ_ERROR:
         disk_failed(s, "cannot read objects", 0);
         return 0;
@@ -178,18 +211,27 @@ get_entry(struct store_get *g, uint64_t entry, uint64_t change)
     return 1;
 }
 
+/* As get_entry(), of all the index has. */
+static int
+get_entries(struct store_get *g, enum read_when when)
+{
+    struct store *s = g->store;
+    uint64_t change = atomic_load(change_of(s, g->hash)), found[INDEX_FOUND_MAX];
+    unsigned i, n = index_find(&s->index, g->hash, found);
+    int is_it = 0;
+
+    for (i = 0; i < n && is_it == 0; i++)
+        is_it = get_entry(g, found[i], change, when);
+    return is_it;
+}
+
 static void
 get_work(struct sl_offload *job)
 {
     struct store_get *g = (struct store_get *)((char *)job - offsetof(struct store_get, job));
-    struct store *s = g->store;
-    uint64_t change = atomic_load(change_of(s, g->hash)), found[INDEX_FOUND_MAX];
-    unsigned i, n;
 
-    disk_load_index_page(s, index_page(&s->index, g->hash));
-    n = index_find(&s->index, g->hash, found);
-    for (i = 0; i < n && !get_entry(g, found[i], change); i++)
-        ;
+    disk_load_index_page(g->store, index_page(&g->store->index, g->hash));
+    get_entries(g, READ_WAITING);
 }
 
 static void
@@ -200,20 +242,39 @@ get_done(struct sl_loop *loop, struct sl_offload *job)
     g->done(loop, g, g->found);
 }
 
+static int
+index_is_at_hand(struct store *s, struct store_hash hash)
+{
+    return page_is_loaded(&s->index.pages[index_page(&s->index, hash)]);
+}
+
 /* Whether the disk may have it. */
 static int
 disk_may_have(struct store *s, struct store_hash hash)
 {
     uint64_t found[INDEX_FOUND_MAX];
 
-    return disk_is_on(s) && (!page_is_loaded(&s->index.pages[index_page(&s->index, hash)]) ||
-                             index_find(&s->index, hash, found) > 0);
+    return disk_is_on(s) && (!index_is_at_hand(s, hash) || index_find(&s->index, hash, found) > 0);
+}
+
+/* On the loop if the system has it in memory, else by an offload thread. */
+static enum store_answer
+get_from_disk(struct store_get *g, struct sl_loop *loop)
+{
+    int is_it = index_is_at_hand(g->store, g->hash) ? get_entries(g, READ_NOW) : -1;
+
+    if (is_it >= 0)
+        return is_it ? STORE_HIT : STORE_MISS;
+    g->job.work = get_work;
+    g->job.done = get_done;
+    return sl_offload(loop, &g->job) == 0 ? STORE_WAIT : STORE_MISS;
 }
 
 enum store_answer
 store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct store_object **found)
 {
     struct object *o;
+    enum store_answer answer;
 
     g->hash = store_hash(s, g->key);
     o = memory_look(s, g->hash, g->key, &g->state);
@@ -224,10 +285,9 @@ store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct sto
     }
     g->store = s;
     g->found = NULL;
-    g->job.work = get_work;
-    g->job.done = get_done;
-    *found = NULL;
-    return disk_may_have(s, g->hash) && sl_offload(loop, &g->job) == 0 ? STORE_WAIT : STORE_MISS;
+    answer = disk_is_on(s) ? get_from_disk(g, loop) : STORE_MISS;
+    *found = g->found;
+    return answer;
 }
 
 enum store_answer

@@ -320,7 +320,7 @@ reclaim_record(struct store *s, const struct walk *w, int64_t *left)
         if (!is_here && w->record.h.kind != RECORD_CHUNK)
             continue;
         if (*left > 0 && is_used(s, hash, found[i]) &&
-            object_read(s, offset, entry_bytes_max(found[i]), &o) == READ_OK &&
+            object_read(s, offset, entry_bytes_max(found[i]), READ_WAITING, &o) == READ_OK &&
             o->size <= s->layout.segment_size / 4 * 3 && object_is_whole(s, o) &&
             purges_state(&s->purges, &o->pub) != STORE_GONE) {
             is_relocated = relocate(s, o, offset);

@@ -1,18 +1,14 @@
-/* Writers, and the objects that arrive through them.
+/* Writers, updates, and forgetting.
  *
  * A body is gathered in chunks of STORE_INLINE.  When there is no second one, the chunk becomes
  * the inline body of the record.  Else each chunk is written when the next begins, and the head,
- * which names them, last.  The latest chunks stay in memory for those who read while it arrives;
- * who is further behind reads the file.
- *
- * Readers on other loops and the flushing job meet the writer under the lock of the object that
- * arrives, held for a few stores; a complete object has none. */
+ * which names them, last.  A body that turns out too large, or that the disk does not take, goes on
+ * as it came for those who read it, and is not stored: store_arriving.c. */
 #include "store_impl.h"
 
 #include <stdlib.h>
 
 #define CHUNK_FIRST (16 * 1024) /* of a body of unknown length; doubled as it grows */
-#define CHUNKS_KEPT 4
 #define CHUNKS_BEHIND 4 /* so many in the queue, and the writer is asked to wait */
 #define OBJECT_SHARE 4  /* one object takes at most a quarter of the disk */
 
@@ -24,6 +20,7 @@ struct store_writer {
     void *data;
     void (*room)(struct sl_loop *loop, void *data);
     int is_full;
+    enum store_relayed relayed;
 };
 
 /* ---- objects of records ---- */
@@ -80,8 +77,7 @@ object_make(struct store *s, const struct record *r, struct store_bytes *body,
     return NULL;
 }
 
-/* From now on it is what its key has. */
-static void
+void
 object_publish(struct store *s, struct object *o)
 {
     _Atomic(uint64_t) *change = change_of(s, o->hash);
@@ -138,155 +134,6 @@ object_commit(struct store *s, struct sl_loop *loop, struct object *o)
         atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
 }
 
-/* ---- what arrives ---- */
-
-static void
-read_woken(struct sl_loop *loop, struct sl_mail *mail)
-{
-    struct store_read *r = (struct store_read *)((char *)mail - offsetof(struct store_read, job) -
-                                                 offsetof(struct sl_offload, mail));
-    enum store_io io = arriving_read(r->piece.store, r);
-
-    if (io != STORE_IO_WAIT)
-        r->done(loop, r, io);
-}
-
-/* Under the lock. */
-static void
-arriving_wake(struct arriving *a)
-{
-    while (a->waiting != NULL) {
-        struct store_read *r = a->waiting;
-
-        a->waiting = r->next;
-        r->is_waiting = 0;
-        r->job.mail.fn = read_woken;
-        sl_loop_post(r->job.loop, &r->job.mail);
-    }
-    a->last_waiting = &a->waiting;
-}
-
-static void
-arriving_wait(struct store *s, struct arriving *a, struct store_read *r)
-{
-    r->piece = (struct store_piece){.fd = -1, .store = s};
-    r->is_waiting = 1;
-    r->next = NULL;
-    *a->last_waiting = r;
-    a->last_waiting = &r->next;
-}
-
-enum store_io
-arriving_read(struct store *s, struct store_read *r)
-{
-    struct arriving *a = object_of(r->object)->arriving;
-    uint64_t i = r->from / STORE_INLINE, skip = r->from % STORE_INLINE, n;
-    enum store_io io = STORE_IO_OK;
-    struct store_extent e = {.n = 0};
-
-    pthread_mutex_lock(&a->lock);
-    if (r->from < a->n && a->chunks[i].bytes != NULL) {
-        n = a->n - i * STORE_INLINE;
-        r->piece = (struct store_piece){.at = a->chunks[i].bytes->at + skip,
-                                        .n = (n < STORE_INLINE ? n : STORE_INLINE) - skip,
-                                        .fd = -1,
-                                        .hold = bytes_hold(a->chunks[i].bytes)};
-    } else if (r->from < a->n)
-        e = a->chunks[i].extent;
-    else if (a->is_broken)
-        io = STORE_IO_BROKEN;
-    else if (a->is_complete)
-        io = STORE_IO_END;
-    else {
-        arriving_wait(s, a, r);
-        io = STORE_IO_WAIT;
-    }
-    pthread_mutex_unlock(&a->lock);
-    return e.n > 0 ? read_extent(s, r, &e, 1) : io;
-}
-
-int
-arriving_cancel(struct store_read *r)
-{
-    struct arriving *a = object_of(r->object)->arriving;
-    struct store_read **link;
-    int was_waiting;
-
-    pthread_mutex_lock(&a->lock);
-    was_waiting = r->is_waiting;
-    for (link = &a->waiting; was_waiting && *link != r; link = &(*link)->next)
-        ;
-    if (was_waiting) {
-        *link = r->next;
-        if (a->last_waiting == &r->next)
-            a->last_waiting = link;
-        r->is_waiting = 0;
-    }
-    pthread_mutex_unlock(&a->lock);
-    return was_waiting;
-}
-
-void
-arriving_free(struct arriving *a)
-{
-    uint32_t i;
-
-    for (i = 0; i < a->n_chunks; i++)
-        bytes_drop(&a->chunks[i].bytes);
-    pthread_mutex_destroy(&a->lock);
-    free(a->chunks);
-    free(a);
-}
-
-static struct arriving *
-arriving_new(void)
-{
-    struct arriving *a = calloc(1, sizeof *a);
-
-    if (a == NULL)
-        return NULL;
-    pthread_mutex_init(&a->lock, NULL);
-    a->last_waiting = &a->waiting;
-    return a;
-}
-
-/* Under the lock: a chunk that is on disk and far behind needs no memory. */
-static void
-chunk_thin(struct arriving *a, uint32_t i)
-{
-    if (a->chunks[i].is_written && i + CHUNKS_KEPT < a->n_chunks)
-        bytes_drop(&a->chunks[i].bytes);
-}
-
-void
-arriving_written(struct arriving *a, uint32_t chunk, const struct store_extent *e)
-{
-    pthread_mutex_lock(&a->lock);
-    a->chunks[chunk].extent = *e;
-    a->chunks[chunk].is_written = 1;
-    chunk_thin(a, chunk);
-    pthread_mutex_unlock(&a->lock);
-}
-
-void
-arriving_not_written(struct arriving *a)
-{
-    pthread_mutex_lock(&a->lock);
-    a->disk_failed = 1;
-    pthread_mutex_unlock(&a->lock);
-}
-
-static int
-disk_has_failed(struct arriving *a)
-{
-    int failed;
-
-    pthread_mutex_lock(&a->lock);
-    failed = a->disk_failed;
-    pthread_mutex_unlock(&a->lock);
-    return failed;
-}
-
 /* ---- writers ---- */
 
 uint64_t
@@ -339,7 +186,7 @@ store_writer_open(struct store *s, struct sl_loop *loop, const struct store_new 
     w->data = n->data;
     w->room = n->room;
     w->object = object_make(s, &r, NULL, NULL);
-    if (w->object != NULL && (w->object->arriving = arriving_new()) == NULL)
+    if (w->object != NULL && (w->object->arriving = arriving_new(w->object, loop)) == NULL)
         object_drop(&w->object);
     if (w->object == NULL) {
         free(w);
@@ -355,6 +202,13 @@ store_writer_object(struct store_writer *w)
     return &w->object->pub;
 }
 
+void
+writer_has_room(struct store_writer *w, struct sl_loop *loop)
+{
+    w->is_full = 0;
+    w->room(loop, w->data);
+}
+
 static void
 chunk_done(struct sl_loop *loop, struct sl_mail *mail)
 {
@@ -363,30 +217,27 @@ chunk_done(struct sl_loop *loop, struct sl_mail *mail)
     struct store_writer *w = a->writer;
 
     op_free(op);
-    if (w != NULL && w->is_full && atomic_load(&a->n_unwritten) <= CHUNKS_BEHIND / 2) {
-        w->is_full = 0;
-        w->room(loop, w->data);
-    }
+    if (w != NULL && w->is_full && atomic_load(&a->n_unwritten) <= CHUNKS_BEHIND / 2)
+        writer_has_room(w, loop);
 }
 
 /* 0, or -1: the disk does not take it. */
 static int
-chunk_queue(struct store_writer *w, uint32_t i)
+chunk_queue(struct store_writer *w, const struct chunk *c)
 {
     struct arriving *a = w->object->arriving;
     struct op *op = op_new(OP_CHUNK, w->object);
 
     if (op != NULL) {
-        op->chunk = i;
+        op->chunk = (uint32_t)(c - a->chunks);
         op->loop = w->loop;
         op->mail.fn = chunk_done;
-        op->chunk_head = chunk_header(op->hash, a->chunks[i].n);
+        op->chunk_head = chunk_header(op->hash, c->n);
+        op->head = bytes_hold(c->bytes);
         op->append = (struct append){.head = (char *)&op->chunk_head,
                                      .n_head = sizeof op->chunk_head,
-                                     .body = a->chunks[i].bytes->at,
-                                     .n_body = a->chunks[i].n};
-        /* the job reads these bytes until it says that they are written, and nobody drops them
-         * before that */
+                                     .body = c->bytes->at,
+                                     .n_body = c->n};
         atomic_fetch_add(&a->n_unwritten, 1);
     }
     if (queue_op(w->s, w->loop, op))
@@ -396,50 +247,17 @@ chunk_queue(struct store_writer *w, uint32_t i)
     return -1;
 }
 
-/* One more chunk; 0, or -1. */
-static int
-chunk_begin(struct store_writer *w, size_t size)
-{
-    struct arriving *a = w->object->arriving;
-    struct store_bytes *bytes = bytes_new(size);
-    struct chunk *chunks = a->chunks;
-    int rc = -1;
-
-    pthread_mutex_lock(&a->lock);
-    if (bytes != NULL && a->n_chunks == a->n_room) {
-        chunks = realloc(chunks, (2 * (size_t)a->n_room + 1) * sizeof *chunks);
-        if (chunks != NULL) {
-            a->chunks = chunks;
-            a->n_room = 2 * a->n_room + 1;
-        }
-    }
-    if (bytes != NULL && chunks != NULL) {
-        a->chunks[a->n_chunks++] = (struct chunk){.bytes = bytes};
-        if (a->n_chunks > CHUNKS_KEPT)
-            chunk_thin(a, a->n_chunks - 1 - CHUNKS_KEPT);
-        rc = 0;
-    }
-    pthread_mutex_unlock(&a->lock);
-    if (rc != 0)
-        bytes_drop(&bytes);
-    return rc;
-}
-
 /* Room for more in the first chunk of a body whose length is not known. */
 static int
 chunk_grow(struct arriving *a, struct chunk *c)
 {
     size_t size = c->bytes->size * 2 < STORE_INLINE ? c->bytes->size * 2 : STORE_INLINE;
-    struct store_bytes *larger = bytes_new(size), *smaller;
+    struct store_bytes *larger = bytes_new(size);
 
     if (larger == NULL)
         return -1;
     memcpy(larger->at, c->bytes->at, c->n);
-    pthread_mutex_lock(&a->lock);
-    smaller = c->bytes;
-    c->bytes = larger;
-    pthread_mutex_unlock(&a->lock);
-    bytes_drop(&smaller);
+    arriving_replace(a, c, larger);
     return 0;
 }
 
@@ -453,30 +271,49 @@ chunk_size(const struct store_writer *w)
     return left < STORE_INLINE ? left : STORE_INLINE;
 }
 
-/* The chunk that the next byte goes to, with room; NULL: there is none to be had. */
+static struct chunk *
+chunk_last(struct arriving *a)
+{
+    return a->n_chunks > 0 ? &a->chunks[a->n_chunks - 1] : NULL;
+}
+
+static void
+writer_relay(struct store_writer *w, enum store_relayed why)
+{
+    if (w->relayed != STORE_NOT_RELAYED)
+        return;
+    w->relayed = why;
+    arriving_relay(w->object->arriving);
+}
+
+/* In memory alone, only what is small is stored. */
+static enum store_relayed
+why_not_taken(const struct store *s)
+{
+    return atomic_load(&s->disk) == DISK_NONE ? STORE_IS_TOO_LARGE : STORE_DISK_FAILS;
+}
+
+/* The chunk that the next byte goes to, with room; NULL: no memory. */
 static struct chunk *
 chunk_current(struct store_writer *w)
 {
     struct arriving *a = w->object->arriving;
-    struct chunk *c = a->n_chunks > 0 ? &a->chunks[a->n_chunks - 1] : NULL;
+    struct chunk *c = chunk_last(a);
 
     if (c != NULL && c->n < c->bytes->size)
         return c;
     if (c != NULL && c->n < STORE_INLINE)
         return chunk_grow(a, c) == 0 ? c : NULL;
-    if (c != NULL && chunk_queue(w, a->n_chunks - 1) != 0)
-        return NULL;
-    return chunk_begin(w, chunk_size(w)) == 0 ? &a->chunks[a->n_chunks - 1] : NULL;
+    if (c != NULL && w->relayed == STORE_NOT_RELAYED && chunk_queue(w, c) != 0)
+        writer_relay(w, why_not_taken(w->s));
+    return arriving_begin_chunk(a, chunk_size(w)) == 0 ? chunk_last(a) : NULL;
 }
 
 static int
-may_grow_by(const struct store_writer *w, size_t n)
+may_grow_to(const struct store_writer *w, uint64_t to)
 {
     uint64_t most = w->s->layout.n_segments * w->s->layout.segment_size / OBJECT_SHARE;
-    uint64_t to = w->object->arriving->n + n;
 
-    if (w->size >= 0)
-        return to <= (uint64_t)w->size;
     return to <= STORE_INLINE || (to <= most && to <= (uint64_t)STORE_SIZE_MAX);
 }
 
@@ -485,8 +322,12 @@ store_append(struct store_writer *w, const char *at, size_t n)
 {
     struct arriving *a = w->object->arriving;
 
-    if (!may_grow_by(w, n) || disk_has_failed(a))
+    if (w->size >= 0 && a->n + n > (uint64_t)w->size)
         return SL_FLOW_GONE;
+    if (!may_grow_to(w, a->n + n))
+        writer_relay(w, STORE_IS_TOO_LARGE);
+    else if (arriving_disk_failed(a))
+        writer_relay(w, STORE_DISK_FAILS);
     while (n > 0) {
         struct chunk *c = chunk_current(w);
         size_t part;
@@ -498,26 +339,30 @@ store_append(struct store_writer *w, const char *at, size_t n)
         at += part;
         n -= part;
         c->n += (uint32_t)part;
-        pthread_mutex_lock(&a->lock);
-        a->n += part;
-        arriving_wake(a);
-        pthread_mutex_unlock(&a->lock);
+        arriving_grown(a, part);
     }
+    if (w->relayed != STORE_NOT_RELAYED)
+        return arriving_flow(a);
     w->is_full = atomic_load(&a->n_unwritten) >= CHUNKS_BEHIND;
     return w->is_full ? SL_FLOW_FULL : SL_FLOW_ROOM;
+}
+
+void
+store_relay(struct store_writer *w)
+{
+    writer_relay(w, STORE_IS_TOO_LARGE);
+}
+
+enum store_relayed
+store_is_relayed(const struct store_writer *w)
+{
+    return w->relayed;
 }
 
 static void
 writer_end(struct store_writer *w, int is_complete)
 {
-    struct arriving *a = w->object->arriving;
-
-    pthread_mutex_lock(&a->lock);
-    a->is_complete = is_complete;
-    a->is_broken = !is_complete;
-    arriving_wake(a);
-    pthread_mutex_unlock(&a->lock);
-    a->writer = NULL;
+    arriving_end(w->object->arriving, is_complete);
     object_drop(&w->object);
     free(w);
 }
@@ -534,10 +379,7 @@ commit_small(struct store_writer *w)
     if (bytes != NULL && bytes->size - a->n > bytes->size / 4 && /* what is kept shall fit */
         (fitting = bytes_new(a->n)) != NULL) {
         memcpy(fitting->at, bytes->at, a->n);
-        pthread_mutex_lock(&a->lock);
-        a->chunks[0].bytes = fitting;
-        pthread_mutex_unlock(&a->lock);
-        bytes_drop(&bytes);
+        arriving_replace(a, &a->chunks[0], fitting);
         bytes = fitting;
     }
     r.h.size = a->n;
@@ -556,14 +398,14 @@ store_commit(struct store_writer **writer)
     struct arriving *a = w->object->arriving;
 
     *writer = NULL;
-    if (w->size >= 0 && a->n != (uint64_t)w->size) {
-        writer_end(w, 0);
+    if ((w->size >= 0 && a->n != (uint64_t)w->size) || w->relayed != STORE_NOT_RELAYED) {
+        writer_end(w, w->size < 0 || a->n == (uint64_t)w->size);
         return;
     }
     w->object->change = atomic_load(change_of(w->s, w->object->hash));
     if (a->n_chunks < 2)
         commit_small(w);
-    else if (chunk_queue(w, a->n_chunks - 1) != 0 ||
+    else if (chunk_queue(w, chunk_last(a)) != 0 ||
              !queue_op(w->s, w->loop, op_new(OP_FINISH, w->object)))
         atomic_fetch_add_explicit(&w->s->n_unwritten, 1, memory_order_relaxed);
     writer_end(w, 1);
@@ -585,33 +427,6 @@ store_abort(struct store_writer **writer)
 
     *writer = NULL;
     writer_end(w, 0);
-}
-
-struct object *
-arriving_finish(struct store *s, struct object *arrived)
-{
-    struct arriving *a = arrived->arriving;
-    struct record r = object_record(arrived);
-    struct store_extent *extents = calloc(a->n_chunks, sizeof *extents);
-    struct object *o = NULL;
-    uint32_t i;
-
-    for (i = 0; extents != NULL && i < a->n_chunks && a->chunks[i].is_written; i++)
-        extents[i] = a->chunks[i].extent;
-    if (extents != NULL && i == a->n_chunks) {
-        r.h.size = a->n;
-        r.h.n_inline = 0;
-        r.h.n_extents = a->n_chunks;
-        r.extents = extents;
-        o = object_make(s, &r, NULL, NULL);
-    }
-    free(extents);
-    /* forgotten, or replaced, while its chunks were on their way */
-    if (o != NULL && arrived->change != atomic_load(change_of(s, arrived->hash)))
-        object_drop(&o);
-    if (o != NULL)
-        object_publish(s, o);
-    return o;
 }
 
 struct store_object *

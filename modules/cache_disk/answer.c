@@ -1,13 +1,9 @@
-/* What is stored, as an answer: conditions first, then ranges, then the body as it is at hand,
- * which may still be arriving. */
-#include "cache.h"
+/* What is stored, as an answer: conditions first, then ranges, then the body. */
+#include "giver.h"
 
 #include <apr_strings.h>
 
-#include <stdlib.h>
-
 #define AT_ONCE 65536 /* a body in memory up to this goes in one piece with its head */
-#define SLICE 65536   /* what a full connection does not take of one is copied */
 #define BOUNDARY_BYTES 12
 #define DIGITS 20 /* of a number, with its sign */
 
@@ -48,16 +44,21 @@ with_number(apr_pool_t *pool, struct sl_span text, int64_t number)
 static struct sl_span
 cache_status(const struct visit *v)
 {
+    const char *collapsed = v->is_collapsed ? "; collapsed" : "";
+    const char *why, *said;
+
     if (v->is_hit)
         return with_number(sl_req_pool(v->r),
                            v->flight == NULL ? SL_SPAN("sluice; hit; ttl=")
+                           : v->is_collapsed ? SL_SPAN("sluice; fwd=stale; collapsed; ttl=")
                                              : SL_SPAN("sluice; fwd=stale; ttl="),
                            v->meta.storing.lifetime - v->using.age);
-    if (strcmp(v->status, "REVALIDATED") == 0)
-        return SL_SPAN("sluice; fwd=stale; fwd-status=304; stored");
-    return strcmp(v->status, "EXPIRED") == 0 ? SL_SPAN("sluice; fwd=stale; stored")
-           : v->is_variant                   ? SL_SPAN("sluice; fwd=vary-miss; stored")
-                                             : SL_SPAN("sluice; fwd=uri-miss; stored");
+    said = strcmp(v->status, "REVALIDATED") == 0 ? "; fwd-status=304" : "";
+    why = v->is_partial ? "partial"
+          : *said != '\0' || strcmp(v->status, "EXPIRED") == 0 ? "stale"
+          : v->is_variant ? "vary-miss" : "uri-miss";
+    return sl_span(apr_pstrcat(sl_req_pool(v->r), "sluice; fwd=", why, said, "; stored", collapsed,
+                               NULL));
 }
 
 /* Spans into what is held until the request ends. */
@@ -74,235 +75,54 @@ put_fields(struct visit *v, int status)
     sl_fields_add(to, "Cache-Status", cache_status(v));
 }
 
-/* ---- the body: stretches of what is stored, with texts between ---- */
-
-struct stretch {
-    struct sl_span text; /* n > 0: this; else the body from `from` on */
-    int64_t from, n;     /* n -1: to its end */
-};
-
-struct giver {
-    struct store_read read;
-    struct sl_req *r; /* NULL: it has left */
-    struct store_object *object; /* held */
-    int is_reading;
-    enum store_io io; /* of the last read */
-    size_t used; /* of the piece at hand */
-    unsigned i, n_stretches;
-    struct stretch at[]; /* moved on as they are given */
-};
-
-static void
-giver_free(struct giver *g)
-{
-    if (g->read.piece.n > 0)
-        store_piece_drop(&g->read.piece);
-    store_drop(&g->object);
-    free(g);
-}
-
-static void giver_go(struct giver *g);
-
-static void
-giver_read(struct sl_loop *loop, struct store_read *read, enum store_io io)
-{
-    struct giver *g = (struct giver *)(void *)read;
-
-    (void)loop;
-    g->io = io;
-    g->is_reading = 0;
-    if (g->r == NULL)
-        giver_free(g);
-    else
-        giver_go(g);
-}
-
-/* A slice of what is at hand; 0: that was all of it. */
-static size_t
-giver_slice(struct giver *g, struct sl_data *data)
-{
-    struct stretch *s = &g->at[g->i];
-    size_t n = g->read.piece.n - g->used;
-
-    if (n > SLICE)
-        n = SLICE;
-    if (s->n >= 0 && (int64_t)n > s->n)
-        n = (size_t)s->n;
-    *data = (struct sl_data){g->read.piece.at + g->used, n, NULL};
-    g->used += n;
-    s->from += (int64_t)n;
-    if (s->n >= 0)
-        s->n -= (int64_t)n;
-    return n;
-}
-
-static int
-giver_is_last(const struct giver *g)
-{
-    return g->i + 1 == g->n_stretches;
-}
-
-static void
-piece_done(struct giver *g)
-{
-    if (g->read.piece.n > 0)
-        store_piece_drop(&g->read.piece);
-    g->read.piece.n = 0;
-    g->used = 0;
-}
-
-/* The next bytes of the body are asked for: 1 they are at hand. */
-static int
-giver_fetch(struct giver *g)
-{
-    struct stretch *s = &g->at[g->i];
-
-    piece_done(g);
-    g->read.object = g->object;
-    g->read.from = (uint64_t)s->from;
-    g->read.how = sl_source_takes_files(g->r) ? STORE_FILE : STORE_MEMORY;
-    g->read.done = giver_read;
-    g->is_reading = 1;
-    g->io = store_read(cache_store, sl_req_loop(g->r), &g->read);
-    if (g->io == STORE_IO_WAIT)
-        return 0;
-    g->is_reading = 0;
-    return 1;
-}
-
-/* The piece at hand is a file's: what the client takes of it.  As giver_body(). */
-static int
-giver_file(struct giver *g)
-{
-    struct stretch *s = &g->at[g->i];
-    struct store_piece *piece = &g->read.piece;
-    size_t left = piece->n - g->used, n = left;
-    int64_t at = piece->offset + (int64_t)g->used;
-    enum sl_flow flow;
-    int ends;
-
-    if (s->n >= 0 && (int64_t)n > s->n)
-        n = left = (size_t)s->n;
-    ends = giver_is_last(g) && s->n == (int64_t)n;
-    flow = sl_source_file(g->r, piece->fd, &at, &left, ends);
-    if (flow == SL_FLOW_GONE || (ends && flow == SL_FLOW_ROOM))
-        return 0; /* g may be free */
-    n -= left;
-    g->used += n;
-    s->from += (int64_t)n;
-    if (s->n >= 0)
-        s->n -= (int64_t)n;
-    return flow == SL_FLOW_ROOM;
-}
-
-/* One step: 1 go on, 0 stop, r may be gone. */
-static int
-giver_body(struct giver *g)
-{
-    struct stretch *s = &g->at[g->i];
-    struct sl_data data = {NULL, 0, NULL};
-    int ends;
-
-    if (s->n == 0) {
-        piece_done(g);
-        g->i++;
-        return 1;
-    }
-    if (g->used == g->read.piece.n && !giver_fetch(g))
-        return 0;
-    if (g->io == STORE_IO_BROKEN || (g->io == STORE_IO_END && s->n > 0)) {
-        sl_source_fail(g->r, &sl_cause_truncated);
-        return 0;
-    }
-    if (g->io == STORE_IO_OK && g->read.piece.at == NULL)
-        return giver_file(g);
-    if (g->io == STORE_IO_OK)
-        giver_slice(g, &data);
-    ends = giver_is_last(g) && (g->io == STORE_IO_END || s->n == 0);
-    if (g->io == STORE_IO_END)
-        s->n = 0;
-    return sl_source_body(g->r, data, ends) == SL_FLOW_ROOM && !ends;
-}
-
-static int
-giver_text(struct giver *g)
-{
-    struct sl_span text = g->at[g->i].text;
-    struct sl_data data = {text.at, text.n, NULL};
-    int ends = giver_is_last(g);
-
-    g->i++;
-    return sl_source_body(g->r, data, ends) == SL_FLOW_ROOM && !ends;
-}
-
-static void
-giver_go(struct giver *g)
-{
-    int more = 1;
-
-    while (more)
-        more = g->at[g->i].text.n > 0 ? giver_text(g) : giver_body(g);
-}
-
-static void
-giver_want(struct sl_req *r, void *ctx)
-{
-    struct giver *g = ctx;
-
-    (void)r;
-    if (!g->is_reading)
-        giver_go(g);
-}
-
-static void
-giver_closed(struct sl_req *r, void *ctx)
-{
-    struct giver *g = ctx;
-
-    (void)r;
-    g->r = NULL;
-    if (!g->is_reading || store_read_cancel(&g->read))
-        giver_free(g);
-}
-
-static const struct sl_source giver_source = {giver_want, giver_closed};
-
-static struct giver *
-giver_new(struct visit *v, unsigned n)
-{
-    struct giver *g = calloc(1, sizeof *g + n * sizeof g->at[0]);
-
-    SL_ASSERT(g != NULL);
-    g->r = v->r;
-    g->object = v->found;
-    store_hold(g->object);
-    g->n_stretches = n;
-    return g;
-}
-
 /* ---- the whole ---- */
 
 /* Small, whole and in memory: no source is needed. */
 static int
-answer_at_once(struct visit *v, int64_t size, int is_complete)
+is_at_once(struct visit *v, struct store_object *o, int64_t size, struct store_piece *piece)
 {
-    struct store_read read = {.object = v->found, .how = STORE_MEMORY};
+    struct store_read read = {.object = o, .how = STORE_MEMORY};
 
-    if (!is_complete || size > AT_ONCE || !store_is_in_memory(v->found))
+    if (size > AT_ONCE || !store_is_in_memory(o))
         return 0;
     if (size == 0 || store_read(cache_store, sl_req_loop(v->r), &read) != STORE_IO_OK)
         return size == 0;
-    v->piece = read.piece;
-    return (int64_t)read.piece.n == size;
+    *piece = read.piece;
+    return (int64_t)piece->n == size;
 }
 
-static enum sl_verdict
-answer_whole(struct visit *v, int64_t size, int is_complete, int64_t length)
+static int
+answer_at_once(struct visit *v, int64_t size, int is_complete)
 {
+    return is_complete && v->meta.whole == 0 && is_at_once(v, v->found, size, &v->piece) &&
+           (v->form_object == NULL ||
+            is_at_once(v, v->form_object, v->form.length, &v->form_piece));
+}
+
+/* How long the body is, -1: nobody knows yet; *size: how much of it is there. */
+static int64_t
+length_of(const struct visit *v, int64_t *size, int *is_complete)
+{
+    *size = store_size(v->found, is_complete);
+    if (v->meta.whole > 0)
+        *size = v->meta.whole;
+    return *is_complete || v->meta.whole > 0 ? *size : v->length;
+}
+
+enum sl_verdict
+answer_body(struct visit *v)
+{
+    int is_complete, is_given;
+    int64_t size, length = length_of(v, &size, &is_complete);
     struct giver *g;
 
-    put_fields(v, v->meta.status);
-    if (answer_at_once(v, size, is_complete)) {
+    is_given = answer_at_once(v, size, is_complete);
+    if (v->form_object != NULL) {
+        if (is_given)
+            v->form.body = (struct sl_span){v->form_piece.at, v->form_piece.n};
+        sl_encoding_offer(v->r, &v->form);
+    }
+    if (is_given) {
         const char *body = v->piece.n > 0 ? v->piece.at : "";
 
         return sl_respond(v->r, v->meta.status, NULL, (struct sl_span){body, (size_t)size});
@@ -310,6 +130,15 @@ answer_whole(struct visit *v, int64_t size, int is_complete, int64_t length)
     g = giver_new(v, 1);
     g->at[0] = (struct stretch){.from = 0, .n = is_complete && size > 0 ? size : -1};
     return sl_respond_from(v->r, v->meta.status, length, &giver_source, g);
+}
+
+/* What is in slices has no form: it is never there as a whole. */
+static enum sl_verdict
+answer_whole(struct visit *v, int64_t size, int is_complete)
+{
+    put_fields(v, v->meta.status);
+    v->is_answering = 1;
+    return is_complete && v->meta.whole == 0 && form_look(v, size) ? SL_WAIT : answer_body(v);
 }
 
 /* ---- ranges ---- */
@@ -440,14 +269,14 @@ answer_object(struct visit *v)
 {
     struct range ranges[RANGES_MAX];
     int is_complete, n;
-    int64_t size = store_size(v->found, &is_complete), length;
+    int64_t size, length;
 
     age_now(v);
     if (is_conditional(v->r) && client_has_it(v)) {
         put_fields(v, 304);
         return sl_respond(v->r, 304, NULL, SL_SPAN(""));
     }
-    length = is_complete ? size : v->length;
+    length = length_of(v, &size, &is_complete);
     n = ranges_of(v, length, ranges);
     if (n < 0)
         return answer_no_range(v, length);
@@ -455,5 +284,18 @@ answer_object(struct visit *v)
         return answer_range(v, &ranges[0], length);
     if (n > 1)
         return answer_ranges(v, ranges, n, length);
-    return answer_whole(v, size, is_complete, length);
+    return answer_whole(v, size, is_complete);
+}
+
+int64_t
+answer_first(struct visit *v)
+{
+    struct range ranges[RANGES_MAX];
+    int n;
+
+    if ((is_conditional(v->r) && client_has_it(v)) ||
+        sl_span_eq(sl_req_method(v->r), SL_SPAN("HEAD")))
+        return -1;
+    n = ranges_of(v, v->meta.whole, ranges);
+    return n < 0 ? -1 : n == 0 ? 0 : ranges[0].from;
 }

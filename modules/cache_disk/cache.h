@@ -3,8 +3,11 @@
  *   control.c, policy.c, meta.c   pure: RFC 9111 over facts
  *   key.c         under what a request is looked for
  *   lookup.c      a request asks the store, step by step, and what is found is judged
- *   flight.c      one fetch for all who miss the same
- *   answer.c      what is stored, as an answer: conditions, ranges, the body piece by piece
+ *   flight.h      one fetch for all who miss the same, in several files
+ *   slices.c      large responses in slices, each from the store or fetched
+ *   form.c        the bodies of objects in a coding, made once and stored beside them
+ *   answer.c      what is stored, as an answer: conditions and ranges
+ *   giver.c       its body, piece by piece
  *   command.c     sluice ctl cache, and PURGE
  *   directives.c  the lines
  *
@@ -17,9 +20,15 @@
 #include "../cache/store.h"
 #include "meta.h"
 
+#include "sluice/encoder.h"
 #include "sluice/module.h"
 
-#define VARY_MARKER 1u /* store_object.flags: meta lists the fields its variants differ by */
+/* store_object.flags */
+#define VARY_MARKER 1u /* meta lists the fields its variants differ by */
+#define SLICED 2u      /* there is no body: meta says how it is cut into slices */
+#define FORM 4u        /* the body of another one in a coding */
+#define SLICE_MIN 4096
+#define SLICE_MAX (1 << 30)
 #define MIN_USES_MAX 65535 /* CacheMinUses: what lookup.c can count to */
 
 /* CacheUseStale. */
@@ -51,6 +60,7 @@ struct cache_conf {
     unsigned stale, ignore;    /* made of them when the configuration is checked */
     struct sl_cond *bypass, *no_store;
     int64_t min_uses, max_object;
+    int64_t slice; /* 0 and less: none */
     int is_locked; /* CacheLock: one fetch for many */
     struct sl_networks *purge;
     void *disk; /* CacheDisk: kept in struct cache_data */
@@ -71,9 +81,13 @@ int64_t valid_seconds(const struct cache_conf *conf, int status); /* CC_ABSENT: 
 
 /* key.c: in the request's pool, if nothing else is said. */
 struct sl_span cache_key(struct sl_req *r, const struct cache_conf *conf);
+/* As the client's own, where a proxy stands between. */
+struct sl_span cache_scheme(struct sl_req *r);
 struct sl_span cache_key_of_url(apr_pool_t *pool, struct sl_span url);
 /* vary: names with commas between. */
 struct sl_span variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary);
+/* key: of the response that is in slices. */
+struct sl_span slice_key(apr_pool_t *pool, struct sl_span key, uint64_t slices, int64_t i);
 /* Copies outside of any pool, for what outlives its request; with a NUL behind. */
 struct sl_span kept(struct sl_span s);
 void kept_free(struct sl_span s);
@@ -96,6 +110,7 @@ enum outcome {
 };
 
 struct flight;
+struct slices;
 
 /* A request's way through the cache.  Not of its pool: the store may hold on to it. */
 struct visit {
@@ -116,16 +131,39 @@ struct visit {
     int is_hit;                  /* nothing had to be asked for it */
     struct flight *flight;       /* NULL: none */
     int is_leader;               /* it began the flight, on the same loop */
+    int is_collapsed;            /* it joined one that was under way */
+    int has_looked_again;        /* it had come in the same moment */
     struct visit *next_waiter;
+    struct store_reader reader;  /* of what arrives */
+    struct sl_mail mail;         /* to itself: the table of flights was busy, or wake() */
+    struct slices *slices;       /* of what is found, the first that is needed; NULL: none */
+    int is_slicing;              /* it is not there yet */
+    int is_partial;              /* it was not stored */
+    int64_t first;               /* with CacheSlice: the byte the answer is likely to begin with */
+    /* of who asks for a slice, not a request: */
+    const struct meta *of;       /* what it is a slice of; NULL: it is none */
+    struct sl_span of_key;
+    struct sl_loop *loop;
+    void (*wake)(struct sl_loop *loop, struct sl_mail *mail);
     int failed_status;
     const struct sl_cause *failed;
+    int is_new;               /* found has come with this flight */
     int64_t length;           /* of what still arrives, -1: unknown */
-    struct store_piece piece; /* of an answer given at once */
+    int is_answering;         /* the head is put, and what is asked for is a form */
+    struct sl_encoded form;   /* of found; encoder NULL: none is wanted */
+    struct sl_span form_key;  /* a copy */
+    struct store_object *form_object;     /* held; NULL: there is none */
+    struct store_piece piece, form_piece; /* of an answer given at once */
 };
 
-/* Handler hooks: the first asks, the second answers. */
+/* Handler hooks: the first asks, the second answers, the third where the second had to wait for
+ * a form. */
 enum sl_verdict cache_ask(struct sl_req *r, const void *conf);
 enum sl_verdict cache_reply(struct sl_req *r, const void *conf);
+enum sl_verdict cache_give(struct sl_req *r, const void *conf);
+/* As store_get(); with STORE_WAIT the request is suspended, and what is found goes where the visit
+ * stands. */
+enum store_answer visit_get(struct visit *v, struct sl_span key, struct store_object **found);
 /* Until sl_req_resume() of its token. */
 void visit_suspend(struct visit *v);
 /* What a flight brought takes the place of what was found; *o is held for the visit.  0, or -1:
@@ -133,27 +171,81 @@ void visit_suspend(struct visit *v);
 int visit_take(struct visit *v, struct store_object **o);
 struct visit *visit_of(struct sl_req *r); /* NULL: the cache has nothing to do with it */
 
-/* ---- flight.c ---- */
+/* ---- flight.h ---- */
+
+enum slice_answer {
+    SLICE_HERE,
+    SLICE_WAIT,   /* slices.done() will be called, once */
+    SLICE_FAILED, /* s->cause */
+    SLICE_CHANGED /* the server has another response now: what was found is forgotten */
+};
 
 /* Joins the fetch of what the visit looks for, or begins one; the request is suspended until
- * flight_result() can be asked. */
-void flight_join(struct visit *v);
+ * flight_result() can be asked.  -1: another thread is at the table, or what is looked for has just
+ * been stored; to be looked for again. */
+int flight_join(struct visit *v);
 /* What has come of it, for this visit: sets its outcome. */
 void flight_result(struct visit *v);
 /* Begins one that nobody waits for, if none is under way. */
 void flight_update(struct visit *v);
 /* The visit's request leaves, or is answered. */
 void flight_leave(struct visit *v);
+/* The same for a slice: WAIT never; the object is held for the caller.  FAILED, CHANGED: it has
+ * left the flight. */
+enum slice_answer flight_slice_result(struct visit *v, struct store_object **object,
+                                      const struct sl_cause **cause);
 /* OUT_RELAY: answers with what the flight gets. */
 enum sl_verdict flight_relay(struct visit *v);
 /* What was asked for until now under this primary key, and comes later, is not stored. */
 void flights_forget(struct sl_span key);
 /* A fetch of this key has lately shown that it may not be stored. */
 int is_known_unstorable(struct visit *v);
+/* Why what came last under this key was not stored; NULL: nothing is known. */
+const char *why_unstorable(struct sl_span key);
+
+/* ---- slices.c ---- */
+
+/* The slices of a response, one at a time, for one request. */
+struct slices {
+    struct visit visit; /* as whom the store and the flights know it; its reader is of the slice */
+    void (*done)(struct slices *s, enum slice_answer answer);
+    void *ctx;
+    struct store_object *object; /* the slice that is open, held; NULL: none */
+    int is_fetched;              /* it was not stored */
+    const struct sl_cause *cause;
+    struct store_object *of; /* held */
+    struct meta meta;
+    int64_t i;
+};
+struct slices *slices_new(struct visit *v); /* of what it has found */
+/* The slice with this byte; the one that was open is not used any more. */
+enum slice_answer slices_open(struct slices *s, int64_t at);
+/* The request leaves: done() will not be called. */
+void slices_leave(struct slices *s);
+void slices_free(struct slices **s);
+
+/* ---- form.c ---- */
+
+/* For an answer whose head is put, with a body of `size` bytes: looks for the form its client is
+ * to get, and has it made where there is none.  1: the request waits, until form_found(). */
+int form_look(struct visit *v, int64_t size);
+void form_found(struct visit *v, struct store_object *o); /* takes o; NULL: there is none */
+/* A copy, for kept_free(). */
+struct sl_span form_key(struct sl_span key, const char *coding);
+/* Whether it was made of the base's very bytes, at the level of e. */
+int form_is_of(const struct store_object *o, const struct meta *base, const struct sl_encoded *e);
+/* Names for bodies, never the same twice. */
+void body_names_begin(void);
+uint64_t body_name(void);
+/* worker_exit: what is being made is given up. */
+void makers_close(void);
 
 /* ---- answer.c ---- */
 
 enum sl_verdict answer_object(struct visit *v);
+enum sl_verdict answer_body(struct visit *v);
+/* The first byte of its body that the answer needs; -1: none. */
+int64_t answer_first(struct visit *v);
 
 /* ---- command.c ---- */
 
@@ -162,7 +254,7 @@ enum sl_verdict cache_purge(struct sl_req *r, const void *conf);
 /* A method that is not safe has succeeded (RFC 9111, 4.4). */
 enum sl_verdict cache_invalidate(struct sl_req *r, const void *conf);
 
-enum { N_HIT, N_MISS, N_STALE, N_REVALIDATED, N_BYPASS, N_STORED, N_REFUSED, N_COUNTERS };
+enum { N_HIT, N_MISS, N_STALE, N_REVALIDATED, N_BYPASS, N_STORED, N_REFUSED, N_ENCODED, N_COUNTERS };
 extern int cache_counters[N_COUNTERS];
 
 #endif

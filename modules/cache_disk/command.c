@@ -115,7 +115,7 @@ static void
 stats_run(struct sl_control_call *call)
 {
     static const char *const names[N_COUNTERS] = {
-        "hits", "misses", "stale", "revalidated", "bypassed", "stored", "not_storable"};
+        "hits", "misses", "stale", "revalidated", "bypassed", "stored", "not_storable", "encoded"};
     struct store_stats s;
     int i, is_json = sl_control_wants_json(call);
 
@@ -144,7 +144,51 @@ stats_run(struct sl_control_call *call)
 struct getting {
     struct store_get get;
     struct sl_control_call *call;
+    struct store_object *base; /* held, while its forms are looked for */
+    struct sl_span form_key;   /* a copy */
+    unsigned i, n_forms;       /* of the encoders; printed */
 };
+
+static const char *
+json_of(struct sl_control_call *call, struct sl_span text)
+{
+    char *to = apr_palloc(sl_control_pool(call), 6 * text.n + 3);
+
+    *sl_json_string(to, to + 6 * text.n + 2, text) = '\0';
+    return to;
+}
+
+static void
+say_text(struct sl_control_call *call, const char *name, struct sl_span text)
+{
+    if (sl_control_wants_json(call))
+        sl_control_print(call, "\"%s\": %s, ", name, json_of(call, text));
+    else
+        sl_control_print(call, "%-9s %.*s\n", name, (int)text.n, text.at);
+}
+
+static void
+say_number(struct sl_control_call *call, const char *name, int64_t n, const char *unit)
+{
+    if (sl_control_wants_json(call))
+        sl_control_print(call, "\"%s\": %ld, ", name, (long)n);
+    else
+        sl_control_print(call, "%-9s %ld%s\n", name, (long)n, unit);
+}
+
+static void
+get_print_tags(struct sl_control_call *call, const struct meta *m)
+{
+    struct sl_span rest = m->fields, name, value;
+    const char *sum = "";
+
+    while (meta_next(&rest, &name, &value))
+        if (is_tag_field(name))
+            sum = apr_pstrcat(sl_control_pool(call), sum, *sum != '\0' ? " " : "",
+                              sl_span_dup(sl_control_pool(call), value), NULL);
+    if (*sum != '\0')
+        say_text(call, "tags", sl_span(sum));
+}
 
 static void
 get_print(struct sl_control_call *call, const struct store_object *o)
@@ -155,35 +199,120 @@ get_print(struct sl_control_call *call, const struct store_object *o)
     int is_complete;
     int64_t now = apr_time_sec(apr_time_now());
 
-    sl_control_print(call, "key       %.*s\n", (int)o->key.n, o->key.at);
+    say_text(call, "key", o->key);
     if (o->flags & VARY_MARKER) {
         if (marker_read(o->meta, &marker) == 0)
-            sl_control_print(call, "variants  by %.*s\n", (int)marker.vary.n, marker.vary.at);
+            say_text(call, "variants", sl_spans_join(sl_control_pool(call), (struct sl_span[]){
+                                           SL_SPAN("by "), marker.vary}, 2));
         return;
     }
     if (meta_read(o->meta, &m) != 0)
         return;
-    sl_control_print(call, "status    %d\nsize      %ld\nage       %ld s\nfresh     %ld s more\n",
-                     m.status, (long)store_size(o, &is_complete), (long)(now - m.storing.born),
-                     (long)(m.storing.born + m.storing.lifetime - now));
-    sl_control_print(call, "state     %s\nhits      %u\nmemory    %s\n",
-                     states[store_state(cache_store, o)], store_hits(o),
-                     store_is_in_memory(o) ? "yes" : "no");
+    say_number(call, "status", m.status, "");
+    say_number(call, "size", m.whole > 0 ? m.whole : store_size(o, &is_complete), "");
+    if (m.whole > 0)
+        say_number(call, "slice", m.slice, "");
+    say_number(call, "age", now - m.storing.born, " s");
+    say_number(call, "fresh", m.storing.born + m.storing.lifetime - now, " s more");
+    say_text(call, "state", sl_span(states[store_state(cache_store, o)]));
+    say_number(call, "hits", store_hits(o), "");
+    say_text(call, "memory", store_is_in_memory(o) ? SL_SPAN("yes") : SL_SPAN("no"));
+    get_print_tags(call, &m);
+}
+
+static void
+get_print_none(struct sl_control_call *call, struct sl_span key)
+{
+    const char *why = why_unstorable(key);
+
+    if (sl_control_wants_json(call))
+        say_text(call, "key", key);
+    else
+        sl_control_print(call, "nothing is stored under %.*s\n", (int)key.n, key.at);
+    if (why != NULL)
+        say_text(call, "because", sl_span(why));
+}
+
+static void
+get_ended(struct getting *d, int is_there)
+{
+    if (sl_control_wants_json(d->call))
+        sl_control_print(d->call, "\"stored\": %s}\n", is_there ? "true" : "false");
+    sl_control_end(&d->call, is_there ? 0 : 1);
+}
+
+static void
+form_print(struct getting *d, const struct store_object *o)
+{
+    const char *coding = sl_provider_name("encoder", d->i - 1);
+    struct form form;
+    struct meta base;
+    int is_complete;
+    long size = (long)store_size(o, &is_complete);
+
+    if (meta_read(d->base->meta, &base) != 0 || form_read(o->meta, &form) != 0 ||
+        form.body != base.body)
+        return;
+    if (sl_control_wants_json(d->call))
+        sl_control_print(d->call,
+                         "%s{\"coding\": \"%s\", \"level\": %d, \"size\": %ld, \"hits\": %u}",
+                         d->n_forms == 0 ? "\"forms\": [" : ", ", coding, form.level, size,
+                         store_hits(o));
+    else
+        sl_control_print(d->call, "form      %s, level %d, size %ld, hits %u\n", coding, form.level,
+                         size, store_hits(o));
+    d->n_forms++;
+}
+
+static void
+forms_ended(struct getting *d)
+{
+    if (d->n_forms > 0 && sl_control_wants_json(d->call))
+        sl_control_print(d->call, "], ");
+    store_drop(&d->base);
+    get_ended(d, 1);
+}
+
+/* The next of its forms, one a known coding, until the store has to be waited for. */
+static void
+forms_print(struct sl_loop *loop, struct store_get *get, struct store_object *o)
+{
+    struct getting *d = (struct getting *)(void *)get;
+    enum store_answer answer = STORE_MISS;
+    const char *coding;
+
+    while (answer != STORE_WAIT) {
+        if (o != NULL) {
+            form_print(d, o);
+            store_drop(&o);
+        }
+        kept_free(d->form_key);
+        d->form_key.at = NULL;
+        if ((coding = sl_provider_name("encoder", d->i++)) == NULL) {
+            forms_ended(d);
+            return;
+        }
+        d->form_key = form_key(d->base->key, coding);
+        d->get = (struct store_get){.key = d->form_key, .done = forms_print};
+        answer = store_get(cache_store, loop, &d->get, &o);
+    }
 }
 
 static void
 get_found(struct sl_loop *loop, struct store_get *get, struct store_object *o)
 {
     struct getting *d = (struct getting *)(void *)get;
-    int is_there = o != NULL;
 
-    (void)loop;
-    if (is_there) {
-        get_print(d->call, o);
-        store_drop(&o);
-    } else
-        sl_control_print(d->call, "nothing is stored under %.*s\n", (int)get->key.n, get->key.at);
-    sl_control_end(&d->call, is_there ? 0 : 1);
+    if (sl_control_wants_json(d->call))
+        sl_control_print(d->call, "{");
+    if (o == NULL) {
+        get_print_none(d->call, get->key);
+        get_ended(d, 0);
+        return;
+    }
+    get_print(d->call, o);
+    d->base = o;
+    forms_print(loop, get, NULL);
 }
 
 static void
@@ -200,19 +329,39 @@ get_run(struct sl_control_call *call, const char *url)
 }
 
 static void
+top_print(struct sl_control_call *call, const struct store_object *o, int is_first)
+{
+    const char *text = sl_span_dup(sl_control_pool(call), o->key);
+    const char *coding = o->flags & FORM ? strrchr(text, '=') + 1 : NULL;
+    struct sl_span key = {text, strcspn(text, "\n")};
+    int is_complete;
+    long size = (long)store_size(o, &is_complete);
+
+    if (sl_control_wants_json(call))
+        sl_control_print(call, "%s\n{\"key\": %s, %s%s%s\"hits\": %u, \"size\": %ld}",
+                         is_first ? "" : ",", json_of(call, key),
+                         coding != NULL ? "\"coding\": \"" : "", coding != NULL ? coding : "",
+                         coding != NULL ? "\", " : "", store_hits(o), size);
+    else
+        sl_control_print(call, "%8u %10ld %.*s%s%s%s\n", store_hits(o), size, (int)key.n, key.at,
+                         coding != NULL ? " (" : "", coding != NULL ? coding : "",
+                         coding != NULL ? ")" : "");
+}
+
+static void
 top_run(struct sl_control_call *call)
 {
     struct store_object *objects[20];
     unsigned i, n = store_top(cache_store, objects, sizeof objects / sizeof objects[0]);
-    int is_complete;
 
+    if (sl_control_wants_json(call))
+        sl_control_print(call, "[");
     for (i = 0; i < n; i++) {
-        sl_control_print(call, "%8u %10ld %.*s\n", store_hits(objects[i]),
-                         (long)store_size(objects[i], &is_complete),
-                         (int)strcspn(sl_span_dup(sl_control_pool(call), objects[i]->key), "\n"),
-                         objects[i]->key.at);
+        top_print(call, objects[i], i == 0);
         store_drop(&objects[i]);
     }
+    if (sl_control_wants_json(call))
+        sl_control_print(call, "]\n");
     sl_control_end(&call, 0);
 }
 
@@ -288,7 +437,7 @@ static void
 invalidate_field(struct sl_req *r, enum sl_field_id id)
 {
     apr_pool_t *pool = sl_req_pool(r);
-    struct sl_span parts[] = {sl_req_scheme(r), SL_SPAN("://"), sl_req_authority(r)};
+    struct sl_span parts[] = {cache_scheme(r), SL_SPAN("://"), sl_req_authority(r)};
     struct sl_span url = sl_fields_get_id(sl_req_response(r), id), key;
     struct sl_span origin = sl_spans_join(pool, parts, 3);
 

@@ -162,6 +162,11 @@ cache_check(struct sl_worker *w)
         is_used |= conf->is_on;
         rc |= words_take(w, "CacheUseStale", conf->stale_words, stale_words, &conf->stale);
         rc |= words_take(w, "CacheIgnore", conf->ignore_words, ignore_words, &conf->ignore);
+        if (conf->slice >= 0 && (conf->slice < SLICE_MIN || conf->slice > SLICE_MAX)) {
+            sl_worker_config_error(w, NULL, "CacheSlice: expected off, or %dk to %dm, such as 1m",
+                                   SLICE_MIN >> 10, SLICE_MAX >> 20);
+            rc = -1;
+        }
         if (conf->min_uses < 1 || conf->min_uses > MIN_USES_MAX) {
             sl_worker_config_error(w, NULL, "CacheMinUses: expected 1 to %d, found %" PRId64,
                                    MIN_USES_MAX, conf->min_uses);
@@ -199,6 +204,8 @@ const struct sl_directive cache_directives[] = {
               "How often a response is asked for before it is stored"),
     SL_SIZE("CacheMaxObject", struct cache_conf, max_object, "unlimited", SL_IN_ANY,
             "Larger responses are not stored"),
+    SL_SIZE("CacheSlice", struct cache_conf, slice, "off", SL_IN_ANY,
+            "Large responses are fetched and stored in slices of so many bytes"),
     SL_FLAG("CacheLock", struct cache_conf, is_locked, "on", SL_IN_ANY,
             "One fetch for all who ask for the same"),
     SL_NETS("CachePurge", struct cache_conf, purge, NULL, SL_IN_ANY,

@@ -13,7 +13,8 @@ kept(struct sl_span s)
     char *copy = malloc(s.n + 1);
 
     SL_ASSERT(copy != NULL);
-    memcpy(copy, s.at, s.n);
+    if (s.n > 0)
+        memcpy(copy, s.at, s.n);
     copy[s.n] = '\0';
     return (struct sl_span){copy, s.n};
 }
@@ -24,16 +25,47 @@ kept_free(struct sl_span s)
     free((char *)(uintptr_t)s.at);
 }
 
-/* scheme://host/path?query, the host in lower case and with its port as it came. */
+/* What a proxy before us says of how it was asked, which reaches the server; n 0: nothing. */
+static struct sl_span
+said_by_proxy(struct sl_req *r, enum sl_field_id id)
+{
+    struct sl_span value = sl_fields_get_id(sl_req_head(r), id);
+
+    return value.n > 0 && sl_req_peer_is_trusted(r) ? value : (struct sl_span){NULL, 0};
+}
+
+struct sl_span
+cache_scheme(struct sl_req *r)
+{
+    struct sl_span said = said_by_proxy(r, SL_F_X_FORWARDED_PROTO);
+
+    return said.n > 0 ? said : sl_req_scheme(r);
+}
+
+/* scheme://host/path?query, the host in lower case and with its port as it came; and another host,
+ * if a proxy before us was asked for one.  No field's name begins with a slash: it is no variant's
+ * key. */
 static struct sl_span
 url_of(struct sl_req *r)
 {
     struct sl_span path = sl_req_target_path(r), query = sl_req_query(r);
-    struct sl_span host = sl_req_authority(r);
-    struct sl_span parts[] = {sl_req_scheme(r), SL_SPAN("://"), host, path, SL_SPAN("?"), query};
-    struct sl_span url = sl_spans_join(sl_req_pool(r), parts, query.at != NULL ? 6 : 4);
-    char *low = (char *)(uintptr_t)url.at + parts[0].n + 3;
+    struct sl_span host = sl_req_authority(r), other = said_by_proxy(r, SL_F_X_FORWARDED_HOST);
+    struct sl_span parts[8] = {cache_scheme(r), SL_SPAN("://"), host, path};
+    unsigned n = 4;
+    struct sl_span url;
+    char *low;
     size_t i;
+
+    if (query.at != NULL) {
+        parts[n++] = SL_SPAN("?");
+        parts[n++] = query;
+    }
+    if (other.n > 0 && !sl_span_eqi(other, host)) {
+        parts[n++] = SL_SPAN("\n//");
+        parts[n++] = other;
+    }
+    url = sl_spans_join(sl_req_pool(r), parts, n);
+    low = (char *)(uintptr_t)url.at + parts[0].n + 3;
 
     for (i = 0; i < host.n; i++)
         low[i] = (char)apr_tolower(low[i]);
@@ -183,6 +215,17 @@ variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary)
             part_add(parts, SL_SPAN("\n"));
     }
     return sl_spans_join(pool, (struct sl_span *)(void *)parts->elts, (unsigned)parts->nelts);
+}
+
+/* ---- slices ---- */
+
+/* No field's name begins with a slash: it is not that of a variant. */
+struct sl_span
+slice_key(apr_pool_t *pool, struct sl_span key, uint64_t slices, int64_t i)
+{
+    const char *end = apr_psprintf(pool, "\n/%lx/%ld", (unsigned long)slices, (long)i);
+
+    return sl_spans_join(pool, (struct sl_span[]){key, sl_span(end)}, 2);
 }
 
 /* ---- tags ---- */

@@ -19,11 +19,18 @@ visit_free(struct visit *v)
 {
     if (v->piece.n > 0)
         store_piece_drop(&v->piece);
+    if (v->form_piece.n > 0)
+        store_piece_drop(&v->form_piece);
+    if (v->form_object != NULL)
+        store_drop(&v->form_object);
+    if (v->slices != NULL)
+        slices_free(&v->slices);
     if (v->found != NULL)
         store_drop(&v->found);
     kept_free(v->key);
     kept_free(v->variant);
     kept_free(v->marker.vary);
+    kept_free(v->form_key);
     free(v);
 }
 
@@ -33,6 +40,8 @@ visit_left(void *ctx)
     struct visit *v = ctx;
 
     v->r = NULL;
+    if (v->slices != NULL)
+        slices_leave(v->slices);
     if (v->flight != NULL)
         flight_leave(v);
     if (!v->is_asking)
@@ -48,6 +57,19 @@ visit_of(struct sl_req *r)
     return *v;
 }
 
+/* The first byte a request is for, as far as can be told without the length. */
+static int64_t
+first_asked_for(struct sl_req *r)
+{
+    const int64_t unknown = INT64_MAX / 4;
+    struct sl_span field = sl_fields_get_id(sl_req_head(r), SL_F_RANGE);
+    struct range ranges[RANGES_MAX];
+
+    if (field.n == 0 || policy_ranges(field, unknown, ranges) < 1 || ranges[0].from > unknown / 2)
+        return 0;
+    return ranges[0].from;
+}
+
 static struct visit *
 visit_begin(struct sl_req *r, const struct cache_conf *conf)
 {
@@ -56,7 +78,9 @@ visit_begin(struct sl_req *r, const struct cache_conf *conf)
     SL_ASSERT(v != NULL);
     *v = (struct visit){.r = r,
                         .conf = conf,
+                        .loop = sl_req_loop(r),
                         .key = kept(cache_key(r, conf)),
+                        .first = conf->slice > 0 ? first_asked_for(r) : 0,
                         .status = "MISS",
                         .reason = "nothing is stored"};
     *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
@@ -72,7 +96,7 @@ visit_suspend(struct visit *v)
     v->is_waiting = 1;
 }
 
-/* ---- what is found ---- */
+/* ---- is it good ---- */
 
 static int64_t
 now_s(const struct sl_req *r)
@@ -107,6 +131,76 @@ visit_judge(struct visit *v)
 
 static void visit_missed(struct visit *v);
 
+/* ---- what is in slices ---- */
+
+static void
+visit_changed(struct visit *v)
+{
+    slices_free(&v->slices);
+    store_drop(&v->found);
+    v->is_hit = 0;
+    v->outcome = OUT_PASS;
+    v->status = "MISS";
+    visit_missed(v);
+    v->reason = "the server has another response than the slices are of";
+}
+
+static void
+visit_slice(struct visit *v, enum slice_answer answer)
+{
+    switch (answer) {
+    case SLICE_HERE:
+        if (v->slices->is_fetched) {
+            v->is_hit = 0;
+            v->is_partial = 1;
+            v->status = "MISS";
+            v->reason = "a slice of it is not stored";
+        }
+        break;
+    case SLICE_WAIT:
+        v->is_slicing = 1;
+        visit_suspend(v);
+        break;
+    case SLICE_FAILED:
+        v->outcome = OUT_FAILED;
+        v->failed = v->slices->cause;
+        v->failed_status = 0;
+        break;
+    case SLICE_CHANGED:
+        visit_changed(v);
+        break;
+    }
+}
+
+static void visit_goes_on(struct visit *v);
+
+static void
+visit_slice_came(struct slices *s, enum slice_answer answer)
+{
+    struct visit *v = s->ctx;
+
+    v->is_slicing = 0;
+    visit_slice(v, answer);
+    visit_goes_on(v);
+}
+
+/* The first slice that is needed is there before the answer begins: until then it can be found
+ * out that the server has another response, and all begins anew. */
+static void
+visit_slices(struct visit *v)
+{
+    int64_t first = v->meta.whole > 0 ? answer_first(v) : -1;
+
+    if (first < 0)
+        return;
+    v->slices = slices_new(v);
+    v->slices->done = visit_slice_came;
+    v->slices->ctx = v;
+    visit_slice(v, slices_open(v->slices, first));
+}
+
+/* ---- what is found ---- */
+
 static void
 visit_decide(struct visit *v)
 {
@@ -117,12 +211,14 @@ visit_decide(struct visit *v)
         v->status = v->using.is_stale ? "STALE" : "HIT";
         v->is_hit = 1;
         v->outcome = OUT_OBJECT;
+        visit_slices(v);
         break;
     case USE_STALE_UPDATE:
         v->status = "UPDATING";
         v->is_hit = 1;
         v->outcome = OUT_OBJECT;
         flight_update(v);
+        visit_slices(v);
         break;
     case USE_VALIDATE:
         v->status = "EXPIRED";
@@ -213,6 +309,36 @@ is_wanted(const struct visit *v)
     return (int64_t)(use & MIN_USES_MAX) >= v->conf->min_uses;
 }
 
+static void visit_flies(struct visit *v);
+
+static void
+visit_tries_again(struct sl_loop *loop, struct sl_mail *mail)
+{
+    struct visit *v = (struct visit *)(void *)((char *)mail - offsetof(struct visit, mail));
+
+    (void)loop;
+    v->is_asking = 0;
+    if (v->r == NULL) {
+        visit_free(v);
+        return;
+    }
+    v->outcome = OUT_PASS;
+    visit_look(v, v->is_variant ? v->variant : v->key);
+    visit_goes_on(v);
+}
+
+/* A loop does not wait for another thread: it has other requests to serve. */
+static void
+visit_flies(struct visit *v)
+{
+    if (flight_join(v) == 0)
+        return;
+    v->is_asking = 1;
+    visit_suspend(v);
+    v->mail.fn = visit_tries_again;
+    sl_loop_post(sl_req_loop(v->r), &v->mail);
+}
+
 static void
 visit_missed(struct visit *v)
 {
@@ -228,7 +354,15 @@ visit_missed(struct visit *v)
         v->reason = "asked for less often than CacheMinUses";
         v->outcome = OUT_PASS;
     } else
-        flight_join(v);
+        visit_flies(v);
+}
+
+/* Unless there is something to wait for. */
+static void
+visit_goes_on(struct visit *v)
+{
+    if (!v->is_asking && !v->is_slicing && v->outcome != OUT_FLIGHT)
+        sl_req_resume(v->token, SL_NEXT);
 }
 
 static void
@@ -244,12 +378,27 @@ visit_answered(struct sl_loop *loop, struct store_get *get, struct store_object 
         visit_free(v);
         return;
     }
-    if (found != NULL)
+    if (v->is_answering)
+        form_found(v, found);
+    else if (found != NULL)
         visit_found(v, found);
     else
         visit_missed(v);
-    if (!v->is_asking && v->outcome != OUT_FLIGHT)
-        sl_req_resume(v->token, SL_NEXT);
+    visit_goes_on(v);
+}
+
+enum store_answer
+visit_get(struct visit *v, struct sl_span key, struct store_object **found)
+{
+    enum store_answer answer;
+
+    v->get = (struct store_get){.key = key, .done = visit_answered};
+    answer = store_get(cache_store, sl_req_loop(v->r), &v->get, found);
+    if (answer == STORE_WAIT) {
+        v->is_asking = 1;
+        visit_suspend(v);
+    }
+    return answer;
 }
 
 static void
@@ -257,8 +406,7 @@ visit_look(struct visit *v, struct sl_span key)
 {
     struct store_object *found = NULL;
 
-    v->get = (struct store_get){.key = key, .done = visit_answered};
-    switch (store_get(cache_store, sl_req_loop(v->r), &v->get, &found)) {
+    switch (visit_get(v, key, &found)) {
     case STORE_HIT:
         visit_found(v, found);
         break;
@@ -266,8 +414,6 @@ visit_look(struct visit *v, struct sl_span key)
         visit_missed(v);
         break;
     case STORE_WAIT:
-        v->is_asking = 1;
-        visit_suspend(v);
         break;
     }
 }
@@ -378,4 +524,17 @@ cache_reply(struct sl_req *r, const void *confp)
         return sl_respond(r, 504, NULL, SL_SPAN("")); /* RFC 9111, 5.2.1.7 */
     }
     return SL_NEXT;
+}
+
+enum sl_verdict
+cache_give(struct sl_req *r, const void *confp)
+{
+    struct visit *v;
+
+    (void)confp;
+    if (cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) || (v = visit_of(r)) == NULL ||
+        !v->is_answering)
+        return SL_NEXT;
+    v->is_waiting = 0;
+    return answer_body(v);
 }

@@ -2,16 +2,18 @@
  * version in front keeps strangers out. */
 #include "meta.h"
 
+#include <apr_strings.h>
+
 #include <string.h>
 
-#define META_VERSION 0x53430002u
+#define META_VERSION 0x53430004u
 
 struct meta_front {
     uint32_t version;
     uint16_t status, n_fields;
     uint32_t is_strict, is_always_asked;
-    int64_t lifetime, born, while_revalidate, if_error, date;
-    uint64_t era;
+    int64_t lifetime, born, while_revalidate, if_error, date, whole, slice;
+    uint64_t era, slices, body;
 };
 
 struct meta_field {
@@ -68,7 +70,11 @@ pen_front(struct pen *p, const struct meta *m, unsigned n_fields)
         .while_revalidate = m->storing.while_revalidate,
         .if_error = m->storing.if_error,
         .date = m->date,
+        .whole = m->whole,
+        .slice = m->slice,
         .era = m->era,
+        .slices = m->slices,
+        .body = m->body,
     };
 
     pen_put(p, &front, sizeof front);
@@ -128,7 +134,8 @@ meta_read(struct sl_span bytes, struct meta *m)
     if (bytes.n < sizeof front)
         return -1;
     memcpy(&front, bytes.at, sizeof front);
-    if (front.version != META_VERSION || front.status < 200 || front.status > 599)
+    if (front.version != META_VERSION || front.status < 200 || front.status > 599 ||
+        front.whole < 0 || front.slice < 0 || (front.whole > 0 && front.slice == 0))
         return -1;
     *m = (struct meta){
         .status = front.status,
@@ -140,6 +147,10 @@ meta_read(struct sl_span bytes, struct meta *m)
                     .is_always_asked = front.is_always_asked != 0},
         .date = front.date,
         .era = front.era,
+        .whole = front.whole,
+        .slice = front.slice,
+        .slices = front.slices,
+        .body = front.body,
         .fields = {bytes.at + sizeof front, bytes.n - sizeof front},
         .n_fields = front.n_fields,
     };
@@ -179,4 +190,32 @@ marker_read(struct sl_span bytes, struct marker *m)
     memcpy(&m->era, bytes.at, sizeof m->era);
     m->vary = (struct sl_span){bytes.at + sizeof m->era, bytes.n - sizeof m->era};
     return 0;
+}
+
+/* ---- encoded forms ---- */
+
+struct form_front {
+    uint32_t version;
+    int32_t level;
+    uint64_t body;
+};
+
+struct sl_span
+form_write(apr_pool_t *pool, const struct form *f)
+{
+    struct form_front front = {META_VERSION, f->level, f->body};
+
+    return (struct sl_span){apr_pmemdup(pool, &front, sizeof front), sizeof front};
+}
+
+int
+form_read(struct sl_span bytes, struct form *f)
+{
+    struct form_front front;
+
+    if (bytes.n != sizeof front)
+        return -1;
+    memcpy(&front, bytes.at, sizeof front);
+    *f = (struct form){front.body, front.level};
+    return front.version == META_VERSION ? 0 : -1;
 }

@@ -45,7 +45,8 @@ struct lifetime {
     int is_of_control;
 };
 
-/* A date that does not parse, "0" above all, is in the past (RFC 9111, 5.3). */
+/* A date that does not parse, "0" above all, is in the past (RFC 9111, 5.3).  Expires and Date are
+ * of the same clock, right or wrong (4.2.1). */
 static struct lifetime
 lifetime_said(const struct response_facts *f, const struct cache_control *cc, int64_t date)
 {
@@ -140,12 +141,14 @@ struct storing
 policy_store(const struct response_facts *f)
 {
     struct cache_control cc = control_of(f);
-    int64_t date = http_date(f->date);
+    int64_t date = http_date(f->date), by_server = date;
     struct lifetime said;
     struct storing s = {.refused = refusal(f, &cc)};
 
     if (date == CC_ABSENT || date > f->received_at)
         date = f->received_at;
+    if (by_server == CC_ABSENT)
+        by_server = date;
     s.born = f->received_at - initial_age(f, date);
     s.while_revalidate = cc.stale_while_revalidate;
     s.if_error = cc.stale_if_error;
@@ -153,7 +156,7 @@ policy_store(const struct response_facts *f)
     s.is_strict = is_strict(&cc);
     if (s.refused != NULL)
         return s;
-    said = lifetime_said(f, &cc, date);
+    said = lifetime_said(f, &cc, by_server);
     if (said.seconds == CC_ABSENT)
         said.seconds = f->valid;
     if (said.seconds == CC_ABSENT)
@@ -391,4 +394,32 @@ policy_ranges(struct sl_span field, int64_t size, struct range *ranges)
     if (n == 0)
         return -1;
     return ranges_are_sane(ranges, n, size) ? n : 0;
+}
+
+int
+policy_content_range(struct sl_span field, struct content_range *r)
+{
+    size_t at = 6;
+
+    if (field.n < at || !sl_span_eqi((struct sl_span){field.at, at}, SL_SPAN("bytes ")))
+        return -1;
+    r->first = number_at(field, &at);
+    if (r->first < 0 || at >= field.n || field.at[at++] != '-')
+        return -1;
+    r->last = number_at(field, &at);
+    if (r->last < r->first || at >= field.n || field.at[at++] != '/')
+        return -1;
+    r->whole = number_at(field, &at);
+    return at == field.n && r->last < r->whole ? 0 : -1;
+}
+
+struct sl_span
+policy_strong_validator(struct sl_span etag, struct sl_span last_modified, int64_t date)
+{
+    int64_t modified = http_date(last_modified);
+
+    if (etag.n > 0 && !is_weak(etag))
+        return etag;
+    return modified != CC_ABSENT && modified <= date - 60 ? last_modified
+                                                          : (struct sl_span){NULL, 0};
 }

@@ -92,4 +92,15 @@ struct range {
  * satisfied; else how many, in the order asked for. */
 int policy_ranges(struct sl_span field, int64_t size, struct range *ranges);
 
+/* Content-Range of a part (14.4): 0, or -1: it says no such thing, or not how much there is. */
+struct content_range {
+    int64_t first, last, whole;
+};
+int policy_content_range(struct sl_span field, struct content_range *r);
+/* What a condition that must hold to the byte may name (13.1.5): the entity-tag if it is strong,
+ * else the date of the last change if that is a minute before the response's own (8.8.2.2); n 0:
+ * neither. */
+struct sl_span policy_strong_validator(struct sl_span etag, struct sl_span last_modified,
+                                       int64_t date);
+
 #endif

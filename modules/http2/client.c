@@ -7,12 +7,18 @@
  * request), and a stream before its attempt (the response is all here, its reader has no room):
  * the one that is left is let go when it ends.
  *
+ * An attempt that asks for a tunnel has a stream that nghttp2 does not know until the server has
+ * said whether it offers them.
+ *
  * Any call into the attempt may end it, which cancel() hears of: after each, s->a tells. */
 #include "http2.h"
 
 #include <stdlib.h>
 
 static nghttp2_session_callbacks *callbacks;
+
+static const struct sl_cause cause_no_tunnel = {
+    "HTTP20011", "no_tunnel", 502, "the server offers no WebSockets over HTTP/2 (RFC 8441)"};
 
 static struct stream *
 stream_of(struct sl_attempt *a)
@@ -185,10 +191,14 @@ bad_field_came(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcb
 static void
 response_starts(struct stream *s, int ends)
 {
+    int opens_tunnel = s->is_tunnel && s->status / 100 == 2;
     enum sl_flow flow;
 
     s->is_started = 1;
-    flow = sl_attempt_head_done(s->a, s->status, ends ? 0 : s->length);
+    if (opens_tunnel)
+        tunnel_opened(s->a);
+    flow = opens_tunnel ? sl_attempt_head_done(s->a, 101, -1)
+                        : sl_attempt_head_done(s->a, s->status, ends ? 0 : s->length);
     if (s->a == NULL)
         return;
     s->wants = flow == SL_FLOW_ROOM;
@@ -206,12 +216,27 @@ headers_came(struct stream *s, int ends)
         attempt_fails(s, &sl_cause_response_too_large);
         return;
     }
-    if (!s->is_started && s->status < 200)
+    if (s->status < 100) { /* nghttp2 saw three digits, RFC 9110, 15 wants the first to be one */
+        stream_cut(s, NGHTTP2_PROTOCOL_ERROR);
+        attempt_fails(s, &sl_cause_bad_response);
+    } else if (!s->is_started && s->status < 200)
         sl_attempt_interim(s->a, s->status, fields);
     else if (!s->is_started)
         response_starts(s, ends);
     else
         s->trailers_in = fields;
+}
+
+/* Those who waited to know whether they may ask for a tunnel. */
+static void
+settings_came(struct http2 *h)
+{
+    struct stream *s;
+
+    h->knows_settings = 1;
+    for (s = h->streams; s != NULL; s = s->next)
+        if (s->id == 0)
+            stream_touch(s);
 }
 
 static int
@@ -224,8 +249,8 @@ frame_came(nghttp2_session *session, const nghttp2_frame *frame, void *user)
     (void)session;
     if (frame->hd.type == NGHTTP2_GOAWAY)
         sl_count(sl_conn_loop(h->conn), count_goaways, 1);
-    if (frame->hd.type == NGHTTP2_SETTINGS)
-        h->knows_settings = 1;
+    if (frame->hd.type == NGHTTP2_SETTINGS && !h->knows_settings)
+        settings_came(h);
     if (s == NULL || s->a == NULL ||
         (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA))
         return 0;
@@ -269,11 +294,78 @@ stream_ends(nghttp2_session *session, int32_t id, uint32_t code, void *user)
 
 /* ---- the request ---- */
 
+static size_t
+request_list(struct sl_attempt *a, struct sl_conn *c, nghttp2_nv *nva, char length[NUMBER_ROOM])
+{
+    const struct sl_fields *f = sl_attempt_head(a);
+    const struct sl_transport *t = sl_conn_transport(c);
+    int64_t body = sl_attempt_body_length(a);
+    struct sl_req *r = sl_attempt_req(a);
+    struct sl_span tunnel = tunnel_asked(a);
+    size_t n = 0;
+
+    n = fields_put(nva, n, ":method", tunnel.n > 0 ? SL_SPAN("CONNECT") : sl_attempt_method(a));
+    if (tunnel.n > 0)
+        n = fields_put(nva, n, ":protocol", tunnel);
+    n = fields_put(nva, n, ":scheme",
+                   t != NULL && t->is_secure ? SL_SPAN("https") : SL_SPAN("http"));
+    n = fields_put(nva, n, ":authority", sl_fields_get_id(f, SL_F_HOST));
+    n = fields_put(nva, n, ":path", sl_attempt_path(a));
+    n = fields_list(nva, n, f, FIELDS_KEEP_LENGTH);
+    if (n + 2 > NV_MAX)
+        return 0;
+    if (tunnel.n > 0)
+        n = tunnel_drop_key(nva, n);
+    if (body > 0 && !sl_fields_has_id(f, SL_F_CONTENT_LENGTH))
+        n = fields_put(nva, n, "content-length", fields_number(length, body));
+    if (sl_fields_lists(sl_req_head(r), SL_F_TE, "trailers"))
+        n = fields_put(nva, n, "te", SL_SPAN("trailers"));
+    return n;
+}
+
+/* 0: it was not taken. */
+static int
+client_submit(struct stream *s)
+{
+    struct sl_conn *c = s->h->conn;
+    nghttp2_nv *nva = fields_room(c);
+    nghttp2_data_provider source = stream_source(s);
+    char length[NUMBER_ROOM];
+    size_t n = request_list(s->a, c, nva, length);
+
+    if (n > 0)
+        s->id = nghttp2_submit_request(s->h->session, NULL, nva, n,
+                                       s->out_ended ? NULL : &source, s);
+    s->is_closed = s->id <= 0;
+    return !s->is_closed;
+}
+
+/* RFC 8441, 3: only a server that said so may be asked. */
+static void
+tunnel_begins(struct stream *s)
+{
+    nghttp2_session *session = s->h->session;
+    const struct sl_cause *why = &sl_cause_send_failed;
+
+    if (!s->h->knows_settings)
+        return;
+    if (nghttp2_session_get_remote_settings(session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) != 1)
+        why = &cause_no_tunnel;
+    else if (client_submit(s))
+        return;
+    attempt_fails(s, why);
+    stream_free(s);
+}
+
 void
 http2_client_say(struct stream *s)
 {
     nghttp2_session *session = s->h->session;
 
+    if (s->id == 0) {
+        tunnel_begins(s);
+        return;
+    }
     if (s->is_cut == 1) {
         s->is_cut = 2;
         nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id, s->cut_code);
@@ -288,30 +380,6 @@ http2_client_say(struct stream *s)
         if (s->a != NULL)
             sl_attempt_writable(s->a);
     }
-}
-
-static size_t
-request_list(struct sl_attempt *a, struct sl_conn *c, nghttp2_nv *nva, char length[NUMBER_ROOM])
-{
-    const struct sl_fields *f = sl_attempt_head(a);
-    const struct sl_transport *t = sl_conn_transport(c);
-    int64_t body = sl_attempt_body_length(a);
-    struct sl_req *r = sl_attempt_req(a);
-    size_t n = 0;
-
-    n = fields_put(nva, n, ":method", sl_attempt_method(a));
-    n = fields_put(nva, n, ":scheme",
-                   t != NULL && t->is_secure ? SL_SPAN("https") : SL_SPAN("http"));
-    n = fields_put(nva, n, ":authority", sl_fields_get_id(f, SL_F_HOST));
-    n = fields_put(nva, n, ":path", sl_attempt_path(a));
-    n = fields_list(nva, n, f, FIELDS_KEEP_LENGTH);
-    if (n + 2 > NV_MAX)
-        return 0;
-    if (body > 0 && !sl_fields_has_id(f, SL_F_CONTENT_LENGTH))
-        n = fields_put(nva, n, "content-length", fields_number(length, body));
-    if (sl_fields_lists(sl_req_head(r), SL_F_TE, "trailers"))
-        n = fields_put(nva, n, "te", SL_SPAN("trailers"));
-    return n;
 }
 
 static struct stream *
@@ -331,21 +399,21 @@ static enum sl_flow
 client_start(struct sl_attempt *a, struct sl_conn *c)
 {
     struct http2 *h = http2_of(c);
-    nghttp2_nv *nva = fields_room(c);
-    nghttp2_data_provider source;
     struct stream *s;
-    char length[NUMBER_ROOM];
-    size_t n = request_list(a, c, nva, length);
 
     *sl_attempt_protocol_data(a) = NULL;
-    if (n == 0 || h->is_broken)
+    if (h->is_broken)
         return SL_FLOW_GONE;
     s = client_stream(a, c);
-    source = stream_source(s);
-    s->out_ended = sl_attempt_body_length(a) == 0;
-    s->id = nghttp2_submit_request(h->session, NULL, nva, n, s->out_ended ? NULL : &source, s);
+    s->is_tunnel = tunnel_asked(a).n > 0;
+    s->out_ended = !s->is_tunnel && sl_attempt_body_length(a) == 0;
+    if (s->is_tunnel) {
+        s->is_closed = 1;
+        stream_touch(s);
+        return SL_FLOW_ROOM;
+    }
     sl_conn_again(c);
-    if (s->id > 0)
+    if (client_submit(s))
         return SL_FLOW_ROOM;
     attempt_part(s);
     stream_free(s);

@@ -6,6 +6,7 @@
  *   server.c   the protocol "h2" towards clients: a stream is a request (server_request.c), which
  *              is answered (server_response.c)
  *   client.c   the protocols "h2" and "h2c" towards servers: a stream is an attempt
+ *   tunnel.c   such an attempt that asks for a WebSocket; websocket.c: for both sides
  *   guard.c    how much of what is no use a client may send
  *
  * All of a connection runs on its thread.  The core's calls only note what a stream has to say
@@ -74,7 +75,7 @@ struct stream {
     int64_t waits_since, waited_ms; /* for bytes of the request's body */
 
     uint8_t is_started;  /* the head was taken */
-    uint8_t is_closed;   /* nghttp2 has forgotten it */
+    uint8_t is_closed;   /* nghttp2 has forgotten it, or does not know it yet */
     uint8_t is_ended;    /* server.c: the source is done */
     uint8_t head_held;   /* server.c: of a response, given and not yet submitted */
     uint8_t head_ends;   /* and no body follows */
@@ -204,6 +205,16 @@ int guard_reset(struct http2 *h);
 void guard_sent(struct http2 *h, size_t n);
 
 int http2_fields_threads_make(struct sl_worker *w);
+
+/* websocket.c: what answers a Sec-WebSocket-Key (RFC 6455, 4.2.2). */
+struct sl_span websocket_accept(apr_pool_t *pool, struct sl_span key);
+
+/* tunnel.c.  The protocol a server is asked to switch to; n 0: none. */
+struct sl_span tunnel_asked(struct sl_attempt *a);
+/* RFC 8441, 5: the nonce of HTTP/1.1 has no use.  The new n. */
+size_t tunnel_drop_key(nghttp2_nv *nva, size_t n);
+/* The server agreed: its response becomes what HTTP/1.1 would have said. */
+void tunnel_opened(struct sl_attempt *a);
 
 /* What a stream that was touched has to say, to nghttp2. */
 void http2_server_say(struct stream *s);

@@ -11,7 +11,9 @@ DESCRIPTION
     first; WebSockets over HTTP/2 (RFC 8441) reach servers as those of HTTP/1.1.
 
     h2://HOST in ProxyPass or Server speaks it with servers over TLS, h2c:// in clear: gRPC
-    needs one of these. Several requests share a connection.
+    needs one of these. Several requests share a connection. WebSockets of clients, over either
+    version, go to servers that offer RFC 8441; the answer is 502 (cause no_tunnel) where they
+    do not.
 
     Timeout, KeepaliveRequests, LimitHead, LimitFields and LimitBody hold as for HTTP/1.1. The
     directives below are of the host that is the listener's default, its first; those for

@@ -2,9 +2,6 @@
  * the first of its body, and can be taken back before that. */
 #include "server.h"
 
-#include <apr_base64.h>
-#include <apr_sha1.h>
-
 static size_t
 response_list(struct stream *s, nghttp2_nv *nva, char status[NUMBER_ROOM], char length[NUMBER_ROOM])
 {
@@ -72,18 +69,9 @@ static int
 websocket_is_accepted(struct stream *s)
 {
     struct sl_span said = sl_fields_get(sl_req_response(s->r), "Sec-WebSocket-Accept");
-    unsigned char digest[APR_SHA1_DIGESTSIZE];
-    char text[2 * APR_SHA1_DIGESTSIZE];
-    apr_sha1_ctx_t sha;
 
-    if (s->websocket_key == NULL)
-        return 1;
-    apr_sha1_init(&sha);
-    apr_sha1_update(&sha, s->websocket_key, 24);
-    apr_sha1_update(&sha, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11", 36);
-    apr_sha1_final(digest, &sha);
-    apr_base64_encode_binary(text, digest, sizeof digest);
-    return sl_span_eq(said, sl_span(text));
+    return s->websocket_key == NULL ||
+           sl_span_eq(said, websocket_accept(s->pool, (struct sl_span){s->websocket_key, 24}));
 }
 
 /* RFC 8441, 5: only a switch of protocols is a success; any other would be taken for one. */

@@ -92,6 +92,26 @@ format_named(apr_pool_t *pool, const struct log_data *d, const char *name)
     return format_builtin(pool, name);
 }
 
+/* "; did you mean ...?", or nothing. */
+static const char *
+format_nearest(apr_pool_t *pool, const struct log_data *d, const char *name)
+{
+    static const char *const builtin[] = {"common", "combined", "json"};
+    const char *nearest = NULL, *its;
+    unsigned distance, least = 3;
+    int i, n_builtin = (int)(sizeof builtin / sizeof builtin[0]);
+
+    for (i = 0; i < n_builtin + d->formats->nelts; i++) {
+        its = i < n_builtin ? builtin[i]
+                            : APR_ARRAY_IDX(d->formats, i - n_builtin, struct named_format).name;
+        if ((distance = sl_name_distance(name, its)) < least) {
+            least = distance;
+            nearest = its;
+        }
+    }
+    return nearest != NULL ? apr_psprintf(pool, "\n    cure: did you mean \"%s\"?", nearest) : "";
+}
+
 static const char *
 format_parse(struct sl_cmd *cmd, void **item)
 {
@@ -244,7 +264,7 @@ log_check(struct sl_worker *w)
         if (l->format == NULL)
             sl_worker_config_error(w, l->place, "AccessLog: expected the name of a format (common, "
                                    "combined, json or one of LogFormat) or a text with %%, found "
-                                   "\"%s\"", l->name);
+                                   "\"%s\"%s", l->name, format_nearest(sl_worker_pool(w), d, l->name));
     }
     for (i = 0; d->sinks != NULL && i < d->sinks->nelts; i++) {
         const struct sink *s = APR_ARRAY_IDX(d->sinks, i, struct sink *);

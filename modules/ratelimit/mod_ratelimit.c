@@ -59,8 +59,11 @@ DIRECTIVES
   BandwidthLimit
     How fast bodies are sent: BandwidthLimit RATE [OPTION ...], RATE in bytes a second (100k,
     2m). Each body has that rate for itself; with key=, all of one key share it. upload limits
-    bodies of requests instead of those of responses. after=SIZE is free in each body. if=,
-    except=, ipv4= and ipv6= are as above. A tunnel (101) is limited on its way up only.
+    bodies of requests instead of those of responses. They are read in pieces of at most 64k, and
+    those who share a rate wait for what they owe together: each may be a piece ahead of it. What
+    is owed beyond 128 s is forgiven, so that the rate holds on average where it has at least 512
+    bytes a second for each that is under way. after=SIZE is free in each body. if=, except=,
+    ipv4= and ipv6= are as above. A tunnel (101) is limited on its way up only.
 EXAMPLE
     LoadModule ratelimit
     RateLimitZone api key=%{remote_addr} rate=10r/s

@@ -1,15 +1,22 @@
 /* A store in Redis.  A key is its tat, in ms of Redis's own clock, that all machines share; a
- * script adds what was admitted and answers with what is owed.  It expires when it is paid. */
+ * script adds what was admitted and answers with what is owed.  It expires when it is paid.
+ *
+ * Redis keeps scripts by their SHA-1, and may forget them; then it says so, has done nothing, and
+ * gets the text, which it keeps. */
 #include "store.h"
 
 #ifdef HAVE_HIREDIS
 
 #include <hiredis/hiredis.h>
 
+#include <apr_sha1.h>
+
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define MS 1000
+#define UNTOLD UINT64_MAX /* of a key's debt: Redis has not got to know what was admitted */
 
 /* KEYS[1], the cost and the largest debt in ms; the debt in microseconds.  The time of one call is
  * the same in all of the script. */
@@ -24,6 +31,11 @@ static const char script[] = "local t = redis.call('TIME') "
 
 static const struct timeval patience = {STORE_TIMEOUT_MS / MS,
                                         STORE_TIMEOUT_MS % MS * 1000};
+
+struct redis {
+    redisContext *c;
+    char name[2 * APR_SHA1_DIGESTSIZE + 1]; /* the script's */
+};
 
 static int
 redis_failed(const redisContext *c, char *why, size_t n)
@@ -72,52 +84,99 @@ redis_greet(redisContext *c, const struct store_address *address, char *why, siz
 }
 
 static void
-redis_close(void *c)
+redis_close(void *link)
 {
-    redisFree(c);
+    struct redis *l = link;
+
+    if (l->c != NULL)
+        redisFree(l->c);
+    free(l);
+}
+
+static void
+script_name(char name[2 * APR_SHA1_DIGESTSIZE + 1])
+{
+    unsigned char digest[APR_SHA1_DIGESTSIZE];
+    apr_sha1_ctx_t sha;
+    unsigned i;
+
+    apr_sha1_init(&sha);
+    apr_sha1_update(&sha, script, sizeof script - 1);
+    apr_sha1_final(digest, &sha);
+    for (i = 0; i < sizeof digest; i++)
+        snprintf(name + 2 * i, 3, "%02x", digest[i]);
 }
 
 static void *
 redis_open(const struct store_address *address, char *why, size_t n)
 {
-    redisContext *c = redisConnectWithTimeout(address->host, address->port, patience);
+    struct redis *l = calloc(1, sizeof *l);
 
-    if (redis_greet(c, address, why, n) == 0)
-        return c;
-    if (c != NULL)
-        redisFree(c);
+    SL_ASSERT(l != NULL);
+    script_name(l->name);
+    l->c = redisConnectWithTimeout(address->host, address->port, patience);
+    if (redis_greet(l->c, address, why, n) == 0)
+        return l;
+    redis_close(l);
     return NULL;
 }
 
 static int
-redis_append(redisContext *c, const struct store_zone *zone, const struct store_key *key)
+redis_append(const struct redis *l, const struct store_zone *zone, const struct store_key *key,
+             int by_text)
 {
     double ticks_a_ms = zone->rate->n, cost = zone->rate->period_ms * key->n / ticks_a_ms;
 
-    return redisAppendCommand(c, "EVAL %s 1 sluice:ratelimit:%s:%016llx %f %f", script,
+    return redisAppendCommand(l->c, "%s %s 1 sluice:ratelimit:%s:%016llx %f %f",
+                              by_text ? "EVAL" : "EVALSHA", by_text ? script : l->name,
                               zone->name, (unsigned long long)key->hash, cost,
                               (double)zone->table->most / ticks_a_ms);
 }
 
-/* All are sent before the first answer is read: one round trip. */
 static int
-redis_sync(void *c, const struct store_zone *zone, struct store_key keys[KEYS_ROOM],
-           char *why, size_t n)
+is_untold(const struct store_key *key)
 {
-    long long us = 0;
+    return key->n != 0 && key->ahead == UNTOLD;
+}
+
+/* All that is untold is sent before the first answer is read: one round trip.  1: the script was
+ * not there, and some are untold still. */
+static int
+redis_tell(struct redis *l, const struct store_zone *zone, struct store_key keys[KEYS_ROOM],
+           int by_text, char *why, size_t n)
+{
+    int rc = 0;
     unsigned i;
 
     for (i = 0; i < KEYS_ROOM; i++)
-        if (keys[i].n != 0 && redis_append(c, zone, &keys[i]) != REDIS_OK)
-            return redis_failed(c, why, n);
+        if (is_untold(&keys[i]) && redis_append(l, zone, &keys[i], by_text) != REDIS_OK)
+            return redis_failed(l->c, why, n);
     for (i = 0; i < KEYS_ROOM; i++) {
-        if (keys[i].n == 0)
+        long long us = 0;
+
+        if (!is_untold(&keys[i]))
             continue;
-        if (redis_answer(c, &us, why, n) != 0)
+        if (redis_answer(l->c, &us, why, n) == 0)
+            keys[i].ahead = us > 0 ? (uint64_t)us * zone->rate->n / MS : 0;
+        else if (!by_text && strncmp(why, "NOSCRIPT", 8) == 0)
+            rc = 1;
+        else
             return -1;
-        keys[i].ahead = us > 0 ? (uint64_t)us * zone->rate->n / MS : 0;
     }
-    return 0;
+    return rc;
+}
+
+static int
+redis_sync(void *link, const struct store_zone *zone, struct store_key keys[KEYS_ROOM],
+           char *why, size_t n)
+{
+    unsigned i;
+    int rc;
+
+    for (i = 0; i < KEYS_ROOM; i++)
+        keys[i].ahead = UNTOLD;
+    rc = redis_tell(link, zone, keys, 0, why, n);
+    return rc == 1 ? redis_tell(link, zone, keys, 1, why, n) : rc;
 }
 
 static const struct store_link redis_functions = {redis_open, redis_sync, redis_close};

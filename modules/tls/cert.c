@@ -7,16 +7,13 @@
 #include <apr_strings.h>
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#define FILE_MAX (1 << 20)
-#define EXPIRES_SOON_DAYS 14
+#define TOO_SOON_DAYS 14 /* of a new one */
 
 static struct tls_cert *all, **all_end = &all;
 
@@ -24,48 +21,6 @@ struct tls_cert *
 tls_certs(void)
 {
     return all;
-}
-
-/* ---- files ---- */
-
-static void
-text_free(struct tls_text *t)
-{
-    if (t->at != NULL)
-        OPENSSL_clear_free(t->at, t->n + 1);
-    *t = (struct tls_text){NULL, 0};
-}
-
-/* All of a file; errno says why not. */
-static int
-text_read(int fd, struct tls_text *t)
-{
-    ssize_t k = 0;
-
-    *t = (struct tls_text){OPENSSL_malloc(FILE_MAX + 1), 0};
-    while (t->at != NULL && t->n < FILE_MAX &&
-           ((k = read(fd, t->at + t->n, FILE_MAX - t->n)) > 0 || (k < 0 && errno == EINTR)))
-        t->n += k > 0 ? (size_t)k : 0;
-    if (t->n == FILE_MAX)
-        errno = EFBIG;
-    if (t->at == NULL || k != 0) {
-        text_free(t);
-        return -1;
-    }
-    t->at = OPENSSL_clear_realloc(t->at, FILE_MAX + 1, t->n + 1);
-    t->at[t->n] = '\0';
-    return 0;
-}
-
-static int
-text_open(const char *path, struct tls_text *t)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC), rc = fd >= 0 ? text_read(fd, t) : -1, why = errno;
-
-    if (fd >= 0)
-        close(fd);
-    errno = why;
-    return rc;
 }
 
 /* ---- pairs ---- */
@@ -223,14 +178,14 @@ tls_pair_read(apr_pool_t *pool, const char *chain, const char *key, const char *
     struct tls_pair *p = NULL;
     int is_key = 0;
 
-    if (text_open(chain, &c) != 0)
+    if (tls_text_open(chain, &c) != 0)
         *why = apr_psprintf(pool, "%s: %s", chain, strerror(errno));
-    else if (text_open(key, &k) != 0)
+    else if (tls_text_open(key, &k) != 0)
         *why = apr_psprintf(pool, "%s: %s", key, strerror(errno));
     else if ((p = pair_parse(&c, &k, why, &is_key)) == NULL)
         *why = apr_psprintf(pool, "%s %s", is_key ? key : chain, *why);
-    text_free(&c);
-    text_free(&k);
+    tls_text_free(&c);
+    tls_text_free(&k);
     return p;
 }
 
@@ -276,8 +231,8 @@ forget_all(void *unused)
     for (c = all; c != NULL; c = c->next) {
         if (c->pair != NULL)
             tls_pair_free(c->pair);
-        text_free(&c->chain);
-        text_free(&c->key);
+        tls_text_free(&c->chain);
+        tls_text_free(&c->key);
     }
     all = NULL;
     all_end = &all;
@@ -290,7 +245,7 @@ cert_load(apr_pool_t *pool, struct tls_cert *c)
     const char *why;
     int is_key;
 
-    if (text_open(c->chain_file, &c->chain) != 0 || text_open(c->key_file, &c->key) != 0) {
+    if (tls_text_open(c->chain_file, &c->chain) != 0 || tls_text_open(c->key_file, &c->key) != 0) {
         const char *file = c->chain.at == NULL ? c->chain_file : c->key_file;
 
         c->why = apr_psprintf(pool, "%s: %s", file, strerror(errno));
@@ -318,8 +273,8 @@ tls_cert_parse(struct sl_cmd *cmd, void **item)
     if (argc < 1 || argc > 2)
         return "expected the file of a certificate with its chain and, where it is another, that "
                "of its key";
-    c->chain_file = sl_cmd_arg(cmd, 0);
-    c->key_file = argc == 2 ? sl_cmd_arg(cmd, 1) : c->chain_file;
+    c->chain_file = sl_cmd_path(cmd, sl_cmd_arg(cmd, 0));
+    c->key_file = argc == 2 ? sl_cmd_path(cmd, sl_cmd_arg(cmd, 1)) : c->chain_file;
     c->place = sl_cmd_place(cmd);
     cert_load(sl_cmd_pool(cmd), c);
     if (all == NULL)
@@ -339,14 +294,18 @@ cert_take(struct tls_cert *c, struct tls_pair *p)
     int days = tls_pair_days(p);
 
     c->pair = p;
+    tls_staple_renewed(c);
     if (tls_sites_build() != 0) {
         c->pair = old;
+        tls_staple_renewed(c);
         tls_pair_free(p);
         return;
     }
+    c->why = NULL;
+    tls_cert_is_fresh(c);
     if (old != NULL)
         tls_pair_free(old);
-    sl_log(days < EXPIRES_SOON_DAYS ? SL_WARN : SL_NOTICE, "TLS0020",
+    sl_log(days < TOO_SOON_DAYS ? SL_WARN : SL_NOTICE, "TLS0020",
            "%s: the new certificate is used, it expires in %d days", c->chain_file, days);
 }
 
@@ -356,19 +315,18 @@ cert_changed(struct tls_cert *c, int fd, struct tls_text *which)
     struct tls_text fresh;
     struct tls_pair *p;
     const char *why;
-    int is_key, rc = text_read(fd, &fresh);
+    int is_key, rc = tls_text_read(fd, &fresh);
 
     close(fd);
-    if (rc != 0 || (fresh.n == which->n && which->at != NULL &&
-                    memcmp(fresh.at, which->at, fresh.n) == 0)) {
+    if (rc != 0 || tls_text_is(&fresh, which)) {
         if (rc == 0)
-            text_free(&fresh);
+            tls_text_free(&fresh);
         return;
     }
-    text_free(which);
+    tls_text_free(which);
     *which = fresh;
     if (c->chain_file == c->key_file && which == &c->chain) {
-        text_free(&c->key);
+        tls_text_free(&c->key);
         c->key.at = OPENSSL_memdup(fresh.at, fresh.n + 1);
         c->key.n = fresh.n;
     }
@@ -422,15 +380,9 @@ tls_certs_watch(void)
     struct tls_cert *c;
 
     for (c = all; c != NULL; c = c->next) {
-        int days = tls_pair_days(c->pair);
-
         if (c->why != NULL)
             sl_log(SL_ERROR, "TLS0023", "%s: TLSCertificate: %s; a self-signed placeholder is used, "
                    "which no client trusts", c->place, c->why);
-        else if (days < 0)
-            sl_log(SL_WARN, "TLS0024", "%s: %s has expired", c->place, c->chain_file);
-        else if (days < EXPIRES_SOON_DAYS)
-            sl_log(SL_WARN, "TLS0025", "%s: %s expires in %d days", c->place, c->chain_file, days);
         if (c->why != NULL && access(c->chain_file, F_OK) != 0)
             continue;
         watch(c->chain_file, chain_changed, c);

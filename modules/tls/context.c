@@ -3,10 +3,6 @@
  * cache, two tickets a handshake) is off. */
 #include "tls.h"
 
-#include <apr_strings.h>
-
-#include <errno.h>
-
 #include <openssl/err.h>
 
 #define GROUPS "X25519:P-256:P-384"
@@ -28,29 +24,7 @@ tls_error(char *to, size_t n)
     return to;
 }
 
-/* ---- clients' certificates ---- */
-
-const char *
-tls_client_ca_read(apr_pool_t *pool, struct tls_site *site)
-{
-    const struct tls_conf *conf = site->conf;
-    char why[160];
-
-    site->client_ca = X509_STORE_new();
-    ERR_clear_error();
-    if (X509_STORE_load_file(site->client_ca, conf->client_ca) != 1)
-        return apr_psprintf(pool, "TLSClientCA: %s: %s", conf->client_ca, tls_error(why, sizeof why));
-    site->client_names = SSL_load_client_CA_file(conf->client_ca);
-    if (site->client_names == NULL)
-        return apr_psprintf(pool, "TLSClientCA: %s: %s", conf->client_ca, tls_error(why, sizeof why));
-    if (conf->client_crl == NULL)
-        return NULL;
-    if (X509_STORE_load_file(site->client_ca, conf->client_crl) != 1)
-        return apr_psprintf(pool, "TLSClientCRL: %s: %s", conf->client_crl,
-                            tls_error(why, sizeof why));
-    X509_STORE_set_flags(site->client_ca, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-    return NULL;
-}
+/* ---- clients ---- */
 
 /* A session is worth what was asked of the client when it began: it is resumed only where the
  * same is asked. */
@@ -63,8 +37,8 @@ context_sessions(SSL_CTX *ctx, const struct tls_site *site)
     unsigned n = 0;
     char text[1024];
     int k = snprintf(text, sizeof text, "sluice %d %s %s", conf->client_verify,
-                     conf->client_verify != TLS_VERIFY_OFF ? conf->client_ca : "",
-                     conf->client_crl != NULL ? conf->client_crl : "");
+                     conf->client_verify != TLS_VERIFY_OFF ? tls_client_path(conf->client_ca) : "",
+                     tls_client_path(conf->client_crl));
 
     EVP_Digest(text, (size_t)k < sizeof text ? (size_t)k : sizeof text - 1, digest, &n, EVP_sha256(),
                NULL);
@@ -134,6 +108,7 @@ context_settings(SSL_CTX *ctx, const struct tls_site *site)
     context_sessions(ctx, site);
     context_clients(ctx, site);
     tls_early_use(ctx, conf);
+    tls_staple_use(ctx, conf->stapling);
     if (conf->key_log != NULL)
         SSL_CTX_set_keylog_callback(ctx, tls_key_log);
 }

@@ -17,13 +17,20 @@ DESCRIPTION
     its first.
 
     Certificates are read while the server has its rights, and again when their files
-    change: a new pair is used without a reload once it has been checked. A client that
-    speaks HTTP in clear is answered with 400.
+    change: a new pair is used without a reload once it has been checked. The log warns when
+    one has 30, 14, 7 and 1 days left; sluice ctl cert [--json] lists them all with their days
+    and OCSP responses. A client that speaks HTTP in clear is answered with 400.
+
+    Handshakes of clients that fail are in the log at level info with their cause: one line a
+    minute for each client, then how many more there were.
 DIRECTIVES
   TLSCertificate
     TLSCertificate CHAIN [KEY]: a file in PEM form with the certificate and those of its
-    issuers, and that of its key, where it is not in the same. Several lines add up; those of
-    a VirtualHost come behind the ones outside. "TLSCertificate -" forgets those.
+    issuers, and that of its key, where it is not in the same. Names of files that are read, here
+    and in the other directives, are counted from the folder of the configuration file they
+    stand in.
+    Several lines add up; those of a VirtualHost come behind the ones outside.
+    "TLSCertificate -" forgets those.
   TLSProfile
     intermediate, the default, speaks TLS 1.2 and 1.3; modern TLS 1.3 alone.
   TLSProtocols
@@ -43,8 +50,8 @@ DIRECTIVES
     used without a reload; one that holds no keys is complained about, and those from before
     stay. So a key is replaced without a ticket lost in two steps, each on all machines: the
     new one behind the old, then before it. Who has the file can read what was said in
-    sessions of TLS 1.2 and as early data: keep it as secret as a certificate's key. rotate= says how often its
-    first key is replaced.
+    sessions of TLS 1.2 and as early data: keep it as secret as a certificate's key. rotate=
+    says how often its first key is replaced.
   TLSEarlyData
     Takes the request that a client which comes back sends with its first bytes (TLS 1.3,
     0-RTT): its answer is there a round trip sooner. Anybody on the way can send a copy of such
@@ -53,16 +60,29 @@ DIRECTIVES
     tried); all else waits for the end of the handshake, which a copy cannot bring about. Copies
     are known by a memory of hellos that all threads and generations share, and are no early
     data then. It is each machine's own: of several that share a file of keys (TLSTickets) each
-    may take a copy once; and for 20 s after the start of such a one there is no early data. There is
-    none without tickets, or where clients show certificates. %{tls_early_data} tells which
-    requests went on early.
+    may take a copy once, and for 20 s after its start takes no early data. There is none
+    without tickets, or where clients show certificates. %{tls_early_data} tells which requests
+    went on early.
+  TLSStapling
+    on staples an OCSP response to each certificate: the CA's word that it is not revoked, so
+    that clients need not ask. It is fetched in the background from the responder that the
+    certificate names, before requests come and then when half its time is over; a connection
+    never waits for it. What cannot be fetched is asked for again, at last every hour, and the
+    last good response serves until it ends. It is kept over reloads and crashes. A response
+    must be signed for the issuer, which has to be in the chain. Of a revoked certificate
+    nothing is stapled, and the log says so. TLSStapling FILE ... takes responses (DER) that
+    something else fetches, each for the certificate it is about, and again when a file
+    changes.
   TLSClientVerify
     Whether clients must show a certificate: off, optional (one that is shown must be good)
     or require.
   TLSClientCA
-    A file with the certificates that may have signed clients' ones.
+    A file with the certificates that may have signed clients' ones, in PEM form. Like that of
+    TLSClientCRL it is read again when it changes, and used for connections from then on once
+    both fit together; those that are there stay.
   TLSClientCRL
-    A file with the lists of certificates that were revoked, of every CA in the chain.
+    A file with the lists of certificates that were revoked, in PEM form, of every CA in the
+    chain. When one has ended, its CA's clients are refused, and the log says so.
   TLSClientDepth
     How many CAs may stand between a client's certificate and one of TLSClientCA.
   TLSStrictSNI
@@ -255,9 +275,12 @@ tls_begin(struct sl_worker *w)
 {
     if (tls_threads_make(w) != 0 || tls_tickets_open(sl_worker_pool(w), global_conf(w)->tickets) != 0 ||
         tls_offload_open(w, global_conf(w)->offload) != 0 ||
-        (tls_sites_want_early_data() && tls_early_open() != 0) || tls_sites_build() != 0)
+        (tls_sites_want_early_data() && tls_early_open() != 0) ||
+        tls_staples_open(w) != 0 || tls_sites_build() != 0)
         return -1;
     tls_certs_watch();
+    tls_clients_watch();
+    tls_certs_look();
     tls_servers_warn();
     return 0;
 }
@@ -279,9 +302,20 @@ tls_open_logs(struct sl_worker *w)
 }
 
 static int
+tls_ready(struct sl_worker *w)
+{
+    tls_staples_ready();
+    tls_certs_ready(w);
+    tls_failures_ready(w);
+    return tls_tickets_ready(w);
+}
+
+static int
 tls_drain(struct sl_worker *w)
 {
     (void)w;
+    tls_staples_drain();
+    tls_certs_drain();
     return tls_tickets_drain();
 }
 
@@ -291,6 +325,9 @@ tls_exit(struct sl_worker *w)
     (void)w;
     tls_tickets_close();
     tls_offload_close();
+    tls_staples_close();
+    tls_certs_close();
+    tls_failures_close();
     if (key_log_fd >= 0)
         close(key_log_fd);
     key_log_fd = -1;
@@ -301,6 +338,8 @@ static int
 tls_init(const struct sl_module *self)
 {
     (void)self;
+    if (sl_provider_register("control", "cert", &tls_cert_command) != 0)
+        return -1;
     return sl_provider_register("transport", "tls", &tls_transport);
 }
 
@@ -322,11 +361,14 @@ static const struct sl_directive directives[] = {
               "on|off|FILE [rotate=TIME]", "Whether clients may resume their sessions"),
     SL_FLAG("TLSEarlyData", struct tls_conf, early_data, "off", GH,
             "Takes requests of clients that come back before the handshake is over"),
+    {"TLSStapling", SL_SLOT_PARSED, GH, offsetof(struct tls_conf, stapling), "off",
+     "Whether clients get the CA's word that a certificate is not revoked", "on|off|FILE ...",
+     tls_stapling_parse, NULL, NULL},
     SL_ENUM("TLSClientVerify", struct tls_conf, client_verify, "off", GH, verify_words,
             "off|optional|require", "Whether clients show a certificate"),
-    SL_STRING("TLSClientCA", struct tls_conf, client_ca, NULL, GH,
+    SL_PARSED("TLSClientCA", struct tls_conf, client_ca, tls_client_ca_parse, GH, "FILE",
               "Who may have signed clients' certificates"),
-    SL_STRING("TLSClientCRL", struct tls_conf, client_crl, NULL, GH,
+    SL_PARSED("TLSClientCRL", struct tls_conf, client_crl, tls_client_crl_parse, GH, "FILE",
               "Which certificates of clients are revoked"),
     {"TLSClientDepth", SL_SLOT_NUMBER, GH, offsetof(struct tls_conf, client_depth), "3",
      "How many CAs may stand between, 0 to 100", "N", depth_check, NULL, NULL},
@@ -351,7 +393,7 @@ static const struct sl_hook hooks[] = {
     SL_ON_CHECK_CONFIG(tls_check),
     SL_ON_POST_CONFIG(tls_begin),
     SL_ON_OPEN_LOGS(tls_open_logs),
-    SL_ON_READY(tls_tickets_ready),
+    SL_ON_READY(tls_ready),
     SL_ON_DRAIN(tls_drain),
     SL_ON_WORKER_EXIT(tls_exit),
     SL_ON_ACCESS(tls_access, SL_EARLY, SL_DRY_OK),

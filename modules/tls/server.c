@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
@@ -19,9 +20,11 @@ struct options {
     const char *place;
 };
 
+#define HOST_MAX 256
+
 /* Whom a server must be. */
 struct identity {
-    const char *name; /* host or address */
+    char name[HOST_MAX]; /* host or address */
     int is_address;
 };
 
@@ -33,7 +36,6 @@ struct servers {
     struct tls_pair *pair; /* of cert= and key=; NULL: none */
     X509_STORE *store;
     SSL_CTX *ctx;
-    struct identity *identities; /* by server index */
     SSL_SESSION **sessions;      /* by thread and server; each its thread's */
     unsigned n_sessions;
     unsigned char alpn[64]; /* wire format */
@@ -101,6 +103,9 @@ servers_read(struct sl_cmd *cmd, struct servers *s)
         return "expected cert= with key=";
     if (s->o.sni != NULL && (*s->o.sni == '\0' || *s->o.sni == '.')) /* any name would do, or many */
         return sl_cmd_error(cmd, "expected sni=NAME, found \"%s\"", s->o.sni);
+    s->o.ca = s->o.ca != NULL ? sl_cmd_path(cmd, s->o.ca) : NULL;
+    s->o.cert = s->o.cert != NULL ? sl_cmd_path(cmd, s->o.cert) : NULL;
+    s->o.key = s->o.key != NULL ? sl_cmd_path(cmd, s->o.key) : NULL;
     if (s->o.cert != NULL)
         s->pair = tls_pair_read(sl_cmd_pool(cmd), s->o.cert, s->o.key != NULL ? s->o.key : s->o.cert,
                                 &why);
@@ -209,9 +214,9 @@ servers_context(struct servers *s)
     return 0;
 }
 
-/* "host:443" -> host; "[::1]:443" -> ::1. */
+/* "host:443" -> host; "[::1]:443" -> ::1.  Anew for each connection: who a server is may change. */
 static struct identity
-identity_of(apr_pool_t *pool, const struct servers *s, const struct sl_server *server)
+identity_of(const struct servers *s, const struct sl_server *server)
 {
     const char *at = s->o.sni != NULL ? s->o.sni : server->address, *end;
     struct identity id;
@@ -219,21 +224,19 @@ identity_of(apr_pool_t *pool, const struct servers *s, const struct sl_server *s
 
     end = *at == '[' ? strchr(at, ']') : s->o.sni != NULL ? NULL : strrchr(at, ':');
     at += *at == '[';
-    id.name = end != NULL ? apr_pstrmemdup(pool, at, (size_t)(end - at)) : apr_pstrdup(pool, at);
+    snprintf(id.name, sizeof id.name, "%.*s", end != NULL ? (int)(end - at) : HOST_MAX, at);
     id.is_address = inet_pton(AF_INET, id.name, bytes) == 1 || inet_pton(AF_INET6, id.name, bytes) == 1;
     return id;
 }
 
 static void
-servers_identities(struct sl_worker *w, struct servers *s)
+servers_identities(struct sl_worker *w, const struct servers *s)
 {
     unsigned i;
 
-    s->identities = apr_pcalloc(sl_worker_pool(w), (s->pool->n_servers + 1) * sizeof *s->identities);
     for (i = 0; i < s->pool->n_servers; i++) {
         const struct sl_server *server = s->pool->servers[i];
 
-        s->identities[i] = identity_of(sl_worker_pool(w), s, server);
         if (s->o.verify && s->o.sni == NULL && strncmp(server->address, "unix:", 5) == 0)
             sl_worker_config_error(w, s->o.place, "server %s has no host name its certificate could be "
                                    "verified for\n    cure: write sni=NAME", server->name);
@@ -350,16 +353,16 @@ tls_server_begin(struct tls *t)
 {
     const struct sl_server *server = sl_conn_server(t->conn);
     const struct servers *s = server->pool->transport_data;
-    const struct identity *id = &s->identities[server->index];
+    const struct identity id = identity_of(s, server);
     SSL_SESSION *session = *session_of(t);
 
     SSL_set_connect_state(t->ssl);
     SSL_set_hostflags(t->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    if (!id->is_address && SSL_set_tlsext_host_name(t->ssl, id->name) != 1)
+    if (!id.is_address && SSL_set_tlsext_host_name(t->ssl, id.name) != 1)
         return -1;
-    if (s->o.verify && (id->is_address
-                            ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(t->ssl), id->name)
-                            : SSL_set1_host(t->ssl, id->name)) != 1)
+    if (s->o.verify && (id.is_address
+                            ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(t->ssl), id.name)
+                            : SSL_set1_host(t->ssl, id.name)) != 1)
         return -1;
     if (s->n_alpn > 0)
         SSL_set_alpn_protos(t->ssl, s->alpn, s->n_alpn);

@@ -20,6 +20,7 @@ struct choice {
     const struct tls_site *site;
     struct tls_pair *pairs[TYPES_MAX];
     unsigned n;
+    const X509_STORE *clients; /* the site's when ctx was made */
     SSL_CTX *ctx;
 };
 
@@ -71,10 +72,8 @@ sites_free(void *unused)
         retired = t->next;
         table_free(t);
     }
-    for (i = 0; sites != NULL && i < sites->nelts; i++) {
-        X509_STORE_free(APR_ARRAY_IDX(sites, i, struct tls_site *)->client_ca);
-        sk_X509_NAME_pop_free(APR_ARRAY_IDX(sites, i, struct tls_site *)->client_names, X509_NAME_free);
-    }
+    for (i = 0; sites != NULL && i < sites->nelts; i++)
+        tls_clients_free(APR_ARRAY_IDX(sites, i, struct tls_site *));
     sites = NULL;
     return APR_SUCCESS;
 }
@@ -100,24 +99,30 @@ tls_site_of(const struct sl_scope *scope)
     return ((const struct tls_conf *)sl_scope_conf(scope, &sl_module_record))->site;
 }
 
+struct tls_site *
+tls_site_at(unsigned i)
+{
+    return sites != NULL && (int)i < sites->nelts ? APR_ARRAY_IDX(sites, i, struct tls_site *) : NULL;
+}
+
 static void
 site_check(struct sl_worker *w, struct tls_site *site)
 {
     const struct tls_conf *conf = site->conf;
-    const char *why;
 
-    if (conf->client_verify != TLS_VERIFY_OFF && conf->client_ca == NULL)
+    if (conf->client_verify == TLS_VERIFY_OFF)
+        return;
+    if (conf->client_ca == NULL)
         sl_worker_config_error(w, site->place, "TLSClientVerify: there is no TLSClientCA to verify "
                                "clients by\n    cure: write \"TLSClientCA FILE\"");
-    else if (conf->client_verify != TLS_VERIFY_OFF &&
-             (why = tls_client_ca_read(sl_worker_pool(w), site)) != NULL)
-        sl_worker_config_error(w, site->place, "%s", why);
+    else
+        tls_clients_check(w, site);
 }
 
 static int
-is_same_text(const char *a, const char *b)
+is_same_file(const struct tls_client_file *a, const struct tls_client_file *b)
 {
-    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+    return a == b || (a != NULL && b != NULL && strcmp(tls_client_path(a), tls_client_path(b)) == 0);
 }
 
 int
@@ -126,8 +131,8 @@ tls_asks_the_same(const struct tls_conf *a, const struct tls_conf *b)
     if (a->client_verify != b->client_verify)
         return 0;
     return a->client_verify == TLS_VERIFY_OFF ||
-           (a->client_depth == b->client_depth && is_same_text(a->client_ca, b->client_ca) &&
-            is_same_text(a->client_crl, b->client_crl));
+           (a->client_depth == b->client_depth && is_same_file(a->client_ca, b->client_ca) &&
+            is_same_file(a->client_crl, b->client_crl));
 }
 
 /* Hosts that say nothing of their own about certificates are one site. */
@@ -142,8 +147,8 @@ site_like(const struct tls_conf *conf)
 
         if (other->certs == conf->certs && other->profile == conf->profile &&
             other->protocols == conf->protocols && other->ciphers == conf->ciphers &&
-            other->strict_sni == conf->strict_sni && other->early_data == conf->early_data &&
-            tls_asks_the_same(other, conf))
+            other->stapling == conf->stapling && other->early_data == conf->early_data &&
+            other->strict_sni == conf->strict_sni && tls_asks_the_same(other, conf))
             return site;
     }
     return NULL;
@@ -224,7 +229,7 @@ tls_sites_check(struct sl_worker *w)
 static int
 choice_is(const struct choice *a, const struct choice *b)
 {
-    return a->site == b->site && a->n == b->n &&
+    return a->site == b->site && a->clients == b->clients && a->n == b->n &&
            memcmp(a->pairs, b->pairs, a->n * sizeof a->pairs[0]) == 0;
 }
 
@@ -256,7 +261,7 @@ static struct choice
 choice_for(const struct tls_site *site, const char *name)
 {
     const apr_array_header_t *certs = site->conf->certs;
-    struct choice c = {.site = site};
+    struct choice c = {.site = site, .clients = site->client_ca};
     int i;
 
     for (i = 0; i < certs->nelts && c.n < TYPES_MAX; i++) {

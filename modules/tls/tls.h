@@ -2,9 +2,14 @@
  *
  *   mod_tls.c    the manual, the rows, the hooks
  *   cert.c       a certificate and its key: read, checked, replaced when the files change
+ *   text.c       files read whole
+ *   ocsp.h       what OCSP says of a certificate, and what of it is stapled
+ *   expiry.c     how long certificates have left: warnings, ctl cert
+ *   clients.c    whom clients' certificates may be signed by, and which are revoked
  *   site.c       which certificates a host has: one SSL_CTX for each choice, found by name
  *   context.c    an SSL_CTX with the settings of a host
  *   transport.c  bytes through OpenSSL: the transport of both sides
+ *   failures.c   failed handshakes of clients, a line a minute each
  *   server.c     towards servers: ServerTLS, ProxyTLS, verification, sessions kept
  *   tickets.c    the keys of session tickets, in a zone
  *   ticket_file.c  or in a file that machines share
@@ -20,6 +25,19 @@
 #include <openssl/ssl.h>
 
 #pragma GCC visibility push(hidden)
+
+/* ---- files (text.c) ---- */
+
+/* The bytes of a file, NUL-terminated, at most 1 MiB; wiped when freed. */
+struct tls_text {
+    char *at;
+    size_t n;
+};
+/* From where fd stands, or by its path.  0, or -1 and errno. */
+int tls_text_read(int fd, struct tls_text *t);
+int tls_text_open(const char *path, struct tls_text *t);
+void tls_text_free(struct tls_text *t);
+int tls_text_is(const struct tls_text *t, const struct tls_text *other);
 
 /* ---- certificates (cert.c) ---- */
 
@@ -39,7 +57,8 @@ struct tls_cert {
     const char *why;        /* it could not be taken: a phrase; NULL: it was */
     const char *cure;
     struct tls_pair *pair;  /* thread 0 replaces it; NULL: none */
-    struct tls_text { char *at; size_t n; } chain, key; /* the files as they were read last */
+    int told; /* how soon it expires, as the log has it: expiry.c */
+    struct tls_text chain, key; /* the files as they were read last */
     struct tls_cert *next;  /* of all */
 };
 
@@ -56,6 +75,17 @@ int tls_pair_days(const struct tls_pair *pair);
 /* PEM files of certificates and keys: NULL and a phrase. */
 struct tls_pair *tls_pair_read(apr_pool_t *pool, const char *chain, const char *key,
                                const char **why);
+
+/* ---- how long they have left (expiry.c) ---- */
+
+/* Of the certificate a line has now, the log has said how long. */
+void tls_cert_is_fresh(struct tls_cert *cert);
+/* Warns of what expires soon; again every hour from ready to drain. */
+void tls_certs_look(void);
+void tls_certs_ready(struct sl_worker *w);
+void tls_certs_drain(void);
+void tls_certs_close(void);
+extern const struct sl_control_command tls_cert_command;
 
 /* ---- settings and hosts ---- */
 
@@ -78,13 +108,17 @@ struct tls_tickets {
     struct sl_span keys; /* what stood in it when the configuration was read */
 };
 
+struct tls_client_file; /* clients.c */
+struct tls_stapling;    /* staple.c */
+
 struct tls_conf {
     apr_array_header_t *certs; /* of struct tls_cert * */
     int profile;               /* enum tls_profile */
     struct tls_protocols *protocols;
     struct tls_ciphers *ciphers;
     struct tls_tickets *tickets; /* NULL: on */
-    const char *client_ca, *client_crl;
+    struct tls_stapling *stapling; /* NULL: off */
+    struct tls_client_file *client_ca, *client_crl;
     int client_verify; /* enum tls_verify */
     int64_t client_depth;
     int placeholder;
@@ -103,7 +137,7 @@ struct tls_site {
     const struct tls_conf *conf;
     const char *place;
     unsigned index;
-    X509_STORE *client_ca; /* NULL: no client is asked */
+    X509_STORE *client_ca; /* NULL: no client is asked; replaced when the files change */
     STACK_OF(X509_NAME) *client_names;
 };
 
@@ -112,14 +146,14 @@ SSL_CTX *tls_context_make(const struct tls_site *site, struct tls_pair *const *p
 /* The settings of another host than the one the connection began with. */
 void tls_context_enter(SSL *ssl, SSL_CTX *ctx);
 const char *tls_context_check(struct sl_cmd *cmd, const struct tls_ciphers *ciphers);
-/* NULL, or why CA or CRL cannot be used. */
-const char *tls_client_ca_read(apr_pool_t *pool, struct tls_site *site);
 void tls_key_log(const SSL *ssl, const char *line);
 /* Why the last call failed; "" where OpenSSL does not say. */
 const char *tls_error(char *to, size_t n);
 
 /* site.c */
 int tls_sites_check(struct sl_worker *w);
+/* NULL past the last. */
+struct tls_site *tls_site_at(unsigned i);
 /* Makes the contexts; also when a certificate changed.  0 or -1. */
 int tls_sites_build(void);
 /* Whether clients are verified in the same way. */
@@ -130,6 +164,33 @@ struct tls_site *tls_site_of(const struct sl_scope *scope);
  * is refused.  The caller's to use at once. */
 SSL_CTX *tls_context_find(const struct sl_scope *listener, struct sl_span name);
 SSL_CTX *tls_context_default(const struct sl_scope *listener);
+
+/* ---- who signs clients' certificates (clients.c) ---- */
+
+sl_parse_f tls_client_ca_parse, tls_client_crl_parse;
+const char *tls_client_path(const struct tls_client_file *f); /* NULL: "" */
+/* Fills in what the site verifies clients by, or reports an error of its lines. */
+void tls_clients_check(struct sl_worker *w, struct tls_site *site);
+void tls_clients_free(struct tls_site *site);
+/* In post_config, when there are contexts: files are taken up when they change. */
+void tls_clients_watch(void);
+/* Once in a while: whether lists of revoked certificates have ended. */
+void tls_clients_look(void);
+
+/* ---- OCSP stapling (staple.c) ---- */
+
+sl_parse_f tls_stapling_parse;
+/* In post_config, before contexts are made: what is kept from before is stapled from the start. */
+int tls_staples_open(struct sl_worker *w);
+/* The certificate of a line is about to be used in place of another. */
+void tls_staple_renewed(struct tls_cert *cert);
+/* The contexts of hosts where it is on. */
+void tls_staple_use(SSL_CTX *ctx, const struct tls_stapling *conf);
+/* Until when the response that is stapled holds, since the epoch; 0: none is. */
+int64_t tls_stapled_until(const struct tls_cert *cert);
+void tls_staples_ready(void);
+void tls_staples_drain(void);
+void tls_staples_close(void);
 
 /* ---- connections (transport.c) ---- */
 
@@ -147,6 +208,7 @@ struct tls {
     uint8_t is_held;   /* left goes out with the next write */
     uint8_t is_ended;  /* close_notify was said; the socket is to be shut when left is empty */
     uint8_t is_shut;   /* it was */
+    uint8_t is_told; /* the log has why the handshake failed */
     uint8_t has_seen_end;
     uint8_t first_byte; /* of the peer's */
     uint8_t reads_early; /* early data may still come */
@@ -213,6 +275,13 @@ void tls_offload_leave(struct tls *t);
 /* On the other thread. */
 const char *tls_offload_protocol(const struct tls *t, unsigned i);
 int tls_offload_write(struct tls *t, const char *at, size_t n);
+
+/* ---- failures of clients (failures.c) ---- */
+
+/* Whether a line for this one may be written: the first of a client within a minute. Any thread. */
+int tls_failure_has_line(struct sl_span peer, const char *why, int64_t now_ms);
+void tls_failures_ready(struct sl_worker *w);
+void tls_failures_close(void);
 
 /* ---- servers (server.c) ---- */
 

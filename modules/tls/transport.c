@@ -205,25 +205,32 @@ tls_open(struct sl_conn *c, int server)
 static void tls_shutdown(struct sl_conn *c);
 
 static void
+log_client_failure(struct tls *t, const char *what, const char *why)
+{
+    struct sl_span peer = sl_conn_peer_text(t->conn);
+    const char *name = SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name);
+
+    if (tls_failure_has_line(peer, why, sl_loop_now(sl_conn_loop(t->conn))))
+        sl_log(SL_INFO, "TLS0010", "client %.*s%s%s: %s: %s", (int)peer.n, peer.at,
+               name != NULL ? " for " : "", name != NULL ? name : "", what, why);
+}
+
+static void
 log_failure(struct tls *t, const char *what)
 {
-    struct sl_span peer = t->is_server ? sl_conn_peer_text(t->conn) : (struct sl_span){"", 0};
-    const char *name = SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name);
     long verify = SSL_get_verify_result(t->ssl);
-    char why[160];
+    char why[160], all[320];
 
     tls_error(why, sizeof why);
     if (why[0] == '\0')
         snprintf(why, sizeof why, "%s", t->has_seen_end ? "the peer closed" : "the connection broke");
+    snprintf(all, sizeof all, "%s%s%s", why, verify != X509_V_OK ? ": " : "",
+             verify != X509_V_OK ? X509_verify_cert_error_string(verify) : "");
     if (t->is_server)
-        sl_log(SL_INFO, "TLS0010", "client %.*s%s%s: %s: %s%s%s", (int)peer.n, peer.at,
-               name != NULL ? " for " : "", name != NULL ? name : "", what, why,
-               verify != X509_V_OK ? ": " : "",
-               verify != X509_V_OK ? X509_verify_cert_error_string(verify) : "");
+        log_client_failure(t, what, all);
     else
-        sl_log(SL_WARN, "TLS0011", "pool %s server %s: %s: %s%s%s", sl_conn_server(t->conn)->pool->name,
-               sl_conn_server(t->conn)->name, what, why, verify != X509_V_OK ? ": " : "",
-               verify != X509_V_OK ? X509_verify_cert_error_string(verify) : "");
+        sl_log(SL_WARN, "TLS0011", "pool %s server %s: %s: %s", sl_conn_server(t->conn)->pool->name,
+               sl_conn_server(t->conn)->name, what, all);
 }
 
 /* Somebody who speaks HTTP in clear is told so in HTTP. */
@@ -231,10 +238,12 @@ static void
 answer_in_clear(struct tls *t)
 {
     struct iovec one = {(void *)(uintptr_t)bad_port, sizeof bad_port - 1};
+    struct sl_span peer = sl_conn_peer_text(t->conn);
 
     out_of(t)->n = 0;
-    sl_log(SL_INFO, "TLS0012", "client %.*s: a request in clear on a port that speaks TLS; answered 400",
-           (int)sl_conn_peer_text(t->conn).n, sl_conn_peer_text(t->conn).at);
+    if (tls_failure_has_line(peer, "a request in clear", sl_loop_now(sl_conn_loop(t->conn))))
+        sl_log(SL_INFO, "TLS0012", "client %.*s: a request in clear on a port that speaks TLS; "
+               "answered 400", (int)peer.n, peer.at);
     if (sl_conn_raw_writev(t->conn, &one, 1) > 0)
         shutdown(sl_conn_fd(t->conn), SHUT_WR);
     ERR_clear_error();
@@ -266,7 +275,8 @@ handshake_failed(struct tls *t)
     if (t->is_server && apr_isupper(t->first_byte))
         answer_in_clear(t);
     else {
-        log_failure(t, "the handshake failed");
+        if (!t->is_told)
+            log_failure(t, "the handshake failed");
         push(t); /* the alert */
     }
     if (!t->is_server)
@@ -340,18 +350,33 @@ hello_name(SSL *ssl, char *lower)
     return (struct sl_span){lower, len};
 }
 
+static void
+log_strange_name(struct tls *t, struct sl_span name)
+{
+    struct sl_span peer = sl_conn_peer_text(t->conn);
+    int64_t now_ms = sl_loop_now(sl_conn_loop(t->conn));
+
+    t->is_told = 1;
+    if (tls_failure_has_line(peer, "a name no certificate has", now_ms))
+        sl_log(SL_INFO, "TLS0015", "client %.*s: refused, no certificate has the name it asks for: %.*s",
+               (int)peer.n, peer.at, name.n > 0 ? (int)name.n : 4, name.n > 0 ? name.at : "none");
+}
+
 static int
 client_says_hello(SSL *ssl, int *alert, void *unused)
 {
     struct tls *t = SSL_get_app_data(ssl);
     char lower[256];
+    struct sl_span name;
     SSL_CTX *ctx;
 
     (void)unused;
     if (t->was_away)
         return SSL_CLIENT_HELLO_SUCCESS;
-    ctx = tls_context_find(sl_conn_scope(t->conn), hello_name(ssl, lower));
+    name = hello_name(ssl, lower);
+    ctx = tls_context_find(sl_conn_scope(t->conn), name);
     if (ctx == NULL) {
+        log_strange_name(t, name);
         *alert = SSL_AD_UNRECOGNIZED_NAME;
         return SSL_CLIENT_HELLO_ERROR;
     }
@@ -428,8 +453,9 @@ read_failed(struct tls *t, int rc)
         break;
     }
     t->is_broken = 1;
-    /* An end without close_notify may be a cut by somebody between (RFC 8446, 6.1). */
-    if (!t->has_seen_end && ERR_peek_error() != 0)
+    /* An end without close_notify may be a cut by somebody between (RFC 8446, 6.1): clients end so
+     * every day, but not within a record. */
+    if (ERR_peek_error() != 0 && (!t->has_seen_end || SSL_has_pending(t->ssl)))
         log_failure(t, "reading failed");
     ERR_clear_error();
     return SL_IO_ERROR;

@@ -156,12 +156,14 @@ option_set(struct sl_cmd *cmd, const struct sl_option *o, const char *value, voi
     void *slot = (char *)conf + o->offset;
     const char *err;
 
-    if (value == NULL) {
-        if (o->type != SL_SLOT_FLAG)
-            return sl_cmd_error(cmd, "expected %s=VALUE", o->key);
+    if (value == NULL && o->type == SL_SLOT_FLAG) {
         *(int *)slot = 1;
         return NULL;
     }
+    if (value == NULL && (o->type == SL_SLOT_ENUM || o->words == NULL))
+        return sl_cmd_error(cmd, "expected %s=VALUE", o->key);
+    if (value == NULL)
+        value = o->words[0];
     err = cmd_slot(cmd, o->type, o->words, value, slot);
     if (err == NULL)
         return NULL;

@@ -22,6 +22,7 @@ struct config_error {
     const char *text;    /* what was found, what was expected */
     const char *excerpt; /* the line with the word underlined; NULL: none */
     const char *cure;    /* NULL: none */
+    int is_last;         /* of its line: what else would be said of it follows from it */
 };
 
 struct config {

@@ -140,6 +140,13 @@ DIRECTIVES
   Satisfy
     Who may pass where several decide, such as Allow and AuthBasic: all, the default, wants each
     of them to grant it; with any one is enough, and the rest is not asked.
+  AbortOnClose
+    What becomes of a request over HTTP/1 whose client closes its side of the connection while
+    its answer is awaited. It cannot be told whether it left or only has no more to say. on, the
+    default, takes it as gone: the request ends with 499 and the cause client_gone, its place at
+    the server is free again, and a fetch for the cache goes on if others wait for it. off serves
+    clients that close their side and read on, such as nc -N; one that left is then noticed when
+    something is written to it. A client that resets its connection is gone in any case.
   ServerHeader
     The Server field of answers that bring none of their own; on sends the name sluice, off none.
   ErrorPage
@@ -398,6 +405,8 @@ static const struct sl_directive directives[] = {
             "on|off|rfc7239", "How servers learn who asked"),
     SL_ENUM("Satisfy", struct core_conf, satisfy, "all", SL_IN_ANY, satisfy_words, "all|any",
             "Whether all who decide on access must grant it, or any"),
+    SL_FLAG("AbortOnClose", struct core_conf, abort_on_close, "on", SL_IN_ANY,
+            "Gives up what a client waits for when it closes its side of the connection"),
     {"ServerHeader", SL_SLOT_PARSED, SL_IN_ANY, offsetof(struct core_conf, server_header), "off",
      "The Server field of answers without one", "on|off|TEXT", server_header_parse, NULL, NULL},
     SL_LINES("ErrorPage", struct core_conf, error_pages, error_page_parse, SL_IN_ANY,

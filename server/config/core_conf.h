@@ -54,6 +54,7 @@ struct core_conf {
     struct sl_networks *trusted;
     int forwarded;
     int satisfy;
+    int abort_on_close;
     const char *server_header; /* on, off or a text */
     apr_array_header_t *error_pages; /* of struct error_page * */
 };

@@ -6,10 +6,26 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+/* Whether what there is to say about the line has been said. */
+static int
+error_follows(const struct config *c, const char *place)
+{
+    int i;
+
+    for (i = 0; place != NULL && i < c->errors->nelts; i++) {
+        const struct config_error *e = &APR_ARRAY_IDX(c->errors, i, struct config_error);
+
+        if (e->is_last && strcmp(e->place, place) == 0)
+            return 1;
+    }
+    return 0;
+}
+
 static void
 error_push(struct config *c, struct config_error e)
 {
-    APR_ARRAY_PUSH(c->errors, struct config_error) = e;
+    if (!error_follows(c, e.place))
+        APR_ARRAY_PUSH(c->errors, struct config_error) = e;
 }
 
 /* The line, and below it the word underlined. */
@@ -32,19 +48,31 @@ config_add_error(struct config *c, const char *place, const char *text, const ch
 {
     error_push(c, (struct config_error){
                       place, text,
-                      line != NULL ? excerpt(c->pool, place, line, column, width) : NULL, cure});
+                      line != NULL ? excerpt(c->pool, place, line, column, width) : NULL, cure, 0});
 }
 
-/* The word an error speaks of: the longest of the line that stands in its text. */
-static int
-word_meant(const struct conf_line *line, const char *text)
+/* How much of a word's being in the text shows that it is the one: as what was found, in quotes,
+ * more than anywhere, and a long one more than a short one.  0: it is not there. */
+static size_t
+word_weight(apr_pool_t *pool, const char *text, const char *word)
 {
+    if (strstr(text, apr_pstrcat(pool, "\"", word, "\"", NULL)) != NULL)
+        return strlen(text) + strlen(word);
+    return strstr(text, word) != NULL ? strlen(word) : 0;
+}
+
+/* The word of the line an error speaks of. */
+static int
+word_meant(apr_pool_t *pool, const struct conf_line *line, const char *text)
+{
+    size_t most = 0, its;
     int i, best = 0;
 
     for (i = 1; i < line->n_words; i++)
-        if (strstr(text, line->words[i]) != NULL &&
-            (best == 0 || strlen(line->words[i]) > strlen(line->words[best])))
+        if ((its = word_weight(pool, text, line->words[i])) > most) {
+            most = its;
             best = i;
+        }
     return best;
 }
 
@@ -74,11 +102,11 @@ config_error(struct config *c, const char *place, const char *cure, const char *
     text = apr_pvsprintf(c->pool, fmt, args);
     va_end(args);
     if ((line = line_at(c, place)) != NULL) {
-        word = word_meant(line, text);
+        word = word_meant(c->pool, line, text);
         config_add_error(c, place, text, line->text, line->columns[word],
                          strlen(line->words[word]), cure);
     } else
-        error_push(c, (struct config_error){place, text, NULL, cure});
+        error_push(c, (struct config_error){place, text, NULL, cure, 0});
 }
 
 int

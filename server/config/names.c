@@ -76,6 +76,7 @@ static const struct {
               "ProxyUpgrade ProxyBodyHold ProxyIntercept ProxyRedirect ProxyCookie StripPrefix "
               "Rewrite Redirect RedirectMatch Return "},
     {"balancer", " Balancer "},
+    {"dns", " Resolver "},
     {"headers", " Header RequestHeader SecurityHeaders CORS CookieFlags "},
     {"log", " LogFormat AccessLog "},
     {"tls", " TLSCertificate TLSProfile TLSProtocols TLSCiphers TLSTickets TLSStapling "

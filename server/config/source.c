@@ -69,11 +69,14 @@ expand_word(struct reader *rd, struct conf_line *line, int word)
 static void
 expand_line(struct reader *rd, struct conf_line *line)
 {
-    int i;
+    const apr_array_header_t *errors = rd->c->errors;
+    int i, n_before = errors->nelts;
 
     for (i = 0; i < line->n_words; i++)
         if (strstr(line->words[i], "${") != NULL)
             line->words[i] = expand_word(rd, line, i);
+    if (errors->nelts > n_before)
+        APR_ARRAY_IDX(errors, errors->nelts - 1, struct config_error).is_last = 1;
 }
 
 static char *

@@ -183,7 +183,8 @@ loop_release(struct sl_loop *loop)
         struct io *io = loop->graves;
 
         loop->graves = io->next;
-        loop->release(loop, io);
+        if (!descriptor_release(io))
+            loop->release(loop, io);
     }
 }
 
@@ -295,8 +296,7 @@ loop_close(struct sl_loop **loopp)
     struct sl_loop *loop = *loopp;
 
     *loopp = NULL;
-    if (loop->release != NULL)
-        loop_release(loop);
+    loop_release(loop);
     while (loop->n_pipes > 0) {
         loop->n_pipes--;
         close(loop->pipes[loop->n_pipes][0]);

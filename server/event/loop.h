@@ -119,6 +119,9 @@ void loop_pool_give(struct sl_loop *loop, apr_pool_t **pool); /* clears it */
 int loop_pipe_take(struct sl_loop *loop, int fds[2]);
 void loop_pipe_give(struct sl_loop *loop, int fds[2], int is_empty);
 
+/* descriptor.c: frees what a module's descriptor was; 0: it is no such one. */
+int descriptor_release(struct io *io);
+
 /* Offload threads of the process. */
 int offload_open(apr_pool_t *pool, unsigned n_threads);
 void offload_close(void);

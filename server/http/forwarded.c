@@ -12,7 +12,7 @@
 #include <arpa/inet.h>
 
 int
-req_peer_is_trusted(const struct sl_req *r)
+sl_req_peer_is_trusted(const struct sl_req *r)
 {
     const struct sl_networks *nets = r->scope->core->trusted;
 
@@ -29,7 +29,7 @@ client_find(struct sl_req *r)
 
     r->client = r->conn->peer;
     r->client_text = conn_peer_text(r->conn);
-    if (!fields_may_have(&r->head, SL_F_X_FORWARDED_FOR) || !req_peer_is_trusted(r))
+    if (!fields_may_have(&r->head, SL_F_X_FORWARDED_FOR) || !sl_req_peer_is_trusted(r))
         return;
     list = sl_fields_joined(&r->head, "X-Forwarded-For");
     while (span_list_last(&list, &one)) {
@@ -124,7 +124,7 @@ forwarded_add(struct sl_req *r, struct sl_fields *to)
                 r->version == 10 ? SL_SPAN("1.0 sluice")
                                  : r->version == 20 ? SL_SPAN("2 sluice") : SL_SPAN("1.1 sluice"));
     if (r->head.ids & (FORWARDED_IDS | (uint64_t)1 << FIELD_ID_FOLDED))
-        trusted = req_peer_is_trusted(r);
+        trusted = sl_req_peer_is_trusted(r);
     if (!trusted && r->head.ids >> FIELD_ID_FOLDED)
         drop_folded(to);
     if (mode == FORWARDED_OFF)

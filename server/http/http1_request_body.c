@@ -182,6 +182,7 @@ h1_body_read(struct sl_conn *c)
             return;
         }
     }
+    h1_look_again(c);
 }
 
 void

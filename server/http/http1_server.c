@@ -148,8 +148,10 @@ h1_read_head(struct sl_conn *c)
 {
     struct h1 *h = h1_of(c);
 
-    if (h->unparsed && h->in != NULL && h1_parse(c))
+    if (h->unparsed && h->in != NULL && h1_parse(c)) {
+        h1_look_again(c);
         return;
+    }
     for (;;) {
         size_t had = h->in != NULL ? buf_used(h->in) : 0;
         ssize_t k;
@@ -165,8 +167,10 @@ h1_read_head(struct sl_conn *c)
             return;
         }
         h->in->end += (unsigned)k;
-        if (h1_worth_parsing(h, had, (size_t)k, c->listener->limits.line) && h1_parse(c))
+        if (h1_worth_parsing(h, had, (size_t)k, c->listener->limits.line) && h1_parse(c)) {
+            h1_look_again(c);
             return;
+        }
     }
     h1_head_waits(c);
 }
@@ -269,11 +273,41 @@ h1_late(struct sl_conn *c)
     }
 }
 
-/* A client that reset or vanished while its answer is made: 1 when the connection went. */
+/* Whether somebody still makes the answer, and for a client that would hear of it no more. */
+static int
+h1_may_abort(struct sl_conn *c)
+{
+    const struct h1 *h = h1_of(c);
+
+    return !h->ended && (h->r->flags & (REQ_BODY_DONE | REQ_UPGRADED)) == REQ_BODY_DONE &&
+           h1_conf(c)->abort_on_close;
+}
+
+/* Reads to the client's end: 1 when it is there.  Requests before it are kept for their turn; who
+ * has sent many of them has this one answered. */
+static int
+h1_has_closed(struct sl_conn *c)
+{
+    struct h1 *h = h1_of(c);
+    ssize_t k;
+
+    do {
+        if (h->in != NULL && buf_used(h->in) >= BUF_SMALL)
+            return 0;
+        h1_make_room(c);
+        k = sl_conn_read(c, h->in->bytes + h->in->end, buf_room(h->in));
+        if (k > 0)
+            h->in->end += (unsigned)k;
+    } while (k > 0);
+    return k != SL_IO_AGAIN;
+}
+
+/* A client that reset or closed while its answer is made: 1 when the connection went. */
 static int
 h1_is_gone(struct sl_conn *c)
 {
-    if ((c->io.ready & SL_HANGUP) == 0 || conn_peer_state(c) >= 0)
+    if ((c->io.ready & SL_HANGUP) == 0 ||
+        (conn_peer_state(c) >= 0 && !(h1_may_abort(c) && h1_has_closed(c))))
         return 0;
     sl_conn_close(&c);
     return 1;
@@ -312,6 +346,7 @@ h1_answer_event(struct sl_conn *c)
     if ((conn_is_writing(c) || h->waits_room) && (c->io.ready & SL_WRITABLE)) {
         if (h->wants && conn_may_read(c))
             loop_queue(c->loop, &c->io);
+        h1_look_again(c);
         h1_answer_on(c);
         return;
     }

@@ -86,6 +86,15 @@ h1_drop_used(struct h1 *h)
         sl_buf_drop(&h->in);
 }
 
+/* That a client closed behind what it sent is no event that comes again: who has taken what it
+ * sent has the connection looked at once more. */
+static inline void
+h1_look_again(struct sl_conn *c)
+{
+    if (c->io.ready & SL_HANGUP)
+        loop_queue(c->loop, &c->io);
+}
+
 /* http1_request_body.c: hands the body to its reader while that has room; the connection
  * may be closed on return. */
 void h1_body_read(struct sl_conn *c);

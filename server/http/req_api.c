@@ -189,11 +189,16 @@ struct sl_span
 sl_req_id(struct sl_req *r)
 {
     static _Thread_local uint64_t next;
+    uint64_t id;
+    int i;
 
     if (r->id[0] == '\0') {
         if (next == 0)
             sl_random_bytes(&next, sizeof next);
-        snprintf(r->id, sizeof r->id, "%016llx", (unsigned long long)next++);
+        id = next++;
+        for (i = 15; i >= 0; i--, id >>= 4)
+            r->id[i] = "0123456789abcdef"[id & 15];
+        r->id[16] = '\0';
     }
     return (struct sl_span){r->id, 16};
 }

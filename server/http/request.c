@@ -86,7 +86,7 @@ sl_req_set_line(struct sl_req *r, struct sl_span method, struct sl_span target, 
     r->query = t.query;
     r->authority = t.authority;
     req_join_query(r);
-    if (t.scheme.n == 5 && !sl_req_is_tls(r) && !req_peer_is_trusted(r)) {
+    if (t.scheme.n == 5 && !sl_req_is_tls(r) && !sl_req_peer_is_trusted(r)) {
         r->cause = &sl_cause_misdirected; /* RFC 9110, 7.4 */
         return -1;
     }
@@ -361,8 +361,11 @@ void
 sl_req_gone(struct sl_req *r)
 {
     r->flags |= REQ_GONE | REQ_SETTLED | REQ_SOURCE_DONE | REQ_NO_REUSE;
-    if (r->cause == NULL && (r->flags & REQ_ENDS_GIVEN) == 0)
+    if (r->cause == NULL && (r->flags & REQ_ENDS_GIVEN) == 0) {
         r->cause = &sl_cause_client_gone;
+        if ((r->flags & REQ_SUB) == 0)
+            sl_req_log(r, SL_INFO, r->cause->id, "%s", r->cause->text);
+    }
     if (r->status == 0)
         r->status = sl_cause_client_gone.status;
     if (r->exchange != NULL)

@@ -174,6 +174,7 @@ sl_subrequest(struct sl_req *client, const struct sl_subrequest_owner *owner, vo
     struct subrequest *s = apr_pcalloc(r->pool, sizeof *s);
 
     conn_pretend(&s->conn, loop, client->conn->listener, &client->conn->peer, &sub_protocol);
+    conn_same_peer(&s->conn, client->conn);
     if (sl_req_is_tls(client))
         s->conn.transport = &client_was_secure;
     s->conn.pool = r->pool;

@@ -77,6 +77,17 @@ conn_pretend(struct sl_conn *c, struct sl_loop *loop, const struct listener *lis
     c->peer = *peer;
 }
 
+void
+conn_same_peer(struct sl_conn *c, struct sl_conn *as)
+{
+    struct sl_span text = conn_peer_text(as);
+
+    c->peer = as->peer;
+    memcpy(c->peer_text, text.at, text.n + 1);
+    c->n_peer_text = (uint8_t)text.n;
+    c->has_peer_text = 1;
+}
+
 struct sl_span
 conn_peer_text(struct sl_conn *c)
 {

@@ -40,6 +40,7 @@ struct sl_conn {
     struct upstream_server *server;                       /* servers */
     struct sl_exchange *waiting; /* servers: for it to open, the first is who began it */
     unsigned n_attempts;         /* servers: on one that carries several at a time */
+    unsigned epoch;              /* servers: of the set its address is from */
     apr_pool_t *pool;
     struct piece *out, **out_end; /* not yet written */
     struct sl_timer timer;
@@ -57,6 +58,8 @@ struct sl_conn *conn_make(struct sl_loop *loop, int fd, int is_client);
 void conn_pretend(struct sl_conn *c, struct sl_loop *loop, const struct listener *listener,
                   const struct sl_sockaddr *peer, const struct sl_protocol *protocol);
 struct sl_span conn_peer_text(struct sl_conn *c);
+/* c's peer is that of another, whose text, once made, serves both. */
+void conn_same_peer(struct sl_conn *c, struct sl_conn *as);
 
 /* Writes iov at once as far as it goes and queues the rest: `head` is copied, data held or
  * copied.  SL_FLOW_ROOM: nothing is queued.  */

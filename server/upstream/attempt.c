@@ -54,6 +54,12 @@ sl_attempt_interim(struct sl_attempt *a, int status, struct sl_fields *fields)
         answer_interim(ex->r, status, fields);
 }
 
+void
+sl_attempt_switched(struct sl_attempt *a, struct sl_span to)
+{
+    fields_push(a->response, SL_F_UPGRADE, SL_SPAN("Upgrade"), to);
+}
+
 static void
 fields_compact(struct sl_fields *f)
 {

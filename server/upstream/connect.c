@@ -211,6 +211,7 @@ void
 exchange_connect(struct sl_exchange *ex)
 {
     struct sl_attempt *a = &ex->a;
+    unsigned epoch = server_epoch(a->server);
     const struct upstream_address *to = server_address(a->server);
     struct sl_conn *c;
     int fd, is_done = 0;
@@ -235,6 +236,7 @@ exchange_connect(struct sl_exchange *ex)
     ex_wait(ex, c);
     a->address = to;
     c->server = a->server;
+    c->epoch = epoch;
     c->transport = ex->pool->transport;
     c->on_ready = conn_connected;
     if (ex->shares && ex->pool->send_proxy == 0)

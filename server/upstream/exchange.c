@@ -38,7 +38,8 @@ static void
 ex_leave_shared(struct sl_exchange *ex, struct sl_conn *c)
 {
     const struct sl_pool *pool = ex->pool;
-    int may_stay = pool->keepalive > 0 && pool->send_proxy == 0 && !c->loop->is_stopping;
+    int may_stay = pool->keepalive > 0 && pool->send_proxy == 0 && !c->loop->is_stopping &&
+                   c->epoch == server_epoch(c->server);
 
     ex->a.conn = NULL;
     if (--c->n_attempts == 0 && !c->io.is_dead)

@@ -14,13 +14,26 @@ idle_list_of(struct sl_conn *c)
     return &c->server->idle[c->loop->index];
 }
 
+/* The first leads to an address that the server does not have any more, as may others. */
+static struct sl_conn * __attribute__((noinline))
+idle_take_other(struct upstream_server *s, struct sl_loop *loop)
+{
+    struct sl_conn *c = s->idle[loop->index].first;
+
+    sl_conn_close(&c);
+    return idle_take(s, loop);
+}
+
 struct sl_conn *
 idle_take(struct upstream_server *s, struct sl_loop *loop)
 {
     struct sl_conn *c = s->idle[loop->index].first;
 
-    if (c != NULL)
-        idle_remove(c);
+    if (c == NULL)
+        return NULL;
+    if (c->epoch != server_epoch(s))
+        return idle_take_other(s, loop);
+    idle_remove(c);
     return c;
 }
 
@@ -71,7 +84,8 @@ idle_with_room(struct upstream_server *s, struct sl_loop *loop)
 {
     struct sl_conn *c = s->idle[loop->index].first;
 
-    while (c != NULL && (c->upstream_protocol == NULL || !c->upstream_protocol->room(c)))
+    while (c != NULL && (c->upstream_protocol == NULL || c->epoch != server_epoch(s) ||
+                         !c->upstream_protocol->room(c)))
         c = c->idle_next;
     return c;
 }
@@ -81,7 +95,7 @@ idle_connecting(struct upstream_server *s, struct sl_loop *loop)
 {
     struct sl_conn *c = s->idle[loop->index].first;
 
-    while (c != NULL && c->upstream_protocol != NULL)
+    while (c != NULL && (c->upstream_protocol != NULL || c->epoch != server_epoch(s)))
         c = c->idle_next;
     return c;
 }

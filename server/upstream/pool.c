@@ -5,7 +5,7 @@
  * to every server (idle lists, look-ups) finds them there.  A pool leaves the list with the
  * memory it was made of. */
 
-#include "upstream/pool.h"
+#include "upstream/seats.h"
 
 #include <apr_strings.h>
 
@@ -36,13 +36,11 @@ pool_forget(void *data)
     struct upstream_pool **at = &all_pools;
     unsigned i;
 
-    pools_lock();
     while (*at != p)
         at = &(*at)->next;
     *at = p->next;
     for (i = 0; i < p->pool.n_servers; i++)
         server_forget_name(upstream_server(p->pool.servers[i]));
-    pools_unlock();
     return APR_SUCCESS;
 }
 
@@ -96,6 +94,21 @@ address_set_fixed(apr_pool_t *pool, const struct upstream_address *a)
     return set;
 }
 
+static struct upstream_server *
+server_make(apr_pool_t *pool, struct sl_pool *p, const char *name, const char *address)
+{
+    struct upstream_server *s = aligned_calloc(pool, sizeof(*s));
+
+    s->pub.address = apr_pstrdup(pool, address);
+    s->pub.name = name != NULL ? apr_pstrdup(pool, name) : s->pub.address;
+    s->pub.pool = p;
+    s->pub.weight = s->pub.configured_weight = 1;
+    s->pub.n_active = &s->own_active;
+    s->pub.state = &s->own_state;
+    pool_append(pool, (struct upstream_pool *)p, &s->pub);
+    return s;
+}
+
 struct sl_server *
 sl_pool_add(apr_pool_t *pool, struct sl_pool *p, const char *name, const char *address,
             int default_port, const char **err)
@@ -106,13 +119,7 @@ sl_pool_add(apr_pool_t *pool, struct sl_pool *p, const char *name, const char *a
     *err = address_parse(address, default_port, &parts);
     if (*err != NULL)
         return NULL;
-    s = aligned_calloc(pool, sizeof(*s));
-    s->pub.address = apr_pstrdup(pool, address);
-    s->pub.name = name != NULL ? apr_pstrdup(pool, name) : s->pub.address;
-    s->pub.pool = p;
-    s->pub.weight = s->pub.configured_weight = 1;
-    s->pub.n_active = &s->own_active;
-    s->pub.state = &s->own_state;
+    s = server_make(pool, p, name, address);
     s->port = parts.port;
     if (parts.is_name) {
         s->host = apr_pstrdup(pool, parts.host);
@@ -120,8 +127,90 @@ sl_pool_add(apr_pool_t *pool, struct sl_pool *p, const char *name, const char *a
     } else {
         atomic_init(&s->addresses, address_set_fixed(pool, &parts.address));
     }
-    pool_append(pool, (struct upstream_pool *)p, &s->pub);
     return &s->pub;
+}
+
+/* ---- seats ---- */
+
+/* "_http._tcp.app.test" -> "app.test": the host that is meant, for Host and certificates (RFC
+ * 2782: the targets are the name server's word). */
+static const char *
+service_host(const char *name)
+{
+    while (name[0] == '_' && strchr(name, '.') != NULL)
+        name = strchr(name, '.') + 1;
+    return name;
+}
+
+/* What the target of a line says: a phrase, or the host, and the address its servers show. */
+static const char *
+target_parse(apr_pool_t *pool, const struct sl_seats *seats, struct address_parts *parts,
+             const char **address)
+{
+    int is_service = strncmp(seats->target, "srv:", 4) == 0;
+    const char *err = address_parse(seats->target + (is_service ? 4 : 0),
+                                    is_service ? 1 : seats->default_port, parts);
+
+    if (err != NULL)
+        return err;
+    if (!parts->is_name)
+        return "expected a name: an address has nothing to resolve";
+    if (is_service && (parts->host[0] != '_' || strstr(parts->host, "._") == NULL))
+        return "expected a name of SRV records, such as _http._tcp.example.com";
+    if (is_service && parts->port != 1)
+        return "expected no port: SRV records have their own";
+    *address = is_service ? apr_pstrdup(pool, service_host(parts->host)) : seats->target;
+    return NULL;
+}
+
+static struct seat_line *
+seat_line_make(apr_pool_t *pool, const struct sl_pool *p, const struct sl_seats *seats)
+{
+    struct seat_line *line = apr_pcalloc(pool, sizeof(*line));
+
+    line->name = seats->name != NULL ? apr_pstrdup(pool, seats->name) : NULL;
+    line->target = seats->target != NULL ? apr_pstrdup(pool, seats->target) : NULL;
+    line->is_service = line->target != NULL && strncmp(line->target, "srv:", 4) == 0;
+    line->first = p->n_servers;
+    line->n = seats->n;
+    return line;
+}
+
+static const char *
+seat_first_name(apr_pool_t *pool, const struct seat_line *line, unsigned i)
+{
+    const char *name = line->name != NULL ? line->name : line->target != NULL ? line->target : "";
+
+    return i == 0 && line->target != NULL ? name : apr_psprintf(pool, "%s#%u", name, i);
+}
+
+struct sl_server *
+sl_pool_add_seats(apr_pool_t *pool, struct sl_pool *p, const struct sl_seats *seats,
+                  const char **err)
+{
+    struct seat_line *line = seat_line_make(pool, p, seats);
+    struct address_parts parts;
+    struct upstream_server *s;
+    const char *address = "";
+    unsigned i;
+
+    *err = line->target != NULL ? target_parse(pool, seats, &parts, &address) : NULL;
+    if (*err == NULL && line->name != NULL && strlen(line->name) > SEAT_NAME_OF_LINE)
+        *err = "expected a name of at most 40 letters, for addresses are added to it";
+    if (*err != NULL)
+        return NULL;
+    for (i = 0; i < line->n; i++) {
+        s = server_make(pool, p, seat_first_name(pool, line, i), address);
+        s->line = line;
+        s->record = apr_pcalloc(pool, sizeof(*s->record));
+        s->pub.flags = SL_SERVER_SEAT | (i == 0 && line->target != NULL ? 0 : SL_SERVER_GONE);
+        if (i > 0 || line->target == NULL)
+            continue;
+        s->host = apr_pstrdup(pool, parts.host);
+        s->port = parts.port;
+        server_watch_name(pool, s);
+    }
+    return p->servers[line->first];
 }
 
 /* The same server whatever the case of its name and whether its default port is written. */
@@ -182,7 +271,7 @@ server_address(struct upstream_server *s)
 }
 
 unsigned
-server_n_addresses(struct upstream_server *s)
+server_n_addresses(const struct upstream_server *s)
 {
     const struct address_set *set = atomic_load_explicit(&s->addresses, memory_order_acquire);
 

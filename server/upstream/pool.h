@@ -19,6 +19,7 @@ struct address_set {
     struct address_set *next; /* of the retired ones */
     int64_t retired_at;       /* ms, monotonic */
     unsigned n;               /* 1 or more */
+    const char *name, *address; /* a seat's: behind the rest; else NULL */
     struct upstream_address at[];
 };
 
@@ -35,11 +36,16 @@ struct upstream_server {
     unsigned number;                  /* in the zone, with a place there */
     struct sl_server_state own_state;
     _Atomic(struct address_set *) addresses; /* NULL: not resolved yet */
+    atomic_uint epoch;                       /* of the set: connections of another are not kept */
+    struct address_set *retired;             /* resolve.c's: sets that were, newest first */
     atomic_uint first;                       /* the address that worked last */
     struct idle_list *idle;                  /* by loop index; NULL before pools_threads_init() */
     const char *host;                        /* a name to look up; NULL: a fixed address */
     int port;
     struct lookup *lookup; /* resolve.c's; NULL: a fixed address */
+    struct seat_line *line; /* seats.c's; NULL: no seat */
+    struct seat_record *record; /* a seat's: in the zone, or its own */
+    uint64_t seen;              /* the version of the record that holds here */
 };
 
 struct upstream_pool {
@@ -61,10 +67,17 @@ server_idle(struct upstream_server *s, unsigned loop_index)
     return &s->idle[loop_index];
 }
 
+/* Read before the address is: a connection of another epoch may lead elsewhere. */
+static inline unsigned
+server_epoch(const struct upstream_server *s)
+{
+    return atomic_load_explicit(&s->epoch, memory_order_acquire);
+}
+
 /* The address to connect to: the one that worked last.  NULL: the name has no address yet.
  * Any thread. */
 const struct upstream_address *server_address(struct upstream_server *s);
-unsigned server_n_addresses(struct upstream_server *s);
+unsigned server_n_addresses(const struct upstream_server *s);
 /* No connection came about: others begin with the next address. */
 void server_address_failed(struct upstream_server *s, const struct upstream_address *a);
 
@@ -82,18 +95,15 @@ struct sl_pool *pool_direct(apr_pool_t *pool, const struct sl_scheme *scheme,
 /* Once the number of threads is known and before requests run: makes the idle lists. */
 void pools_threads_init(apr_pool_t *pool, unsigned n_threads);
 
-/* Looks every name up and waits for the answers, but not longer than timeout_ms; what comes
- * later still counts.  Before the loops run. */
-void pools_resolve_now(int timeout_ms);
-/* Keeps the addresses of names fresh from now on: every 30 s, and 2 s after a failure; what
- * was found last stays in use.  Any thread; the work is the loop's. */
-void pools_resolve_start(struct sl_loop *loop);
+/* Before the loops run: asks for every name, and waits for the answers, but not longer than
+ * timeout_ms; what comes later still counts.  From then on addresses are kept fresh on `loop`. */
+void pools_resolve(struct sl_loop *loop, int timeout_ms);
 
-/* Between pool.c and resolve.c.  The lock guards names and the list of pools against
- * look-ups that come back late. */
-void pools_lock(void);
-void pools_unlock(void);
+/* Between pool.c, resolve.c and seats.c. */
 void server_watch_name(apr_pool_t *pool, struct upstream_server *s);
-void server_forget_name(struct upstream_server *s); /* under the lock */
+void server_forget_name(struct upstream_server *s);
+/* Takes the set over; publish: unless it is the same but for the order. */
+void set_publish(struct upstream_server *s, struct address_set *set);
+void set_replace(struct upstream_server *s, struct address_set *set);
 
 #endif

@@ -1,75 +1,56 @@
-/* Look-ups of names: by getaddrinfo, where it may block.
+/* Names of servers: who is asked, when again, and what becomes of the answers.
  *
- * A look-up runs on an offload thread, or before the loops run on a thread of its own, and
- * publishes what it found: readers see the old set or the new one.  All bookkeeping around
- * that is under one lock, which no request ever takes.  A set that was replaced is freed
- * ten minutes later, so a reader needs no more than to be done with it by then.
- *
- * getaddrinfo may hang longer than we wait.  A look-up that comes back late finds its
- * server again by walking the pools under the lock; if the configuration is gone, it finds
- * nothing and its answer is dropped. */
+ * Readers see the old set of addresses or the new one.  A set that was replaced is freed ten
+ * minutes later, so a reader needs no more than to be done with it by then.  All of this is thread
+ * 0's, or the main thread's before loops run; only getaddrinfo, where it is asked, blocks an
+ * offload thread. */
 
-#include "upstream/pool.h"
+#include "upstream/seats.h"
+#include "upstream/system_names.h"
 
 #include "runtime/clock.h"
 
 #include "sluice/log.h"
 #include "sluice/loop.h"
+#include "sluice/provider.h"
 
-#include <errno.h>
-#include <netdb.h>
-#include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
-#define RESOLVE_AGAIN_MS 30000
-#define RESOLVE_RETRY_MS 2000
-#define RESOLVE_THREADS 16    /* at the start, when nothing has an address yet */
+#define SYSTEM_GOOD_MS 30000 /* getaddrinfo does not tell how long */
+#define RETRY_FIRST_MS 1000
+#define RETRY_MAX_MS 30000
 #define RETIRED_KEEP_MS 600000
-#define ADDRESSES_MAX 64      /* more of one name are not used */
 
-/* A server whose host is a name. */
+/* Of a server whose host is a name, or of seats: the first of them has it. */
 struct lookup {
-    struct sl_offload job; /* first */
-    struct sl_timer timer; /* on the loop of pools_resolve_start() */
+    struct sl_lookup asked; /* first */
+    struct sl_offload job;  /* where getaddrinfo is asked */
+    struct found_list *found;
+    const char *why;
+    struct sl_timer timer; /* thread 0's */
     struct upstream_server *server;
-    struct address_set *retired; /* newest first */
-    int has_failed;              /* the last time; a warning was written */
+    int is_open;       /* asked, and not answered yet */
+    unsigned n_failed; /* in a row */
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-/* The order getaddrinfo gives is kept: it is the host's policy (RFC 6724). */
-static struct address_set *
-address_set_make(const struct addrinfo *found, int port)
+static const struct sl_resolver *
+resolver_find(void)
 {
-    const struct addrinfo *ai;
-    struct address_set *set =
-        calloc(1, sizeof(*set) + ADDRESSES_MAX * sizeof(struct upstream_address));
+    const char *name = sl_provider_name("resolver", 0);
 
-    for (ai = found; set != NULL && ai != NULL && set->n < ADDRESSES_MAX; ai = ai->ai_next)
-        if (ai->ai_family == AF_INET || ai->ai_family == AF_INET6)
-            address_fill(&set->at[set->n++], ai, port);
-    if (set != NULL && set->n == 0) {
-        free(set);
-        return NULL;
-    }
-    return set;
+    return name != NULL ? sl_provider_find("resolver", name) : NULL;
 }
 
-/* Blocks.  NULL and getaddrinfo's words when nothing was found. */
-static struct address_set *
-name_resolve(const char *host, int port, const char **why)
-{
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *found = NULL;
-    struct address_set *set = NULL;
-    int rv = getaddrinfo(host, NULL, &hints, &found);
+/* ---- sets of addresses ---- */
 
-    *why = rv != 0 ? gai_strerror(rv) : "no usable address";
-    if (rv == 0) {
-        set = address_set_make(found, port);
-        freeaddrinfo(found);
+static struct address_set *
+address_set_make(const struct sl_found *found, unsigned n)
+{
+    struct address_set *set = calloc(1, sizeof(*set) + n * sizeof(struct upstream_address));
+
+    for (; set != NULL && set->n < n; set->n++) {
+        set->at[set->n].family = found[set->n].at.u.sa.sa_family;
+        set->at[set->n].addr = found[set->n].at;
     }
     return set;
 }
@@ -101,9 +82,9 @@ address_set_equals(const struct address_set *a, const struct address_set *b)
 }
 
 static void
-retired_free(struct lookup *l, int64_t before)
+retired_free(struct upstream_server *s, int64_t before)
 {
-    struct address_set **at = &l->retired;
+    struct address_set **at = &s->retired;
 
     while (*at != NULL && (*at)->retired_at >= before)
         at = &(*at)->next;
@@ -115,54 +96,31 @@ retired_free(struct lookup *l, int64_t before)
     }
 }
 
-/* Under the lock.  Takes the set over. */
-static void
-set_publish(struct upstream_server *s, struct address_set *set)
+/* Connections made for the old set are not used again: the new epoch tells. */
+void
+set_replace(struct upstream_server *s, struct address_set *set)
 {
-    struct lookup *l = s->lookup;
     struct address_set *old = atomic_load_explicit(&s->addresses, memory_order_relaxed);
     int64_t now = monotonic_ms();
 
-    if (address_set_equals(old, set)) {
-        free(set);
-        return;
-    }
     atomic_store_explicit(&s->first, 0, memory_order_relaxed);
     atomic_store_explicit(&s->addresses, set, memory_order_release);
+    atomic_fetch_add_explicit(&s->epoch, 1, memory_order_relaxed);
     if (old != NULL) {
         old->retired_at = now;
-        old->next = l->retired;
-        l->retired = old;
+        old->next = s->retired;
+        s->retired = old;
     }
-    retired_free(l, now - RETIRED_KEEP_MS);
+    retired_free(s, now - RETIRED_KEEP_MS);
 }
 
-/* Under the lock.  Only news is logged: a name that stays unknown is told once. */
-static void
-lookup_report(struct upstream_server *s, const char *why)
+void
+set_publish(struct upstream_server *s, struct address_set *set)
 {
-    struct lookup *l = s->lookup;
-    struct address_set *set = atomic_load_explicit(&s->addresses, memory_order_relaxed);
-    char text[ADDRESS_TEXT_MAX];
-
-    if (why != NULL && !l->has_failed)
-        sl_log(SL_WARN, "SL0520", "pool %s: server %s: %s does not resolve: %s; %s",
-               s->pub.pool->name, s->pub.name, s->host, why,
-               set != NULL ? "its last addresses stay in use" : "asked again every 2 s");
-    if (why == NULL && l->has_failed)
-        sl_log(SL_NOTICE, "SL0521", "pool %s: server %s: %s resolves, to %s%s",
-               s->pub.pool->name, s->pub.name, s->host, address_text(&set->at[0], text),
-               set->n > 1 ? " and others" : "");
-    l->has_failed = why != NULL;
-}
-
-/* Under the lock.  set NULL: it failed, for the reason `why`. */
-static void
-lookup_finish(struct upstream_server *s, struct address_set *set, const char *why)
-{
-    if (set != NULL)
-        set_publish(s, set);
-    lookup_report(s, set == NULL ? why : NULL);
+    if (address_set_equals(atomic_load_explicit(&s->addresses, memory_order_relaxed), set))
+        free(set);
+    else
+        set_replace(s, set);
 }
 
 void
@@ -175,22 +133,12 @@ server_watch_name(apr_pool_t *pool, struct upstream_server *s)
 void
 server_forget_name(struct upstream_server *s)
 {
-    if (s->lookup == NULL)
+    if (s->lookup == NULL && s->line == NULL)
         return;
-    retired_free(s->lookup, INT64_MAX);
+    retired_free(s, INT64_MAX);
+    if (s->lookup != NULL)
+        free(s->lookup->found);
     free(atomic_exchange(&s->addresses, NULL));
-}
-
-void
-pools_lock(void)
-{
-    pthread_mutex_lock(&lock);
-}
-
-void
-pools_unlock(void)
-{
-    pthread_mutex_unlock(&lock);
 }
 
 /* The next server with a name, in the order of the list of pools. */
@@ -207,191 +155,234 @@ named_next(struct upstream_pool **p, unsigned *i)
     return NULL;
 }
 
-/* Look-ups made at the start, by threads that may outlive the wait. */
-struct batch {
-    pthread_cond_t done;
-    unsigned n_items;
-    unsigned n_taken;
-    unsigned n_finished;
-    unsigned n_holders; /* threads, and the one that waits */
-    struct batch_item {
-        struct upstream_server *server; /* looked for in the list before it is touched */
-        char host[ADDRESS_HOST_MAX];
-        int port;
-    } items[];
-};
+/* ---- answers ---- */
 
-static struct batch *
-batch_make(void)
-{
-    struct upstream_pool *p = pools_first();
-    struct upstream_server *s;
-    struct batch *b;
-    pthread_condattr_t attr;
-    unsigned i = 0, n = 0;
-
-    while (named_next(&p, &i) != NULL)
-        n++;
-    b = n > 0 ? calloc(1, sizeof(*b) + n * sizeof(b->items[0])) : NULL;
-    if (b == NULL)
-        return NULL;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&b->done, &attr);
-    pthread_condattr_destroy(&attr);
-    b->n_holders = 1;
-    for (p = pools_first(), i = 0; (s = named_next(&p, &i)) != NULL; b->n_items++) {
-        b->items[b->n_items].server = s;
-        b->items[b->n_items].port = s->port;
-        strcpy(b->items[b->n_items].host, s->host);
-    }
-    return b;
-}
-
-/* Under the lock, which it gives back. */
-static void
-batch_release(struct batch *b)
-{
-    int is_last = --b->n_holders == 0;
-
-    pthread_mutex_unlock(&lock);
-    if (is_last) {
-        pthread_cond_destroy(&b->done);
-        free(b);
-    }
-}
-
-/* Under the lock. */
 static int
-is_known(const struct upstream_server *server)
+has_any(const struct upstream_server *s)
 {
-    struct upstream_pool *p = pools_first();
-    struct upstream_server *s;
-    unsigned i = 0;
-
-    while ((s = named_next(&p, &i)) != NULL)
-        if (s == server)
-            return 1;
-    return 0;
+    return s->line != NULL ? seats_n_taken(s) > 0
+                           : atomic_load_explicit(&s->addresses, memory_order_relaxed) != NULL;
 }
 
-static void *
-batch_thread(void *arg)
+static const char *
+line_name(const struct upstream_server *s)
 {
-    struct batch *b = arg;
+    return s->line == NULL ? s->pub.name : s->line->name != NULL ? s->line->name : s->line->target;
+}
 
-    pthread_mutex_lock(&lock);
-    while (b->n_taken < b->n_items) {
-        struct batch_item *item = &b->items[b->n_taken++];
-        struct address_set *set;
-        const char *why;
+/* Only news is logged: a name that stays unknown is told once. */
+static void
+tell_failed(const struct upstream_server *s, const char *why)
+{
+    if (s->lookup->n_failed == 1)
+        sl_log(SL_WARN, "SL0520", "pool %s: server %s: %s does not resolve: %s; %s",
+               s->pub.pool->name, line_name(s), s->host, why,
+               has_any(s) ? "its last addresses stay in use" : "asked again and again");
+}
 
-        pthread_mutex_unlock(&lock);
-        set = name_resolve(item->host, item->port, &why);
-        pthread_mutex_lock(&lock);
-        if (is_known(item->server))
-            lookup_finish(item->server, set, why);
-        else
-            free(set);
-        b->n_finished++;
-        pthread_cond_signal(&b->done);
+static void
+tell_found(const struct upstream_server *s, const struct sl_answer *answer)
+{
+    struct upstream_address first = {.family = answer->found[0].at.u.sa.sa_family,
+                                     .addr = answer->found[0].at};
+    char text[ADDRESS_TEXT_MAX];
+
+    if (s->lookup->n_failed > 0)
+        sl_log(SL_NOTICE, "SL0521", "pool %s: server %s: %s resolves, to %s%s",
+               s->pub.pool->name, line_name(s), s->host, address_text(&first, text),
+               answer->n > 1 ? " and others" : "");
+}
+
+static int64_t
+retry_ms(unsigned n_failed)
+{
+    int64_t ms = n_failed < 6 ? (int64_t)RETRY_FIRST_MS << (n_failed - 1) : RETRY_MAX_MS;
+
+    return ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS;
+}
+
+/* 0: there is no memory for it. */
+static int
+answer_use(struct sl_loop *loop, struct upstream_server *s, const struct sl_answer *answer)
+{
+    struct address_set *set;
+
+    if (s->line != NULL) {
+        if (seats_leads())
+            seats_take(loop, s, answer);
+        return 1;
     }
-    batch_release(b);
-    return NULL;
+    set = address_set_make(answer->found, answer->n);
+    if (set != NULL)
+        set_publish(s, set);
+    return set != NULL;
 }
 
-/* Under the lock. */
+/* And sets the time of the next question. */
 static void
-batch_start(struct batch *b)
+answer_take(struct sl_loop *loop, struct sl_lookup *asked, const struct sl_answer *answer)
 {
-    pthread_attr_t attr;
-    pthread_t thread;
-    unsigned i;
+    struct lookup *l = (struct lookup *)(void *)asked;
 
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    for (i = 0; i < b->n_items && i < RESOLVE_THREADS; i++)
-        if (pthread_create(&thread, &attr, batch_thread, b) == 0)
-            b->n_holders++;
-    pthread_attr_destroy(&attr);
-}
-
-void
-pools_resolve_now(int timeout_ms)
-{
-    struct batch *b = batch_make();
-    int64_t until = monotonic_ms() + timeout_ms;
-    struct timespec ts = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
-
-    if (b == NULL)
-        return;
-    pthread_mutex_lock(&lock);
-    batch_start(b);
-    while (b->n_holders > 1 && b->n_finished < b->n_items)
-        if (pthread_cond_timedwait(&b->done, &lock, &ts) == ETIMEDOUT)
-            break;
-    if (b->n_finished < b->n_items)
-        sl_log(SL_WARN, "SL0522", "%u of %u server names have no answer after %d ms; started "
-               "without them", b->n_items - b->n_finished, b->n_items, timeout_ms);
-    batch_release(b);
-}
-
-static void
-lookup_work(struct sl_offload *job)
-{
-    struct upstream_server *s = ((struct lookup *)job)->server;
-    const char *why;
-    struct address_set *set = name_resolve(s->host, s->port, &why);
-
-    pthread_mutex_lock(&lock);
-    lookup_finish(s, set, why);
-    pthread_mutex_unlock(&lock);
-}
-
-static void
-lookup_done(struct sl_loop *loop, struct sl_offload *job)
-{
-    struct lookup *l = (struct lookup *)job;
-    int has_failed;
-
-    pthread_mutex_lock(&lock);
-    has_failed = l->has_failed;
-    pthread_mutex_unlock(&lock);
+    l->is_open = 0;
+    if (answer->n > 0 && answer_use(loop, l->server, answer)) {
+        tell_found(l->server, answer);
+        l->n_failed = 0;
+    } else {
+        l->n_failed++;
+        tell_failed(l->server, answer->n > 0 ? "no memory" : answer->why);
+    }
     sl_timer_set(loop, &l->timer,
-                 sl_loop_now(loop) + (has_failed ? RESOLVE_RETRY_MS : RESOLVE_AGAIN_MS));
+                 sl_loop_now(loop) + (l->n_failed > 0 ? retry_ms(l->n_failed) : answer->good_ms));
+}
+
+/* ---- who is asked ---- */
+
+static void
+system_answered(struct sl_loop *loop, struct lookup *l, struct found_list *found, const char *why)
+{
+    struct sl_answer answer = {.why = why, .good_ms = SYSTEM_GOOD_MS};
+
+    if (found != NULL) {
+        answer.found = found->at;
+        answer.n = found->n;
+    }
+    answer_take(loop, &l->asked, &answer);
+    free(found);
+}
+
+static struct lookup *
+lookup_of_job(struct sl_offload *job)
+{
+    return (struct lookup *)(void *)((char *)job - offsetof(struct lookup, job));
+}
+
+static void
+system_work(struct sl_offload *job)
+{
+    struct lookup *l = lookup_of_job(job);
+
+    l->found = system_name_find(l->asked.name, l->asked.port, &l->why);
+}
+
+static void
+system_done(struct sl_loop *loop, struct sl_offload *job)
+{
+    struct lookup *l = lookup_of_job(job);
+    struct found_list *found = l->found;
+
+    l->found = NULL;
+    system_answered(loop, l, found, l->why);
 }
 
 static void
 lookup_due(struct sl_loop *loop, struct sl_timer *timer)
 {
-    struct lookup *l = (struct lookup *)((char *)timer - offsetof(struct lookup, timer));
+    struct lookup *l = (struct lookup *)(void *)((char *)timer - offsetof(struct lookup, timer));
+    const struct sl_resolver *resolver = resolver_find();
 
-    l->job.work = lookup_work;
-    l->job.done = lookup_done;
-    if (sl_offload(loop, &l->job) < 0)
-        sl_timer_set(loop, timer, sl_loop_now(loop) + RESOLVE_RETRY_MS);
+    if (l->server->line != NULL && !seats_leads()) {
+        sl_timer_set(loop, timer, sl_loop_now(loop) + RETRY_FIRST_MS);
+        return;
+    }
+    l->is_open = 1;
+    l->job.work = system_work;
+    l->job.done = system_done;
+    if (resolver != NULL)
+        resolver->ask(loop, &l->asked);
+    else if (sl_offload(loop, &l->job) < 0)
+        sl_timer_set(loop, timer, sl_loop_now(loop) + RETRY_FIRST_MS);
 }
 
-/* On the loop: names without an address are asked for at once, the others in their time. */
 static void
-lookups_arm(struct sl_loop *loop, struct sl_mail *mail)
+lookup_prepare(struct upstream_server *s)
+{
+    struct lookup *l = s->lookup;
+
+    l->asked.name = s->host;
+    l->asked.port = s->port;
+    l->asked.is_service = s->line != NULL && s->line->is_service;
+    l->asked.done = answer_take;
+    l->timer.fn = lookup_due;
+    l->timer.due = INT64_MAX;
+}
+
+/* ---- at the start ---- */
+
+static unsigned
+names_prepare(void)
+{
+    struct upstream_pool *p = pools_first();
+    struct upstream_server *s;
+    unsigned i = 0, n = 0;
+
+    for (; (s = named_next(&p, &i)) != NULL; n++)
+        lookup_prepare(s);
+    return n;
+}
+
+static void
+resolver_asks_all(struct sl_loop *loop, const struct sl_resolver *resolver, int timeout_ms)
 {
     struct upstream_pool *p = pools_first();
     struct upstream_server *s;
     unsigned i = 0;
 
-    (void)mail;
     while ((s = named_next(&p, &i)) != NULL) {
-        s->lookup->timer.fn = lookup_due;
-        sl_timer_set(loop, &s->lookup->timer,
-                     sl_loop_now(loop) + (server_n_addresses(s) > 0 ? RESOLVE_AGAIN_MS : 0));
+        s->lookup->is_open = 1;
+        resolver->ask(loop, &s->lookup->asked);
     }
+    resolver->settle(timeout_ms);
+}
+
+/* Those without an answer in time are asked again at once. */
+static void
+system_asks_all(struct sl_loop *loop, unsigned n, int timeout_ms)
+{
+    struct system_question *questions = calloc(n, sizeof *questions);
+    struct upstream_pool *p = pools_first();
+    struct upstream_server *s;
+    unsigned i = 0, k = 0;
+
+    if (questions == NULL)
+        return;
+    for (; (s = named_next(&p, &i)) != NULL; k++)
+        questions[k] = (struct system_question){.host = s->host, .port = s->port};
+    system_names_find(questions, n, timeout_ms);
+    for (p = pools_first(), i = 0, k = 0; (s = named_next(&p, &i)) != NULL; k++) {
+        s->lookup->is_open = !questions[k].is_answered;
+        if (questions[k].is_answered)
+            system_answered(loop, s->lookup, questions[k].found, questions[k].why);
+        else
+            sl_timer_set(loop, &s->lookup->timer, sl_loop_now(loop));
+    }
+    free(questions);
+}
+
+static unsigned
+n_open(void)
+{
+    struct upstream_pool *p = pools_first();
+    struct upstream_server *s;
+    unsigned i = 0, n = 0;
+
+    while ((s = named_next(&p, &i)) != NULL)
+        n += s->lookup->is_open != 0;
+    return n;
 }
 
 void
-pools_resolve_start(struct sl_loop *loop)
+pools_resolve(struct sl_loop *loop, int timeout_ms)
 {
-    static struct sl_mail mail = {.fn = lookups_arm};
+    const struct sl_resolver *resolver = resolver_find();
+    unsigned n = names_prepare();
 
-    sl_loop_post(loop, &mail);
+    if (n > 0 && resolver != NULL)
+        resolver_asks_all(loop, resolver, timeout_ms);
+    else if (n > 0)
+        system_asks_all(loop, n, timeout_ms);
+    if (n_open() > 0)
+        sl_log(SL_WARN, "SL0522", "%u of %u server names have no answer after %d ms; started "
+               "without them", n_open(), n, timeout_ms);
+    seats_follow(loop);
 }

@@ -15,15 +15,16 @@
 
 #include "runtime/clock.h"
 #include "runtime/zone_index.h"
-#include "upstream/pool.h"
+#include "upstream/seats.h"
 
 #include "sluice/log.h"
+#include "sluice/loop.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define SERVERS_ZONE "servers"
-#define SERVERS_LAYOUT 2
+#define SERVERS_LAYOUT 3
 #define SERVERS_MAX 8192
 #define EVENTS_KEPT 16
 #define EVENT_WORDS (SL_EVENT_TEXT / 8)
@@ -41,6 +42,7 @@ struct servers_zone {
     INDEX_TABLE(SERVERS_MAX) names;
     struct sl_server_state states[SERVERS_MAX];
     struct event events[SERVERS_MAX][EVENTS_KEPT];
+    struct seat_record seats[SERVERS_MAX];
 };
 
 struct servers_slot {
@@ -49,6 +51,7 @@ struct servers_slot {
 };
 
 static const struct sl_slots *slots;
+static int zone_is_fresh; /* no process has been ready with it */
 
 static void
 state_reset(struct sl_server_state *state, unsigned address)
@@ -70,9 +73,12 @@ state_reset(struct sl_server_state *state, unsigned address)
 static void
 state_clear(void *data, unsigned number)
 {
+    static const struct seat nobody;
     struct servers_zone *z = data;
 
     state_reset(&z->states[number], 0);
+    if (atomic_load_explicit(&z->seats[number].version, memory_order_relaxed) != 0)
+        seat_write(&z->seats[number], &nobody);
 }
 
 /* Not 0, which says that nothing has been said yet. */
@@ -115,29 +121,48 @@ override_take(struct sl_server *s)
            "said of it at run time is forgotten", s->pool->name, s->name);
 }
 
+static void
+state_warm(struct sl_server *s)
+{
+    if (s->slowstart_ms > 0)
+        atomic_store_explicit(&s->state->warm_since, monotonic_ms(), memory_order_relaxed);
+}
+
 /* One that others never had: it is given time to warm up, unless all are new. */
 static void
-address_take(struct sl_server *s, int is_fresh)
+address_take(struct sl_server *s)
 {
     unsigned address = address_mark(s->address);
 
     if (atomic_load_explicit(&s->state->address, memory_order_relaxed) == address)
         return;
     state_reset(s->state, address);
-    if (s->slowstart_ms > 0 && !is_fresh)
-        atomic_store_explicit(&s->state->warm_since, monotonic_ms(), memory_order_relaxed);
+    if (!zone_is_fresh)
+        state_warm(s);
+}
+
+void
+server_state_begin(struct sl_server *s, const char *address)
+{
+    if (atomic_load_explicit(&s->state->address, memory_order_relaxed) != address_mark(address))
+        state_reset(s->state, address_mark(address));
+    if (!zone_is_fresh || sl_loop_self() != NULL)
+        state_warm(s);
 }
 
 /* 0, or -1: there is no place for it. */
 static int
-server_share(const struct zone_index *ix, const char *pool_name, struct sl_server *s, int is_fresh)
+server_share(const struct zone_index *ix, const char *pool_name, struct sl_server *s)
 {
     struct servers_zone *z = ix->slots->shared;
     struct servers_slot *mine = sl_slot(ix->slots, ix->slots->mine);
-    char *name;
+    struct upstream_server *u = upstream_server(s);
+    char seat[SEAT_KEY], *name;
     int i;
 
-    if (asprintf(&name, "%s/%s", pool_name, s->name) < 0)
+    if (u->line != NULL)
+        seat_key(u, seat, sizeof seat);
+    if (asprintf(&name, "%s/%s", pool_name, u->line != NULL ? seat : s->name) < 0)
         return -1;
     i = index_claim(ix, name);
     free(name);
@@ -145,8 +170,12 @@ server_share(const struct zone_index *ix, const char *pool_name, struct sl_serve
         return -1;
     s->n_active = &mine->n_active[i];
     s->state = &z->states[i];
-    upstream_server(s)->number = (unsigned)i;
-    address_take(s, is_fresh);
+    u->number = (unsigned)i;
+    if (u->line != NULL) {
+        seat_open(u, &z->seats[i]);
+        return 0;
+    }
+    address_take(s);
     override_take(s);
     return 0;
 }
@@ -157,10 +186,9 @@ servers_share(void)
     struct upstream_pool *p;
     struct zone_index ix;
     unsigned n_without = 0, i;
-    int is_fresh;
 
     slots = sl_zone_slots(SERVERS_ZONE, SERVERS_LAYOUT, sizeof(struct servers_zone),
-                          sizeof(struct servers_slot), &is_fresh);
+                          sizeof(struct servers_slot), &zone_is_fresh);
     if (slots == NULL)
         return;
     ix = INDEX_OF(SERVERS_ZONE, slots, &((struct servers_zone *)slots->shared)->names,
@@ -168,7 +196,7 @@ servers_share(void)
     for (p = pools_first(); p != NULL; p = p->next)
         for (i = 0; i < p->pool.n_servers; i++)
             n_without += server_share(&ix, p->direct_key != NULL ? p->direct_key : p->pool.name,
-                                      p->pool.servers[i], is_fresh) != 0;
+                                      p->pool.servers[i]) != 0;
     if (n_without > 0)
         sl_log(SL_WARN, "SL0531", "no room in the zone " SERVERS_ZONE " for %u servers: each "
                "generation has counts of its own for them", n_without);
@@ -204,13 +232,14 @@ sl_server_active(const struct sl_server *s)
 int
 sl_server_take(struct sl_server *s)
 {
-    unsigned n = atomic_fetch_add_explicit(s->n_active, 1, memory_order_seq_cst) + 1;
+    unsigned n = atomic_fetch_add_explicit(s->n_active, 1, memory_order_seq_cst) + 1, most;
 
-    if (s->maxconn == 0)
+    most = atomic_load_explicit(&s->maxconn, memory_order_relaxed);
+    if (most == 0)
         return 1;
     if (sl_places_others() != 0)
         n += sl_server_active_elsewhere(s);
-    if (n <= s->maxconn)
+    if (n <= most)
         return 1;
     atomic_fetch_sub_explicit(s->n_active, 1, memory_order_seq_cst);
     return 0;

@@ -1,15 +1,20 @@
-/* What the cache's store costs, from a thousand objects to a million: finding one in the index,
- * reading it from the disk's cache, missing, a hit in memory, and a start.  Run by
+/* What the cache's store costs, from a thousand objects to a million, or as many as are asked for:
+ * finding one in the index, reading it from the disk's cache, missing, a hit in memory, and a start.
+ * With -i, only finds in an index that is filled without objects, for callgrind to count.  Run by
  * test/bench/cache. */
+#define WORLD_SHARED (192 << 20)
 #include "../unit/store_doubles.h"
 
 #include <time.h>
 
 #define BODY 900
+#define BODY_OF_MANY 100 /* beyond a million objects: the index is what counts */
 #define ROUNDS 200000
 #define READS 20000
+#define LOOK_UPS 10000
 
 static struct store *store;
+static size_t body_size = BODY;
 static struct store_object *found_object;
 
 static double
@@ -32,12 +37,12 @@ static void
 store_one(uint64_t i)
 {
     char key[64], body[BODY];
-    struct store_new n = {.key = key_of(i, key), .meta = SL_SPAN("meta"), .size = BODY,
+    struct store_new n = {.key = key_of(i, key), .meta = SL_SPAN("meta"), .size = (int64_t)body_size,
                           .stamp = store_stamp(store)};
     struct store_writer *w = store_writer_open(store, here, &n);
 
     memset(body, (int)i, sizeof body);
-    SL_ASSERT(w != NULL && store_append(w, body, BODY) != SL_FLOW_GONE);
+    SL_ASSERT(w != NULL && store_append(w, body, body_size) != SL_FLOW_GONE);
     store_commit(&w);
 }
 
@@ -77,6 +82,41 @@ gets(uint64_t from, uint64_t n, uint64_t times, uint64_t expected)
     return (now_ns() - began) / (double)times;
 }
 
+/* What is done to find out where an object is; callgrind counts what is done in here. */
+__attribute__((noinline)) static uint64_t
+look_up(const struct sl_span *keys, unsigned n)
+{
+    uint64_t entries[INDEX_FOUND_MAX], sum = 0;
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        sum += index_find(&store->index, store_hash(store, keys[i]), entries);
+    return sum;
+}
+
+static void
+count_look_ups(struct store_options *o, uint64_t n)
+{
+    static char texts[LOOK_UPS][64];
+    struct sl_span keys[LOOK_UPS];
+    char key[64];
+    uint64_t i;
+
+    o->max_objects = n;
+    o->disk_size = n * 1300 < STORE_DISK_MIN ? STORE_DISK_MIN : n * 1300;
+    world_begin();
+    store = store_open(o);
+    for (i = 0; i < n; i++) {
+        struct store_hash hash = store_hash(store, key_of(i, key));
+
+        index_put(&store->index, hash, entry_make(hash, (i + 1) * SEGMENT_UNIT, BODY));
+    }
+    for (i = 0; i < LOOK_UPS; i++)
+        keys[i] = key_of(i * 7919 % n, texts[i]);
+    SL_ASSERT(look_up(keys, LOOK_UPS) >= LOOK_UPS);
+    store_close(&store);
+}
+
 static double
 index_finds(uint64_t n)
 {
@@ -103,8 +143,9 @@ measure(struct store_options *o, uint64_t n)
     double index, read, miss, hit, opened, ticked;
     uint64_t i;
 
+    body_size = n > 1000000 ? BODY_OF_MANY : BODY;
     o->max_objects = n;
-    o->disk_size = n * 1300 < STORE_DISK_MIN ? STORE_DISK_MIN : n * 1300;
+    o->disk_size = n * (body_size + 400) < STORE_DISK_MIN ? STORE_DISK_MIN : n * (body_size + 400);
     o->memory_size = 0;
     world_begin();
     store = store_open(o);
@@ -144,10 +185,16 @@ main(int argc, char **argv)
 {
     static const uint64_t counts[] = {1000, 10000, 100000, 1000000};
     struct store_options o = {.path = argc > 1 ? argv[1] : "."};
-    unsigned i;
+    int i;
 
+    if (argc > 3 && strcmp(argv[2], "-i") == 0) {
+        count_look_ups(&o, strtoull(argv[3], NULL, 10));
+        return 0;
+    }
     puts(" objects  index,ns   miss,ns    hit,ns   read,ns    open,ms   warm,ms  index B/object");
-    for (i = 0; i < sizeof counts / sizeof counts[0]; i++)
+    for (i = 2; i < argc; i++)
+        measure(&o, strtoull(argv[i], NULL, 10));
+    for (i = 0; argc <= 2 && i < (int)(sizeof counts / sizeof counts[0]); i++)
         measure(&o, counts[i]);
     return 0;
 }

@@ -14,6 +14,6 @@ def at_home(text, folder, beside):
             (folder / name).write_text(content)
     text = text.replace("/etc/sluice/sorry.html", f"{beside}/sorry.html")
     text = text.replace("/var/log/sluice", str(folder)).replace("/etc/sluice", str(folder))
-    text = text.replace("/var/cache/sluice size=10g", f"{folder}/cache size=64m")
+    text = re.sub(r"/var/cache/sluice size=\d+g", f"{folder}/cache size=64m", text)
     text = re.sub(r"^( *AccessFile \w+ )(\w+\.txt)$", rf"\1{beside}/\2", text, flags=re.M)
     return re.sub(r"^(ErrorPage .* )(\w+\.html)$", rf"\1file:{beside}/\2", text, flags=re.M)

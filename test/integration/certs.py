@@ -31,7 +31,7 @@ class CA:
     def __init__(self, folder, name="ca"):
         self.dir, self.name, self.n = str(folder), name, 0
         self.pem, self.key = f"{folder}/{name}.pem", f"{folder}/{name}.key"
-        openssl("req", "-x509", *self.kind("ec"), "-nodes", "-days", "30", "-subj", f"/CN={name}",
+        openssl("req", "-x509", *self.kind("ec"), "-nodes", "-days", "90", "-subj", f"/CN={name}",
                 "-keyout", self.key, "-out", self.pem, "-addext", "keyUsage=critical,keyCertSign,cRLSign")
 
     @staticmethod
@@ -40,7 +40,7 @@ class CA:
             return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
         return ["-newkey", kind if ":" in kind else "rsa:2048"]
 
-    def make(self, *names, kind="ec", days=30, usage="serverAuth"):
+    def make(self, *names, kind="ec", days=90, usage="serverAuth", more=()):
         self.n += 1
         at = f"{self.dir}/{self.name}-{names[0].replace('*', 'any')}-{self.n}"
         alt = ",".join(("IP:" if n[0].isdigit() else "DNS:") + n for n in names)
@@ -48,5 +48,12 @@ class CA:
                 f"/O=test/CN={names[0]}", "-CA", self.pem, "-CAkey", self.key, "-keyout", at + ".key",
                 "-out", at + ".pem", "-addext", f"subjectAltName={alt}",
                 "-addext", "basicConstraints=critical,CA:FALSE",
-                "-addext", f"extendedKeyUsage={usage}")
+                "-addext", f"extendedKeyUsage={usage}", *(w for m in more for w in ("-addext", m)))
+        return Cert(at + ".pem", at + ".key")
+
+    def make_expired(self, name):
+        at = f"{self.dir}/{self.name}-expired-{name}"
+        openssl("req", *self.kind("ec"), "-nodes", "-subj", f"/CN={name}", "-keyout", at + ".key", "-out", at + ".csr")
+        openssl("x509", "-req", "-in", at + ".csr", "-CA", self.pem, "-CAkey", self.key, "-set_serial", "99",
+                "-days", "-1", "-out", at + ".pem")
         return Cert(at + ".pem", at + ".key")

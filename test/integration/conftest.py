@@ -69,9 +69,11 @@ class Response:
 class Client:
     """A client connection that sends what it is told and reads strictly."""
 
-    def __init__(self, port, family=socket.AF_INET, address=None, timeout=10):
+    def __init__(self, port, family=socket.AF_INET, address=None, timeout=10, source=None):
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         self.sock.settimeout(timeout)
+        if source is not None:
+            self.sock.bind((source, 0))
         self.sock.connect(address or ("127.0.0.1", port))
         self.buf = b""
 
@@ -92,21 +94,28 @@ class Client:
         return part
 
     def exactly(self, n):
+        pieces = []  # joined once: some bodies are large
         while len(self.buf) < n:
+            pieces.append(self.buf)
+            n, self.buf = n - len(self.buf), b""
             if not self.fill():
-                raise EOFError(self.buf)
-        part, self.buf = self.buf[:n], self.buf[n:]
-        return part
+                raise EOFError(b"".join(pieces))
+        pieces.append(self.buf[:n])
+        self.buf = self.buf[n:]
+        return b"".join(pieces)
 
     def rest(self):
         """All until the server closes; a reset counts as an end."""
+        pieces = []
         try:
             while self.fill():
-                pass
+                pieces.append(self.buf)
+                self.buf = b""
         except ConnectionResetError:
             pass
-        part, self.buf = self.buf, b""
-        return part
+        pieces.append(self.buf)
+        self.buf = b""
+        return b"".join(pieces)
 
     def response(self, method="GET"):
         interim = []
@@ -119,11 +128,10 @@ class Client:
         if method == "HEAD" or r.status in (101, 204, 304):
             return r
         if (r.get("Transfer-Encoding") or "") == "chunked":
-            while True:
-                size = int(self.until(b"\r\n"), 16)
-                if size == 0:
-                    break
-                r.body += self.exactly(size + 2)[:-2]
+            pieces = []
+            while size := int(self.until(b"\r\n"), 16):
+                pieces.append(self.exactly(size + 2)[:-2])
+            r.body = b"".join(pieces)
             while True:
                 line = self.until(b"\r\n")
                 if not line:
@@ -307,6 +315,20 @@ def make_origin():
     yield make
     for o in made:
         o.close()
+
+
+@pytest.fixture
+def name_server():
+    from nameserver import NameServer
+    made = []
+
+    def make(zone=None):
+        made.append(NameServer(zone))
+        return made[-1]
+
+    yield make
+    for n in made:
+        n.close()
 
 
 @pytest.fixture

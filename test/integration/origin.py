@@ -42,11 +42,15 @@ class Connection:
         return part
 
     def exactly(self, n):
+        pieces = []  # joined once: some bodies are large
         while len(self.buf) < n:
+            pieces.append(self.buf)
+            n, self.buf = n - len(self.buf), b""
             if not self.fill():
                 return None
-        part, self.buf = self.buf[:n], self.buf[n:]
-        return part
+        pieces.append(self.buf[:n])
+        self.buf = self.buf[n:]
+        return b"".join(pieces)
 
     def send(self, data):
         self.sock.sendall(data)
@@ -63,7 +67,7 @@ class Connection:
         self.sock.close()
 
     def chunked(self, request):
-        body = b""
+        pieces = []
         while True:
             line = self.until(b"\r\n")
             if line is None:
@@ -73,12 +77,12 @@ class Connection:
                 while True:
                     line = self.until(b"\r\n")
                     if not line:
-                        return body
+                        return b"".join(pieces)
                     request.trailers.append(line.decode("latin1"))
             part = self.exactly(size + 2)
             if part is None:
                 return None
-            body += part[:-2]
+            pieces.append(part[:-2])
 
     def read_head(self):
         head = self.until(b"\r\n\r\n")

@@ -107,7 +107,7 @@ def test_a_name_nobody_knows_does_not_stop_the_start(sluice, make_origin):
 @pytest.mark.parametrize("line, text", [
     ("Server", "expected"), ("Server 127.0.0.1", "port"), ("Server a:80 weight=0", "weight"),
     ("Server a:80 wieght=2", "weight"), ("Method nonesuch", "roundrobin"),
-    ("Server a:80 resolve", "not in this version"), ("Server a:80 maxconn=0", "maxconn"),
+    ("Server a:80 resolve=0", "1 to 1024"), ("Server a:80 maxconn=0", "maxconn"),
     ("Server a:80 priority=100", "0 to 99"), ("Server a:80 checkport=70000", "65535"),
     ("Server unix:/x checkport=1", "Unix socket"), ("Method hash", "needs an expression"),
     ("Method hash %{path} bound=50", "101"), ("Method hash %{nonesuch}", "nonesuch"),

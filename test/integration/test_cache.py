@@ -1,9 +1,10 @@
 """mod_cache_disk: what is stored, how it is given, one fetch for many, purges."""
+import json
 import os
 import socket
 import threading
 import time
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 
 import pytest
 from conftest import MODULES
@@ -55,6 +56,19 @@ def test_second_answer_is_from_the_cache(cached, origin, n):
     assert status(r) == "HIT" and r.get("Content-Length") == str(n) and r.body == b""
     c.close()
     assert asked(origin) == 1
+
+
+def test_date_is_added(cached, origin):
+    origin.on("/", fresh())
+    origin.on("/private", reply(200, b"x", [("Cache-Control", "private")]))
+    origin.on("/own", fresh(Date="Thu, 01 Jan 2026 00:00:00 GMT", age=10 ** 9))
+    s = cached()
+    first = s.get("/")
+    assert abs(parsedate_to_datetime(first.get("Date")).timestamp() - time.time()) < 5
+    time.sleep(1.1)
+    again = s.get("/")
+    assert status(again) == "HIT" and again.get("Date") == first.get("Date"), "when it was made, not when it is given"
+    assert s.get("/private").get("Date") and s.get("/own").get("Date") == s.get("/own").get("Date") == "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
 def test_chunked_response(cached, origin):
@@ -147,10 +161,10 @@ def test_vary(cached, origin):
 
 # ---- validation ----
 
-def validated(etag='"a"', **more):
+def validated(etag='"a"', again=1):
     def answer(c, r):
         if r.get("If-None-Match") == etag:
-            c.send(b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=1\r\nX-New: 2\r\nETag: " + etag.encode() + b"\r\n\r\n")
+            c.send(f"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age={again}\r\nX-New: 2\r\nETag: {etag}\r\n\r\n".encode())
         else:
             c.send(reply(200, b"body", [("Cache-Control", "max-age=1"), ("ETag", etag), ("X-New", "1")]))
         return True
@@ -158,7 +172,7 @@ def validated(etag='"a"', **more):
 
 
 def test_revalidation(cached, origin):
-    origin.on("/", validated())
+    origin.on("/", validated(again=60))
     s = cached()
     assert status(s.get("/")) == "MISS"
     time.sleep(2.1)
@@ -325,8 +339,9 @@ def test_one_fetch_for_many(cached, origin):
     clients = [s.client() for _ in range(50)]
     for c in clients:
         c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    heads = [c.until(b"\r\n\r\n") for c in clients]
+    assert sum(b"fwd=uri-miss; stored; collapsed" in h for h in heads) == 49
     for c in clients:
-        c.until(b"\r\n\r\n")
         assert c.exactly(50000) == first, "what has come is given at once"
     clients[0].close()
     hold.set()
@@ -491,6 +506,15 @@ def test_looks_into_it(operated, origin):
     assert "size      100" in r.stdout and "status    200" in r.stdout and "state     good" in r.stdout
     assert op.say("ctl", "cache", "get", "http://h.test/b").returncode == 1
     assert "http://h.test/a" in op.say("ctl", "cache", "top").stdout
+    origin.on("/q", fresh(b"x", Surrogate_Key='a"b c'))
+    origin.on("/p", reply(200, b"x", [("Cache-Control", "private")]))
+    op.s.get("/q", host="h.test"), op.s.get("/p", host="h.test")
+    got = {p: json.loads(op.say("ctl", "cache", "get", f"http://h.test/{p}", "--json").stdout) for p in "aqp"}
+    assert got["a"]["size"] == 100 and got["a"]["stored"] and got["a"]["state"] == "good" and got["a"]["hits"] >= 2
+    assert got["q"]["tags"] == 'a"b c'
+    assert got["p"] == {"key": "http://h.test/p", "because": "the server says private", "stored": False}
+    top = json.loads(op.say("ctl", "cache", "top", "--json").stdout)
+    assert (top[0]["key"], top[0]["size"], len(top)) == ("http://h.test/a", 100, 2) and top[0]["hits"] >= 3
     assert "hits                     2" in op.say("ctl", "cache", "stats").stdout
     assert op.say("ctl", "cache", "stats", "--json").stdout.startswith("{")
     assert op.say("ctl", "cache").returncode == 2
@@ -740,8 +764,7 @@ def test_larger_than_the_store_is_given_after_all(sluice, origin):
     body = b"z" * 1500000
     origin.on("/", lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
                                        + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n") or True)
-    s = sluice(BASE + f"CacheDisk off memory=16m\nCache on\nProxyPass {origin}\n").expect("SL0509")
-    s.raw(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")  # its length is not known yet
+    s = sluice(BASE + f"CacheDisk off memory=16m\nCache on\nProxyPass {origin}\n")
     for _ in range(3):
         assert s.get("/").body == body
 
@@ -785,3 +808,468 @@ def test_who_signed_in_shares_only_what_is_public(sluice, origin, tmp_path):
     assert [status(s.get("/own", who)) for who in (ann, bob, ann)] == ["MISS"] * 3
     assert [status(s.get("/all", who)) for who in (ann, bob, ann)] == ["MISS", "HIT", "HIT"]
     assert s.get("/all").status == 401, "what is stored is behind the password, too"
+
+
+# ---- what turns out not to be stored while many read it ----
+
+def chunked(body, hold=None, at=0):
+    """A server that does not say how much will come; hold: it waits for that before byte `at`."""
+    def script(c, r):
+        c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for i in range(0, len(body), 1 << 18):
+            if hold is not None and i >= at:
+                hold.wait(10)
+            part = body[i:i + (1 << 18)]
+            c.send(b"%x\r\n" % len(part) + part + b"\r\n")
+        c.send(b"0\r\n\r\n")
+        return True
+    return script
+
+
+class Reader(threading.Thread):
+    """A client that reads its answer beside the others; slow: a pause after each piece."""
+
+    def __init__(self, s, slow=0):
+        super().__init__()
+        self.c, self.slow, self.n, self.body = s.client(timeout=60), slow, 0, b""
+        self.c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        self.head = self.c.until(b"\r\n\r\n")
+
+    def pieces(self):
+        if b"chunked" in self.head:
+            while n := int(self.c.until(b"\r\n"), 16):
+                yield self.c.exactly(n + 2)[:-2]
+        else:
+            length = int(self.head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            while self.n < length:
+                yield self.c.exactly(min(1 << 18, length - self.n))
+
+    def run(self):
+        got = []
+        try:
+            for piece in self.pieces():
+                got.append(piece)
+                self.n += len(piece)
+                time.sleep(self.slow)
+        except EOFError:
+            pass
+        self.body = b"".join(got)
+        self.c.close()
+
+
+def read_by(s, hold, *slow):
+    readers = [Reader(s, x) for x in slow]  # all have joined: the head has come
+    for r in readers:
+        r.start()
+    hold.set()
+    for r in readers:
+        r.join()
+    return [r.body for r in readers]
+
+
+def test_too_large_after_all_reaches_all_who_read_it(cached, origin):
+    from test_faults import GROWTH_MB, memory_mb
+    body, hold = os.urandom(1 << 20) * 20, threading.Event()
+    origin.on("/", chunked(body, hold, 1 << 19))
+    s = cached("CacheMaxObject 1m")
+    before = memory_mb(s.pids()[-1])
+    assert all(b == body for b in read_by(s, hold, 0, 0, 0.005, 0))
+    assert memory_mb(s.pids()[-1]) < before + GROWTH_MB
+    assert len(origin.requests) == 1
+    assert (s.tmp / "cache" / "objects").stat().st_blocks * 512 < 6 << 20, "it is not written"
+    for _ in range(2):
+        r = s.get("/")
+        assert r.body == body and status(r) == "MISS", "the next go past the cache"
+    assert len(origin.requests) == 3
+
+
+@pytest.mark.parametrize("length", [False, True], ids=["chunked", "length"])
+def test_disk_that_fails_in_the_middle_cuts_nobody(cached, origin, tmp_path, length):
+    import resource
+    from conftest import PROGRAM
+    program = tmp_path / "no-signal-of-large-files"
+    program.write_text(f'#!/bin/sh\ntrap "" XFSZ\nexec {PROGRAM} "$@"\n')
+    program.chmod(0o755)
+    body, hold = os.urandom(1 << 20) * 8, threading.Event()
+    origin.on("/", chunked(body, hold, 2 << 20) if not length else lambda c, r:
+              c.send(fresh(body)[:3 << 20]) or hold.wait(10) and c.send(fresh(body)[3 << 20:]) or True)
+    s = cached(program=str(program)).expect("CACHEDISK0101")
+    readers = [Reader(s, x) for x in (0, 0.01, 0)]
+    for r in readers:
+        r.start()
+    while min(r.n for r in readers) < 1 << 20:
+        time.sleep(0.01)
+    resource.prlimit(s.pids()[-1], resource.RLIMIT_FSIZE, (65536, 65536))
+    hold.set()
+    for r in readers:
+        r.join()
+    assert all(r.body == body for r in readers) and len(origin.requests) == 1
+    assert s.logged("CACHEDISK0101") and s.get("/").body == body
+
+
+@pytest.mark.parametrize("how", ["reload", "stop"])
+def test_flights_are_finished(operated, sluice, origin, tmp_path, how):
+    body, hold = os.urandom(1 << 20), threading.Event()
+    origin.on("/", chunked(body, hold, 1 << 19))
+    op = operated()
+    readers = [Reader(op.s) for _ in range(4)]
+    for r in readers:
+        r.start()
+    if how == "reload":
+        op.reload()
+    else:
+        op.s.proc.terminate()
+        time.sleep(0.1)
+    hold.set()
+    for r in readers:
+        r.join()
+    assert all(r.body == body for r in readers) and len(origin.requests) == 1
+    if how == "stop":
+        op.s.proc.wait(10)
+        op = operated()
+    for _ in range(200):
+        r = op.s.get("/")
+        if status(r) == "HIT":
+            break
+        time.sleep(0.02)
+    assert status(r) == "HIT" and r.body == body, "what came to its end in between is there"
+
+
+# ---- slices ----
+
+K = 1024
+
+
+class Film:
+    """A server that knows ranges, of a large file."""
+
+    def __init__(self, n=1000 * K + 7, etag='"v1"', **more):
+        self.body, self.etag, self.more, self.asked, self.hold = os.urandom(n), etag, more, [], None
+
+    def change(self, etag):
+        self.body, self.etag = os.urandom(len(self.body)), etag
+
+    def __call__(self, c, r):
+        n, spec = len(self.body), r.get("Range")
+        self.asked.append(spec)
+        fields = [("Cache-Control", "max-age=60"), *((k.replace("_", "-"), v) for k, v in self.more.items())]
+        if self.etag:
+            fields.append(("ETag", self.etag))
+        if self.etag and r.get("If-None-Match") == self.etag:
+            c.send(reply(304, b"", fields, length=False))
+        elif spec is None or (r.get("If-Range") or self.validator()) != self.validator():
+            c.send(reply(200, self.body, fields))
+        else:
+            first, last = spec[6:].split("-")
+            first, last = int(first), min(int(last or n), n) - (not last or int(last) >= n)
+            if first >= n:
+                c.send(reply(416, b"", [("Content-Range", f"bytes */{n}")]))
+                return True
+            part = reply(206, self.body[first:last + 1], fields + [("Content-Range", f"bytes {first}-{last}/{n}")])
+            if self.hold and first == self.hold[0]:
+                c.send(part[:-K])
+                self.hold[1].wait(10)
+                c.send(part[-K:])
+            else:
+                c.send(part)
+        return True
+
+    def validator(self):
+        return self.etag or self.more.get("Last_Modified")
+
+    def slices(self):
+        """Which have been asked for since the last time."""
+        asked, self.asked = self.asked, []
+        return [int(s[6:].split("-")[0]) // (100 * K) for s in asked]
+
+
+@pytest.fixture
+def film(cached, origin):
+    def start(lines="", **k):
+        f = Film(**k)
+        origin.on("/", f)
+        return f, cached("CacheSlice 100k\n" + lines)
+    return start
+
+
+def test_slices(film):
+    f, s = film()
+    r = s.get("/")
+    assert r.status == 200 and r.body == f.body and status(r) == "MISS" and r.get("Content-Range") is None
+    assert f.slices() == list(range(11))
+    for _ in range(3):
+        r = s.get("/")
+        assert r.body == f.body and status(r) == "HIT" and r.get("ETag") == '"v1"' and "hit" in r.get("Cache-Status")
+        assert r.get("Content-Length") == str(len(f.body))
+    r = s.get("/", method="HEAD")
+    assert r.get("Content-Length") == str(len(f.body)) and status(r) == "HIT"
+    assert s.get("/", {"If-None-Match": '"v1"'}).status == 304
+    for a, b in ((0, 0), (5, 150 * K), (100 * K - 1, 100 * K), (999 * K, len(f.body) - 1)):
+        r = s.get("/", {"Range": f"bytes={a}-{b}"})
+        assert r.status == 206 and r.body == f.body[a:b + 1] and r.get("Content-Range") == f"bytes {a}-{b}/{len(f.body)}"
+    r = s.get("/", {"Range": "bytes=500000-500009,-3,0-1"})
+    assert r.status == 206 and all(x in r.body for x in (f.body[500000:500010], f.body[-3:], f.body[:2]))
+    assert s.get("/", {"Range": "bytes=9999999-"}).status == 416 and f.slices() == []
+
+
+def test_a_range_touches_its_slices_alone(film):
+    f, s = film()
+    for spec, part, want in (("500k", f.body[500 * K:510 * K], [5]), (None, f.body[-5:], [10]),
+                             (None, f.body[-5:], []), ("250k", f.body[250 * K:260 * K], [2]),
+                             ("500k", f.body[500 * K:510 * K], [])):
+        at = int(spec[:-1]) * K if spec else 0
+        r = s.get("/", {"Range": f"bytes={at}-{at + 10 * K - 1}" if spec else "bytes=-5"})
+        assert r.status == 206 and r.body == part and f.slices() == want, spec
+        assert ("partial" in r.get("Cache-Status")) == (spec != "500k" and want != [])
+    assert s.get("/").body == f.body and f.slices() == [0, 1, 3, 4, 6, 7, 8, 9]
+    f.asked = []
+    s.get("/new", {"Range": "bytes=99999999-"}), s.get("/", {"Range": "bytes=99999999-"})
+    assert s.get("/").body == f.body and f.slices() == []
+
+
+def test_a_range_beyond_the_end_harms_nobody(film):
+    f, s = film()
+    assert s.get("/", {"Range": "bytes=99999999-"}).status == 416
+    assert status(s.get("/")) == "MISS" and status(s.get("/")) == "HIT"
+
+
+def test_one_fetch_of_a_slice(film):
+    f, s = film()
+    hold = threading.Event()
+    f.hold = (500 * K, hold)
+    clients = [s.client() for _ in range(8)]
+    for i, c in enumerate(clients):
+        c.send("GET / HTTP/1.1\r\nHost: test\r\n" + (f"Range: bytes={510 * K + i}-\r\n" if i % 2 else "") + "\r\n")
+    time.sleep(0.3)
+    clients[0].close(), clients[1].close()
+    hold.set()
+    for i, c in enumerate(clients[2:]):
+        assert c.response().body == f.body[510 * K + i + 2 if i % 2 else 0:]
+        c.close()
+    assert sorted(f.slices()) == list(range(11)), "each slice was asked for once"
+
+
+def test_changed_between_slices_begins_anew(film):
+    f, s = film()
+    s.get("/", {"Range": "bytes=0-9"})
+    f.change('"v2"')
+    f.slices()
+    r = s.get("/", {"Range": f"bytes={300 * K}-{300 * K + 9}"})
+    assert r.status == 206 and r.body == f.body[300 * K:300 * K + 10] and r.get("ETag") == '"v2"'
+    r = s.get("/")
+    assert r.body == f.body and r.get("ETag") == '"v2"'
+    f.change('"v3"')
+    s.get("/", {"Cache-Control": "no-cache", "Range": "bytes=0-0"})
+    r = s.get("/")
+    assert r.body == f.body and r.get("ETag") == '"v3"', "no slice of another version"
+
+
+def test_changed_for_a_client_that_is_not_to_be_stored_for(film):
+    f, s = film()
+    s.get("/", {"Range": "bytes=0-9"})
+    f.change('"v2"')
+    r = s.get("/", {"Range": f"bytes={300 * K}-{300 * K + 9}", "Cache-Control": "no-store"})
+    assert r.status == 206 and r.body == f.body[300 * K:300 * K + 10]
+
+
+def test_changed_in_the_middle_is_never_mixed(film):
+    f, s = film()
+    s.expect("SL05")
+    old, hold = f.body, threading.Event()
+    f.hold = (200 * K, hold)
+    c = s.client()
+    c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    c.until(b"\r\n\r\n")
+    got = c.exactly(250 * K)
+    f.change('"v2"')
+    hold.set()
+    got += c.rest()
+    assert len(got) < len(old) and got == old[:len(got)], "cut where the new one begins"
+    r = s.get("/")
+    assert r.status == 200 and r.body == f.body
+
+
+def test_slices_are_validated(film):
+    f, s = film("CacheValid 1h\nCacheIgnore Cache-Control\n")
+    s.get("/"), f.slices()
+    r = s.get("/", {"Cache-Control": "no-cache"})
+    assert status(r) == "REVALIDATED" and r.body == f.body and f.slices() == [0]
+    assert status(s.get("/")) == "HIT" and f.slices() == []
+
+
+@pytest.mark.parametrize("k", [dict(n=50 * K), dict(n=100 * K), dict(etag=None), dict(etag='W/"a"'),
+                               dict(etag=None, Last_Modified=formatdate(usegmt=True)),
+                               dict(etag=None, Last_Modified="Thu, 01 Jan 2026 00:00:00 GMT")],
+                         ids=lambda k: " ".join(k))
+def test_what_needs_no_slices_or_cannot_have_them(film, k):
+    f, s = film(**k)
+    stored = "n" in k or k.get("Last_Modified", "").startswith("Thu, 01 Jan")
+    for want in ("MISS", "HIT" if stored else "MISS"):
+        r = s.get("/")
+        assert r.status == 200 and r.body == f.body and status(r) == want and r.get("Content-Range") is None
+    if k.get("n"):
+        assert len(f.asked) == 1
+
+
+def test_a_server_without_ranges_is_stored_whole(cached, origin):
+    body = os.urandom(300 * K)
+    origin.on("/", fresh(body, ETag='"a"'))
+    s = cached("CacheSlice 100k")
+    assert s.get("/").body == body
+    time.sleep(0.3)
+    assert s.get("/", {"Range": "bytes=150000-150009"}).body == body[150000:150010]
+    r = s.get("/")
+    assert r.body == body and status(r) == "HIT" and len(origin.requests) == 1
+
+
+@pytest.mark.parametrize("said", ["bytes 0-9/1000000", "bytes 1-102400/1000000", "bytes 0-102399/*", "bytes 0-102399/100",
+                                  "lines 0-102399/1000000", ""])
+def test_parts_that_lie_are_not_stored(cached, origin, said):
+    whole = os.urandom(1000)
+
+    def lies(c, r):
+        fields = [("Cache-Control", "max-age=60"), ("ETag", '"a"')]
+        if r.get("Range"):
+            c.send(reply(206, b"x" * 102400, fields + ([("Content-Range", said)] if said else [])))
+        else:
+            c.send(reply(200, whole, fields))
+        return True
+    origin.on("/", lies)
+    s = cached("CacheSlice 100k")
+    for _ in range(2):
+        r = s.get("/")
+        assert r.status == 200 and r.body == whole and status(r) == "MISS"
+
+
+def test_purges_take_all_slices(film):
+    f, s = film("CachePurge 127.0.0.1")
+    s.get("/"), f.slices()
+    f.change('"v2"')
+    assert s.get("/", method="PURGE").status == 200
+    assert s.get("/").body == f.body and f.slices() == list(range(11))
+
+
+def test_slices_vary(cached, origin):
+    films = {None: Film(), "de": Film(etag='"de"')}
+    for x in films.values():
+        x.more["Vary"] = "X-Lang"
+    origin.on("/", lambda c, r: films[r.get("X-Lang")](c, r))
+    s = cached("CacheSlice 100k")
+    for _ in range(2):
+        for lang, x in films.items():
+            assert s.get("/", {"X-Lang": lang} if lang else {}).body == x.body
+    assert all(x.slices() == list(range(11)) for x in films.values())
+
+
+# ---- what is not in the key does not change what others get ----
+
+def echo(c, r):
+    """Puts all it was asked with into an answer that may be kept."""
+    seen = {k.lower(): v for k, v in r.fields}
+    c.send(fresh(json.dumps([r.method, r.target, seen.get("host"), seen, r.body.decode()]).encode()))
+    return True
+
+
+@pytest.mark.parametrize("poison", [
+    {"X-Forwarded-Host": "evil"}, {"X-Forwarded-Proto": "evil"}, {"X-Forwarded-For": "evil"}, {"Forwarded": "host=evil"},
+    {"X-Real-IP": "evil"}, {"Range": "bytes=0-3"}, {"If-None-Match": "*"}, {"If-Range": '"evil"'},
+    {"If-Modified-Since": "Thu, 01 Jan 2037 00:00:00 GMT"}, {"Connection": "close, X-Key"}, {"Upgrade": "evil"},
+    {"Transfer-Encoding": "evil"}, {"Content-Length": "4"}], ids=str)
+def test_no_field_poisons(cached, origin, poison):
+    origin.on("/", echo)
+    s = cached()
+    s.raw("GET / HTTP/1.1\r\nHost: test\r\n".encode() + "".join(f"{k}: {v}\r\n" for k, v in poison.items()).encode() +
+          b"Connection: close\r\n\r\n" + (b"evil" if "Content-Length" in poison else b""))
+    for _ in range(2):
+        r = s.get("/")
+        assert r.status == 200 and b"evil" not in r.body and len(r.body) > 100, r.body
+    assert status(r) == "HIT"
+
+
+def test_keys_differ_by_all_of_the_url(cached, origin):
+    origin.scripts = type("All", (dict,), {"get": lambda self, path: echo})()
+    s = cached("TrustedProxies 127.0.0.1")
+    ways = [("GET", "/a", "h", {}), ("GET", "/A", "h", {}), ("GET", "/a?", "h", {}), ("GET", "/a?x=1", "h", {}),
+            ("GET", "/a?x=1&x=2", "h", {}), ("GET", "/a?x=1;x=2", "h", {}), ("GET", "/%61", "h", {}), ("GET", "//a", "h", {}),
+            ("GET", "/a/", "h", {}), ("GET", "/a;x", "h", {}), ("GET", "/a%3Fx=1", "h", {}), ("GET", "/a", "h:81", {}),
+            ("GET", "/a", "g", {}), ("GET", "http://i/a", "h", {}), ("GET", "/a", "h", {"X-Forwarded-Proto": "https"}),
+            ("GET", "/a", "h", {"X-Forwarded-Host": "i"})]
+    first = [s.get(path, fields, method, host=host).body for method, path, host, fields in ways]
+    again = [s.get(path, fields, method, host=host) for method, path, host, fields in ways]
+    assert [status(r) for r in again] == ["HIT"] * len(ways)
+    assert [r.body for r in again] == first and len(origin.requests) == len(ways)
+    for method in ("OPTIONS", "POST", "get", "QUERY"):
+        assert json.loads(s.get("/b", method=method).body)[0] == method
+    assert status(s.get("/b")) == "MISS"
+
+
+def test_an_encoding_is_not_for_who_does_not_take_it(cached, origin):
+    origin.on("/", lambda c, r: c.send(fresh(b"packed", Content_Encoding="gzip") if r.get("Accept-Encoding") else
+                                       fresh(b"plain")) or True)
+    s = cached()
+    r = s.get("/", {"Accept-Encoding": "gzip"})
+    assert r.body == b"packed" and r.get("Vary") == "Accept-Encoding"
+    assert status(s.get("/", {"Accept-Encoding": "gzip"})) == "HIT"
+    for _ in range(2):
+        r = s.get("/")
+        assert r.body == b"plain" and r.get("Content-Encoding") is None
+    assert status(r) == "HIT"
+
+
+# ---- servers that lie ----
+
+HEAD = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n"
+
+
+@pytest.mark.parametrize("answer, status_now, number", [
+    (HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", 502, "SL0506"),
+    (HEAD + b"Content-Length: 5, 6\r\n\r\nhello!", 502, "SL0506"),
+    (HEAD + b"Content-Length: -5\r\n\r\nhello", 502, "SL0506"),
+    (HEAD + b"Content-Length: 99999999999999999999\r\n\r\nhello", 502, "SL0506"),
+    (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 502, "SL0506"),
+    (HEAD + b"X-Endless: " + b"x" * 300000 + b"\r\nContent-Length: 5\r\n\r\nhello", 502, "SL0507"),
+    (HEAD + b"X: y\r\n" * 50000 + b"Content-Length: 5\r\n\r\nhello", 502, "SL0507"),
+    (HEAD + b"Content-Length: 9\r\n\r\nhello", None, "SL0509"),
+    (HEAD + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nhello", None, "SL05"),
+    (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhelloXX", None, "SL05"),
+], ids=range(10))
+def test_what_lies_of_its_length_is_not_stored(cached, origin, answer, status_now, number):
+    origin.on("/", lambda c, r: c.send(answer) or False)
+    s = cached().expect("SL05")
+    got = s.raw(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+    assert status_now is None or got.startswith(b"HTTP/1.1 %d " % status_now), got[:200]
+    assert status_now is not None or not got.endswith(b"0\r\n\r\n")
+    origin.on("/", fresh(b"true"))
+    for _ in range(2):
+        r = s.get("/")
+        assert r.status == 200 and r.body == b"true"
+    assert status(r) == "HIT"
+
+
+def test_what_comes_behind_the_length_is_nobodys(cached, origin):
+    origin.on("/", fresh(b"hello") + fresh(b"smuggled"))
+    s = cached().expect("SL05")
+    assert [s.get(p).body for p in ("/", "/", "/?2", "/?3")] == [b"hello"] * 4
+
+
+FAR = "Fri, 31 Dec 9999 23:59:59 GMT"
+
+
+@pytest.mark.parametrize("fields, is_hit", [
+    ({"Age": "99999999999999999999999"}, False), ({"Age": "-1"}, True), ({"Age": "1.5"}, True), ({"Age": ""}, True),
+    ({"Date": FAR}, True), ({"Date": "Thu, 01 Jan 1970 00:00:01 GMT"}, False), ({"Date": "yesterday"}, True),
+    ({"Date": "Mon, 32 Foo 2026 99:99:99 GMT"}, True), ({"Expires": FAR}, True), ({"Last-Modified": FAR}, True),
+    ({"Cache-Control": "max-age=99999999999999999999"}, True), ({"Cache-Control": "max-age=-1"}, False),
+    ({"Cache-Control": "", "Expires": FAR}, True), ({"Cache-Control": "", "Expires": FAR, "Date": FAR}, False),
+    ({"Cache-Control": "", "Last-Modified": FAR}, False), ({"Cache-Control": "", "Last-Modified": "never"}, False),
+    ({"Cache-Control": "max-age=60, max-age=0"}, False), ({"Cache-Control": "public, private, max-age=60"}, False),
+    ({"Cache-Control": "no-store, max-age=60, immutable"}, False),
+], ids=str)
+def test_times_out_of_this_world(cached, origin, fields, is_hit):
+    origin.on("/", reply(200, b"x", [(k, v) for k, v in {"Cache-Control": "max-age=60", **fields}.items() if v or k == "Age"]))
+    s = cached()
+    for _ in range(2):
+        r = s.get("/")
+        assert r.status == 200 and r.body == b"x"
+        assert r.get("Age") is None or 0 <= int(r.get("Age").split(",")[-1]) <= 2 ** 40
+    assert (status(r) == "HIT") == is_hit

@@ -1,5 +1,5 @@
 """A pool whose servers are killed, stopped and started again under load: no GET fails that a retry
-could save, and no POST is acted on twice.  SLUICE_CHAOS_SECONDS says for how long, 8 without."""
+could save, and no POST is acted on twice.  SLUICE_CHAOS_SECONDS says for how long, 5 without."""
 import collections
 import os
 import random
@@ -12,7 +12,7 @@ import time
 from conftest import free_port
 from test_balancer import pool, until
 
-SECONDS = float(os.environ.get("SLUICE_CHAOS_SECONDS", "8"))
+SECONDS = float(os.environ.get("SLUICE_CHAOS_SECONDS", "5"))
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Answers with its port; what a POST does is a line in a file, written before the answer.
 BACKEND = """

@@ -245,7 +245,7 @@ def agree(backend, wanted, seen, raw):
 
 def test_backends_understand_what_was_understood(sluice, origin, backends):
     sent = list(messages())
-    text = "LoadModule route\nTimeout header=1s body=1s\nProxyPass http://{}\n"
+    text = "LoadModule route\nAbortOnClose off\nTimeout header=1s body=1s\nProxyPass http://{}\n"
     front = sluice(text.format(origin)).expect("SL05")
     answers = send_all(front, sent)
     wanted = {}

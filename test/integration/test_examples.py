@@ -2,6 +2,7 @@
 import gzip
 import os
 import re
+import time
 
 import pytest
 from at_home import at_home
@@ -45,6 +46,18 @@ def test_pool(example):
     got = [body(c.request("GET", "/")).split()[0] for _ in range(9)]
     c.close()
     assert got.count("101") == 3 and got.count("102") == 6
+
+
+def test_dns(make_origin, sluice, name_server):
+    o = names(make_origin, "app", "api")
+    port = {k: int(str(v).rsplit(":", 1)[1]) for k, v in o.items()}
+    o["app"].on("/healthz", reply(200))
+    dns = name_server({"app.example.com": {"A": ["127.0.0.1"]}, "one.example.com": {"A": ["127.0.0.1"]},
+                       "_http._tcp.api.example.com": {"SRV": [(1, 1, port["api"], "one.example.com")]}})
+    with open(os.path.join(FOLDER, "dns.conf")) as f:
+        text = f.read().replace("192.168.1.2:53", dns.address).replace(":8080", f":{port['app']}")
+    s = sluice(re.sub(r"^Listen .*$", "", text, flags=re.M))
+    assert body(s.get("/")) == "app /" and body(s.get("/api/x")) == "api /api/x"
 
 
 def test_health(example):
@@ -105,6 +118,16 @@ def test_caching(example):
         first, second = body(s.get(path)), s.get(path)
         assert body(second) == first and "hit" in second.get("Cache-Status")
     assert s.get("/static/x", method="PURGE").status == 200
+
+
+def test_video(example):
+    from test_cache import Film
+    film = Film(9 << 20)
+    s = example("video.conf", {"/video/film.mp4": film, "/video/film.m3u8": reply(200, b"list", [])})
+    r = s.get("/video/film.mp4", {"Range": f"bytes={5 << 20}-{(5 << 20) + 9}"})
+    assert r.status == 206 and r.body == film.body[5 << 20:(5 << 20) + 10]
+    assert film.asked == [f"bytes={4 << 20}-{(8 << 20) - 1}"] and s.get("/video/film.mp4").body == film.body
+    assert [b"hit" in s.get("/video/film.m3u8").get("Cache-Status").encode() for _ in range(2)] == [False, True]
 
 
 def test_browser_policy(example):
@@ -175,6 +198,22 @@ def test_compression(example):
         assert coding is None or len(r.body) < 200
     assert s.get("/account/x", {"Accept-Encoding": "gzip, br, zstd"}).body == text
     assert s.get("/archive/x").body == text
+
+
+@pytest.mark.skipif(not os.path.exists(f"{MODULES}/mod_brotli.so"), reason="built without brotli")
+def test_static_site(example):
+    text = b"<p>once more</p>\n" * 200
+    page = reply(200, text, [("Content-Type", "text/html"), ("ETag", '"a"')])
+    s = example("static-site.conf", {"/x": page, "/assets/x": page, "/account/x": page})
+    for path in ("/x", "/assets/x"):
+        for accept, coding in (("gzip, br", "br"), ("gzip", "gzip")):
+            end, r = time.time() + 5, s.get(path, {"Accept-Encoding": accept})
+            while r.get("Content-Length") is None and time.time() < end:
+                r = s.get(path, {"Accept-Encoding": accept})
+            assert r.get("Content-Encoding") == coding and int(r.get("Content-Length")) < 200
+    assert s.get("/assets/x").get("Cache-Control") == "public, max-age=31536000, immutable"
+    assert s.get("/account/x").get("Cache-Status") is None
+    assert len(s.backends["101"].requests) == 3
 
 
 def test_rate_limit(example):
@@ -252,7 +291,7 @@ def test_forward_auth(example, tmp_path):
 
 def secured(sluice, make_origin, tmp_path, name, certs):
     """An example with Listen lines of its own: backends, certificates and ports take their places."""
-    from test_tls import SecureOrigin
+    from tls_peers import SecureOrigin
     text = open(os.path.join(FOLDER, name)).read()
     for a in sorted(set(re.findall(r"192\.168\.1\.\d+:8080", text))):
         text = text.replace(a, str(make_origin()))

@@ -124,7 +124,7 @@ def lines(path, n, timeout=5):
 
 
 def test_combined(sluice, origin, tmp_path):
-    s = sluice(BASE + f"AccessLog {tmp_path}/a.log combined\nProxyPass {origin}\n")
+    s = sluice(BASE + f"AccessLog {tmp_path}/a.log combined flush=10ms\nProxyPass {origin}\n")
     s.get('/x?y="z"', {"User-Agent": 'evil "quote\\', "Referer": "http://r/"})
     line = lines(f"{tmp_path}/a.log", 1)[0]
     assert re.match(r'127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d \+0000\] '
@@ -132,7 +132,7 @@ def test_combined(sluice, origin, tmp_path):
 
 
 def test_json_is_always_valid(sluice, origin, tmp_path):
-    s = sluice(BASE + f"AccessLog {tmp_path}/a.json json\nProxyPass {origin}\n")
+    s = sluice(BASE + f"AccessLog {tmp_path}/a.json json flush=10ms\nProxyPass {origin}\n")
     c = s.client()
     for agent in (b"plain", b'q"\\', b"\xff\xfe bad", "grüße €".encode(), b"\t tab"):
         c.send(b"GET /j HTTP/1.1\r\nHost: a\r\nUser-Agent: " + agent + b"\r\n\r\n").response()
@@ -145,8 +145,8 @@ def test_json_is_always_valid(sluice, origin, tmp_path):
 
 
 def test_formats_of_ones_own(sluice, origin, tmp_path):
-    s = sluice(BASE + f'AccessLog {tmp_path}/a.log mine\nLogFormat mine "%m %>s %{{uri}} %{{X-A}}i 5%%"\n'
-               f'LogFormat obj json path=%{{path}} n=%{{status}}\nAccessLog {tmp_path}/b.log obj\n'
+    s = sluice(BASE + f'AccessLog {tmp_path}/a.log mine flush=10ms\nLogFormat mine "%m %>s %{{uri}} %{{X-A}}i 5%%"\n'
+               f'LogFormat obj json path=%{{path}} n=%{{status}}\nAccessLog {tmp_path}/b.log obj flush=10ms\n'
                f"ProxyPass {origin}\n")
     s.get("/p?q", {"X-A": "v"})
     assert lines(f"{tmp_path}/a.log", 1)[0] == "GET 200 /p?q v 5%"
@@ -155,7 +155,7 @@ def test_formats_of_ones_own(sluice, origin, tmp_path):
 
 def test_failures_are_logged_with_their_cause(sluice, tmp_path):
     from conftest import free_port
-    s = sluice(BASE + f"AccessLog {tmp_path}/a.json json\nProxyPass 127.0.0.1:{free_port()}\n")
+    s = sluice(BASE + f"AccessLog {tmp_path}/a.json json flush=10ms\nProxyPass 127.0.0.1:{free_port()}\n")
     s.expect("SL0501")
     s.get("/")
     assert json.loads(lines(f"{tmp_path}/a.json", 1)[0])["cause"] == "connect_failed"

@@ -250,14 +250,14 @@ def test_a_server_that_came_back_gets_its_share_slowly(sluice, make_origin):
     o = names(make_origin, "a", "b")
     for x in o.values():
         health(x, 200)
-    s = sluice(pool([f"a={o['a']} slowstart=3s", f"b={o['b']}"], CHECK)).expect("BALANCER0012")
+    s = sluice(pool([f"a={o['a']} slowstart=2s", f"b={o['b']}"], CHECK)).expect("BALANCER0012")
     assert who(s, 40)["a"] == 20  # at the first start all are new
     health(o["a"], 503)
     assert s.logged("server a is down")
     health(o["a"], 200)
     assert s.logged("server a is back")
     assert who(s, 200)["a"] < 70
-    time.sleep(3.1)
+    time.sleep(2.1)
     assert who(s, 40)["a"] == 20
 
 

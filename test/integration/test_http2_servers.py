@@ -550,3 +550,82 @@ def test_grpc_many_at_once(grpc_pair):
     grpc, channel = grpc_pair
     calls = [channel.unary_unary("/t.T/unary").future(b"%d" % i) for i in range(200)]
     assert [c.result(20) for c in calls] == [b"%d" % i for i in range(200)]
+
+
+# ---- WebSockets, RFC 8441 ----
+
+OFFERED = {h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1}
+WEBSOCKET = (b"GET /ws?a HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+
+
+def shout(x):
+    """Says in capitals what it hears, to the end."""
+    x.respond(end=False)
+    said = 0
+    while not x.ended.wait(0.005) or said < len(x.body):
+        part = x.body[said:]
+        said += len(part)
+        x.send(part.upper())
+    if x.reset is None:
+        x.conn.do(lambda c: c.end_stream(x.id))
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "new"])
+def test_websockets_of_clients_of_http_1(proxied, known):
+    s = proxied(lambda x: shout(x) if x.get(":protocol") else x.respond(body=b"x"), settings=OFFERED)
+    if known:
+        assert s.get().status == 200
+    c = s.client().send(WEBSOCKET + b"early")
+    r = c.response()
+    assert (r.status, r.get("Upgrade"), r.get("Sec-WebSocket-Accept")) == (101, "websocket", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    assert c.exactly(5) == b"EARLY"
+    for i in range(20):
+        data = os.urandom(4000).hex().encode()
+        assert c.send(data).exactly(len(data)) == data.upper()
+    f = s.backend.streams[-1]
+    assert [f.get(n) for n in (":method", ":protocol", ":path", ":scheme", ":authority")] == [
+        "CONNECT", "websocket", "/ws?a", "http", "test"]
+    assert f.get("sec-websocket-key") is None and f.get("sec-websocket-version") == "13" and f.get("upgrade") is None
+    c.sock.shutdown(socket.SHUT_WR)
+    assert c.rest() == b"" and f.ended.is_set() and f.reset is None
+    assert len(s.backend.conns) == 1 and s.get().status == 200
+
+
+def test_websockets_of_clients_of_http_2(proxied):
+    s = proxied(shout, settings=OFFERED)
+    c = H2(s.port)
+    c.until(lambda: c.settings)
+    stream = c.request("CONNECT", "/ws", [("sec-websocket-version", "13")], end=False, protocol="websocket")
+    c.until(lambda: c.answers[stream].status)
+    c.data(stream, b"hello", end=True)
+    a = c.answer(stream)
+    assert (a.status, a.body, a.get("sec-websocket-accept")) == (200, b"HELLO", None)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "new"])
+def test_a_server_without_websockets(proxied, known):
+    """Nothing is asked of it, and it is none the worse for it."""
+    s = proxied(lambda x: x.respond(body=b"x")).expect("HTTP20011")
+    if known:
+        assert s.get().status == 200
+    r = s.client().send(WEBSOCKET).response()
+    assert r.status == 502 and b"no_tunnel" in r.body and s.logged("HTTP20011 .*offers no WebSockets")
+    assert len(s.backend.streams) == known and s.get().status == 200
+
+
+def test_a_websocket_that_is_refused_and_one_that_is_left(proxied):
+    def act(x):
+        if x.get(":path") == "/no":
+            x.respond(403, body=b"no")
+        else:
+            x.respond(end=False)
+    s = proxied(act, settings=OFFERED)
+    c = s.client().send(WEBSOCKET.replace(b"/ws?a", b"/no"))
+    r = c.response()
+    assert (r.status, r.body, r.get("Upgrade")) == (403, b"no", None)
+    c = s.client().send(WEBSOCKET)
+    assert c.response().status == 101
+    c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    c.close()
+    assert s.backend.streams[-1].gone.wait(5) and s.backend.streams[-1].reset == 8

@@ -39,11 +39,14 @@ def test_a_draining_generation_hears_of_it(sluice, tmp_path, kind):
     old = ask(port, ca), ask(port, ca)
     assert [status(c) for c in old] == [b"200"] * 2
     s.proc.send_signal(signal.SIGHUP)
-    time.sleep(1)
+    assert s.logged("SL0209")
     new = tmp_path / "new"
     new.write_text(bad)
     new.chmod(0o600)
     os.rename(new, file)
-    time.sleep(2.5)
-    assert status(old[0]) == after, "the one that drains"
+    end = time.time() + 5
+    while status(ask(port, ca)) != after and time.time() < end:
+        time.sleep(0.05)
     assert status(ask(port, ca)) == after, "the one that serves"
+    time.sleep(0.2)
+    assert status(old[0]) == after, "the one that drains"

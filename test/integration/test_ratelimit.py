@@ -75,11 +75,11 @@ def test_a_refused_request_costs_nothing(sluice):
     """Who keeps asking is admitted as often as the rate says."""
     s = sluice(HEAD + "RateLimitZone z key=%{remote_addr} rate=10r/s\nRateLimit z\nReturn 200 ok\n")
     began, n, c = time.time(), 0, s.client()
-    while time.time() - began < 3:
+    while time.time() - began < 2:
         n += c.request("GET", "/").status == 200
         time.sleep(0.002)
     c.close()
-    assert 27 <= n <= 31
+    assert 18 <= n <= 21
 
 
 @pytest.mark.parametrize("options, least, most", [
@@ -292,8 +292,11 @@ def test_counts_of_lines(sluice, holding):
                f"</Location>\n<Location /free>\nConnLimit -\n</Location>\nProxyPass {holding}\n")
     clients = begin(s, holding, 2, "X-Key: a\r\n")
     assert s.get("/hold", {"X-Key": "a"}).status == 503
+    time.sleep(0.1)  # until its thread lets it go, a refused one counts for the others
     clients += begin(s, holding, 1, "X-Key: b\r\n")
-    assert s.get("/hold", {"X-Key": "c"}).status == 429 and s.get("/").status == 200
+    assert s.get("/hold", {"X-Key": "c"}).status == 429
+    assert eventually(lambda: s.get("/").status == 200)
+    time.sleep(0.1)
     clients += begin(s, holding, 1, "X-Forwarded-For: 10.9.9.9\r\nX-Key: c\r\n")
     assert s.get("/").status == 200, "another address, another count"
     assert s.get("/free").status == 200
@@ -477,7 +480,7 @@ def test_clients_that_leave_a_slow_body(sluice, origin):
         c = s.client().send(b"POST /y HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + BODY[:150000])
         time.sleep(0.05)
         reset(c)
-    time.sleep(2.5)  # what had come of a body is passed on before its end is seen
+    time.sleep(1.9)  # what had come of a body is passed on before its end is seen
     assert download(s, "/y")[0].status == 200
 
 

@@ -354,15 +354,15 @@ def test_load_through_reloads_and_kills(operate, origin):
     def load(seconds):
         return subprocess.Popen(["wrk", "-t1", "-c20", f"-d{seconds}s", f"http://127.0.0.1:{o.s.port}/x"],
                                 stdout=subprocess.PIPE, text=True)
-    running = load(8)
-    for _ in range(20):
+    running = load(5)
+    for _ in range(12):
         o.reload()
         time.sleep(0.1)
     out = running.communicate(timeout=30)[0]
     assert "requests in" in out and "Socket errors" not in out and "Non-2xx" not in out, out
     assert o.settled() and descriptors(o.s.proc.pid) <= before
     o.s.expect("SL0202")
-    kills, running, times = 7, load(10), []
+    kills, running, times = 3, load(5), []
     for _ in range(kills):
         time.sleep(1.1)  # calm: no back-off
         times.append(back_after(o))

@@ -10,7 +10,7 @@ import pytest
 from conftest import free_port
 from origin import reply
 from test_reload import Operator
-from test_tls import pki  # noqa: F401 (a fixture)
+from tls_peers import pki  # noqa: F401 (a fixture)
 
 GET = b"GET /%s HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
 POST = b"POST /%s HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from conftest import Client, free_port
-from test_tls import connect, context, pki  # noqa: F401 (a fixture)
+from tls_peers import connect, context, pki  # noqa: F401 (a fixture)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 from conftest import free_port
-from test_tls import connect, context, pki  # noqa: F401 (a fixture)
+from tls_peers import connect, context, pki  # noqa: F401 (a fixture)
 
 
 def put(path, *keys):

@@ -23,7 +23,7 @@ def two(operate, make_origin):  # noqa: F811
     for name, server in o.items():
         server.on("/hold", lambda c, r, n=name: (go[n].wait(20), c.send(reply(200, n.encode()))))
     op = operate(PROBE + POOL.format(**o))
-    op.go, op.origins = go, o
+    op.go, op.origins, op.held = go, o, []
     yield op
     for e in go.values():
         e.set()
@@ -41,6 +41,7 @@ def hold(op, n=1):
             time.sleep(0.01)
             at = next((k for k, v in op.origins.items() if len(v.requests) > before[k]), None)
         first = first or at
+    op.held += clients  # one that is closed is in flight no more
     return clients, first
 
 

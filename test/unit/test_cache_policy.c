@@ -79,6 +79,8 @@ static const struct {
     {200, "max-age=60", NULL, DATE_NOW, "30", NULL, NEVER, 1, 60, 30},
     {200, "max-age=60", NULL, DATE_NOW, "x", NULL, NEVER, 1, 60, 0},
     {200, "max-age=60", NULL, DATE_IN_100, NULL, NULL, NEVER, 1, 60, 0},
+    {200, NULL, DATE_IN_100, DATE_IN_100, NULL, NULL, NEVER, 1, 0, 0},
+    {200, NULL, DATE_NOW, DATE_100_AGO, NULL, NULL, NEVER, 1, 100, 100},
     {200, "max-age=60, s-maxage=30", DATE_IN_100, DATE_NOW, NULL, NULL, 7, 1, 30, 0},
     {200, NULL, DATE_IN_100, DATE_NOW, NULL, NULL, 7, 1, 100, 0},
     {200, NULL, "0", DATE_NOW, NULL, NULL, 7, 1, 0, 0},
@@ -330,6 +332,61 @@ judges_if_range(void **state)
             fail_msg("row %zu", i);
 }
 
+static const struct {
+    const char *field;
+    int64_t first, last, whole; /* whole 0: it is none */
+} content_ranges[] = {
+    {"bytes 0-9/100", 0, 9, 100},
+    {"Bytes 90-99/100", 90, 99, 100},
+    {"bytes 0-0/1", 0, 0, 1},
+    {"bytes 0-9/10 ", 0, 0, 0},
+    {"bytes 0-9/9", 0, 0, 0},
+    {"bytes 9-0/100", 0, 0, 0},
+    {"bytes 0-9/*", 0, 0, 0},
+    {"bytes */100", 0, 0, 0},
+    {"bytes 0-/100", 0, 0, 0},
+    {"bytes -9/100", 0, 0, 0},
+    {"bytes=0-9/100", 0, 0, 0},
+    {"bytes 0-9", 0, 0, 0},
+    {"bytes 0-99999999999999999999/99999999999999999999", 0, 0, 0},
+    {"lines 0-9/100", 0, 0, 0},
+    {"bytes ", 0, 0, 0},
+    {"", 0, 0, 0},
+    {NULL, 0, 0, 0},
+};
+
+static void
+reads_content_ranges(void **state)
+{
+    struct content_range r;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof content_ranges / sizeof content_ranges[0]; i++) {
+        int rc = policy_content_range(text(content_ranges[i].field), &r);
+
+        if ((rc == 0) != (content_ranges[i].whole > 0) ||
+            (rc == 0 && (r.first != content_ranges[i].first || r.last != content_ranges[i].last ||
+                         r.whole != content_ranges[i].whole)))
+            fail_msg("%s", content_ranges[i].field);
+    }
+}
+
+static void
+knows_strong_validators(void **state)
+{
+    struct sl_span old = text(DATE_100_AGO), now = text(DATE_NOW), none = {NULL, 0};
+
+    (void)state;
+    assert_true(sl_span_eq(policy_strong_validator(text("\"a\""), old, NOW), text("\"a\"")));
+    assert_true(sl_span_eq(policy_strong_validator(text("W/\"a\""), old, NOW), old));
+    assert_true(sl_span_eq(policy_strong_validator(none, old, NOW), old));
+    assert_int_equal(policy_strong_validator(none, now, NOW).n, 0);
+    assert_int_equal(policy_strong_validator(none, old, CC_ABSENT).n, 0);
+    assert_int_equal(policy_strong_validator(text("W/\"a\""), none, NOW).n, 0);
+    assert_int_equal(policy_strong_validator(none, text("never"), NOW).n, 0);
+}
+
 int
 main(void)
 {
@@ -337,6 +394,8 @@ main(void)
         cmocka_unit_test(reads_controls),     cmocka_unit_test(stores),
         cmocka_unit_test(stores_with_care),   cmocka_unit_test(uses_what_is_stored),
         cmocka_unit_test(answers_conditions), cmocka_unit_test(finds_ranges),
+        cmocka_unit_test(reads_content_ranges),
+        cmocka_unit_test(knows_strong_validators),
         cmocka_unit_test(judges_if_range),
     };
 

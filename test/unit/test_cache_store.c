@@ -735,28 +735,135 @@ a_disk_that_fills_up_keeps_what_it_has(void **state)
     end();
 }
 
+/* One who reads what arrives, chunk by chunk, as he is let. */
+struct follower {
+    struct store_reader reader;
+    struct reading t;
+};
+
 static void
-a_disk_that_fails_midway_breaks_the_large(void **state)
+follow(struct follower *f, const struct made *m, uint64_t to)
 {
-    struct made m = make(1, 1, 20 * STORE_INLINE);
+    struct store_read *r = &f->t.read;
+
+    while (r->from < to) {
+        store_reader_move(&f->reader, r->from);
+        f->t.is_done = 0;
+        f->t.io = store_read(store, here, r);
+        if (f->t.io == STORE_IO_WAIT)
+            run();
+        assert_int_equal(f->t.io, STORE_IO_OK);
+        assert_memory_equal(r->piece.at, m->body + r->from, r->piece.n);
+        r->from += r->piece.n;
+        store_piece_drop(&r->piece);
+    }
+    store_reader_move(&f->reader, r->from);
+    run();
+}
+
+static unsigned
+chunks_in_memory(const struct store_object *o)
+{
+    const struct arriving *a = object_of(o)->arriving;
+    unsigned i, n = 0;
+
+    for (i = 0; i < a->n_chunks; i++)
+        n += a->chunks[i].bytes != NULL;
+    return n;
+}
+
+/* A body that is not stored after all, 60 chunks of it: all who read it get it, the fast no further
+ * ahead of the slow than memory shall have, and nobody else finds it. */
+static void
+relayed_after_all(struct store_new *n, const struct made *m, uint32_t breaks_at,
+                  enum store_relayed why)
+{
+    struct follower fast, slow, late;
     struct store_writer *w;
-    size_t at;
+    struct store_object *o;
+    size_t at = 0, turns = 0;
+    enum sl_flow flow = SL_FLOW_ROOM;
+
+    n_room = 0;
+    w = store_writer_open(store, here, n);
+    o = store_writer_object(w);
+    store_hold(o);
+    fast = slow = (struct follower){.t.read = {.object = o, .done = was_read}};
+    assert_int_equal(store_reader_add(o, &fast.reader), 0);
+    assert_int_equal(store_reader_add(o, &slow.reader), 0);
+    while (at < m->n) {
+        if (at / STORE_INLINE == breaks_at)
+            fault.write_error = why == STORE_DISK_FAILS ? EIO : 0;
+        flow = store_append(w, m->body + at, STORE_INLINE / 2);
+        at += STORE_INLINE / 2;
+        run();
+        follow(&fast, m, at);
+        if (store_is_relayed(w) == STORE_NOT_RELAYED || flow != SL_FLOW_FULL)
+            continue;
+        assert_true(chunks_in_memory(o) < 16);
+        n_room = 0;
+        follow(&slow, m, slow.t.read.from + STORE_INLINE);
+        while (n_room == 0)
+            follow(&slow, m, slow.t.read.from + STORE_INLINE);
+        turns++;
+    }
+    assert_int_equal(store_is_relayed(w), why);
+    assert_true(turns > 5);
+    assert_int_equal(store_reader_add(o, &late.reader), -1);
+    assert_true(object_of(o)->arriving->n_chunks < 60); /* they are not counted for ever */
+    store_commit(&w);
+    follow(&slow, m, m->n);
+    slow.t.io = store_read(store, here, &slow.t.read);
+    assert_int_equal(slow.t.io, STORE_IO_END);
+    store_reader_remove(&fast.reader);
+    store_reader_remove(&slow.reader);
+    assert_true(chunks_in_memory(o) <= 1);
+    store_drop(&o);
+    assert_null(find(m->key));
+}
+
+static void
+what_is_not_stored_after_all_reaches_its_readers(void **state)
+{
+    struct made m = make(1, 1, 60 * STORE_INLINE);
+    struct store_new n = {.key = sl_span(m.key), .size = -1, .room = room_again};
 
     (void)state;
-    options.disk_size = 64 << 20;
+    begin(); /* a quarter of the disk is 16 chunks */
+    relayed_after_all(&n, &m, 0, STORE_IS_TOO_LARGE);
+    end();
+    options.disk_size = 128 << 20;
     begin();
-    w = writer_of(&m, -1, NULL, 0);
-    for (at = 0; at < m.n; at += STORE_INLINE) {
-        if (at == 4 * STORE_INLINE)
-            fault.write_error = EIO;
-        if (store_append(w, m.body + at, STORE_INLINE) == SL_FLOW_GONE)
-            break;
-        run();
-    }
-    assert_true(at > 4 * STORE_INLINE && at < 8 * STORE_INLINE);
+    relayed_after_all(&n, &m, 6, STORE_DISK_FAILS);
+    n.size = (int64_t)m.n;
+    fault.write_error = 0;
+    end();
+    begin();
+    relayed_after_all(&n, &m, 6, STORE_DISK_FAILS);
+    unmake(&m);
+    end();
+}
+
+static void
+what_nobody_reads_is_not_relayed(void **state)
+{
+    struct made m = make(1, 1, 4 * STORE_INLINE);
+    struct store_new n = {.key = sl_span(m.key), .size = -1, .room = room_again};
+    struct store_writer *w;
+    struct follower only;
+
+    (void)state;
+    begin();
+    w = store_writer_open(store, here, &n);
+    only = (struct follower){.t.read = {.object = store_writer_object(w), .done = was_read}};
+    store_reader_add(only.t.read.object, &only.reader);
+    assert_int_equal(store_append(w, m.body, STORE_INLINE), SL_FLOW_ROOM);
+    store_relay(w);
+    assert_int_equal(store_append(w, m.body + STORE_INLINE, STORE_INLINE), SL_FLOW_ROOM);
+    follow(&only, &m, 2 * STORE_INLINE);
+    store_reader_remove(&only.reader);
+    assert_int_equal(store_append(w, m.body, STORE_INLINE), SL_FLOW_GONE);
     store_abort(&w);
-    run();
-    assert_null(find(m.key));
     unmake(&m);
     end();
 }
@@ -1127,7 +1234,8 @@ main(void)
         T(a_segment_is_gone_on_with),
         T(a_full_disk_rests),
         T(a_disk_that_fills_up_keeps_what_it_has),
-        T(a_disk_that_fails_midway_breaks_the_large),
+        T(what_is_not_stored_after_all_reaches_its_readers),
+        T(what_nobody_reads_is_not_relayed),
         T(a_read_error_is_a_miss),
         T(short_writes_and_reads_are_gone_on_with),
         T(without_a_folder_in_memory),

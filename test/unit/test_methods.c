@@ -193,6 +193,41 @@ down_gets_nothing(void **state)
     }
 }
 
+/* Who is gone gets nothing; who has just come is found, also before ready() was called for it. */
+static void
+seats_come_and_go(void **state)
+{
+    static const struct sl_balance_method *const methods[] = {
+        &random2_method, &ewma_method, &hash_method, &iphash_method, &leastconn_method,
+        &first_method};
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof methods / sizeof methods[0]; i++) {
+        unsigned k;
+        void *data;
+
+        make_pool(10);
+        for (k = 0; k < 9; k++)
+            all[k].flags = SL_SERVER_SEAT | SL_SERVER_GONE;
+        data = set_up(methods[i]);
+        pick_many(methods[i], data, 1000);
+        assert_int_equal(n_picked[9], 1000);
+        all[9].flags |= SL_SERVER_GONE;
+        assert_null(pick_one(methods[i], data));
+        all[3].flags = SL_SERVER_SEAT;
+        all[3].level = 2;
+        assert_null(pick_one(methods[i], data));
+        all[3].level = 0;
+        pick_many(methods[i], data, 1000);
+        assert_int_equal(n_picked[3], 1000);
+        all[9].flags = SL_SERVER_SEAT;
+        assert_int_equal(methods[i]->ready(&pool, data), 0);
+        pick_many(methods[i], data, 1000);
+        assert_int_equal(n_picked[3] + n_picked[9], 1000);
+    }
+}
+
 /* A server ten times as slow gets a small part, and is not forgotten when it is fast again. */
 static void
 ewma_prefers_the_faster(void **state)
@@ -278,6 +313,17 @@ hash_is_stable(void **state)
     data = set_up(&hash_method);
     for (i = 0; i < KEYS; i++)
         assert_true(owner_of(data, i) == before[i] || before[i] == 9);
+    /* and when it leaves its seat, and takes another one by its name */
+    make_pool(12);
+    all[4].flags = all[10].flags = all[11].flags = SL_SERVER_SEAT | SL_SERVER_GONE;
+    data = set_up(&hash_method);
+    for (i = 0; i < KEYS; i++)
+        assert_true(owner_of(data, i) == before[i] || before[i] == 4);
+    all[11].name = all[4].name;
+    all[11].flags = SL_SERVER_SEAT;
+    assert_int_equal(hash_method.ready(&pool, data), 0);
+    for (i = 0; i < KEYS; i++)
+        assert_int_equal(owner_of(data, i), before[i] == 4 ? 11 : before[i]);
 }
 
 /* One key that all ask for: its server has at most the bound, the rest goes to others. */
@@ -361,6 +407,7 @@ main(void)
         cmocka_unit_test(random2_levels),
         cmocka_unit_test(random2_keeps_to_weights),
         cmocka_unit_test(down_gets_nothing),
+        cmocka_unit_test(seats_come_and_go),
         cmocka_unit_test(ewma_prefers_the_faster),
         cmocka_unit_test(hash_is_fair),
         cmocka_unit_test(hash_is_stable),

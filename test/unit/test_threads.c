@@ -1,7 +1,7 @@
 /* Several loops posting to each other, offloaded work coming back, counters read meanwhile:
  * what the thread sanitizer watches. */
 /* threads */
-/* with: server/event/timer.c server/event/slab.c server/event/offload.c server/net/buf.c server/runtime/append.c server/runtime/log.c server/runtime/json.c server/runtime/panic.c server/runtime/zone.c server/runtime/dry.c server/runtime/zone_index.c server/runtime/counter.c */
+/* with: server/event/descriptor.c server/event/timer.c server/event/slab.c server/event/offload.c server/net/buf.c server/runtime/append.c server/runtime/log.c server/runtime/json.c server/runtime/panic.c server/runtime/zone.c server/runtime/dry.c server/runtime/zone_index.c server/runtime/counter.c */
 #include "unit.h"
 
 #include "../../server/event/loop.c"

@@ -3,6 +3,7 @@
 #include "unit.h"
 
 #include "../../modules/tls/cert.c"
+#include "../../modules/tls/text.c"
 
 #include <sys/stat.h>
 
@@ -31,6 +32,9 @@ tls_sites_build(void)
     return build_fails ? -1 : 0;
 }
 
+void tls_staple_renewed(struct tls_cert *cert) { (void)cert; }
+void tls_cert_is_fresh(struct tls_cert *cert) { (void)cert; }
+
 void
 sl_log(enum sl_level level, const char *id, const char *fmt, ...)
 {
@@ -53,6 +57,7 @@ sl_panic(const char *file, int line, const char *func, const char *what)
 const char *sl_cmd_arg(const struct sl_cmd *cmd, int i) { (void)cmd; (void)i; return NULL; }
 int sl_cmd_argc(const struct sl_cmd *cmd) { (void)cmd; return 0; }
 apr_pool_t *sl_cmd_pool(const struct sl_cmd *cmd) { (void)cmd; return NULL; }
+const char *sl_cmd_path(const struct sl_cmd *cmd, const char *path) { (void)cmd; return path; }
 const char *sl_cmd_place(const struct sl_cmd *cmd) { (void)cmd; return NULL; }
 
 static void

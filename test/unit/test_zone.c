@@ -293,6 +293,34 @@ pools_first(void)
     return &pool;
 }
 
+/* None of them sits. */
+void
+seat_key(const struct upstream_server *s, char *to, size_t n)
+{
+    (void)s;
+    snprintf(to, n, "-");
+}
+
+void
+seat_open(struct upstream_server *s, struct seat_record *record)
+{
+    (void)s;
+    (void)record;
+}
+
+void
+seat_write(struct seat_record *r, const struct seat *seat)
+{
+    (void)r;
+    (void)seat;
+}
+
+struct sl_loop *
+sl_loop_self(void)
+{
+    return NULL;
+}
+
 static void
 share(void)
 {

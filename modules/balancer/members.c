@@ -1,0 +1,170 @@
+/* Servers that come and go: what has to follow when they did, and those that the operator adds.
+ *
+ * Who sits where is the core's (sl_pool_add_seats()); all generations know it, so what was added
+ * outlives a reload and a crash. */
+
+#include "balancer.h"
+#include "server_line.h"
+#include "sticky.h"
+
+#include <apr_strings.h>
+
+/* ---- what follows ---- */
+
+static unsigned
+level_least(const struct sl_pool *pool)
+{
+    unsigned i, least = UINT32_MAX;
+
+    for (i = 0; i < pool->n_servers; i++)
+        if (!sl_server_is_gone(pool->servers[i]) && pool->servers[i]->level < least)
+            least = pool->servers[i]->level;
+    return least;
+}
+
+int
+members_ready(struct balancer *b)
+{
+    b->level_least = level_least(b->pool);
+    if (b->sticky != NULL && sticky_ready(b->sticky, b->pool) < 0)
+        return -1;
+    return b->method->ready(b->pool, b->method_data);
+}
+
+void
+members_changed(struct sl_pool *pool)
+{
+    if (members_ready(pool->data) < 0)
+        sl_log(SL_ERROR, "BALANCER0041", "pool %s: no memory to share requests anew among its "
+               "servers", pool->name);
+}
+
+/* ---- Seats ---- */
+
+const char *
+seats_parse(struct sl_cmd *cmd, void **item)
+{
+    struct balancer *b = section_pool;
+    struct server_line *line = apr_palloc(sl_cmd_pool(cmd), sizeof(*line));
+    const char *n = sl_cmd_arg(cmd, 0), *err = line_once(cmd, &b->seats_at);
+    struct sl_seats seats = {.target = NULL};
+    struct sl_server *first;
+    int64_t number = 0;
+    unsigned i;
+
+    *item = b;
+    if (err == NULL && (n == NULL || sl_cmd_argc(cmd) > 1))
+        err = "expected how many servers may be added";
+    if (err == NULL)
+        err = sl_parse_slot(sl_cmd_pool(cmd), SL_SLOT_NUMBER, n, &number);
+    if (err == NULL && (number < 1 || number > SEATS_MAX))
+        err = "expected how many servers may be added, 1 to 1024";
+    if (err != NULL)
+        return err;
+    *line = SERVER_LINE_DEFAULT;
+    seats.n = (unsigned)number;
+    first = sl_pool_add_seats(sl_cmd_pool(cmd), b->pool, &seats, &err);
+    for (i = 0; err == NULL && i < seats.n; i++)
+        b->pool->servers[first->index + i]->balancer_data = line;
+    return err;
+}
+
+/* ---- sluice ctl server add, remove ---- */
+
+static struct balancer *
+pool_find(const char *name)
+{
+    struct balancer *b = NULL;
+
+    while ((b = balancer_next(b)) != NULL)
+        if (strcmp(b->pool->name, name) == 0)
+            return b;
+    return NULL;
+}
+
+static const char *
+option_take(apr_pool_t *pool, const char *word, struct server_line *line)
+{
+    size_t n = strcspn(word, "=");
+    const struct sl_option *o = server_options;
+    const char *err;
+
+    while (o->key != NULL && !(strlen(o->key) == n && strncmp(o->key, word, n) == 0))
+        o++;
+    if (o->key == NULL || strcmp(o->key, "resolve") == 0 || strncmp(o->key, "check", 5) == 0)
+        return apr_psprintf(pool, "expected weight=, maxconn=, slowstart=, priority=, backup or "
+                            "drain, found \"%s\"", word);
+    if (word[n] == '\0' && o->type != SL_SLOT_FLAG)
+        return apr_psprintf(pool, "expected %s=VALUE", o->key);
+    err = sl_parse_slot(pool, o->type, word[n] == '\0' ? "on" : word + n + 1,
+                        (char *)line + o->offset);
+    return err != NULL ? apr_psprintf(pool, "%s: %s, found \"%s\"", o->key, err, word + n) : NULL;
+}
+
+static const char *
+options_take(apr_pool_t *pool, int argc, const char *const *argv, struct sl_member *m)
+{
+    struct server_line line = SERVER_LINE_DEFAULT;
+    const char *err = NULL;
+    int i;
+
+    for (i = 0; err == NULL && i < argc; i++)
+        err = option_take(pool, argv[i], &line);
+    if (err == NULL)
+        err = line_check(&line, m->address);
+    m->weight = (unsigned)line.weight;
+    m->level = line_level(&line);
+    m->maxconn = line.maxconn > 0 ? (unsigned)line.maxconn : 0;
+    m->slowstart_ms = line.slowstart_ms > 0 ? (unsigned)line.slowstart_ms : 0;
+    m->flags = (line.is_backup ? SL_SERVER_BACKUP : 0u) | (line.is_drain ? SL_SERVER_DRAIN : 0u);
+    return err;
+}
+
+/* POOL NAME ADDRESS [OPTION ...] */
+int
+run_add(struct sl_control_call *call, int argc, const char *const *argv)
+{
+    apr_pool_t *pool = sl_control_pool(call);
+    struct sl_member m = {.name = NULL};
+    struct sl_server *s = NULL;
+    struct balancer *b;
+    const char *err;
+
+    if (argc < 3)
+        return 2;
+    b = pool_find(argv[0]);
+    if (b == NULL) {
+        sl_control_print(call, "no pool \"%s\"\n", argv[0]);
+        return 1;
+    }
+    m.name = argv[1];
+    m.address = argv[2];
+    err = options_take(pool, argc - 3, argv + 3, &m);
+    if (err == NULL)
+        s = sl_pool_seat(pool, b->pool, &m, &err);
+    if (s == NULL) {
+        sl_control_print(call, "%s\n", err);
+        return 1;
+    }
+    said(call, s, apr_psprintf(pool, "add %s", m.address));
+    return 0;
+}
+
+/* POOL/SERVER */
+int
+run_remove(struct sl_control_call *call, int argc, const char *const *argv)
+{
+    struct sl_server *s = argc == 1 ? server_find(argv[0]) : NULL;
+    const char *err;
+
+    if (argc != 1)
+        return 2;
+    err = s != NULL ? sl_pool_unseat(sl_control_pool(call), s)
+                    : "no such server: expected POOL/SERVER, as \"server list\" shows them";
+    if (err != NULL) {
+        sl_control_print(call, "%s: %s\n", argv[0], err);
+        return 1;
+    }
+    said(call, s, "remove");
+    return 0;
+}

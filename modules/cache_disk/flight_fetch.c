@@ -1,0 +1,215 @@
+/* A flight's request to the server, and what comes of it. */
+#include "flight.h"
+
+#include <apr_strings.h>
+
+#include <stdlib.h>
+
+/* How long the next go past the cache: one that is too large costs those who share it that they
+ * wait for each other. */
+#define UNSTORABLE_MS 10000
+#define TOO_LARGE_MS (10 * 60 * 1000)
+
+/* ---- what comes ---- */
+
+/* The core has seen to it that these are digits. */
+static int64_t
+length_of(struct sl_req *sub)
+{
+    struct sl_span text = sl_fields_get_id(sl_req_response(sub), SL_F_CONTENT_LENGTH);
+
+    return text.n > 0 ? apr_strtoi64(sl_span_dup(sl_req_pool(sub), text), NULL, 10) : -1;
+}
+
+/* RFC 9110, 6.6.1: who gets a response without Date writes down when. */
+static void
+date_add(struct flight *f, struct sl_req *sub)
+{
+    struct sl_fields *fields = sl_req_response(sub);
+    char *text;
+
+    if (sl_fields_has_id(fields, SL_F_DATE))
+        return;
+    text = apr_palloc(sl_req_pool(sub), APR_RFC822_DATE_LEN);
+    apr_rfc822_date(text, sl_loop_wall_us(f->loop));
+    sl_fields_add(fields, "Date", sl_span(text));
+}
+
+/* What is encoded is for those alone who said that they take it, also where the server forgets to
+ * say so (RFC 9110, 12.5.5). */
+static void
+vary_add(struct flight *f, struct sl_req *sub)
+{
+    struct sl_fields *fields = sl_req_response(sub);
+
+    if (f->status != 304 && sl_fields_has_id(fields, SL_F_CONTENT_ENCODING) &&
+        (f->conf->ignore & IGNORE_VARY) == 0 &&
+        !sl_fields_lists(fields, SL_F_VARY, "Accept-Encoding") &&
+        !sl_fields_lists(fields, SL_F_VARY, "*"))
+        sl_fields_add(fields, "Vary", SL_SPAN("Accept-Encoding"));
+}
+
+static enum sl_flow
+flight_head(struct sl_req *sub, void *ctx, int ends)
+{
+    struct flight *f = ((struct fetch *)ctx)->flight;
+    const char *refused;
+
+    (void)ends;
+    f->status = sl_req_status(sub);
+    f->cause = sl_req_cause(sub);
+    f->size = length_of(sub);
+    date_add(f, sub);
+    vary_add(f, sub);
+    if (f->is_slice)
+        return slice_head(f, sub);
+    if (f->cause != NULL || (f->status >= 500 && valid_seconds(f->conf, f->status) == CC_ABSENT))
+        return flight_relays(f, FAILED);
+    if (f->status == 304 && f->base != NULL)
+        return flight_agree(f, sub);
+    if (f->slice > 0 && (f->status == 206 || f->status == 416) && !slice_is_all(f, sub))
+        return slices_begin(f, sub);
+    refused = flight_store(f, sub);
+    if (refused != NULL) {
+        sl_count(f->loop, cache_counters[N_REFUSED], 1);
+        sl_note(sub, "the cache does not store it: %s", refused);
+        unstorable_learn(f, sub, UNSTORABLE_MS, refused);
+        return flight_relays(f, NOT_STORED);
+    }
+    flight_settle(f, ARRIVING, CAME);
+    return SL_FLOW_ROOM;
+}
+
+static int
+is_too_large(const struct flight *f)
+{
+    return f->conf->max_object >= 0 && f->n > f->conf->max_object;
+}
+
+/* It will not be stored: who reads it reads on, the next go past the cache, and what was stored
+ * before is of the past. */
+static void
+flight_turns(struct flight *f, struct sl_req *sub)
+{
+    int is_large = store_is_relayed(f->writer) == STORE_IS_TOO_LARGE;
+    const char *why = is_large ? "it turned out too large" : "the disk fails";
+
+    f->is_turned = 1;
+    sl_count(f->loop, cache_counters[N_REFUSED], 1);
+    sl_note(sub, "the cache does not store it: %s", why);
+    if (is_large)
+        store_invalidate(cache_store, f->loop, f->object->key);
+    unstorable_learn(f, sub, is_large ? TOO_LARGE_MS : UNSTORABLE_MS, why);
+    flight_close(f);
+}
+
+static enum sl_flow
+flight_stores(struct flight *f, struct sl_req *sub, struct sl_data data)
+{
+    enum sl_flow flow;
+
+    f->n += (int64_t)data.n;
+    if (is_too_large(f))
+        store_relay(f->writer);
+    flow = store_append(f->writer, data.at, data.n);
+    if (!f->is_turned && store_is_relayed(f->writer) != STORE_NOT_RELAYED)
+        flight_turns(f, sub);
+    if (flow == SL_FLOW_GONE)
+        store_abort(&f->writer);
+    return flow;
+}
+
+static enum sl_flow
+flight_body(struct sl_req *sub, void *ctx, struct sl_data data, int ends)
+{
+    struct flight *f = ((struct fetch *)ctx)->flight;
+
+    if (f->state == RELAYED)
+        return flight_relay_body(f, data, ends);
+    if (f->writer == NULL || data.n == 0)
+        return SL_FLOW_ROOM; /* a 304 has no body */
+    return flight_stores(f, sub, data);
+}
+
+static void
+flight_ended(struct sl_req *sub, void *ctx, const struct sl_cause *cause)
+{
+    struct flight *f = ((struct fetch *)ctx)->flight;
+
+    (void)sub;
+    f->sub = NULL;
+    free(f->fetch);
+    f->fetch = NULL;
+    if (f->writer != NULL && cause == NULL)
+        flight_commit(f);
+    else if (f->writer != NULL)
+        store_abort(&f->writer);
+    if (f->state == ASKING) { /* it never had a head */
+        f->cause = cause;
+        flight_settle(f, OVER, FAILED);
+    } else if (f->state == RELAYED && cause != NULL)
+        flight_relay_failed(f, cause);
+    flight_over(f);
+    flight_drop(f);
+}
+
+static const struct sl_subrequest_owner fetcher = {flight_head, flight_body, flight_ended};
+
+/* ---- the question ---- */
+
+/* A whole, unconditional response is asked for, or whether the stored one is still good. */
+static void
+flight_edit(struct flight *f)
+{
+    static const char *const dropped[] = {"If-None-Match", "If-Modified-Since", "If-Range",
+                                          "Range"};
+    struct sl_fields *head = sl_req_head(f->sub);
+    struct meta m;
+    struct sl_span etag, modified;
+    size_t i;
+
+    sl_subrequest_set_line(f->sub, SL_SPAN("GET"), (struct sl_span){NULL, 0});
+    for (i = 0; i < sizeof dropped / sizeof dropped[0]; i++)
+        sl_fields_unset(head, dropped[i]);
+    if (f->slice > 0)
+        slice_ask(f);
+    if (f->base == NULL || meta_read(f->base->meta, &m) != 0)
+        return;
+    etag = meta_get(&m, "ETag");
+    modified = meta_get(&m, "Last-Modified");
+    if (etag.n > 0)
+        sl_fields_set(head, "If-None-Match", etag);
+    if (modified.n > 0)
+        sl_fields_set(head, "If-Modified-Since", modified);
+    if (etag.n == 0 && modified.n == 0)
+        store_drop(&f->base);
+}
+
+void
+flight_start(struct flight *f, struct sl_req *client)
+{
+    f->stamp = store_stamp(cache_store);
+    f->asked_at = sl_loop_wall_us(f->loop) / 1000000;
+    f->fetch = calloc(1, sizeof *f->fetch);
+    SL_ASSERT(f->fetch != NULL);
+    f->fetch->flight = f;
+    f->sub = sl_subrequest(client, &fetcher, f->fetch);
+    flight_edit(f);
+    sl_subrequest_start(f->sub);
+}
+
+/* ---- its end before the time ---- */
+
+void
+flight_cancel(struct flight *f)
+{
+    if (f->sub == NULL)
+        return;
+    sl_subrequest_cancel(&f->sub);
+    free(f->fetch);
+    f->fetch = NULL;
+    if (f->writer != NULL)
+        store_abort(&f->writer);
+    flight_over(f);
+    flight_drop(f);
+}

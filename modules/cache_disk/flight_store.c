@@ -1,0 +1,276 @@
+/* What of a response is stored, and what a 304 changes of what is. */
+#include "flight.h"
+
+static struct storing
+flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *fields)
+{
+    struct cache_control asked =
+        cache_control_parse(sl_fields_joined(sl_req_head(sub), "Cache-Control"));
+    struct response_facts facts = {
+        .status = sl_req_status(sub),
+        .cache_control = sl_fields_joined(fields, "Cache-Control"),
+        .cdn_cache_control = sl_fields_joined(fields, "CDN-Cache-Control"),
+        .pragma = sl_fields_get_id(fields, SL_F_PRAGMA),
+        .expires = sl_fields_get_id(fields, SL_F_EXPIRES),
+        .date = sl_fields_get_id(fields, SL_F_DATE),
+        .age = sl_fields_get_id(fields, SL_F_AGE),
+        .vary = sl_fields_joined(fields, "Vary"),
+        .last_modified = sl_fields_get_id(fields, SL_F_LAST_MODIFIED),
+        .has_set_cookie = sl_fields_has_id(fields, SL_F_SET_COOKIE),
+        .has_authorization =
+            f->is_personal || sl_fields_has_id(sl_req_head(sub), SL_F_AUTHORIZATION),
+        .request_is_no_store =
+            (asked.flags & CC_NO_STORE) != 0 && (f->conf->ignore & IGNORE_REQUEST) == 0,
+        .asked_at = f->asked_at,
+        .received_at = sl_loop_wall_us(f->loop) / 1000000,
+        .valid = valid_seconds(f->conf, sl_req_status(sub)),
+        .ignore = f->conf->ignore,
+    };
+    struct storing s = policy_store(&facts);
+
+    if (s.refused == NULL && f->conf->no_store != NULL &&
+        sl_cond_holds(f->conf->no_store, sub) != 0)
+        s.refused = "CacheNoStore holds";
+    if (s.refused == NULL && f->size > f->conf->max_object && f->conf->max_object >= 0)
+        s.refused = "it is larger than CacheMaxObject";
+    return s;
+}
+
+/* What is under the primary key says that there are variants, and by what they differ.  One that
+ * says so already stays, and its variants with it. */
+static uint64_t
+marker_store(struct flight *f, struct sl_req *sub, struct sl_span vary)
+{
+    struct marker m = {.vary = vary};
+    uint64_t tags[STORE_TAGS_MAX];
+    struct store_new n = {.key = f->primary, .tags = tags, .flags = VARY_MARKER,
+                          .stamp = f->stamp, .size = 0};
+    struct store_writer *w;
+
+    if (sl_span_eq(f->marker.vary, vary))
+        return f->marker.era;
+    sl_random_bytes(&m.era, sizeof m.era);
+    n.meta = marker_write(sl_req_pool(sub), &m);
+    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    if (!is_forgotten(f) && (w = store_writer_open(cache_store, f->loop, &n)) != NULL)
+        store_commit(&w);
+    return m.era;
+}
+
+/* The key of a response that varies is made of the request that it answers. */
+static struct sl_span
+flight_object_key(struct flight *f, struct sl_req *sub, struct meta *m)
+{
+    struct sl_span vary = sl_fields_joined(sl_req_response(sub), "Vary");
+
+    if (vary.n == 0 || (f->conf->ignore & IGNORE_VARY))
+        return f->primary;
+    m->era = marker_store(f, sub, vary);
+    return variant_key(sub, f->primary, vary);
+}
+
+static struct meta
+meta_of(struct sl_req *sub, const struct storing *s)
+{
+    return (struct meta){.status = sl_req_status(sub), .storing = *s,
+                         .date = http_date(sl_fields_get_id(sl_req_response(sub), SL_F_DATE))};
+}
+
+static void
+has_room(struct sl_loop *loop, void *data)
+{
+    struct flight *f = data;
+
+    (void)loop;
+    if (f->sub != NULL)
+        sl_req_writable(f->sub);
+}
+
+const char *
+flight_store(struct flight *f, struct sl_req *sub)
+{
+    struct storing s = flight_judge(f, sub, sl_req_response(sub));
+    uint64_t tags[STORE_TAGS_MAX];
+    struct meta m = meta_of(sub, &s);
+    struct store_new n = {
+        .tags = tags, .stamp = f->stamp, .size = f->size, .data = f, .room = has_room};
+
+    if (s.refused != NULL)
+        return s.refused;
+    m.body = body_name();
+    n.key = flight_object_key(f, sub, &m);
+    n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
+    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    f->writer = store_writer_open(cache_store, f->loop, &n);
+    if (f->writer == NULL)
+        return "its head or body is too large, or it has too many tags";
+    f->object = store_writer_object(f->writer);
+    store_hold(f->object);
+    return NULL;
+}
+
+/* The head alone, under the key of the response. */
+const char *
+slices_store(struct flight *f, struct sl_req *sub)
+{
+    struct storing s = flight_judge(f, sub, sl_req_response(sub));
+    uint64_t tags[STORE_TAGS_MAX];
+    struct meta m = meta_of(sub, &s);
+    struct store_new n = {.tags = tags, .stamp = f->stamp, .flags = SLICED};
+
+    if (s.refused != NULL)
+        return s.refused;
+    m.whole = f->size;
+    m.slice = f->slice;
+    sl_random_bytes(&m.slices, sizeof m.slices);
+    n.key = flight_object_key(f, sub, &m);
+    n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
+    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    f->writer = store_writer_open(cache_store, f->loop, &n);
+    if (f->writer == NULL)
+        return "its head is too large, or it has too many tags";
+    f->object = store_writer_object(f->writer);
+    store_hold(f->object);
+    return NULL;
+}
+
+/* Whether and how long it is good, the head says.  One that the disk does not take is still
+ * relayed to who waits for it, as what turns out too large is. */
+int
+slice_store(struct flight *f, struct sl_req *sub)
+{
+    apr_pool_t *pool = sl_req_pool(sub);
+    uint64_t tags[STORE_TAGS_MAX];
+    struct meta m = {.status = 206, .date = CC_ABSENT};
+    struct store_new n = {.key = f->key, .tags = tags, .stamp = f->stamp, .size = f->size,
+                          .data = f, .room = has_room};
+
+    n.meta = meta_write(pool, &m, sl_fields_make(pool), 0);
+    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    f->writer = store_writer_open(cache_store, f->loop, &n);
+    if (f->writer == NULL) {
+        n.size = -1;
+        f->writer = store_writer_open(cache_store, f->loop, &n);
+    }
+    if (f->writer == NULL)
+        return -1;
+    f->object = store_writer_object(f->writer);
+    store_hold(f->object);
+    return 0;
+}
+
+void
+flight_commit(struct flight *f)
+{
+    if (f->is_slice && f->n != f->size) {
+        store_abort(&f->writer);
+        return;
+    }
+    if (store_is_relayed(f->writer) != STORE_NOT_RELAYED || is_forgotten(f)) {
+        store_forgo(&f->writer);
+        return;
+    }
+    store_commit(&f->writer);
+    if (!f->is_slice) /* its response is counted */
+        sl_count(f->loop, cache_counters[N_STORED], 1);
+}
+
+/* ---- the server agrees to what is stored, and says more about it (RFC 9111, 4.3.4) ---- */
+
+/* Whether it speaks of what is stored, and not of another response. */
+static int
+is_of_base(const struct sl_fields *fields, const struct meta *old)
+{
+    struct sl_span fresh = sl_fields_get_id(fields, SL_F_ETAG), stored = meta_get(old, "ETag");
+
+    return fresh.n == 0 || stored.n == 0 || policy_etag_matches(fresh, stored);
+}
+
+static int
+is_silent(const struct sl_fields *fields)
+{
+    return !sl_fields_has_id(fields, SL_F_CACHE_CONTROL) &&
+           !sl_fields_has_id(fields, SL_F_EXPIRES) && !sl_fields_has_id(fields, SL_F_PRAGMA) &&
+           sl_fields_get(fields, "CDN-Cache-Control").at == NULL;
+}
+
+static int
+is_among(const struct sl_fields *fields, unsigned n, struct sl_span name)
+{
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        if (sl_span_eqi(sl_fields_at(fields, i)->name, name))
+            return 1;
+    return 0;
+}
+
+/* Makes the 304 the response it stands for.  A cookie in it is for who asked, and what it says of
+ * a coding or a part is not of the body that is stored. */
+static void
+fields_merge(struct sl_req *sub, const struct meta *old)
+{
+    static const char *const not_taken[] = {"Set-Cookie", "Content-Encoding", "Content-Range"};
+    struct sl_fields *fields = sl_req_response(sub);
+    apr_pool_t *pool = sl_req_pool(sub);
+    struct sl_span rest = old->fields, name, value;
+    unsigned n = 0;
+    size_t i;
+
+    for (i = 0; i < sizeof not_taken / sizeof not_taken[0]; i++)
+        sl_fields_unset(fields, not_taken[i]);
+    while (sl_fields_at(fields, n) != NULL)
+        n++;
+    while (meta_next(&rest, &name, &value)) /* the old Date would make it old */
+        if (!is_among(fields, n, name) && !sl_span_eqi(name, SL_SPAN("Date")))
+            sl_fields_add(fields, sl_span_dup(pool, name),
+                          (struct sl_span){sl_span_dup(pool, value), value.n});
+}
+
+/* What may not be stored again stays as it is: stale. */
+static void
+flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
+{
+    struct sl_fields *fields = sl_req_response(sub);
+    uint64_t tags[STORE_TAGS_MAX];
+    struct store_new n = {.key = f->base->key, .tags = tags, .flags = f->base->flags,
+                          .stamp = f->stamp, .data = f};
+    int says_nothing = is_silent(fields);
+    struct storing s;
+    struct meta m;
+
+    sl_req_set_status(sub, old->status); /* what is judged is the whole, not the 304 */
+    fields_merge(sub, old);
+    s = flight_judge(f, sub, fields);
+    if (s.refused != NULL || is_forgotten(f))
+        return;
+    m = meta_of(sub, &s);
+    m.era = old->era;
+    m.whole = old->whole;
+    m.slice = old->slice;
+    m.slices = old->slices;
+    m.body = old->body;
+    if (says_nothing) { /* the old lifetime begins again */
+        m.storing = old->storing;
+        m.storing.born = s.born;
+    }
+    n.meta = meta_write(sl_req_pool(sub), &m, fields, f->conf->ignore);
+    n.n_tags = cache_tags(sub, f->primary, fields, tags);
+    f->object = store_update(cache_store, f->loop, f->base, &n);
+}
+
+enum sl_flow
+flight_agree(struct flight *f, struct sl_req *sub)
+{
+    struct meta old;
+
+    if (meta_read(f->base->meta, &old) == 0 && is_of_base(sl_req_response(sub), &old)) {
+        flight_update_base(f, sub, &old);
+        flight_settle(f, OVER, AGREED);
+        return SL_FLOW_ROOM;
+    }
+    /* who waits asks for himself, and the next fetch for the whole */
+    store_invalidate(cache_store, f->loop, f->base->key);
+    flight_settle(f, OVER, NOT_STORED);
+    return SL_FLOW_GONE;
+}

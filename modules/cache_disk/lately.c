@@ -1,0 +1,93 @@
+/* What is remembered of flights that are over: what lately could not be stored, and what was
+ * forgotten while it was asked for. */
+#include "flight.h"
+
+#define UNSTORABLE 4096
+#define FORGOTTEN 4096
+
+static struct {
+    _Atomic(uint64_t) key;
+    _Atomic(int64_t) until_ms;
+    _Atomic(const char *) why;
+} unstorable[UNSTORABLE];
+
+/* ---- what lately could not be stored ---- */
+
+/* With Authorization it is another question: who asks with it decides for his like alone. */
+static uint64_t
+unstorable_hash(struct sl_span key, struct sl_req *r)
+{
+    return store_hash(cache_store, key).lo +
+           (unsigned)sl_fields_has_id(sl_req_head(r), SL_F_AUTHORIZATION);
+}
+
+int
+is_known_unstorable(struct visit *v)
+{
+    uint64_t hash = unstorable_hash(v->key, v->r);
+    unsigned i = (unsigned)(hash % UNSTORABLE);
+
+    return atomic_load_explicit(&unstorable[i].key, memory_order_relaxed) == hash &&
+           atomic_load_explicit(&unstorable[i].until_ms, memory_order_relaxed) >
+               sl_loop_now(sl_req_loop(v->r));
+}
+
+const char *
+why_unstorable(struct sl_span key)
+{
+    uint64_t hash = store_hash(cache_store, key).lo;
+    unsigned i, n;
+
+    for (n = 0; n < 2; n++) {
+        i = (unsigned)((hash + n) % UNSTORABLE);
+        if (atomic_load_explicit(&unstorable[i].key, memory_order_acquire) == hash + n)
+            return atomic_load_explicit(&unstorable[i].why, memory_order_relaxed);
+    }
+    return NULL;
+}
+
+void
+unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms, const char *why)
+{
+    uint64_t hash = unstorable_hash(f->primary, sub);
+    unsigned i = (unsigned)(hash % UNSTORABLE);
+
+    atomic_store_explicit(&unstorable[i].until_ms, sl_loop_now(f->loop) + ms,
+                          memory_order_relaxed);
+    atomic_store_explicit(&unstorable[i].why, why, memory_order_relaxed);
+    atomic_store_explicit(&unstorable[i].key, hash, memory_order_release);
+}
+
+/* ---- what was forgotten while it was asked for ---- */
+
+static _Atomic(uint64_t) forgets;
+/* When; keys that share a cell are not stored once. */
+static _Atomic(uint64_t) forgotten[FORGOTTEN];
+
+static _Atomic(uint64_t) *
+forgotten_at(struct sl_span key)
+{
+    return &forgotten[store_hash(cache_store, key).lo % FORGOTTEN];
+}
+
+void
+flights_forget(struct sl_span key)
+{
+    _Atomic(uint64_t) *cell = forgotten_at(key);
+    uint64_t now = atomic_fetch_add(&forgets, 1) + 1, before = atomic_load(cell);
+
+    while (before < now && !atomic_compare_exchange_weak(cell, &before, now))
+        ;
+}
+
+uint64_t
+forgets_now(void)
+{
+    return atomic_load(&forgets);
+}
+
+int
+is_forgotten(const struct flight *f)
+{
+    return atomic_load(forgotten_at(f->primary)) > f->begun;
+}

@@ -1,0 +1,173 @@
+"""mod_tls against clients that do not behave."""
+import os
+import re
+import socket
+import ssl
+import time
+
+import pytest
+from conftest import Client
+from origin import reply
+from tls_peers import connect, context, pki, refusal, tls
+
+
+def alert(c):
+    """The fatal alert in clear the connection ends with, by its number (RFC 8446, 6)."""
+    got = c.rest()
+    if not got:
+        return None
+    assert len(got) == 7 and got[0] == 21 and got[3:6] == b"\0\2\2", got
+    return got[6]
+
+
+# What a client begins with; the alert it gets; the cause in the log.
+HELLOS = [
+    (b"\x16\x03\x01\x00\x05hello", 10, "unexpected message"),
+    (b"\x16\x03\x01\xff\xff" + b"A" * 70000, 22, "packet length too long"),
+    (b"\x17\x03\x03\x00\x05hello", 10, "unexpected message"),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\3\3" + b"z" * 506, 50, "length mismatch"),
+    (b"\x16\x03\x01\x00\x04\x01\xff\xff\xff", 47, "excessive message size"),
+    (b"\x14\x03\x03\x00\x01\x01", 10, "unexpected message"),
+    (b"\0" * 100, None, "wrong version number"),  # it does not speak TLS: nor do we
+    (b"\xff" + os.urandom(300), None, "wrong version number"),
+]
+
+
+def test_garbage_for_a_hello(tls, pki):
+    """A client beside the bad ones is served as if they were not there."""
+    s = tls("LogLevel info\nTimeout header=500ms\n")
+    good = connect(s, pki)
+    for i, (hello, says, why) in enumerate(HELLOS, 2):
+        c = Client(s.tls_port, source=f"127.0.0.{i}")
+        try:
+            c.send(hello)
+        except OSError:
+            pass
+        began = time.time()
+        assert good.request("GET", "/").status == 200 and time.time() - began < 0.5
+        assert alert(c) == says, hello
+        assert s.logged(f"TLS0010 client 127.0.0.{i}: the handshake failed: {why}")
+        c.close()
+    for i, start in enumerate((b"\x80\x2e\x01\x00\x02" + b"\0" * 40, b"\x16", b""), 100):
+        c = Client(s.tls_port, source=f"127.0.0.{i}")
+        c.send(start)
+        assert c.rest() == b"" and s.logged(f"SL0216 client 127.0.0.{i}: .*no handshake within Timeout") or not start
+        c.close()
+    c = Client(s.tls_port, source="127.0.0.200")
+    c.send(b"\x16\x03\x01\x02\x00\x01")
+    c.sock.shutdown(socket.SHUT_WR)
+    c.rest()
+    assert s.logged("TLS0010 client 127.0.0.200: the handshake failed: unexpected eof")
+    good.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_bad_records_in_a_connection(tls, pki, origin, version):
+    s = tls("LogLevel info\n")
+    good = connect(s, pki)
+    for i, (record, says, why) in enumerate((
+            (b"\x17\x03\x03\x48\x01" + b"x" * 18433, "RECORD_OVERFLOW", "packet length too long"),
+            (b"\x17\x03\x03\x00\x20" + b"x" * 32, "BAD_RECORD_MAC", "bad record mac")), 2):
+        c = connect(s, pki, version=version, source=f"127.0.0.{i}")
+        assert c.request("GET", "/").status == 200
+        os.write(c.sock.fileno(), record)
+        with pytest.raises(ssl.SSLError, match=says):
+            c.sock.recv(1)
+        assert s.logged(f"TLS0010 client 127.0.0.{i} for a.test: reading failed: .*{why}")
+        assert good.request("GET", "/").status == 200
+        c.close()
+    c = connect(s, pki, version=version, source="127.0.0.9")
+    c.send(b"POST /cut HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\n0123456789")
+    os.write(c.sock.fileno(), b"\x17\x03\x03\x00\x40abc")
+    socket.socket.shutdown(c.sock, socket.SHUT_WR)
+    assert s.logged("TLS0010 client 127.0.0.9 for a.test: reading failed: unexpected eof")
+    assert good.request("GET", "/").status == 200 and all(r.target == "/" for r in origin.requests)
+    good.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_bad_certificates_and_names_of_clients(tls, pki, version):
+    s = tls(f"LogLevel info\nTLSStrictSNI on\nTLSClientVerify require\nTLSClientCA {pki.ca.pem}\n")
+    missing = "CERTIFICATE_REQUIRED" if version == ssl.TLSVersion.TLSv1_3 else "HANDSHAKE_FAILURE"
+    for i, (name, cert, says, why) in enumerate((
+            ("a.test", None, missing, "peer did not return a certificate"),
+            ("a.test", pki.stranger, "UNKNOWN_CA", "certificate verify failed: "),
+            ("a.test", pki.expired, "CERTIFICATE_EXPIRED", "certificate verify failed: certificate has expired"),
+            ("a.test", pki.a, "UNSUPPORTED_CERTIFICATE", "certificate verify failed: unsuitable certificate purpose"),
+            ("w.test", None, "UNRECOGNIZED_NAME", "refused, no certificate has the name it asks for: w.test")), 2):
+        k = {"cert": cert} if cert else {}
+        got = refusal(s, pki, name, version=version, source=f"127.0.0.{i}", **k)
+        assert says in got, got
+        assert s.logged(f"TLS001[05] client 127.0.0.{i}( for {name})?: .*{why}")
+
+
+def test_a_handshake_has_its_time(tls, pki):
+    s = tls("Timeout header=600ms\nLogLevel info\n")
+    slow = Client(s.tls_port)
+    slow.send(b"\x16\x03\x01\x02\x00")
+    began = time.time()
+    fast = connect(s, pki)
+    assert fast.request("GET", "/").status == 200 and time.time() - began < 0.5  # nobody waits for it
+    assert slow.closed() and 0.4 < time.time() - began < 3
+    assert s.logged("SL0216 client 127.0.0.1: Listen .* tls: no handshake within Timeout header")
+    fast.close()
+
+
+def test_a_handshake_byte_by_byte(tls, pki):
+    s = tls()
+    raw = socket.create_connection(("127.0.0.1", s.tls_port))
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    raw.settimeout(5)
+    into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    o = context(pki).wrap_bio(into, out, server_hostname="a.test")
+    while True:
+        try:
+            o.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            for b in out.read():
+                raw.send(bytes([b]))
+            into.write(raw.recv(65536))
+    o.write(b"GET /s HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    for b in out.read():
+        raw.send(bytes([b]))
+    got = b""
+    while b'"/s"' not in got:
+        into.write(raw.recv(65536))
+        try:
+            got += o.read(65536)
+        except ssl.SSLWantReadError:
+            pass
+    raw.close()
+
+
+def test_clients_that_leave_at_any_time(tls, pki, origin):
+    origin.on("/big", reply(200, b"b" * 3000000))
+    s = tls()
+    for how in range(60):
+        c = Client(s.tls_port)
+        if how % 3:
+            c = connect(s, pki)
+        if how % 3 == 2:
+            c.send(b"GET /big HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            c.sock.recv(1000)
+        c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0%c\0\0\0" % (how % 2))
+        c.close()
+    c = connect(s, pki)
+    assert c.request("GET", "/").status == 200
+    c.close()
+
+
+def test_a_client_cannot_flood_the_log(tls):
+    """One line a client and minute, on whatever threads; the rest is counted, and told at the end."""
+    s = tls("LogLevel info\n")
+    for i in range(120):
+        c = Client(s.tls_port, source=f"127.0.0.{1 + i % 2}")
+        c.send(b"garbage for a hello" if i % 3 else b"GET / HTTP/1.1\r\n\r\n")
+        c.rest()
+        c.close()
+    assert s.stop() == 0
+    assert len(re.findall("TLS001[02] client 127.0.0.1", s.log())) == 1 == len(
+        re.findall("TLS001[02] client 127.0.0.2", s.log()))
+    told = re.findall(r"TLS0013 client 127.0.0.[12]: (\d+) more within a minute; the last: |TLS0014 .* of (\d+) more", s.log())
+    assert sum(int(n) for pair in told for n in pair if n) == 118
