@@ -6,6 +6,7 @@
 
 #include <apr_thread_pool.h>
 
+#include <execinfo.h>
 #include <stdatomic.h>
 
 #define QUEUE_MAX 4096
@@ -13,9 +14,14 @@
 static apr_thread_pool_t *threads;
 static atomic_int n_queued;
 
+/* APR's threads end by pthread_exit(), for which the C library opens libgcc_s, and aborts where it
+ * cannot, as without a descriptor left.  backtrace() makes it do so now. */
 int
 offload_open(apr_pool_t *pool, unsigned n_threads)
 {
+    void *frame;
+
+    backtrace(&frame, 1);
     return apr_thread_pool_create(&threads, n_threads, n_threads, pool) == APR_SUCCESS ? 0 : -1;
 }
 
