@@ -47,7 +47,7 @@ seats_parse(struct sl_cmd *cmd, void **item)
     struct balancer *b = section_pool;
     struct server_line *line = apr_palloc(sl_cmd_pool(cmd), sizeof(*line));
     const char *n = sl_cmd_arg(cmd, 0), *err = line_once(cmd, &b->seats_at);
-    struct sl_seats seats = {NULL};
+    struct sl_seats seats = {.target = NULL};
     struct sl_server *first;
     int64_t number = 0;
     unsigned i;
@@ -125,7 +125,7 @@ int
 run_add(struct sl_control_call *call, int argc, const char *const *argv)
 {
     apr_pool_t *pool = sl_control_pool(call);
-    struct sl_member m = {NULL};
+    struct sl_member m = {.name = NULL};
     struct sl_server *s = NULL;
     struct balancer *b;
     const char *err;

@@ -45,7 +45,7 @@ DIRECTIVES
     state and limits of its own, NAME@ADDRESS or ADDRESS in logs.  An address that
     leaves finishes what is in flight; one that comes back finds its state as it was.
     TARGET srv:NAME, such as srv:_http._tcp.example.com, with resolve: the servers of
-    the SRV records of NAME; they have the weights these say (0 to 256, larger ones
+    the SRV records of NAME, 64 at most; they have the weights these say (0 to 256, larger ones
     are scaled down), and lower priorities are used first, as with priority=.  Host
     and certificates are those of the name behind the underscores.  This needs mod_dns.
   Seats

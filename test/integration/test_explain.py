@@ -223,6 +223,7 @@ REQUESTS = {
                                                         "/blog/7", "/blog/x", "/else", "/v1/a%20b",
                                                         "/users/ann/avatar?s=2")],
     "caching.conf": [("test", p, {"Cookie": "session=1"}) for p in ("/x",)],
+    "video.conf": [("test", "/video/list.m3u8", {}), ("test", "/x.jpg", {}), ("test", "/else", {})],
     "sticky.conf": [("test", "/x", {})],
     "browser-policy.conf": [("test", "/api/x", {}), ("test", "/x", {})],
     "rate-limit.conf": [("test", "/api/x", {}), ("test", "/login", {}), ("test", "/files/x", {}), ("test", "/x", {})],
@@ -231,6 +232,7 @@ REQUESTS = {
     "conditions.conf": [(B, "/x", {}), (B, "/x", {"Cookie": "a=b; beta=1"}), (B, "/x", {"X-Beta": "1"}),
                         (B, "/users/ann/x", {"X-Forwarded-For": "1.2.3.4"}),
                         (B, "/x", {"Connection": "X-Hop", "X-Hop": "1"})],
+    "static-site.conf": [("test", "/account/x", {"Accept-Encoding": "gzip"})],
     "compression.conf": [("test", "/x", {}), ("test", "/x", {"Accept-Encoding": "gzip, br"})],
     "error-pages.conf": [("test", p, {}) for p in ("/shop/x", "/nowhere", "/help/not-found")],
     "tests.conf": [("example.com", "/v1/users", {}), ("example.com", "/old-page", {})],
@@ -315,7 +317,8 @@ def test_clients_who_say_who_they_are_fare_as_told(example, tmp_path):  # noqa: 
 
 def test_every_example_is_compared():
     assert sorted(n for n in os.listdir(FOLDER) if n.endswith(".conf")) == sorted(
-        [*REQUESTS, "grpc.conf", "http2.conf", "https.conf", "mtls.conf", "basic-auth.conf", "jwt-api.conf", "forward-auth.conf", "dns.conf"])
+        [*REQUESTS, "grpc.conf", "http2.conf", "https.conf", "mtls.conf", "basic-auth.conf", "jwt-api.conf", "forward-auth.conf", "dns.conf",
+         "video.conf"])
 
 
 # ---- the running server ----
