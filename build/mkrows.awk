@@ -2,8 +2,9 @@
 #   row NAME SYNTAX DEFAULT WHERE        a directive or a section
 #   option NAME KEY DEFAULT TEXT         of a row
 #   variable NAME TYPE KNOWN TEXT
-# A row made by a macro of its own has its name alone.  What a row without a default does by
-# itself stands in its help, behind "by default".
+# A row made by a macro of its own has its name alone; one that makes several rows, and whose
+# #define is among the sources, is read as they are.  What a row without a default does by itself
+# stands in its help, behind "by default".
 
 function trim(s) { sub(/^[ \t\n]+/, "", s); sub(/[ \t\n]+$/, "", s); return s }
 
@@ -80,6 +81,20 @@ function directive(entry, table,    a, n, macro, name) {
         row(name, "", "", "", "")
 }
 
+# The rows of a macro, its one parameter replaced by what it is called with.
+function made_rows(entry, table,    macro, n, list, i, s) {
+    macro = entry
+    sub(/ *\(.*/, "", macro)
+    if (!(macro in rows_of)) return 0
+    sub(/^[A-Z_]+ *\(/, "", entry)
+    sub(/\)$/, "", entry)
+    s = rows_of[macro]
+    gsub(parameter_of[macro] " \"", entry " \"", s)
+    n = parts(s, list)
+    for (i = 1; i <= n; i++) directive(list[i], table)
+    return 1
+}
+
 function member(entry, key,    s) {
     if (!match(entry, "\\." key " = ")) return ""
     s = substr(entry, RSTART + RLENGTH)
@@ -131,6 +146,21 @@ BEGIN {
 }
 FNR == 1 { again = (FILENAME in read_before); read_before[FILENAME] = 1 }
 again { next }
+rows_macro != "" || /^#define SL_[A-Z]+_ROWS\(/ {
+    if (rows_macro == "") {
+        rows_macro = parameter = $2
+        sub(/\(.*/, "", rows_macro)
+        sub(/^[A-Z_]+\(/, "", parameter)
+        sub(/\)$/, "", parameter)
+        parameter_of[rows_macro] = parameter
+        sub(/^#define [^)]*\)/, "")
+    }
+    is_last = !/\\$/
+    sub(/ *\\$/, "")
+    rows_of[rows_macro] = rows_of[rows_macro] $0 "\n"
+    if (is_last) rows_macro = ""
+    next
+}
 /^#define [A-Z_]+ .*SL_IN_/ { name = $2; $1 = $2 = ""; defined[name] = $0; next }
 /struct sl_(directive|section|option|variable) [a-z_]*\[\] = \{/ {
     kind = $0
@@ -165,7 +195,7 @@ END { # sections say whose rows a table has, options stand before the rows that 
         for (i = 1; i <= n; i++) {
             if (list[i] ~ /^SL_[A-Z]*_END$/) continue
             if (kinds[t] == "section") section(list[i])
-            if (kinds[t] == "directive") directive(list[i], tables[t])
+            if (kinds[t] == "directive" && !made_rows(list[i], tables[t])) directive(list[i], tables[t])
             if (kinds[t] == "variable") variable(list[i])
         }
     }

@@ -231,54 +231,28 @@ static const struct sl_coder brotli_decode = {brotli_open, unbrotli_reset, unbro
 
 /* ---- the module ---- */
 
-static const struct sl_encoding_conf *
-brotli_conf(const struct sl_scope *scope)
-{
-    return sl_scope_conf(scope, &sl_module_record);
-}
-
-static const struct sl_encoder encoder = {"br", 3, &brotli_encode, &brotli_decode, brotli_conf};
-
-static enum sl_verdict
-brotli_response(struct sl_req *r, const void *conf)
-{
-    (void)conf;
-    return sl_encode_response(r, &encoder);
-}
+static const struct sl_encoder encoder = {"br", 3, &brotli_encode, &brotli_decode};
 
 static const char *
 level_check(struct sl_cmd *cmd, void **item)
 {
-    const int64_t *level = (const void *)item;
-
-    (void)cmd;
-    return *level >= 0 && *level <= 6 ? NULL : "expected a number between 0 and 6";
+    return sl_encoding_level(cmd, item, 0, 6);
 }
 
 static int
 brotli_init(const struct sl_module *self)
 {
-    (void)self;
-    return sl_encoder_register(&encoder);
+    return sl_encoder_register(self, &encoder);
 }
 
 static const struct sl_directive directives[] = {
-    SL_FLAG("Brotli", struct sl_encoding_conf, is_on, "off", SL_IN_ANY,
-            "Compresses responses in this scope"),
-    SL_LIST("BrotliTypes", struct sl_encoding_conf, types, SL_ENCODING_TYPES, SL_IN_ANY,
-            "Media types to compress"),
-    SL_SIZE("BrotliMinSize", struct sl_encoding_conf, min, "1k", SL_IN_ANY,
-            "Bodies known to be shorter are sent as they are"),
+    SL_ENCODING_ROWS("Brotli"),
     {"BrotliLevel", SL_SLOT_NUMBER, SL_IN_ANY, SL_AT(struct sl_encoding_conf, level, int64_t), "4",
      "From 0, fast, to 6, small", "N", level_check, NULL, NULL},
-    SL_FLAG("BrotliDecode", struct sl_encoding_conf, decodes, "off", SL_IN_ANY,
-            "Decompresses for clients that do not accept br"),
-    SL_FLAG("BrotliPrivate", struct sl_encoding_conf, with_private, "on", SL_IN_ANY,
-            "Whether responses are compressed that set cookies or are private"),
     SL_DIRECTIVES_END,
 };
 static const struct sl_hook hooks[] = {
-    SL_ON_RESPONSE(brotli_response, SL_LATE, SL_DRY_OK),
+    SL_ON_RESPONSE(sl_encode_response, SL_LATE, SL_DRY_OK),
     SL_HOOKS_END,
 };
 SL_MODULE(brotli) = {

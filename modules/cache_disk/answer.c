@@ -79,25 +79,50 @@ put_fields(struct visit *v, int status)
 
 /* Small, whole and in memory: no source is needed. */
 static int
-answer_at_once(struct visit *v, int64_t size, int is_complete)
+is_at_once(struct visit *v, struct store_object *o, int64_t size, struct store_piece *piece)
 {
-    struct store_read read = {.object = v->found, .how = STORE_MEMORY};
+    struct store_read read = {.object = o, .how = STORE_MEMORY};
 
-    if (!is_complete || v->meta.whole > 0 || size > AT_ONCE || !store_is_in_memory(v->found))
+    if (size > AT_ONCE || !store_is_in_memory(o))
         return 0;
     if (size == 0 || store_read(cache_store, sl_req_loop(v->r), &read) != STORE_IO_OK)
         return size == 0;
-    v->piece = read.piece;
-    return (int64_t)read.piece.n == size;
+    *piece = read.piece;
+    return (int64_t)piece->n == size;
 }
 
-static enum sl_verdict
-answer_whole(struct visit *v, int64_t size, int is_complete, int64_t length)
+static int
+answer_at_once(struct visit *v, int64_t size, int is_complete)
 {
+    return is_complete && v->meta.whole == 0 && is_at_once(v, v->found, size, &v->piece) &&
+           (v->form_object == NULL ||
+            is_at_once(v, v->form_object, v->form.length, &v->form_piece));
+}
+
+/* How long the body is, -1: nobody knows yet; *size: how much of it is there. */
+static int64_t
+length_of(const struct visit *v, int64_t *size, int *is_complete)
+{
+    *size = store_size(v->found, is_complete);
+    if (v->meta.whole > 0)
+        *size = v->meta.whole;
+    return *is_complete || v->meta.whole > 0 ? *size : v->length;
+}
+
+enum sl_verdict
+answer_body(struct visit *v)
+{
+    int is_complete, is_given;
+    int64_t size, length = length_of(v, &size, &is_complete);
     struct giver *g;
 
-    put_fields(v, v->meta.status);
-    if (answer_at_once(v, size, is_complete)) {
+    is_given = answer_at_once(v, size, is_complete);
+    if (v->form_object != NULL) {
+        if (is_given)
+            v->form.body = (struct sl_span){v->form_piece.at, v->form_piece.n};
+        sl_encoding_offer(v->r, &v->form);
+    }
+    if (is_given) {
         const char *body = v->piece.n > 0 ? v->piece.at : "";
 
         return sl_respond(v->r, v->meta.status, NULL, (struct sl_span){body, (size_t)size});
@@ -105,6 +130,15 @@ answer_whole(struct visit *v, int64_t size, int is_complete, int64_t length)
     g = giver_new(v, 1);
     g->at[0] = (struct stretch){.from = 0, .n = is_complete && size > 0 ? size : -1};
     return sl_respond_from(v->r, v->meta.status, length, &giver_source, g);
+}
+
+/* What is in slices has no form: it is never there as a whole. */
+static enum sl_verdict
+answer_whole(struct visit *v, int64_t size, int is_complete)
+{
+    put_fields(v, v->meta.status);
+    v->is_answering = 1;
+    return is_complete && v->meta.whole == 0 && form_look(v, size) ? SL_WAIT : answer_body(v);
 }
 
 /* ---- ranges ---- */
@@ -230,16 +264,6 @@ age_now(struct visit *v)
     v->using.age = now > v->meta.storing.born ? now - v->meta.storing.born : 0;
 }
 
-/* How long the body is, -1: nobody knows yet; *size: how much of it is there. */
-static int64_t
-length_of(const struct visit *v, int64_t *size, int *is_complete)
-{
-    *size = store_size(v->found, is_complete);
-    if (v->meta.whole > 0)
-        *size = v->meta.whole;
-    return *is_complete || v->meta.whole > 0 ? *size : v->length;
-}
-
 enum sl_verdict
 answer_object(struct visit *v)
 {
@@ -260,7 +284,7 @@ answer_object(struct visit *v)
         return answer_range(v, &ranges[0], length);
     if (n > 1)
         return answer_ranges(v, ranges, n, length);
-    return answer_whole(v, size, is_complete, length);
+    return answer_whole(v, size, is_complete);
 }
 
 int64_t

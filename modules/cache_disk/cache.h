@@ -5,6 +5,7 @@
  *   lookup.c      a request asks the store, step by step, and what is found is judged
  *   flight.h      one fetch for all who miss the same, in several files
  *   slices.c      large responses in slices, each from the store or fetched
+ *   form.c        the bodies of objects in a coding, made once and stored beside them
  *   answer.c      what is stored, as an answer: conditions and ranges
  *   giver.c       its body, piece by piece
  *   command.c     sluice ctl cache, and PURGE
@@ -19,10 +20,13 @@
 #include "../cache/store.h"
 #include "meta.h"
 
+#include "sluice/encoder.h"
 #include "sluice/module.h"
 
-#define VARY_MARKER 1u /* store_object.flags: meta lists the fields its variants differ by */
+/* store_object.flags */
+#define VARY_MARKER 1u /* meta lists the fields its variants differ by */
 #define SLICED 2u      /* there is no body: meta says how it is cut into slices */
+#define FORM 4u        /* the body of another one in a coding */
 #define SLICE_MIN 4096
 #define SLICE_MAX (1 << 30)
 #define MIN_USES_MAX 65535 /* CacheMinUses: what lookup.c can count to */
@@ -143,13 +147,23 @@ struct visit {
     void (*wake)(struct sl_loop *loop, struct sl_mail *mail);
     int failed_status;
     const struct sl_cause *failed;
+    int is_new;               /* found has come with this flight */
     int64_t length;           /* of what still arrives, -1: unknown */
-    struct store_piece piece; /* of an answer given at once */
+    int is_answering;         /* the head is put, and what is asked for is a form */
+    struct sl_encoded form;   /* of found; encoder NULL: none is wanted */
+    struct sl_span form_key;  /* a copy */
+    struct store_object *form_object;     /* held; NULL: there is none */
+    struct store_piece piece, form_piece; /* of an answer given at once */
 };
 
-/* Handler hooks: the first asks, the second answers. */
+/* Handler hooks: the first asks, the second answers, the third where the second had to wait for
+ * a form. */
 enum sl_verdict cache_ask(struct sl_req *r, const void *conf);
 enum sl_verdict cache_reply(struct sl_req *r, const void *conf);
+enum sl_verdict cache_give(struct sl_req *r, const void *conf);
+/* As store_get(); with STORE_WAIT the request is suspended, and what is found goes where the visit
+ * stands. */
+enum store_answer visit_get(struct visit *v, struct sl_span key, struct store_object **found);
 /* Until sl_req_resume() of its token. */
 void visit_suspend(struct visit *v);
 /* What a flight brought takes the place of what was found; *o is held for the visit.  0, or -1:
@@ -210,9 +224,26 @@ enum slice_answer slices_open(struct slices *s, int64_t at);
 void slices_leave(struct slices *s);
 void slices_free(struct slices **s);
 
+/* ---- form.c ---- */
+
+/* For an answer whose head is put, with a body of `size` bytes: looks for the form its client is
+ * to get, and has it made where there is none.  1: the request waits, until form_found(). */
+int form_look(struct visit *v, int64_t size);
+void form_found(struct visit *v, struct store_object *o); /* takes o; NULL: there is none */
+/* A copy, for kept_free(). */
+struct sl_span form_key(struct sl_span key, const char *coding);
+/* Whether it was made of the base's very bytes, at the level of e. */
+int form_is_of(const struct store_object *o, const struct meta *base, const struct sl_encoded *e);
+/* Names for bodies, never the same twice. */
+void body_names_begin(void);
+uint64_t body_name(void);
+/* worker_exit: what is being made is given up. */
+void makers_close(void);
+
 /* ---- answer.c ---- */
 
 enum sl_verdict answer_object(struct visit *v);
+enum sl_verdict answer_body(struct visit *v);
 /* The first byte of its body that the answer needs; -1: none. */
 int64_t answer_first(struct visit *v);
 
@@ -223,7 +254,7 @@ enum sl_verdict cache_purge(struct sl_req *r, const void *conf);
 /* A method that is not safe has succeeded (RFC 9111, 4.4). */
 enum sl_verdict cache_invalidate(struct sl_req *r, const void *conf);
 
-enum { N_HIT, N_MISS, N_STALE, N_REVALIDATED, N_BYPASS, N_STORED, N_REFUSED, N_COUNTERS };
+enum { N_HIT, N_MISS, N_STALE, N_REVALIDATED, N_BYPASS, N_STORED, N_REFUSED, N_ENCODED, N_COUNTERS };
 extern int cache_counters[N_COUNTERS];
 
 #endif

@@ -115,7 +115,7 @@ static void
 stats_run(struct sl_control_call *call)
 {
     static const char *const names[N_COUNTERS] = {
-        "hits", "misses", "stale", "revalidated", "bypassed", "stored", "not_storable"};
+        "hits", "misses", "stale", "revalidated", "bypassed", "stored", "not_storable", "encoded"};
     struct store_stats s;
     int i, is_json = sl_control_wants_json(call);
 
@@ -144,6 +144,9 @@ stats_run(struct sl_control_call *call)
 struct getting {
     struct store_get get;
     struct sl_control_call *call;
+    struct store_object *base; /* held, while its forms are looked for */
+    struct sl_span form_key;   /* a copy */
+    unsigned i, n_forms;       /* of the encoders; printed */
 };
 
 static const char *
@@ -231,22 +234,85 @@ get_print_none(struct sl_control_call *call, struct sl_span key)
 }
 
 static void
+get_ended(struct getting *d, int is_there)
+{
+    if (sl_control_wants_json(d->call))
+        sl_control_print(d->call, "\"stored\": %s}\n", is_there ? "true" : "false");
+    sl_control_end(&d->call, is_there ? 0 : 1);
+}
+
+static void
+form_print(struct getting *d, const struct store_object *o)
+{
+    const char *coding = sl_provider_name("encoder", d->i - 1);
+    struct form form;
+    struct meta base;
+    int is_complete;
+    long size = (long)store_size(o, &is_complete);
+
+    if (meta_read(d->base->meta, &base) != 0 || form_read(o->meta, &form) != 0 ||
+        form.body != base.body)
+        return;
+    if (sl_control_wants_json(d->call))
+        sl_control_print(d->call,
+                         "%s{\"coding\": \"%s\", \"level\": %d, \"size\": %ld, \"hits\": %u}",
+                         d->n_forms == 0 ? "\"forms\": [" : ", ", coding, form.level, size,
+                         store_hits(o));
+    else
+        sl_control_print(d->call, "form      %s, level %d, size %ld, hits %u\n", coding, form.level,
+                         size, store_hits(o));
+    d->n_forms++;
+}
+
+static void
+forms_ended(struct getting *d)
+{
+    if (d->n_forms > 0 && sl_control_wants_json(d->call))
+        sl_control_print(d->call, "], ");
+    store_drop(&d->base);
+    get_ended(d, 1);
+}
+
+/* The next of its forms, one a known coding, until the store has to be waited for. */
+static void
+forms_print(struct sl_loop *loop, struct store_get *get, struct store_object *o)
+{
+    struct getting *d = (struct getting *)(void *)get;
+    enum store_answer answer = STORE_MISS;
+    const char *coding;
+
+    while (answer != STORE_WAIT) {
+        if (o != NULL) {
+            form_print(d, o);
+            store_drop(&o);
+        }
+        kept_free(d->form_key);
+        d->form_key.at = NULL;
+        if ((coding = sl_provider_name("encoder", d->i++)) == NULL) {
+            forms_ended(d);
+            return;
+        }
+        d->form_key = form_key(d->base->key, coding);
+        d->get = (struct store_get){.key = d->form_key, .done = forms_print};
+        answer = store_get(cache_store, loop, &d->get, &o);
+    }
+}
+
+static void
 get_found(struct sl_loop *loop, struct store_get *get, struct store_object *o)
 {
     struct getting *d = (struct getting *)(void *)get;
-    int is_there = o != NULL, is_json = sl_control_wants_json(d->call);
 
-    (void)loop;
-    if (is_json)
+    if (sl_control_wants_json(d->call))
         sl_control_print(d->call, "{");
-    if (is_there) {
-        get_print(d->call, o);
-        store_drop(&o);
-    } else
+    if (o == NULL) {
         get_print_none(d->call, get->key);
-    if (is_json)
-        sl_control_print(d->call, "\"stored\": %s}\n", is_there ? "true" : "false");
-    sl_control_end(&d->call, is_there ? 0 : 1);
+        get_ended(d, 0);
+        return;
+    }
+    get_print(d->call, o);
+    d->base = o;
+    forms_print(loop, get, NULL);
 }
 
 static void
@@ -265,15 +331,21 @@ get_run(struct sl_control_call *call, const char *url)
 static void
 top_print(struct sl_control_call *call, const struct store_object *o, int is_first)
 {
-    struct sl_span key = {o->key.at, strcspn(sl_span_dup(sl_control_pool(call), o->key), "\n")};
+    const char *text = sl_span_dup(sl_control_pool(call), o->key);
+    const char *coding = o->flags & FORM ? strrchr(text, '=') + 1 : NULL;
+    struct sl_span key = {text, strcspn(text, "\n")};
     int is_complete;
     long size = (long)store_size(o, &is_complete);
 
     if (sl_control_wants_json(call))
-        sl_control_print(call, "%s\n{\"key\": %s, \"hits\": %u, \"size\": %ld}", is_first ? "" : ",",
-                         json_of(call, key), store_hits(o), size);
+        sl_control_print(call, "%s\n{\"key\": %s, %s%s%s\"hits\": %u, \"size\": %ld}",
+                         is_first ? "" : ",", json_of(call, key),
+                         coding != NULL ? "\"coding\": \"" : "", coding != NULL ? coding : "",
+                         coding != NULL ? "\", " : "", store_hits(o), size);
     else
-        sl_control_print(call, "%8u %10ld %.*s\n", store_hits(o), size, (int)key.n, key.at);
+        sl_control_print(call, "%8u %10ld %.*s%s%s%s\n", store_hits(o), size, (int)key.n, key.at,
+                         coding != NULL ? " (" : "", coding != NULL ? coding : "",
+                         coding != NULL ? ")" : "");
 }
 
 static void

@@ -72,6 +72,7 @@ flight_result(struct visit *v)
     switch (f->result) {
     case CAME:
         v->status = v->found != NULL ? "EXPIRED" : "MISS";
+        v->is_new = 1;
         result_object(v, f);
         break;
     case AGREED:

@@ -97,7 +97,7 @@ flight_store(struct flight *f, struct sl_req *sub)
 
     if (s.refused != NULL)
         return s.refused;
-
+    m.body = body_name();
     n.key = flight_object_key(f, sub, &m);
     n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
     n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
@@ -249,6 +249,7 @@ flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
     m.whole = old->whole;
     m.slice = old->slice;
     m.slices = old->slices;
+    m.body = old->body;
     if (says_nothing) { /* the old lifetime begins again */
         m.storing = old->storing;
         m.storing.born = s.born;

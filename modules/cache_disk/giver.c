@@ -237,12 +237,26 @@ giver_go(struct giver *g)
 
 /* ---- the source ---- */
 
+/* The head has left, and says which of the two bodies follows. */
+static void
+giver_begin(struct giver *g, const struct visit *v)
+{
+    g->is_begun = 1;
+    if (!v->form.is_taken)
+        return;
+    store_drop(&g->object);
+    g->object = v->form_object;
+    store_hold(g->object);
+    g->at[0].n = v->form.length;
+}
+
 static void
 giver_want(struct sl_req *r, void *ctx)
 {
     struct giver *g = ctx;
 
-    (void)r;
+    if (!g->is_begun)
+        giver_begin(g, visit_of(r));
     if (!g->is_reading)
         giver_go(g);
 }

@@ -15,7 +15,7 @@ struct giver {
     struct store_object *object; /* held */
     struct slices *slices;       /* of what is in slices; else NULL */
     const struct sl_cause *cause; /* why the last slice did not come */
-    int is_reading;
+    int is_begun, is_reading;
     enum store_io io; /* of the last read */
     size_t used;      /* of the piece at hand */
     unsigned i, n_stretches;

@@ -19,6 +19,10 @@ visit_free(struct visit *v)
 {
     if (v->piece.n > 0)
         store_piece_drop(&v->piece);
+    if (v->form_piece.n > 0)
+        store_piece_drop(&v->form_piece);
+    if (v->form_object != NULL)
+        store_drop(&v->form_object);
     if (v->slices != NULL)
         slices_free(&v->slices);
     if (v->found != NULL)
@@ -26,6 +30,7 @@ visit_free(struct visit *v)
     kept_free(v->key);
     kept_free(v->variant);
     kept_free(v->marker.vary);
+    kept_free(v->form_key);
     free(v);
 }
 
@@ -373,11 +378,27 @@ visit_answered(struct sl_loop *loop, struct store_get *get, struct store_object 
         visit_free(v);
         return;
     }
-    if (found != NULL)
+    if (v->is_answering)
+        form_found(v, found);
+    else if (found != NULL)
         visit_found(v, found);
     else
         visit_missed(v);
     visit_goes_on(v);
+}
+
+enum store_answer
+visit_get(struct visit *v, struct sl_span key, struct store_object **found)
+{
+    enum store_answer answer;
+
+    v->get = (struct store_get){.key = key, .done = visit_answered};
+    answer = store_get(cache_store, sl_req_loop(v->r), &v->get, found);
+    if (answer == STORE_WAIT) {
+        v->is_asking = 1;
+        visit_suspend(v);
+    }
+    return answer;
 }
 
 static void
@@ -385,8 +406,7 @@ visit_look(struct visit *v, struct sl_span key)
 {
     struct store_object *found = NULL;
 
-    v->get = (struct store_get){.key = key, .done = visit_answered};
-    switch (store_get(cache_store, sl_req_loop(v->r), &v->get, &found)) {
+    switch (visit_get(v, key, &found)) {
     case STORE_HIT:
         visit_found(v, found);
         break;
@@ -394,8 +414,6 @@ visit_look(struct visit *v, struct sl_span key)
         visit_missed(v);
         break;
     case STORE_WAIT:
-        v->is_asking = 1;
-        visit_suspend(v);
         break;
     }
 }
@@ -506,4 +524,17 @@ cache_reply(struct sl_req *r, const void *confp)
         return sl_respond(r, 504, NULL, SL_SPAN("")); /* RFC 9111, 5.2.1.7 */
     }
     return SL_NEXT;
+}
+
+enum sl_verdict
+cache_give(struct sl_req *r, const void *confp)
+{
+    struct visit *v;
+
+    (void)confp;
+    if (cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) || (v = visit_of(r)) == NULL ||
+        !v->is_answering)
+        return SL_NEXT;
+    v->is_waiting = 0;
+    return answer_body(v);
 }

@@ -2,16 +2,18 @@
  * version in front keeps strangers out. */
 #include "meta.h"
 
+#include <apr_strings.h>
+
 #include <string.h>
 
-#define META_VERSION 0x53430003u
+#define META_VERSION 0x53430004u
 
 struct meta_front {
     uint32_t version;
     uint16_t status, n_fields;
     uint32_t is_strict, is_always_asked;
     int64_t lifetime, born, while_revalidate, if_error, date, whole, slice;
-    uint64_t era, slices;
+    uint64_t era, slices, body;
 };
 
 struct meta_field {
@@ -72,6 +74,7 @@ pen_front(struct pen *p, const struct meta *m, unsigned n_fields)
         .slice = m->slice,
         .era = m->era,
         .slices = m->slices,
+        .body = m->body,
     };
 
     pen_put(p, &front, sizeof front);
@@ -147,6 +150,7 @@ meta_read(struct sl_span bytes, struct meta *m)
         .whole = front.whole,
         .slice = front.slice,
         .slices = front.slices,
+        .body = front.body,
         .fields = {bytes.at + sizeof front, bytes.n - sizeof front},
         .n_fields = front.n_fields,
     };
@@ -186,4 +190,32 @@ marker_read(struct sl_span bytes, struct marker *m)
     memcpy(&m->era, bytes.at, sizeof m->era);
     m->vary = (struct sl_span){bytes.at + sizeof m->era, bytes.n - sizeof m->era};
     return 0;
+}
+
+/* ---- encoded forms ---- */
+
+struct form_front {
+    uint32_t version;
+    int32_t level;
+    uint64_t body;
+};
+
+struct sl_span
+form_write(apr_pool_t *pool, const struct form *f)
+{
+    struct form_front front = {META_VERSION, f->level, f->body};
+
+    return (struct sl_span){apr_pmemdup(pool, &front, sizeof front), sizeof front};
+}
+
+int
+form_read(struct sl_span bytes, struct form *f)
+{
+    struct form_front front;
+
+    if (bytes.n != sizeof front)
+        return -1;
+    memcpy(&front, bytes.at, sizeof front);
+    *f = (struct form){front.body, front.level};
+    return front.version == META_VERSION ? 0 : -1;
 }

@@ -13,6 +13,7 @@ struct meta {
     uint64_t era;          /* of a variant: its marker's; 0: it is none */
     int64_t whole, slice;  /* of one in slices: its bytes, and those of a slice; 0: it is not */
     uint64_t slices;       /* drawn for them: another version has others */
+    uint64_t body;         /* names its bytes: stays when the server agrees to them */
     struct sl_span fields; /* read by meta_next() */
     unsigned n_fields;
 };
@@ -36,5 +37,15 @@ struct marker {
 };
 struct sl_span marker_write(apr_pool_t *pool, const struct marker *m);
 int marker_read(struct sl_span bytes, struct marker *m); /* 0, or -1 */
+
+/* ---- encoded forms: the body of an object in a coding ---- */
+
+/* The rest is said by the object whose meta has the same body. */
+struct form {
+    uint64_t body;
+    int level;
+};
+struct sl_span form_write(apr_pool_t *pool, const struct form *f);
+int form_read(struct sl_span bytes, struct form *f); /* 0, or -1 */
 
 #endif

@@ -10,6 +10,10 @@ DESCRIPTION
     Answers say how they came about in the field Cache-Status; %{cache_status} is HIT, MISS,
     EXPIRED, STALE, UPDATING, REVALIDATED or BYPASS, and %{cache_reason} why.
 
+    Where Gzip, Brotli or Zstd are on, too, each response is encoded once: what the encoder made of
+    it is stored beside it, by the second request that wants it, and belongs to it in all that
+    happens to it. Who gets which, mod_gzip(8) says.
+
     sluice ctl cache stats | top | get URL | purge ... looks into the cache and makes it forget:
     all, one URL, all URLs that begin alike, a host, or what servers have marked by a tag in
     Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored). With soft it is
@@ -69,6 +73,8 @@ EXAMPLE
 */
 #include "cache.h"
 
+#include <apr_strings.h>
+
 #include <errno.h>
 #include <sys/stat.h>
 
@@ -96,6 +102,9 @@ get_reason(struct sl_req *r, struct sl_span arg)
     struct visit *v = visit_of(r);
 
     (void)arg;
+    if (v != NULL && v->form.is_taken)
+        return sl_span(apr_psprintf(sl_req_pool(r), "%s, its %s form", v->reason,
+                                    v->form.encoder->coding));
     return v != NULL ? sl_span(v->reason) : (struct sl_span){NULL, 0};
 }
 
@@ -118,6 +127,7 @@ cache_open(struct sl_worker *w)
         return 0;
     if (data->options.path != NULL && mkdir(data->options.path, 0700) != 0 && errno != EEXIST)
         sl_log(SL_WARN, "CACHEDISK0001", "CacheDisk %s: %s", data->options.path, strerror(errno));
+    body_names_begin();
     cache_store = store_open(&data->options);
     return cache_store != NULL ? 0 : -1;
 }
@@ -145,6 +155,7 @@ static int
 cache_exit(struct sl_worker *w)
 {
     (void)w;
+    makers_close();
     if (cache_store != NULL)
         store_close(&cache_store);
     return 0;
@@ -158,6 +169,7 @@ static const struct sl_hook hooks[] = {
     SL_ON_HANDLER(cache_purge, SL_EARLY, SL_DRY_OK),
     SL_ON_HANDLER(cache_ask, SL_EARLY, SL_DRY_OK),
     SL_ON_HANDLER(cache_reply, SL_EARLY, SL_DRY_OK),
+    SL_ON_HANDLER(cache_give, SL_EARLY, SL_DRY_OK),
     SL_ON_RESPONSE(cache_invalidate, SL_EARLY, SL_DRY_OK),
     SL_HOOKS_END,
 };
@@ -173,6 +185,7 @@ cache_init(const struct sl_module *self)
         {"cache_bypassed", "requests that went past the cache"},
         {"cache_stored", "responses that were stored"},
         {"cache_not_storable", "responses that may not be stored"},
+        {"cache_encoded", "encoded forms of responses that were stored"},
     };
     int i;
 

@@ -20,6 +20,8 @@ DESCRIPTION
     Bodies of unknown length are flushed with each piece the server sends, so that streams
     stay live. Of bodies with Content-Length only pieces shorter than 4 kB are.
 
+    What mod_cache_disk(8) stores is compressed once for each coding, and has a Content-Length then.
+
     Memory: a body being compressed takes 270 kB (of zlib), one being decompressed 42 kB. Each
     thread keeps up to 8 states, of all codings together, for the next bodies, and has no more
     than 256 MB of them in use: further responses go out as they are. A client that reads a
@@ -221,54 +223,28 @@ static const struct sl_coder gzip_decode = {gunzip_open, gunzip_reset, gunzip_ru
 
 /* ---- the module ---- */
 
-static const struct sl_encoding_conf *
-gzip_conf(const struct sl_scope *scope)
-{
-    return sl_scope_conf(scope, &sl_module_record);
-}
-
-static const struct sl_encoder encoder = {"gzip", 1, &gzip_encode, &gzip_decode, gzip_conf};
-
-static enum sl_verdict
-gzip_response(struct sl_req *r, const void *conf)
-{
-    (void)conf;
-    return sl_encode_response(r, &encoder);
-}
+static const struct sl_encoder encoder = {"gzip", 1, &gzip_encode, &gzip_decode};
 
 static const char *
 level_check(struct sl_cmd *cmd, void **item)
 {
-    const int64_t *level = (const void *)item;
-
-    (void)cmd;
-    return *level >= 1 && *level <= 9 ? NULL : "expected a number between 1 and 9";
+    return sl_encoding_level(cmd, item, 1, 9);
 }
 
 static int
 gzip_init(const struct sl_module *self)
 {
-    (void)self;
-    return sl_encoder_register(&encoder);
+    return sl_encoder_register(self, &encoder);
 }
 
 static const struct sl_directive directives[] = {
-    SL_FLAG("Gzip", struct sl_encoding_conf, is_on, "off", SL_IN_ANY,
-            "Compresses responses in this scope"),
-    SL_LIST("GzipTypes", struct sl_encoding_conf, types, SL_ENCODING_TYPES, SL_IN_ANY,
-            "Media types to compress"),
-    SL_SIZE("GzipMinSize", struct sl_encoding_conf, min, "1k", SL_IN_ANY,
-            "Bodies known to be shorter are sent as they are"),
+    SL_ENCODING_ROWS("Gzip"),
     {"GzipLevel", SL_SLOT_NUMBER, SL_IN_ANY, SL_AT(struct sl_encoding_conf, level, int64_t), "4",
      "From 1, fast, to 9, small", "N", level_check, NULL, NULL},
-    SL_FLAG("GzipDecode", struct sl_encoding_conf, decodes, "off", SL_IN_ANY,
-            "Decompresses for clients that do not accept gzip"),
-    SL_FLAG("GzipPrivate", struct sl_encoding_conf, with_private, "on", SL_IN_ANY,
-            "Whether responses are compressed that set cookies or are private"),
     SL_DIRECTIVES_END,
 };
 static const struct sl_hook hooks[] = {
-    SL_ON_RESPONSE(gzip_response, SL_LATE, SL_DRY_OK),
+    SL_ON_RESPONSE(sl_encode_response, SL_LATE, SL_DRY_OK),
     SL_HOOKS_END,
 };
 SL_MODULE(gzip) = {

@@ -216,7 +216,10 @@ headers_came(struct stream *s, int ends)
         attempt_fails(s, &sl_cause_response_too_large);
         return;
     }
-    if (!s->is_started && s->status < 200)
+    if (s->status < 100) { /* nghttp2 saw three digits, RFC 9110, 15 wants the first to be one */
+        stream_cut(s, NGHTTP2_PROTOCOL_ERROR);
+        attempt_fails(s, &sl_cause_bad_response);
+    } else if (!s->is_started && s->status < 200)
         sl_attempt_interim(s->a, s->status, fields);
     else if (!s->is_started)
         response_starts(s, ends);

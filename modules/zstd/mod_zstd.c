@@ -181,54 +181,28 @@ static const struct sl_coder zstd_decode = {unzstd_open, unzstd_reset, unzstd_ru
 
 /* ---- the module ---- */
 
-static const struct sl_encoding_conf *
-zstd_conf(const struct sl_scope *scope)
-{
-    return sl_scope_conf(scope, &sl_module_record);
-}
-
-static const struct sl_encoder encoder = {"zstd", 2, &zstd_encode, &zstd_decode, zstd_conf};
-
-static enum sl_verdict
-zstd_response(struct sl_req *r, const void *conf)
-{
-    (void)conf;
-    return sl_encode_response(r, &encoder);
-}
+static const struct sl_encoder encoder = {"zstd", 2, &zstd_encode, &zstd_decode};
 
 static const char *
 level_check(struct sl_cmd *cmd, void **item)
 {
-    const int64_t *level = (const void *)item;
-
-    (void)cmd;
-    return *level >= 1 && *level <= 12 ? NULL : "expected a number between 1 and 12";
+    return sl_encoding_level(cmd, item, 1, 12);
 }
 
 static int
 zstd_init(const struct sl_module *self)
 {
-    (void)self;
-    return sl_encoder_register(&encoder);
+    return sl_encoder_register(self, &encoder);
 }
 
 static const struct sl_directive directives[] = {
-    SL_FLAG("Zstd", struct sl_encoding_conf, is_on, "off", SL_IN_ANY,
-            "Compresses responses in this scope"),
-    SL_LIST("ZstdTypes", struct sl_encoding_conf, types, SL_ENCODING_TYPES, SL_IN_ANY,
-            "Media types to compress"),
-    SL_SIZE("ZstdMinSize", struct sl_encoding_conf, min, "1k", SL_IN_ANY,
-            "Bodies known to be shorter are sent as they are"),
+    SL_ENCODING_ROWS("Zstd"),
     {"ZstdLevel", SL_SLOT_NUMBER, SL_IN_ANY, SL_AT(struct sl_encoding_conf, level, int64_t), "3",
      "From 1, fast, to 12, small", "N", level_check, NULL, NULL},
-    SL_FLAG("ZstdDecode", struct sl_encoding_conf, decodes, "off", SL_IN_ANY,
-            "Decompresses for clients that do not accept zstd"),
-    SL_FLAG("ZstdPrivate", struct sl_encoding_conf, with_private, "on", SL_IN_ANY,
-            "Whether responses are compressed that set cookies or are private"),
     SL_DIRECTIVES_END,
 };
 static const struct sl_hook hooks[] = {
-    SL_ON_RESPONSE(zstd_response, SL_LATE, SL_DRY_OK),
+    SL_ON_RESPONSE(sl_encode_response, SL_LATE, SL_DRY_OK),
     SL_HOOKS_END,
 };
 SL_MODULE(zstd) = {

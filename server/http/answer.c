@@ -189,12 +189,11 @@ respond_finish(struct sl_req *r)
 }
 
 /* RFC 9110, 9.3.2: HEAD says of a body what GET would. */
-static void
-respond_set_length(struct sl_req *r, int status, int64_t length)
+void
+answer_set_length(struct sl_req *r, int64_t length)
 {
-    r->status = status;
     r->length = length;
-    if (status == 204 || status == 304 || length < 0 || !sl_span_eq(r->method, SL_SPAN("HEAD")))
+    if (r->status == 204 || r->status == 304 || length < 0 || !sl_span_eq(r->method, SL_SPAN("HEAD")))
         return;
     fields_unset_id(&r->response, SL_F_CONTENT_LENGTH);
     fields_push(&r->response, SL_F_CONTENT_LENGTH, SL_SPAN("Content-Length"),
@@ -204,7 +203,8 @@ respond_set_length(struct sl_req *r, int status, int64_t length)
 static void
 respond_set(struct sl_req *r, int status, const char *type, struct sl_span body)
 {
-    respond_set_length(r, status, (int64_t)body.n);
+    r->status = status;
+    answer_set_length(r, (int64_t)body.n);
     r->respond_body = body;
     if (type != NULL)
         fields_push(&r->response, SL_F_CONTENT_TYPE, SL_SPAN("Content-Type"), sl_span(type));
@@ -243,6 +243,7 @@ respond_set_error(struct sl_req *r, int status, const struct sl_cause *cause)
     r->response.n = 0;
     r->response.ids = 0;
     r->reason.at = NULL;
+    r->encoded = NULL;
     if (page != NULL)
         respond_set_page(r, status, page);
     else
@@ -275,7 +276,7 @@ respond(struct sl_req *r)
 void
 answer_from_source(struct sl_req *r)
 {
-    respond_set_length(r, r->status, r->length);
+    answer_set_length(r, r->length);
     respond_with(r, source_want);
 }
 

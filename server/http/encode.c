@@ -10,35 +10,57 @@
 #include "sluice/provider.h"
 
 #define ENCODERS_MAX 8
+#define LIKINGS 8
+#define LIKING_BYTES 64
 
-static const struct sl_encoder *encoders[ENCODERS_MAX]; /* the highest rank first */
+static struct {
+    const struct sl_encoder *encoder;
+    const struct sl_module *module;
+} encoders[ENCODERS_MAX]; /* the highest rank first */
 static unsigned n_encoders;
 
 int
-sl_encoder_register(const struct sl_encoder *encoder)
+sl_encoder_register(const struct sl_module *self, const struct sl_encoder *encoder)
 {
     unsigned i;
 
     if (n_encoders == ENCODERS_MAX ||
         sl_provider_register("encoder", encoder->coding, encoder) != 0)
         return -1;
-    for (i = n_encoders++; i > 0 && encoders[i - 1]->rank < encoder->rank; i--)
+    for (i = n_encoders++; i > 0 && encoders[i - 1].encoder->rank < encoder->rank; i--)
         encoders[i] = encoders[i - 1];
-    encoders[i] = encoder;
+    encoders[i].encoder = encoder;
+    encoders[i].module = self;
     return 0;
 }
 
-/* The one whose hook does the work for all: 1 when it is `self`. */
+const char *
+sl_encoding_level(struct sl_cmd *cmd, void **item, int least, int most)
+{
+    const int64_t *level = (const void *)item;
+
+    return *level >= least && *level <= most
+               ? NULL
+               : sl_cmd_error(cmd, "expected a number between %d and %d", least, most);
+}
+
+static const struct sl_encoding_conf *
+encoder_conf(unsigned i, const struct sl_scope *scope)
+{
+    return sl_scope_conf(scope, encoders[i].module);
+}
+
+/* Whether this is the one whose hook does the work for all. */
 static int
-is_first_in_scope(const struct sl_scope *scope, const struct sl_encoder *self)
+is_first_in_scope(const struct sl_scope *scope, const void *self)
 {
     unsigned i;
 
     for (i = 0; i < n_encoders; i++) {
-        const struct sl_encoding_conf *conf = encoders[i]->conf(scope);
+        const struct sl_encoding_conf *conf = encoder_conf(i, scope);
 
         if (conf->is_on || conf->decodes)
-            return encoders[i] == self;
+            return conf == self;
     }
     return 0;
 }
@@ -103,6 +125,13 @@ is_private(struct sl_req *r)
            cache_control_has(&r->response, SL_SPAN("no-store"));
 }
 
+static int
+is_never_encoded(struct sl_req *r, int status)
+{
+    return status < 200 || status == 204 || status == 205 ||
+           cache_control_has(&r->response, SL_SPAN("no-transform"));
+}
+
 /* What a GET would get as its body, -1: unknown.  A HEAD's own has none. */
 static int64_t
 full_length(const struct sl_req *r)
@@ -139,10 +168,13 @@ static void
 vary_set(struct sl_req *r)
 {
     struct sl_fields *f = &r->response;
-    struct sl_span vary = {NULL, 0};
+    struct sl_span vary;
 
-    if (fields_may_have(f, SL_F_VARY))
-        vary = sl_fields_joined(f, "Vary");
+    if (!sl_fields_has_id(f, SL_F_VARY)) {
+        fields_push(f, SL_F_VARY, SL_SPAN("Vary"), SL_SPAN("Accept-Encoding"));
+        return;
+    }
+    vary = sl_fields_joined(f, "Vary");
     if (vary.n == 0)
         sl_fields_set(f, "Vary", SL_SPAN("Accept-Encoding"));
     else if (sl_fields_lists(f, SL_F_VARY, "Accept-Encoding") || sl_fields_lists(f, SL_F_VARY, "*"))
@@ -168,17 +200,27 @@ etag_weaken(struct sl_req *r)
                       sl_spans_join(r->pool, (struct sl_span[]){SL_SPAN("W/"), etag}, 2));
 }
 
+static int
+is_of_bytes(const struct sl_field *x)
+{
+    static const struct sl_span digests[] = { /* the last two: RFC 9530 */
+        {"Content-MD5", 11}, {"Digest", 6}, {"Content-Digest", 14}, {"Repr-Digest", 11}};
+    size_t i;
+
+    if (x->id == SL_F_CONTENT_LENGTH || x->id == SL_F_ACCEPT_RANGES)
+        return 1;
+    for (i = 0; x->id == SL_F_OTHER && i < sizeof digests / sizeof digests[0]; i++)
+        if (x->name.n == digests[i].n && sl_span_eqi(x->name, digests[i]))
+            return 1;
+    return 0;
+}
+
 /* What was true of the bytes that came is not of those that leave. */
 static void
 fields_of_other_bytes(struct sl_req *r)
 {
     etag_weaken(r);
-    sl_fields_unset(&r->response, "Content-MD5");
-    sl_fields_unset(&r->response, "Digest");
-    sl_fields_unset(&r->response, "Content-Digest"); /* RFC 9530 */
-    sl_fields_unset(&r->response, "Repr-Digest");
-    sl_fields_unset(&r->response, "Accept-Ranges");
-    fields_unset_id(&r->response, SL_F_CONTENT_LENGTH);
+    fields_unset_if(&r->response, is_of_bytes);
 }
 
 /* ---- decoding ---- */
@@ -189,8 +231,8 @@ decoder_for(const struct sl_req *r, struct sl_span coding)
     unsigned i;
 
     for (i = 0; i < n_encoders; i++)
-        if (sl_span_eqi(coding, sl_span(encoders[i]->coding)))
-            return encoders[i]->conf(r->scope)->decodes ? encoders[i] : NULL;
+        if (sl_span_eqi(coding, sl_span(encoders[i].encoder->coding)))
+            return encoder_conf(i, r->scope)->decodes ? encoders[i].encoder : NULL;
     return NULL;
 }
 
@@ -218,79 +260,219 @@ decode_or_leave(struct sl_req *r, struct sl_span accept)
 /* ---- encoding ---- */
 
 static int
-could_encode(const struct sl_req *r, const struct sl_encoding_conf *conf, struct sl_span type,
-             int64_t length, int is_secret)
+could_encode(const struct sl_encoding_conf *conf, struct sl_span type, int status, int64_t length,
+             int is_secret)
 {
     if (!conf->is_on || (is_secret && !conf->with_private) || !type_matches(conf->types, type))
         return 0;
-    return r->status == 206 || length < 0 || (length > 0 && length >= conf->min);
+    return status == 206 || length < 0 || (length > 0 && length >= conf->min);
 }
 
 /* Those that could encode it, in the order of encoders[]. */
 static unsigned
-candidates(struct sl_req *r, const struct sl_encoder **found)
+candidates(struct sl_req *r, int status, int64_t length, unsigned *found)
 {
     struct sl_span type = response_type(r);
-    int64_t length = full_length(r);
     int is_secret = is_private(r);
     unsigned i, n = 0;
 
     for (i = 0; i < n_encoders && type.n > 0; i++)
-        if (could_encode(r, encoders[i]->conf(r->scope), type, length, is_secret))
-            found[n++] = encoders[i];
+        if (could_encode(encoder_conf(i, r->scope), type, status, length, is_secret))
+            found[n++] = i;
     return n;
 }
 
-/* NULL: the client likes it best as it is. */
-static const struct sl_encoder *
-choose(struct sl_span accept, const struct sl_encoder *const *from, unsigned n)
+static struct sl_span
+accepted(struct sl_req *r)
 {
-    unsigned best = accept.at != NULL ? sl_encoding_quality(accept, SL_SPAN("identity")) : 1, q, i;
-    const struct sl_encoder *chosen = NULL;
+    return fields_may_have(&r->head, SL_F_ACCEPT_ENCODING)
+               ? sl_fields_joined(&r->head, "Accept-Encoding")
+               : (struct sl_span){NULL, 0};
+}
+
+/* What a client likes, by the words of its Accept-Encoding.  Clients of a kind write the same: a
+ * thread keeps what it has read of some. */
+struct liking {
+    char accept[LIKING_BYTES];
+    size_t n;
+    unsigned identity, quality[ENCODERS_MAX];
+};
+static _Thread_local struct liking likings[LIKINGS];
+
+static void
+liking_read(struct liking *l, struct sl_span accept)
+{
+    unsigned i;
+
+    l->identity = accept.at != NULL ? sl_encoding_quality(accept, SL_SPAN("identity")) : 1;
+    for (i = 0; i < n_encoders; i++)
+        l->quality[i] = sl_encoding_quality(accept, sl_span(encoders[i].encoder->coding));
+}
+
+/* One that is in `own`, or kept. */
+static const struct liking *
+liking_of(struct sl_span accept, struct liking *own)
+{
+    struct liking *l = &likings[accept.n % LIKINGS];
+
+    if (accept.n == 0 || accept.n > LIKING_BYTES) {
+        liking_read(own, accept);
+        return own;
+    }
+    if (l->n != accept.n || memcmp(l->accept, accept.at, accept.n) != 0) {
+        liking_read(l, accept);
+        memcpy(l->accept, accept.at, accept.n);
+        l->n = accept.n;
+    }
+    return l;
+}
+
+/* -1: the client likes it best as it is. */
+static int
+choose(struct sl_span accept, const unsigned *from, unsigned n)
+{
+    struct liking own;
+    const struct liking *l = liking_of(accept, &own);
+    unsigned best = l->identity, q, i;
+    int chosen = -1;
 
     for (i = 0; i < n; i++) {
-        q = sl_encoding_quality(accept, sl_span(from[i]->coding));
-        if (q > best || (q == best && q > 0 && chosen == NULL)) {
+        q = l->quality[from[i]];
+        if (q > best || (q == best && q > 0 && chosen < 0)) {
             best = q;
-            chosen = from[i];
+            chosen = (int)from[i];
         }
     }
     return chosen;
 }
 
 static void
-encode(struct sl_req *r, const struct sl_encoder *e)
+fields_of_coding(struct sl_req *r, const struct sl_encoder *e)
 {
-    int level = (int)e->conf(r->scope)->level;
+    fields_of_other_bytes(r);
+    fields_unset_id(&r->response, SL_F_CONTENT_ENCODING);
+    fields_push(&r->response, SL_F_CONTENT_ENCODING, SL_SPAN("Content-Encoding"),
+                sl_span(e->coding));
+}
+
+/* A filter that is in the way already is for the body as it is. */
+static int
+is_offered(const struct sl_req *r, const struct sl_encoder *e, int level)
+{
+    return r->encoded != NULL && r->encoded->encoder == e && r->encoded->level == level &&
+           r->filters == NULL;
+}
+
+static void
+take_offered(struct sl_req *r, struct sl_encoded *offered)
+{
+    sl_note(r, "encoded with %s before", offered->encoder->coding);
+    fields_of_coding(r, offered->encoder);
+    offered->is_taken = 1;
+    if (offered->body.at != NULL)
+        r->respond_body = offered->body;
+    answer_set_length(r, offered->length);
+}
+
+static void
+encode(struct sl_req *r, unsigned i)
+{
+    const struct sl_encoder *e = encoders[i].encoder;
+    int level = (int)encoder_conf(i, r->scope)->level;
     int64_t length = r->length;
 
+    if (is_offered(r, e, level)) {
+        take_offered(r, r->encoded);
+        return;
+    }
     if (!coders_have_room(r->loop, e->encode, level)) {
         sl_note(r, "not encoded: the thread has no room for more states");
         return;
     }
     sl_note(r, "encoded with %s", e->coding);
-    fields_of_other_bytes(r);
-    sl_fields_set(&r->response, "Content-Encoding", sl_span(e->coding));
+    fields_of_coding(r, e);
     r->length = -1;
     if (answer_has_body(r))
         encode_filter_add(r, e->encode, level, length);
 }
 
+/* Whether the request's own words keep it as it is. */
+static int
+is_wanted_whole(struct sl_req *r)
+{
+    return sl_fields_has_id(&r->head, SL_F_RANGE) ||
+           cache_control_has(&r->head, SL_SPAN("no-transform"));
+}
+
 static void
 encode_or_leave(struct sl_req *r, struct sl_span accept)
 {
-    const struct sl_encoder *found[ENCODERS_MAX], *chosen;
-    unsigned n = candidates(r, found);
+    unsigned found[ENCODERS_MAX], n = candidates(r, r->status, full_length(r), found);
+    int chosen;
 
     if (n == 0)
         return;
     vary_set(r);
-    if (r->status == 206 || sl_fields_has_id(&r->head, SL_F_RANGE) ||
-        cache_control_has(&r->head, SL_SPAN("no-transform")))
+    if (r->status == 206 || is_wanted_whole(r))
         return;
     chosen = choose(accept, found, n);
-    if (chosen != NULL)
-        encode(r, chosen);
+    if (chosen >= 0)
+        encode(r, (unsigned)chosen);
+}
+
+/* ---- bodies that are there in a coding already ---- */
+
+#define FACT_IDS                                                                             \
+    (field_bit(SL_F_CONTENT_TYPE) | field_bit(SL_F_CONTENT_ENCODING) |                       \
+     field_bit(SL_F_CACHE_CONTROL) | field_bit(SL_F_SET_COOKIE))
+
+/* Of the status and the fields a choice depends on: values are not written to, so where they lie
+ * says which they are. */
+static uint64_t
+facts_of(const struct sl_req *r, int status)
+{
+    uint64_t facts = (uint64_t)status;
+    unsigned i;
+
+    for (i = 0; i < r->response.n; i++) {
+        const struct sl_field *x = &r->response.at[i];
+
+        if (FACT_IDS >> x->id & 1)
+            facts = (facts ^ (uintptr_t)x->value.at ^ x->value.n) * UINT64_C(0x9e3779b97f4a7c15);
+    }
+    return facts;
+}
+
+/* What is offered is what was expected, and nothing has come between. */
+static int
+is_as_expected(const struct sl_req *r)
+{
+    return r->encoded != NULL && !r->encoded->is_taken && r->filters == NULL &&
+           r->encoded->facts == facts_of(r, r->status);
+}
+
+void
+sl_encoding_offer(struct sl_req *r, struct sl_encoded *e)
+{
+    r->encoded = e;
+}
+
+void
+sl_encoding_expect(struct sl_req *r, int status, int64_t length, struct sl_encoded *e)
+{
+    unsigned found[ENCODERS_MAX], n = 0;
+    int chosen = -1;
+
+    if (n_encoders > 0 && status != 206 && !is_never_encoded(r, status) &&
+        response_coding(r).n == 0)
+        n = candidates(r, status, length, found);
+    if (n > 0 && !is_wanted_whole(r))
+        chosen = choose(accepted(r), found, n);
+    e->encoder = chosen >= 0 ? encoders[chosen].encoder : NULL;
+    if (chosen < 0)
+        return;
+    e->level = (int)encoder_conf((unsigned)chosen, r->scope)->level;
+    e->facts = facts_of(r, status);
 }
 
 /* ---- 304 ---- */
@@ -323,7 +505,7 @@ not_modified(struct sl_req *r)
     unsigned i;
 
     for (i = 0; i < n_encoders; i++) {
-        const struct sl_encoding_conf *conf = encoders[i]->conf(r->scope);
+        const struct sl_encoding_conf *conf = encoder_conf(i, r->scope);
 
         if (conf->decodes || (conf->is_on && (type.n == 0 || type_matches(conf->types, type))))
             break;
@@ -336,19 +518,22 @@ not_modified(struct sl_req *r)
 }
 
 enum sl_verdict
-sl_encode_response(struct sl_req *r, const struct sl_encoder *self)
+sl_encode_response(struct sl_req *r, const void *conf)
 {
-    struct sl_span accept = {NULL, 0};
+    struct sl_span accept;
 
-    if (!is_first_in_scope(r->scope, self) || r->status < 200 || r->status == 204 ||
-        r->status == 205 || cache_control_has(&r->response, SL_SPAN("no-transform")))
+    if (is_as_expected(r)) {
+        vary_set(r);
+        take_offered(r, r->encoded);
+        return SL_NEXT;
+    }
+    if (!is_first_in_scope(r->scope, conf) || is_never_encoded(r, r->status))
         return SL_NEXT;
     if (r->status == 304) {
         not_modified(r);
         return SL_NEXT;
     }
-    if (fields_may_have(&r->head, SL_F_ACCEPT_ENCODING))
-        accept = sl_fields_joined(&r->head, "Accept-Encoding");
+    accept = accepted(r);
     if (!decode_or_leave(r, accept))
         encode_or_leave(r, accept);
     return SL_NEXT;

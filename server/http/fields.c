@@ -105,14 +105,15 @@ sl_fields_joined(struct sl_fields *f, const char *name)
 {
     struct sl_span s = sl_span(name), *parts;
     enum sl_field_id id = sl_field_id(s);
-    unsigned i, n = 0;
+    const struct sl_field *first = fields_find(f, id, s);
+    unsigned i, n = 1;
 
-    if (!fields_may_have(f, id))
+    if (first == NULL)
         return (struct sl_span){NULL, 0};
-    for (i = 0; i < f->n; i++)
+    for (i = (unsigned)(first - f->at) + 1; i < f->n; i++)
         n += (unsigned)field_is(&f->at[i], id, s);
     if (n < 2)
-        return sl_fields_get(f, name);
+        return first->value;
     parts = apr_palloc(f->pool, 2 * n * sizeof *parts);
     for (i = n = 0; i < f->n; i++)
         if (field_is(&f->at[i], id, s)) {
@@ -225,6 +226,20 @@ sl_fields_unset(struct sl_fields *f, const char *name)
     fields_remove(f, id, s, 0);
     if (id != SL_F_OTHER)
         f->ids &= ~field_bit(id);
+}
+
+void
+fields_unset_if(struct sl_fields *f, int (*is_out)(const struct sl_field *x))
+{
+    unsigned i, n = 0;
+
+    for (i = 0; i < f->n; i++)
+        if (!is_out(&f->at[i])) {
+            if (n < i)
+                f->at[n] = f->at[i];
+            n++;
+        }
+    f->n = n;
 }
 
 void

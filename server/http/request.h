@@ -63,6 +63,7 @@ struct sl_req {
     struct sl_exchange *exchange;
     const struct sl_source *source; /* a module answers; NULL: not, or no more */
     void *source_ctx;
+    struct sl_encoded *encoded; /* what the source has beside it; NULL: nothing */
     struct sl_buf *head_buf;     /* holds the request head */
     struct sl_buf *response_buf; /* holds the response head */
     struct sl_filter *filters;
@@ -136,6 +137,8 @@ enum sl_flow answer_body(struct sl_req *r, struct sl_data data, int ends);
 /* Past the filters. */
 enum sl_flow answer_last(struct sl_req *r, struct sl_data data, int ends);
 enum sl_flow answer_trailers(struct sl_req *r, struct sl_fields *fields);
+/* Of a whole body, known before its head leaves. */
+void answer_set_length(struct sl_req *r, int64_t length);
 enum sl_flow answer_interim(struct sl_req *r, int status, struct sl_fields *fields);
 /* Whether the body may leave for the client's socket unseen: no filter, no transport. */
 int answer_may_bypass(const struct sl_req *r);

@@ -2,6 +2,7 @@
 import gzip
 import os
 import re
+import time
 
 import pytest
 from at_home import at_home
@@ -197,6 +198,22 @@ def test_compression(example):
         assert coding is None or len(r.body) < 200
     assert s.get("/account/x", {"Accept-Encoding": "gzip, br, zstd"}).body == text
     assert s.get("/archive/x").body == text
+
+
+@pytest.mark.skipif(not os.path.exists(f"{MODULES}/mod_brotli.so"), reason="built without brotli")
+def test_static_site(example):
+    text = b"<p>once more</p>\n" * 200
+    page = reply(200, text, [("Content-Type", "text/html"), ("ETag", '"a"')])
+    s = example("static-site.conf", {"/x": page, "/assets/x": page, "/account/x": page})
+    for path in ("/x", "/assets/x"):
+        for accept, coding in (("gzip, br", "br"), ("gzip", "gzip")):
+            end, r = time.time() + 5, s.get(path, {"Accept-Encoding": accept})
+            while r.get("Content-Length") is None and time.time() < end:
+                r = s.get(path, {"Accept-Encoding": accept})
+            assert r.get("Content-Encoding") == coding and int(r.get("Content-Length")) < 200
+    assert s.get("/assets/x").get("Cache-Control") == "public, max-age=31536000, immutable"
+    assert s.get("/account/x").get("Cache-Status") is None
+    assert len(s.backends["101"].requests) == 3
 
 
 def test_rate_limit(example):
