@@ -171,8 +171,8 @@ enum store_io store_read(struct store *s, struct sl_loop *loop, struct store_rea
  * way, and *r has to last until then. */
 int store_read_cancel(struct store_read *r);
 
-/* One who reads an object that arrives and is not to be cut: what he has not read stays for him, also
- * of a body that is relayed.  All others hold, and may find it BROKEN. */
+/* One who reads an object that arrives and is not to be cut: what he has not read stays for him,
+ * also of a body that is relayed.  All others hold, and may find it BROKEN. */
 struct store_reader {
     /* the store's */
     struct store_object *object; /* held; NULL: it is complete */
@@ -183,7 +183,8 @@ struct store_reader {
 int store_reader_add(struct store_object *o, struct store_reader *reader);
 /* He will not ask for what is before `least` any more. */
 void store_reader_move(struct store_reader *reader, uint64_t least);
-void store_reader_remove(struct store_reader *reader); /* also of one that was not added, but zero */
+/* Also of one that was not added, but is zero. */
+void store_reader_remove(struct store_reader *reader);
 
 /* ---- storing ---- */
 
@@ -208,18 +209,18 @@ struct store_writer *store_writer_open(struct store *s, struct sl_loop *loop,
 /* The object that arrives; hold it to keep it past the writer's end. */
 struct store_object *store_writer_object(struct store_writer *w);
 /* Copies the bytes; they can be read at once.  FULL: they were taken, the disk or who reads is
- * behind, room() will be called.  A body that becomes too large, or that the disk fails to take, is
- * relayed from then on.  GONE: nobody reads what is relayed, it is more than was said, or there is no
- * memory; the writer is to be aborted. */
+ * behind, room() will be called.  A body that becomes too large, or that the disk fails to take,
+ * is relayed from then on.  GONE: nobody reads what is relayed, it is more than was said, or there
+ * is no memory; the writer is to be aborted. */
 enum sl_flow store_append(struct store_writer *w, const char *at, size_t n);
 /* The body will not be stored: it is relayed, in a bounded stretch of memory, to the readers there
  * are, as fast as the slowest of them. */
 void store_relay(struct store_writer *w);
 enum store_relayed { STORE_NOT_RELAYED, STORE_IS_TOO_LARGE, STORE_DISK_FAILS };
 enum store_relayed store_is_relayed(const struct store_writer *w); /* and why */
-/* The body is whole: from now on, unless it was relayed, the object is found under its key, in memory at once where it
- * has room there, and on disk when it has been written.  What was under the key before is
- * replaced.  A body shorter than the size said is an abort.  Takes the writer. */
+/* The body is whole: from now on, unless it was relayed, the object is found under its key, in
+ * memory at once where it has room there, and on disk when it has been written.  What was under
+ * the key before is replaced.  A body shorter than the size said is an abort.  Takes the writer. */
 void store_commit(struct store_writer **w);
 /* The body is whole for those who read it, and found by nobody.  Takes the writer. */
 void store_forgo(struct store_writer **w);

@@ -2,9 +2,9 @@
  *
  * The latest chunks stay in memory for those who are close behind; who is further behind reads the
  * file.  Of a body that is relayed, because it is not going to be stored after all, what is not on
- * disk stays until the last reader has it, and the writer waits for the slowest: a server need not
- * give the rest of the same response a second time, so that whoever lost bytes would have to be cut.
- * How long the others wait for one who does not read at all is up to Timeout send=.
+ * disk stays until the last reader has it, and the writer waits for the slowest: a server need
+ * not give the rest of the same response a second time, so that whoever lost bytes would have to
+ * be cut.  How long the others wait for one who does not read at all is up to Timeout send=.
  *
  * Readers on other loops, the flushing job and the writer meet under the lock of the object that
  * arrives, held for a few stores; a complete object has none. */

@@ -59,7 +59,7 @@ struct flight {
     struct marker marker; /* of what is looked for; its vary a copy, n 0: there was none */
     int64_t slice, from; /* slice > 0: so many bytes are asked for, from there on */
     int is_slice;        /* of this response: */
-    int64_t whole;
+    int64_t whole, date;
     struct sl_span sliced, etag, modified; /* copies; sliced: under what its head is stored */
     int status;
     const struct sl_cause *cause;

@@ -20,6 +20,7 @@ slice_begin(struct flight *f, const struct visit *v)
         f->from = v->first;
         f->etag = kept(meta_get(v->of, "ETag"));
         f->modified = kept(meta_get(v->of, "Last-Modified"));
+        f->date = v->of->date;
         f->sliced = kept(v->of_key);
     } else if (v->conf->slice > 0) {
         f->slice = v->conf->slice;
@@ -36,12 +37,12 @@ slice_ask(struct flight *f)
     sl_fields_set(head, "Range", sl_span(apr_psprintf(pool, "bytes=%ld-%ld", (long)f->from,
                                                       (long)(f->from + f->slice - 1))));
     if (f->is_slice)
-        sl_fields_set(head, "If-Range", policy_strong_validator(f->etag, f->modified));
+        sl_fields_set(head, "If-Range", policy_strong_validator(f->etag, f->modified, f->date));
 }
 
 /* ---- the answer ---- */
 
-/* Whether it is the slice that was asked for; *n: its bytes. */
+/* Whether it is the slice that was asked for. */
 static int
 is_asked_for(const struct flight *f, struct sl_req *sub, struct content_range *r)
 {
@@ -142,8 +143,9 @@ slices_begin(struct flight *f, struct sl_req *sub)
     }
     if (!is_asked_for(f, sub, &r))
         return slices_refused(f, sub, "the server gives other parts than it was asked for");
-    if (policy_strong_validator(field_of(sub, SL_F_ETAG), field_of(sub, SL_F_LAST_MODIFIED)).n == 0)
-        return slices_refused(f, sub, "without ETag and Last-Modified slices may not fit");
+    if (policy_strong_validator(field_of(sub, SL_F_ETAG), field_of(sub, SL_F_LAST_MODIFIED),
+                                http_date(field_of(sub, SL_F_DATE))).n == 0)
+        return slices_refused(f, sub, "no ETag or Last-Modified says which slices fit");
     head_of_whole(f, sub, r.whole);
     refused = slices_store(f, sub);
     if (refused != NULL)

@@ -1,4 +1,4 @@
-/* See giver.h.  What is asked for may still be arriving, or be in a slice that has to be fetched. */
+/* See giver.h.  What is asked for may still be arriving, or in a slice that has to be fetched. */
 #include "giver.h"
 
 #include <stdlib.h>

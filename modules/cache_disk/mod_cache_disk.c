@@ -52,7 +52,7 @@ DIRECTIVES
   CacheSlice
     Responses larger than SIZE are fetched by Range, a slice at a time, and stored so: a range of a
     video costs no more than the slices it touches, and who jumps ahead does not wait for what lies
-    between. Servers must know Range and say ETag or Last-Modified; one that answers with the whole
+    between. Servers must know Range and say a strong ETag or Last-Modified; one that answers with the whole
     is stored as a whole. When the response changes at the server, its slices are forgotten, and an
     answer that is under way is cut. Between 4k and 1g; 1m to 16m are good sizes.
   CacheLock

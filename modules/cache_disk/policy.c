@@ -414,7 +414,12 @@ policy_content_range(struct sl_span field, struct content_range *r)
 }
 
 struct sl_span
-policy_strong_validator(struct sl_span etag, struct sl_span last_modified)
+policy_strong_validator(struct sl_span etag, struct sl_span last_modified, int64_t date)
 {
-    return etag.n > 0 && !is_weak(etag) ? etag : last_modified;
+    int64_t modified = http_date(last_modified);
+
+    if (etag.n > 0 && !is_weak(etag))
+        return etag;
+    return modified != CC_ABSENT && modified <= date - 60 ? last_modified
+                                                          : (struct sl_span){NULL, 0};
 }

@@ -98,7 +98,9 @@ struct content_range {
 };
 int policy_content_range(struct sl_span field, struct content_range *r);
 /* What a condition that must hold to the byte may name (13.1.5): the entity-tag if it is strong,
- * else the date of the last change; n 0: there is neither. */
-struct sl_span policy_strong_validator(struct sl_span etag, struct sl_span last_modified);
+ * else the date of the last change if that is a minute before the response's own (8.8.2.2); n 0:
+ * neither. */
+struct sl_span policy_strong_validator(struct sl_span etag, struct sl_span last_modified,
+                                       int64_t date);
 
 #endif

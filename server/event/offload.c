@@ -1,4 +1,5 @@
-/* A few threads for what would block a loop: APR-util's pool, with a bounded queue. */
+/* A few threads for what would block a loop: APR-util's pool, with a bounded queue.  They are there
+ * from the start to the end: to make one takes a hook longer than it may. */
 #include "event/loop.h"
 
 #include "runtime/dry.h"
@@ -8,7 +9,6 @@
 #include <stdatomic.h>
 
 #define QUEUE_MAX 4096
-#define IDLE_US 10000000 /* a thread that had nothing to do for so long ends */
 
 static apr_thread_pool_t *threads;
 static atomic_int n_queued;
@@ -16,11 +16,7 @@ static atomic_int n_queued;
 int
 offload_open(apr_pool_t *pool, unsigned n_threads)
 {
-    if (apr_thread_pool_create(&threads, 0, n_threads, pool) != APR_SUCCESS)
-        return -1;
-    apr_thread_pool_idle_max_set(threads, n_threads); /* else each job makes a thread of its own */
-    apr_thread_pool_idle_wait_set(threads, IDLE_US);
-    return 0;
+    return apr_thread_pool_create(&threads, n_threads, n_threads, pool) == APR_SUCCESS ? 0 : -1;
 }
 
 void

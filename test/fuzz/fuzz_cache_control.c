@@ -14,6 +14,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct range ranges[RANGES_MAX];
     struct condition_facts f = {.if_none_match = text, .etag = SL_SPAN("\"a\"")};
     struct cache_control cc;
+    struct content_range part;
     int i, found;
 
     memcpy(exact, data, n);
@@ -26,6 +27,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     for (i = 0; i < found; i++)
         if (ranges[i].from < 0 || ranges[i].n <= 0 || ranges[i].from + ranges[i].n > 1000)
             abort();
+    if (policy_content_range(text, &part) == 0 &&
+        (part.first < 0 || part.last < part.first || part.whole <= part.last))
+        abort();
     free(exact);
     return 0;
 }

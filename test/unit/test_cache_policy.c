@@ -372,6 +372,21 @@ reads_content_ranges(void **state)
     }
 }
 
+static void
+knows_strong_validators(void **state)
+{
+    struct sl_span old = text(DATE_100_AGO), now = text(DATE_NOW), none = {NULL, 0};
+
+    (void)state;
+    assert_true(sl_span_eq(policy_strong_validator(text("\"a\""), old, NOW), text("\"a\"")));
+    assert_true(sl_span_eq(policy_strong_validator(text("W/\"a\""), old, NOW), old));
+    assert_true(sl_span_eq(policy_strong_validator(none, old, NOW), old));
+    assert_int_equal(policy_strong_validator(none, now, NOW).n, 0);
+    assert_int_equal(policy_strong_validator(none, old, CC_ABSENT).n, 0);
+    assert_int_equal(policy_strong_validator(text("W/\"a\""), none, NOW).n, 0);
+    assert_int_equal(policy_strong_validator(none, text("never"), NOW).n, 0);
+}
+
 int
 main(void)
 {
@@ -380,6 +395,7 @@ main(void)
         cmocka_unit_test(stores_with_care),   cmocka_unit_test(uses_what_is_stored),
         cmocka_unit_test(answers_conditions), cmocka_unit_test(finds_ranges),
         cmocka_unit_test(reads_content_ranges),
+        cmocka_unit_test(knows_strong_validators),
         cmocka_unit_test(judges_if_range),
     };
 
