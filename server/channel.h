@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CHANNEL_VERSION 5
+#define CHANNEL_VERSION 6
 #define CHANNEL_OLDEST 4 /* of workers that a master of this version gets on with */
 #define CHANNEL_COMMANDS 5 /* since this one workers know MSG_COMMAND */
 #define CHANNEL_TEXT 1024
@@ -52,6 +52,10 @@ enum message_kind {
                     before MSG_SNAPSHOT, to the process that replaces a crashed one */
     MSG_COMMAND, /* master: descriptor: a client of the control socket, text what was read of its
                     line, from the command on */
+    MSG_STATE_DIR, /* worker, while it starts: text is StateDir */
+    MSG_KEEP,  /* worker, later: text is what was said at run time, to be kept there: "OWNER KEY SAYS
+                  OF", or without the last two to be forgotten; number is the worker's for it */
+    MSG_KEPT,  /* master: the answer, with its number; text is why not, none: it is on the disk */
 };
 
 struct message {

@@ -1,6 +1,7 @@
 /* The program: its options, and which of its shapes they ask for. */
 #include "config/lint.h"
 #include "config/load.h"
+#include "config/overrides.h"
 #include "control_words.h"
 #include "explain.h"
 #include "master/control.h"
@@ -364,6 +365,8 @@ look_at_config(const struct options *o, apr_pool_t *pool)
     case MODE_TAKE_OVER_TEST:
         break;
     }
+    if (o->mode == MODE_TEST || o->mode == MODE_EFFECTIVE)
+        config_print_trouble(w->config, stderr);
     config_print_errors(w->config, stderr);
     return n_errors == 0 ? 0 : 1;
 }

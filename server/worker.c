@@ -17,6 +17,7 @@
 #include "master/master.h"
 #include "net/handover.h"
 #include "net/listener.h"
+#include "overrides.h"
 #include "privileges.h"
 #include "runtime/counter.h"
 #include "runtime/crash.h"
@@ -27,6 +28,7 @@
 #include "runtime/panic.h"
 #include "runtime/streams.h"
 #include "upstream/pool.h"
+#include "upstream/shared.h"
 #include "worker_listeners.h"
 #include "worker_threads.h"
 #include "worker_zones.h"
@@ -169,6 +171,9 @@ master_says(struct sl_worker *w, const struct message *m, int fd)
     case MSG_COMMAND:
         control_call_take(w->loops[0], m->text, fd);
         return;
+    case MSG_KEPT:
+        overrides_answered((unsigned)m->number, m->text);
+        break;
     default: /* nothing else is said to a worker that serves */
         break;
     }
@@ -449,7 +454,7 @@ worker_set_up(struct sl_worker *w)
     if (worker_zones_open(w) != 0 ||
         config_run_worker_hooks(w->config, SL_HOOK_POST_CONFIG, w) != 0 ||
         config_run_worker_hooks(w->config, SL_HOOK_OPEN_LOGS, w) != 0 ||
-        w->config->errors->nelts > 0 || worker_announce(w) != 0)
+        w->config->errors->nelts > 0 || overrides_announce(w) != 0 || worker_announce(w) != 0)
         return -1;
     return privileges_drop(core->user, core->group);
 }
@@ -464,8 +469,10 @@ worker_start(struct sl_worker *w)
     if (offload_open(w->pool, OFFLOAD_THREADS) != 0 || worker_threads_make(w) != 0)
         return -1;
     pools_resolve(w->loops[0], RESOLVE_WAIT_MS);
-    if (config_run_worker_hooks(w->config, SL_HOOK_WORKER_INIT, w) != 0 ||
-        config_run_worker_hooks(w->config, SL_HOOK_READY, w) != 0 || worker_threads_start(w) != 0)
+    if (config_run_worker_hooks(w->config, SL_HOOK_WORKER_INIT, w) != 0)
+        return -1;
+    servers_take_over();
+    if (config_run_worker_hooks(w->config, SL_HOOK_READY, w) != 0 || worker_threads_start(w) != 0)
         return -1;
     for (i = 0; i < w->n_listeners; i++)
         listener_defer(&w->listeners[i]);
@@ -510,6 +517,7 @@ worker_end(struct sl_worker *w)
     offload_close(); /* before the hooks: what its threads work with is freed there */
     config_run_worker_hooks(w->config, SL_HOOK_WORKER_EXIT, w);
     control_calls_close();
+    overrides_close();
     worker_threads_free(w);
     counters_close();
     watched_close();

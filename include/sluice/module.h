@@ -21,6 +21,7 @@
 #include "sluice/log.h"
 #include "sluice/loop.h"
 #include "sluice/net.h"
+#include "sluice/override.h"
 #include "sluice/pattern.h"
 #include "sluice/provider.h"
 #include "sluice/req.h"

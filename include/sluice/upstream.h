@@ -54,7 +54,7 @@ struct sl_server_state {
     atomic_uint n_failed;         /* failures in a row */
     atomic_uint address;          /* the core's: of which address this is said */
     atomic_uint weight;           /* the operator's; 0: as configured */
-    atomic_uint base;             /* the core's: the configuration an override stands for */
+    atomic_uint base;             /* the owner's: the line an override stands for; 0: none yet */
     atomic_uint n_events;         /* see sl_server_event() */
     _Atomic(uint64_t) window[SL_WINDOW_PARTS]; /* the owner's: outcomes of late */
 };
@@ -136,6 +136,7 @@ struct sl_pool {
     void *data;                        /* the owner's */
     int64_t keepalive;                 /* idle connections kept, per server and thread */
     int64_t keepalive_idle_ms;
+    int64_t keepalive_life_ms;         /* since a connection was opened; -1: no limit */
     const struct sl_upstream_protocol *protocol; /* NULL: HTTP/1.1 */
     const struct sl_transport *transport;        /* NULL: plain */
     void *transport_data;                        /* the transport's, set while configured */
@@ -211,6 +212,8 @@ sl_server_may_be_used(const struct sl_server *s, int64_t now_ms)
 {
     uint64_t health = atomic_load_explicit(&s->state->health, memory_order_relaxed);
 
+    if (health == 0) /* mostly */
+        return sl_server_is_wanted(s, 0);
     if (!sl_server_is_wanted(s, health))
         return 0;
     switch (SL_HEALTH_STATE(health)) {

@@ -10,7 +10,8 @@
  *   queue.c         requests that wait for a server with room
  *   sticky.c        clients that stay with a server
  *   members.c       servers that come and go: what follows, and sluice ctl server add and remove
- *   control.c       what the operator asks and says: sluice ctl server
+ *   control.c       what the operator asks and says: sluice ctl server; override.c: how long it
+ *                   holds
  *   roundrobin.c, leastconn.c, random2.c (ewma, too), hash.c (iphash, too), first.c
  *                   the methods; turns.c and ring.c are what they pick from */
 #ifndef BALANCER_H
@@ -68,6 +69,8 @@ struct balancer {
     _Atomic(int64_t) panic_told_at; /* ms, monotonic */
     struct queue *queue;            /* NULL: nobody waits */
     struct sticky *sticky;          /* NULL: none */
+    int64_t *said_at; /* override.c's, by index of the server: seconds since the epoch; 0: nobody
+                       * knows */
 };
 
 /* The lines of one section; the pool itself is filled in as they are read. */
@@ -130,10 +133,13 @@ void checks_start(struct sl_worker *w);
 void checks_stop(void);
 
 /* members.c: Seats N; servers have come or gone; sluice ctl server add and remove, with the words
- * behind those: exit statuses. */
+ * behind those: exit statuses, or LATER. */
 sl_parse_f seats_parse;
 void members_changed(struct sl_pool *pool);
 int members_ready(struct balancer *b); /* 0, or -1: no memory */
+/* What StateDir has of them: seated again after a start, and for -T. */
+void members_restore(struct sl_worker *w, apr_pool_t *pool);
+void members_claim(struct sl_worker *w);
 int run_add(struct sl_control_call *call, int argc, const char *const *argv);
 int run_remove(struct sl_control_call *call, int argc, const char *const *argv);
 
@@ -141,7 +147,13 @@ int run_remove(struct sl_control_call *call, int argc, const char *const *argv);
 struct sl_server *server_find(const char *text);
 /* It is a server of its pool, or finishes what it has in flight. */
 int server_is_shown(const struct sl_server *s);
-void said(struct sl_control_call *call, struct sl_server *s, const char *what);
+/* In place of an exit status: the call is ended, or will be. */
+#define LATER (-1)
+/* The operator has said it of the server: kept in its history, and logged.  What ends the call once
+ * it is known whether it is kept: a sl_kept_f with its data. */
+struct reply;
+struct reply *said(struct sl_control_call *call, struct sl_server *s, const char *what);
+void reply_end(void *reply, enum sl_kept how, const char *why);
 extern const struct sl_control_command server_command;
 
 extern const struct sl_balance_method roundrobin_method;

@@ -27,7 +27,8 @@ cause_class(const struct sl_cause *cause)
         return RETRY_CONNECT;
     if (cause == &sl_cause_connect_timeout)
         return RETRY_CONNECT | RETRY_TIMEOUT;
-    if (cause == &sl_cause_send_failed || cause == &sl_cause_no_response)
+    if (cause == &sl_cause_send_failed || cause == &sl_cause_no_response ||
+        cause == &sl_cause_bad_response || cause == &sl_cause_truncated)
         return RETRY_ERROR;
     if (cause == &sl_cause_upstream_send_timeout || cause == &sl_cause_first_timeout)
         return RETRY_TIMEOUT;
@@ -38,8 +39,7 @@ cause_class(const struct sl_cause *cause)
 static int
 cause_is_servers(const struct sl_cause *cause)
 {
-    return cause_class(cause) != 0 || cause == &sl_cause_bad_response ||
-           cause == &sl_cause_bad_response_chunk || cause == &sl_cause_truncated ||
+    return cause_class(cause) != 0 || cause == &sl_cause_bad_response_chunk ||
            cause == &sl_cause_idle_timeout;
 }
 

@@ -1,9 +1,8 @@
-/* sluice ctl server: how servers fare, and what the operator says of them at run time.
- *
- * What was said stands in the shared zone, so it holds for all generations and outlives a reload;
- * it stands for the line of the configuration it was said about, and goes when that is edited. */
+/* sluice ctl server: how servers fare, and what the operator says of them at run time; what
+ * becomes of that is in override.c. */
 
 #include "balancer.h"
+#include "override.h"
 #include "queue.h"
 
 #include <apr_strings.h>
@@ -42,36 +41,21 @@ server_is_shown(const struct sl_server *s)
     return !sl_server_is_gone(s) || sl_server_active(s) > 0;
 }
 
-static uint64_t
-word_of(const struct sl_server *s)
-{
-    return atomic_load_explicit(&s->state->health, memory_order_relaxed);
-}
-
-/* What differs from the configuration by the operator's word; "": nothing. */
-static const char *
-override_text(apr_pool_t *pool, const struct sl_server *s)
-{
-    static const char *const admins[] = {"", "drain", "disable", "enable"};
-    unsigned weight = atomic_load_explicit(&s->state->weight, memory_order_relaxed);
-    const char *admin = admins[SL_HEALTH_ADMIN(word_of(s))];
-
-    if (weight == 0)
-        return admin;
-    return apr_psprintf(pool, "%s%sweight=%u", admin, admin[0] != '\0' ? " " : "", weight);
-}
-
 /* ---- list ---- */
 
 static void
 print_row(struct sl_control_call *call, const struct sl_server *s)
 {
-    const char *said = override_text(sl_control_pool(call), s);
+    apr_pool_t *pool = sl_control_pool(call);
+    const char *said = override_text(pool, s), *when = override_when(pool, s);
 
-    sl_control_print(call, "%-15s %-21s %-9s %6u %6u %7u  %s%s%s\n", s->pool->name, s->name,
+    sl_control_print(call, "%-15s %-21s %-9s %6u %6u %7u  %s", s->pool->name, s->name,
                      condition_word(s), (unsigned)s->weight, s->level, sl_server_active(s),
-                     s->flags & SL_SERVER_CHECKED ? "checked" : "-", said[0] != '\0' ? ", " : "",
-                     said);
+                     s->flags & SL_SERVER_CHECKED ? "checked" : "-");
+    if (said[0] != '\0')
+        sl_control_print(call, ", %s%s%s; the file says %s", said, when[0] != '\0' ? " since " : "",
+                         when, override_line(pool, s));
+    sl_control_print(call, "\n");
 }
 
 static void
@@ -86,7 +70,7 @@ print_json_text(struct sl_control_call *call, const char *key, const char *text,
 static void
 print_json(struct sl_control_call *call, const struct sl_server *s)
 {
-    const char *said = override_text(sl_control_pool(call), s);
+    apr_pool_t *pool = sl_control_pool(call);
 
     print_json_text(call, "pool", s->pool->name, ", ");
     print_json_text(call, "server", s->name, ", ");
@@ -95,7 +79,9 @@ print_json(struct sl_control_call *call, const struct sl_server *s)
     sl_control_print(call, "\"weight\": %u, \"level\": %u, \"active\": %u, \"maxconn\": %u, "
                      "\"is_checked\": %s, ", (unsigned)s->weight, s->level, sl_server_active(s),
                      s->maxconn, s->flags & SL_SERVER_CHECKED ? "true" : "false");
-    print_json_text(call, "override", said, "");
+    print_json_text(call, "override", override_text(pool, s), ", ");
+    print_json_text(call, "said_at", override_when(pool, s), ", ");
+    print_json_text(call, "configured", override_line(pool, s), "");
 }
 
 /* name NULL: all pools.  The number of servers. */
@@ -200,93 +186,104 @@ run_why(struct sl_control_call *call, struct sl_server *s, const char *unused)
 
 /* ---- what the operator says ---- */
 
-/* New requests come to it again: it is given time to warm up. */
-static void
-warm(struct sl_server *s)
-{
-    if (s->slowstart_ms > 0)
-        atomic_store_explicit(&s->state->warm_since, sl_loop_now(sl_loop_self()),
-                              memory_order_relaxed);
-}
+/* An answer that waits until what was said is kept. */
+struct reply {
+    struct sl_control_call *call;
+    struct sl_server *s;
+};
 
 static void
-admin_set(struct sl_server *s, enum sl_admin admin)
+print_kept(struct sl_control_call *call, enum sl_kept how, const char *why)
 {
-    uint64_t old = word_of(s), word;
-    int was_wanted = sl_server_is_wanted(s, old);
-
-    do
-        word = (old & ~(UINT64_C(3) << 59)) | (uint64_t)admin << 59;
-    while (!atomic_compare_exchange_weak_explicit(&s->state->health, &old, word,
-                                                  memory_order_relaxed, memory_order_relaxed));
-    if (!was_wanted && sl_server_is_wanted(s, word))
-        warm(s);
-}
-
-/* In force at once, for all methods. */
-static int
-weight_set(struct sl_server *s, unsigned weight)
-{
-    struct balancer *b = s->pool->data;
-
-    atomic_store(&s->state->weight, weight == s->configured_weight ? 0 : weight);
-    atomic_store(&s->weight, weight);
-    return b->method->ready(s->pool, b->method_data);
+    switch (how) {
+    case SL_KEPT:
+        return;
+    case SL_KEPT_NOWHERE:
+        sl_control_print(call, "until the server stops: %s\n", why);
+        return;
+    case SL_KEPT_FAILED:
+        sl_control_print(call, "it holds, but only until the server stops: it is not kept: %s\n", why);
+        return;
+    }
 }
 
 void
+reply_end(void *data, enum sl_kept how, const char *why)
+{
+    struct reply *reply = data;
+    struct sl_control_call *call = reply->call;
+    const struct sl_server *s = reply->s;
+
+    if (sl_control_wants_json(call)) {
+        sl_control_print(call, "{");
+        print_json(call, s);
+        sl_control_print(call, ", \"is_kept\": %s, ", how == SL_KEPT ? "true" : "false");
+        print_json_text(call, "why", how == SL_KEPT ? "" : why, "}\n");
+    } else {
+        sl_control_print(call, "%s/%s is %s, weight %u, %u in flight\n", s->pool->name, s->name,
+                         condition_word(s), (unsigned)s->weight, sl_server_active(s));
+        print_kept(call, how, why);
+    }
+    sl_control_end(&call, how == SL_KEPT_FAILED ? 1 : 0);
+}
+
+struct reply *
 said(struct sl_control_call *call, struct sl_server *s, const char *what)
 {
+    struct reply *reply = apr_palloc(sl_control_pool(call), sizeof *reply);
+
     sl_server_note(s, sl_loop_wall_us(sl_loop_self()), apr_psprintf(sl_control_pool(call),
                                                                     "the operator: %s", what));
     sl_log(SL_NOTICE, "BALANCER0040", "pool %s: server %s: the operator says %s", s->pool->name,
            s->name, what);
-    if (sl_control_wants_json(call)) {
-        sl_control_print(call, "{");
-        print_json(call, s);
-        sl_control_print(call, "}\n");
-    } else {
-        sl_control_print(call, "%s/%s is %s, weight %u, %u in flight\n", s->pool->name, s->name,
-                         condition_word(s), (unsigned)s->weight, sl_server_active(s));
-    }
+    *reply = (struct reply){call, s};
+    return reply;
+}
+
+static int
+said_of(struct sl_control_call *call, struct sl_server *s, const char *what)
+{
+    override_keep(s, reply_end, said(call, s, what));
+    return LATER;
 }
 
 static int
 run_drain(struct sl_control_call *call, struct sl_server *s, const char *unused)
 {
     (void)unused;
-    admin_set(s, s->flags & SL_SERVER_DRAIN ? SL_ADMIN_NONE : SL_ADMIN_DRAIN);
-    said(call, s, "drain");
-    return 0;
+    override_admin(s, s->flags & SL_SERVER_DRAIN ? SL_ADMIN_NONE : SL_ADMIN_DRAIN);
+    return said_of(call, s, "drain");
 }
 
 static int
 run_disable(struct sl_control_call *call, struct sl_server *s, const char *unused)
 {
     (void)unused;
-    admin_set(s, SL_ADMIN_OFF);
-    said(call, s, "disable");
-    return 0;
+    override_admin(s, SL_ADMIN_OFF);
+    return said_of(call, s, "disable");
 }
 
 static int
 run_enable(struct sl_control_call *call, struct sl_server *s, const char *unused)
 {
     (void)unused;
-    admin_set(s, s->flags & SL_SERVER_DRAIN ? SL_ADMIN_ON : SL_ADMIN_NONE);
-    said(call, s, "enable");
-    return 0;
+    override_admin(s, s->flags & SL_SERVER_DRAIN ? SL_ADMIN_ON : SL_ADMIN_NONE);
+    return said_of(call, s, "enable");
+}
+
+static int
+no_memory(struct sl_control_call *call)
+{
+    sl_control_print(call, "no memory\n");
+    return 1;
 }
 
 static int
 run_reset(struct sl_control_call *call, struct sl_server *s, const char *unused)
 {
-    int rc = weight_set(s, s->configured_weight);
-
     (void)unused;
-    admin_set(s, SL_ADMIN_NONE);
-    said(call, s, "reset");
-    return rc < 0;
+    override_admin(s, SL_ADMIN_NONE);
+    return override_weight(s, s->configured_weight) < 0 ? no_memory(call) : said_of(call, s, "reset");
 }
 
 static int
@@ -300,12 +297,22 @@ run_weight(struct sl_control_call *call, struct sl_server *s, const char *text)
                          "requests away\n", text);
         return 2;
     }
-    if (weight_set(s, (unsigned)weight) < 0) {
-        sl_control_print(call, "no memory\n");
-        return 1;
-    }
-    said(call, s, apr_psprintf(sl_control_pool(call), "weight %ld", weight));
-    return 0;
+    if (override_weight(s, (unsigned)weight) < 0)
+        return no_memory(call);
+    return said_of(call, s, apr_psprintf(sl_control_pool(call), "weight %ld", weight));
+}
+
+/* What was said of a server that is not configured any more. */
+static void
+forgotten(void *data, enum sl_kept how, const char *why)
+{
+    struct sl_control_call *call = data;
+
+    if (how == SL_KEPT)
+        sl_control_print(call, "what was said of it is forgotten\n");
+    else
+        sl_control_print(call, "it is not forgotten: %s\n", why);
+    sl_control_end(&call, how == SL_KEPT ? 0 : 1);
 }
 
 /* ---- the command ---- */
@@ -313,6 +320,7 @@ run_weight(struct sl_control_call *call, struct sl_server *s, const char *text)
 static const struct verb {
     const char *word;
     int argc; /* the server, and what follows it */
+    /* The exit status, or LATER. */
     int (*run)(struct sl_control_call *call, struct sl_server *s, const char *arg);
 } verbs[] = {
     {"why", 1, run_why},         {"drain", 1, run_drain}, {"enable", 1, run_enable},
@@ -331,6 +339,8 @@ run_verb(struct sl_control_call *call, int argc, const char *const *argv)
     if (i == sizeof verbs / sizeof verbs[0] || argc - 1 != verbs[i].argc)
         return 2;
     s = server_find(argv[1]);
+    if (s == NULL && verbs[i].run == run_reset && override_forget(argv[1], forgotten, call))
+        return LATER;
     if (s == NULL) {
         sl_control_print(call, "no server \"%s\": expected POOL/SERVER, as \"server list\" shows "
                          "them\n", argv[1]);
@@ -352,7 +362,8 @@ server_run(struct sl_control_call *call, int argc, const char *const *argv)
         status = run_remove(call, argc - 1, argv + 1);
     else
         status = run_verb(call, argc, argv);
-    sl_control_end(&call, status);
+    if (status != LATER)
+        sl_control_end(&call, status);
 }
 
 const struct sl_control_command server_command = {

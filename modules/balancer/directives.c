@@ -75,21 +75,22 @@ method_parse(struct sl_cmd *cmd, void **item)
 }
 
 struct keepalive_options {
-    int64_t idle_ms;
+    int64_t idle_ms, life_ms;
 };
 
 static const struct sl_option keepalive_options[] = {
     {"idle", SL_SLOT_DURATION, offsetof(struct keepalive_options, idle_ms), "60s", NULL,
      "How long an idle connection is kept"},
+    {"life", SL_SLOT_DURATION, offsetof(struct keepalive_options, life_ms), "off", NULL,
+     "How long a connection is used at all"},
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 
 static const char *
 keepalive_parse(struct sl_cmd *cmd, void **item)
 {
-    static const char *const later[] = {"life", NULL};
     struct sl_pool *pool = section_pool->pool;
-    struct keepalive_options options = {.idle_ms = pool->keepalive_idle_ms};
+    struct keepalive_options options = {pool->keepalive_idle_ms, -1};
     const char *n = sl_cmd_arg(cmd, 0), *err = line_once(cmd, &section_pool->keepalive_at);
 
     *item = section_pool;
@@ -104,11 +105,16 @@ keepalive_parse(struct sl_cmd *cmd, void **item)
     if (err == NULL && pool->keepalive < 0)
         err = "expected how many idle connections are kept, a number";
     if (err == NULL)
-        err = later_check(cmd, 1, later);
-    if (err == NULL)
         err = sl_cmd_options(cmd, 1, keepalive_options, &options);
+    if (err != NULL)
+        return err;
+    if (options.idle_ms == 0)
+        return "expected idle= of 1ms or more, or off for no limit; Keepalive off keeps none";
+    if (options.life_ms == 0)
+        return "expected life= of 1ms or more, or off";
     pool->keepalive_idle_ms = options.idle_ms;
-    return err;
+    pool->keepalive_life_ms = options.life_ms;
+    return NULL;
 }
 
 struct retry_options {
@@ -415,7 +421,8 @@ const struct sl_directive balancer_directives[] = {
      "errors=3 panic=25", "Which failures of requests let a server rest",
      "[errors=N] [ratio=N] [window=TIME] [samples=N] [panic=N]", eject_parse, NULL, NULL},
     {"Keepalive", SL_SLOT_PARSED, SL_IN_GLOBAL, offsetof(struct balancer_conf, keepalive),
-     "64 idle=60s", "Idle connections kept, per server and thread", "N [idle=TIME]",
+     "64 idle=60s", "Idle connections kept, per server and thread",
+     "N [idle=TIME] [life=TIME]",
      keepalive_parse, NULL, NULL},
     {"Queue", SL_SLOT_PARSED, SL_IN_GLOBAL, offsetof(struct balancer_conf, queue), NULL,
      "How many requests wait for a server with room; by default none",

@@ -6,6 +6,7 @@
  * Consistent Hashing with Bounded Loads, 2016). */
 
 #include "balancer.h"
+#include "counts.h"
 #include "ring.h"
 
 #include <stdlib.h>
@@ -17,7 +18,7 @@ struct hash {
     struct retired *replaced;
     struct sl_expr *key;   /* NULL: the client's address */
     int64_t bound;         /* per cent; 0: none */
-    const atomic_uint **counts; /* by index of the server: of this process */
+    struct counts counts;
     _Atomic(uint64_t) usable;   /* where bounded */
     apr_pool_t *pool;
 };
@@ -36,18 +37,13 @@ hash_ready(struct sl_pool *pool, void *data)
 {
     struct hash *h = data;
     struct ring *ring = ring_make(pool), *old;
-    unsigned i;
 
     if (ring == NULL)
         return -1;
     old = atomic_exchange_explicit(&h->ring, ring, memory_order_acq_rel);
     retired_add(&h->replaced, old != NULL ? &old->retired : NULL, ring_free);
     atomic_store_explicit(&h->usable, 0, memory_order_relaxed);
-    if (h->counts == NULL)
-        h->counts = apr_pcalloc(h->pool, (pool->n_servers + 1) * sizeof(*h->counts));
-    for (i = 0; i < pool->n_servers; i++)
-        if (h->counts[i] != pool->servers[i]->n_active) /* never while others pick */
-            h->counts[i] = pool->servers[i]->n_active;
+    counts_find(&h->counts, h->pool, pool);
     return 0;
 }
 
@@ -129,9 +125,11 @@ hash_of_request(const struct hash *h, struct sl_req *r)
     return (uint32_t)(ring_hash(key.at, key.n, 0) >> 32);
 }
 
-/* For each unit of weight as many as fit the bound, were the new one spread over all. */
+/* How much fits the bound, were the new one spread over all: a server of this weight has room
+ * while its attempts * whole < part * weight. */
 struct room {
-    uint64_t n_active, weight;
+    uint64_t part, whole;
+    int is_alone; /* no other generation has anything in flight */
 };
 
 static uint64_t
@@ -165,39 +163,41 @@ usable_weight_of_now(struct hash *h, const struct sl_choice *choice, const struc
 static struct room
 room_count(struct hash *h, const struct sl_choice *choice, const struct sl_pool *pool)
 {
-    struct room room = {1, usable_weight_of_now(h, choice, pool)};
-    unsigned i, n = 1;
+    uint64_t n = 1 + counts_sum(&h->counts, pool->n_servers);
+    int is_alone = sl_places_others() == 0;
+    unsigned i;
 
-    for (i = 0; i < pool->n_servers; i++)
-        n += atomic_load_explicit(h->counts[i], memory_order_relaxed);
-    room.n_active = n;
-    if (sl_places_others() != 0)
-        for (i = 0; i < pool->n_servers; i++)
-            room.n_active += sl_server_active_elsewhere(pool->servers[i]);
-    return room;
+    for (i = 0; !is_alone && i < pool->n_servers; i++)
+        n += sl_server_active_elsewhere(pool->servers[i]);
+    return (struct room){(uint64_t)h->bound * n, 100 * usable_weight_of_now(h, choice, pool),
+                         is_alone};
 }
 
-/* n + 1 <= ceil(bound * mean * weight) */
-static int
-is_within(const struct hash *h, const struct room *room, const struct sl_server *s)
+/* n + 1 <= ceil(bound * mean * weight), without a division.  Many servers are passed over where
+ * a key is hot: this looks at nothing else of them. */
+static inline int
+is_within(const struct hash *h, const struct room *room, const struct ring *ring, unsigned i,
+          const struct sl_pool *pool)
 {
-    uint64_t part = (uint64_t)h->bound * room->n_active * s->weight;
+    uint64_t n = counts_get(&h->counts, i);
 
-    return sl_server_active(s) < (part + 100 * room->weight - 1) / (100 * room->weight);
+    if (!room->is_alone)
+        n += sl_server_active_elsewhere(pool->servers[i]);
+    return n * room->whole < room->part * ring->weights[i];
 }
 
 static struct sl_server *
-hash_walk(const struct hash *h, const struct sl_choice *choice, struct sl_pool *pool,
-          const struct room *room)
+hash_walk(const struct hash *h, const struct ring *ring, const struct sl_choice *choice,
+          struct sl_pool *pool, const struct room *room)
 {
-    const struct ring *ring = atomic_load_explicit(&h->ring, memory_order_acquire);
     unsigned i, at = ring_find(ring, hash_of_request(h, sl_attempt_req(choice->attempt)));
 
     for (i = 0; i < ring->n_points; i++, at = at + 1 < ring->n_points ? at + 1 : 0) {
-        struct sl_server *s = pool->servers[ring->points[at].server];
+        unsigned server = ring->points[at].server;
 
-        if (sl_choice_has(choice, s) && (room == NULL || is_within(h, room, s)))
-            return s;
+        if ((room == NULL || is_within(h, room, ring, server, pool))
+            && sl_choice_has(choice, pool->servers[server]))
+            return pool->servers[server];
     }
     return NULL;
 }
@@ -206,15 +206,16 @@ static struct sl_server *
 hash_pick(const struct sl_choice *choice, struct sl_pool *pool, void *data)
 {
     struct hash *h = data;
+    const struct ring *ring = atomic_load_explicit(&h->ring, memory_order_acquire);
     struct sl_server *s = NULL;
     struct room room;
 
     if (h->bound > 0) {
         room = room_count(h, choice, pool);
-        s = hash_walk(h, choice, pool, &room);
+        s = hash_walk(h, ring, choice, pool, &room);
     }
     if (s == NULL)
-        s = hash_walk(h, choice, pool, NULL);
+        s = hash_walk(h, ring, choice, pool, NULL);
     return s != NULL ? s : choice_any(choice, pool, 0); /* one that has just come is on no ring yet */
 }
 

@@ -7,13 +7,13 @@
  * in turn.  Where none of them does, the next least is looked for. */
 
 #include "balancer.h"
+#include "counts.h"
 
 #define FINENESS (1u << 16) /* of weights: 1/256 is still told from 1/255 */
 
 struct leastconn {
     apr_pool_t *pool;
-    const atomic_uint **counts; /* by index of the server: of this process */
-    const atomic_uint *row;     /* all of them, where they lie in a row; else NULL */
+    struct counts counts;
     atomic_uint *parts;         /* FINENESS over the weight; 0: it is gone */
     atomic_uint is_even;        /* all have the same, and none is gone */
     atomic_uint turn;
@@ -32,31 +32,13 @@ leastconn_setup(struct sl_cmd *cmd, struct sl_pool *pool, void **data)
     return NULL;
 }
 
-/* Where the counts are.  They have their place when requests run: only weights change while
- * others pick. */
-static void
-counts_find(struct leastconn *lc, const struct sl_pool *pool)
-{
-    unsigned i, n = pool->n_servers;
-
-    if (n == 0 || (lc->counts != NULL && lc->counts[0] == pool->servers[0]->n_active))
-        return;
-    lc->counts = apr_pcalloc(lc->pool, n * sizeof(*lc->counts));
-    lc->row = pool->servers[0]->n_active;
-    for (i = 0; i < n; i++) {
-        lc->counts[i] = pool->servers[i]->n_active;
-        if (lc->row != NULL && lc->counts[i] != lc->row + i)
-            lc->row = NULL;
-    }
-}
-
 static int
 leastconn_ready(struct sl_pool *pool, void *data)
 {
     struct leastconn *lc = data;
     unsigned i, part, first = 0, is_even = 1;
 
-    counts_find(lc, pool);
+    counts_find(&lc->counts, lc->pool, pool);
     if (lc->parts == NULL)
         lc->parts = apr_pcalloc(lc->pool, (pool->n_servers + 1) * sizeof(*lc->parts));
     for (i = 0; i < pool->n_servers; i++) {
@@ -73,7 +55,7 @@ leastconn_ready(struct sl_pool *pool, void *data)
 static inline uint64_t
 load_of(const struct leastconn *lc, const struct sl_pool *pool, unsigned i, int is_alone)
 {
-    uint64_t n = atomic_load_explicit(lc->counts[i], memory_order_relaxed);
+    uint64_t n = counts_get(&lc->counts, i);
     unsigned part = atomic_load_explicit(&lc->parts[i], memory_order_relaxed);
 
     if (!is_alone)
@@ -127,8 +109,8 @@ pick_in_row(const struct leastconn *lc, const struct sl_choice *choice, struct s
     struct least least = {UINT32_MAX, from};
     struct sl_server *s;
 
-    least_in_row(&least, lc->row, from, pool->n_servers);
-    least_in_row(&least, lc->row, 0, from);
+    least_in_row(&least, lc->counts.row, from, pool->n_servers);
+    least_in_row(&least, lc->counts.row, 0, from);
     s = pool->servers[least.index];
     return sl_choice_has(choice, s) ? s : NULL;
 }
@@ -174,7 +156,7 @@ leastconn_pick(const struct sl_choice *choice, struct sl_pool *pool, void *data)
     uint64_t load = 0;
 
     turn %= pool->n_servers;
-    if (is_alone && lc->row != NULL && atomic_load_explicit(&lc->is_even, memory_order_relaxed))
+    if (is_alone && lc->counts.row != NULL && atomic_load_explicit(&lc->is_even, memory_order_relaxed))
         s = pick_in_row(lc, choice, pool, turn);
     while (s == NULL) {
         load = least_from(lc, pool, load, is_alone);

@@ -1,13 +1,16 @@
 /* Servers that come and go: what has to follow when they did, and those that the operator adds.
  *
  * Who sits where is the core's (sl_pool_add_seats()); all generations know it, so what was added
- * outlives a reload and a crash. */
+ * outlives a reload and a crash; the next start finds it in StateDir. */
 
 #include "balancer.h"
+#include "override.h"
 #include "server_line.h"
 #include "sticky.h"
 
 #include <apr_strings.h>
+
+#define OWNER "added"
 
 /* ---- what follows ---- */
 
@@ -34,6 +37,7 @@ members_ready(struct balancer *b)
 void
 members_changed(struct sl_pool *pool)
 {
+    overrides_arrived(pool);
     if (members_ready(pool->data) < 0)
         sl_log(SL_ERROR, "BALANCER0041", "pool %s: no memory to share requests anew among its "
                "servers", pool->name);
@@ -120,6 +124,17 @@ options_take(apr_pool_t *pool, int argc, const char *const *argv, struct sl_memb
     return err;
 }
 
+static const char *
+words_join(apr_pool_t *pool, int argc, const char *const *argv)
+{
+    const char *text = argv[0];
+    int i;
+
+    for (i = 1; i < argc; i++)
+        text = apr_pstrcat(pool, text, " ", argv[i], NULL);
+    return text;
+}
+
 /* POOL NAME ADDRESS [OPTION ...] */
 int
 run_add(struct sl_control_call *call, int argc, const char *const *argv)
@@ -146,8 +161,10 @@ run_add(struct sl_control_call *call, int argc, const char *const *argv)
         sl_control_print(call, "%s\n", err);
         return 1;
     }
-    said(call, s, apr_psprintf(pool, "add %s", m.address));
-    return 0;
+    sl_override_keep(OWNER, apr_pstrcat(pool, argv[0], "/", m.name, NULL),
+                     words_join(pool, argc - 2, argv + 2), "Seats", reply_end,
+                     said(call, s, apr_psprintf(pool, "add %s", m.address)));
+    return LATER;
 }
 
 /* POOL/SERVER */
@@ -165,6 +182,67 @@ run_remove(struct sl_control_call *call, int argc, const char *const *argv)
         sl_control_print(call, "%s: %s\n", argv[0], err);
         return 1;
     }
-    said(call, s, "remove");
-    return 0;
+    sl_override_keep(OWNER, argv[0], NULL, NULL, reply_end, said(call, s, "remove"));
+    return LATER;
+}
+
+/* ---- those that were there when the server stopped ---- */
+
+/* NULL, or why it is not seated. */
+static const char *
+member_restore(apr_pool_t *pool, const struct sl_override *o)
+{
+    char **words, *name = strchr(apr_pstrdup(pool, o->key), '/');
+    struct sl_member m = {.name = NULL};
+    struct balancer *b;
+    const char *err;
+    int n = 0;
+
+    if (name == NULL || apr_tokenize_to_argv(o->says, &words, pool) != APR_SUCCESS
+        || words[0] == NULL)
+        return "expected POOL/NAME, an address and options";
+    b = pool_find(apr_pstrmemdup(pool, o->key, strcspn(o->key, "/")));
+    if (b == NULL)
+        return "there is no such pool";
+    while (words[n] != NULL)
+        n++;
+    m.name = name + 1;
+    m.address = words[0];
+    err = options_take(pool, n - 1, (const char *const *)words + 1, &m);
+    return err == NULL && sl_pool_seat(pool, b->pool, &m, &err) == NULL ? err : NULL;
+}
+
+void
+members_restore(struct sl_worker *w, apr_pool_t *pool)
+{
+    static int is_done; /* later the zone knows better */
+    const struct sl_override *o;
+    const char *err;
+    unsigned i;
+
+    for (i = 0; !is_done && (o = sl_override_kept(w, i)) != NULL; i++) {
+        if (strcmp(o->owner, OWNER) != 0 || server_find(o->key) != NULL)
+            continue;
+        err = member_restore(pool, o);
+        if (err != NULL)
+            sl_log(SL_WARN, "BALANCER0064", "server %s (%s), which was added at run time, is not there "
+                   "again: %s", o->key, o->says, err);
+    }
+    is_done = 1;
+}
+
+void
+members_claim(struct sl_worker *w)
+{
+    const struct sl_override *o;
+    struct balancer *b;
+    unsigned i;
+
+    for (i = 0; (o = sl_override_kept(w, i)) != NULL; i++) {
+        if (strcmp(o->owner, OWNER) != 0)
+            continue;
+        b = pool_find(apr_pstrmemdup(sl_worker_pool(w), o->key, strcspn(o->key, "/")));
+        if (b != NULL && b->seats_at != NULL)
+            sl_override_claim(w, o, b->seats_at, 1);
+    }
 }

@@ -50,8 +50,8 @@ DIRECTIVES
     and certificates are those of the name behind the underscores.  This needs mod_dns.
   Seats
     How many servers sluice ctl server add may bring into the pool.  They stand in
-    no file: they are kept through reloads and crashes, until sluice ctl server remove
-    or a stop.
+    no file: they are kept through reloads and crashes, with StateDir through a stop,
+    too, until sluice ctl server remove.
   Method
     How requests are shared.  roundrobin, the default: in turn, by weight, in one
     rotation for all threads.  leastconn: to the server with the fewest requests
@@ -78,9 +78,12 @@ DIRECTIVES
     or more; for this a status of 500 to 599 is a failure, too (off).  panic=N: never
     when less than N per cent of the pool, by weight, would be left (25).
   Keepalive
-    Keepalive N [idle=TIME] keeps up to N idle connections to each server, per
-    thread, for TIME.  0 or off closes each connection after its request.  Without
-    the directive, 64 and 60s.  life= is not in this version.
+    Keepalive N [idle=TIME] [life=TIME] keeps up to N idle connections to each server,
+    per thread, for TIME.  0 or off closes each connection after its request.  Without
+    the directive, 64 and 60s.  life=: no connection gets a request when it was opened
+    that long ago, or up to a tenth less (off), so that servers behind another
+    balancer, or behind a name, get new ones now and then.  A server that says how long
+    it keeps a connection (Keep-Alive: timeout=N) is left a little sooner than that.
   Queue
     Queue N [timeout=TIME]: when every server that may be used has its maxconn= in
     flight, up to N requests wait, each for TIME (5s).  More, and those that waited
@@ -90,11 +93,11 @@ DIRECTIVES
   Retry
     Retry on=LIST [max=N] [deadline=TIME] [budget=N]: which failures are tried on
     another server, N times at most.  LIST, with commas: connect (no connection came
-    about), error (the connection broke before an answer), timeout (no connection or
-    no answer in time), statuses of 400 to 599, or none.  A status is tried elsewhere
-    only for requests that may be repeated (GET, HEAD, OPTIONS, TRACE, PUT, DELETE)
-    and while there is another server.  deadline=: no retry when the request is
-    older.  budget=N: at most N retries for a hundred requests, so that retries do not
+    about), error (the connection broke before the head of an answer was whole, or the
+    head is malformed), timeout (no connection or no answer in time), statuses of 400 to
+    599, or none.  A request that a server may have acted on is tried elsewhere only if
+    it may be repeated (GET, HEAD, OPTIONS, TRACE, PUT, DELETE), for a status only while
+    there is another server.  deadline=: no retry when the request is older.  budget=N: at most N retries for a hundred requests, so that retries do not
     double the load of a pool that fails.  Without the directive, on=connect,error
     max=2.
   Sticky
@@ -130,6 +133,7 @@ EXAMPLE
 */
 
 #include "balancer.h"
+#include "override.h"
 #include "server_line.h"
 #include "sticky.h"
 
@@ -321,6 +325,7 @@ balancer_check(struct sl_worker *w)
     struct balancer *b;
     const char *name, *nearest;
 
+    overrides_claim(w);
     for (b = all; b != NULL; b = b->next) {
         name = b->pool->name;
         if (b->defined_at != NULL) {
@@ -360,6 +365,8 @@ balancer_ready(struct sl_worker *w)
 static int
 balancer_serves(struct sl_worker *w)
 {
+    if (overrides_take(w) != 0)
+        return -1;
     checks_start(w);
     return 0;
 }
@@ -368,6 +375,7 @@ static int
 balancer_drains(struct sl_worker *w)
 {
     (void)w;
+    overrides_rest();
     checks_stop();
     return 0;
 }

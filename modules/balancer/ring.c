@@ -54,16 +54,17 @@ point_compare(const void *a, const void *b)
     return x->server < y->server ? -1 : x->server > y->server;
 }
 
-static void
+/* Its weight, which may change meanwhile. */
+static unsigned
 points_add(struct ring *ring, const struct sl_server *s, unsigned each)
 {
-    const char *text = s->name;
-    uint64_t name = ring_hash(text, strlen(text), 0);
-    unsigned i, n = s->weight * each;
+    uint64_t name = ring_hash(s->name, strlen(s->name), 0);
+    unsigned i, weight = s->weight, n = weight * each;
 
     for (i = 0; i < n; i++)
         ring->points[ring->n_points++] =
             (struct ring_point){(uint32_t)(ring_hash(&i, sizeof i, name) >> 32), s->index};
+    return weight;
 }
 
 static void
@@ -88,13 +89,15 @@ ring_make(const struct sl_pool *pool)
     for (i = 0; i < pool->n_servers; i++)
         if (!sl_server_is_gone(pool->servers[i]))
             n += pool->servers[i]->weight * each;
-    ring = calloc(1, sizeof(*ring) + n * sizeof(struct ring_point));
+    ring = calloc(1, sizeof(*ring) + n * sizeof(struct ring_point)
+                         + pool->n_servers * sizeof(*ring->weights));
     if (ring == NULL)
         return NULL;
     ring->n_servers = pool->n_servers;
+    ring->weights = (uint32_t *)(void *)&ring->points[n];
     for (i = 0; i < pool->n_servers; i++)
         if (!sl_server_is_gone(pool->servers[i]))
-            points_add(ring, pool->servers[i], each);
+            ring->weights[i] = points_add(ring, pool->servers[i], each);
     qsort(ring->points, ring->n_points, sizeof(struct ring_point), point_compare);
     table_make(ring);
     return ring;

@@ -23,6 +23,7 @@ struct ring {
     struct retired retired; /* first */
     unsigned n_points;
     unsigned n_servers;
+    uint32_t *weights; /* of the servers, by index; behind the points */
     uint32_t begins[1 << RING_TABLE_BITS]; /* the first point behind these upper bits */
     struct ring_point points[];
 };

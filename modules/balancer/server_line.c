@@ -172,6 +172,7 @@ server_parse(struct sl_cmd *cmd, void **item)
     if (text == NULL)
         return "expected the address of a server";
     *line = SERVER_LINE_DEFAULT;
+    line->place = sl_cmd_place(cmd);
     err = sl_cmd_options(cmd, 1, server_options, line);
     if (err != NULL)
         return err;

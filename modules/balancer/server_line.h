@@ -16,6 +16,7 @@ struct server_line {
     int64_t weight, maxconn, slowstart_ms, priority, check_port;
     int64_t n_seats; /* resolve; -1: the target is one server */
     int is_backup, is_drain, check;
+    const char *place; /* file:line */
 };
 
 /* The options of a Server line, for one that is added at run time, too. */

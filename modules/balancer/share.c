@@ -197,8 +197,7 @@ budget_spend(struct balancer *b)
 static void
 budget_earn(struct balancer *b)
 {
-    if (b->retry_budget > 0
-        && atomic_load_explicit(&b->budget, memory_order_relaxed) < BUDGET_MOST)
+    if (atomic_load_explicit(&b->budget, memory_order_relaxed) < BUDGET_MOST)
         atomic_fetch_add_explicit(&b->budget, b->retry_budget, memory_order_relaxed);
 }
 
@@ -251,21 +250,30 @@ share_answered(struct sl_attempt *a, struct sl_pool *pool, int status, int is_re
 
 /* ---- outcomes ---- */
 
+/* It went well, as the one before, and nobody counts a ratio: nothing is learnt. */
+static int
+is_as_usual(const struct sl_server *s, const struct balancer *b, const struct sl_cause *cause)
+{
+    return cause == NULL && b->eject.ratio <= 0
+           && atomic_load_explicit(&s->state->n_failed, memory_order_relaxed) == 0;
+}
+
 static void
 share_done(struct sl_attempt *a, struct sl_server *server, const struct sl_cause *cause)
 {
     struct balancer *b = server->pool->data;
     struct sl_loop *loop = sl_attempt_loop(a);
     int64_t first_us = sl_attempt_first_us(a);
-    int is_probe = *sl_attempt_owner_data(a) == &probe_mark;
+    void **mark = sl_attempt_owner_data(a);
 
     if (b->method->responded != NULL && first_us >= 0)
         b->method->responded(server, b->method_data, first_us, sl_loop_now(loop));
-    if (sl_attempt_number(a) == 0)
+    if (b->retry_budget > 0 && sl_attempt_number(a) == 0)
         budget_earn(b);
-    condition_attempt(server, cause, first_us >= 0 ? sl_attempt_status(a) : 0, is_probe,
-                      moment_of(loop));
-    *sl_attempt_owner_data(a) = NULL;
+    if (*mark == &probe_mark || !is_as_usual(server, b, cause))
+        condition_attempt(server, cause, first_us >= 0 ? sl_attempt_status(a) : 0,
+                          *mark == &probe_mark, moment_of(loop));
+    *mark = NULL;
     if (b->queue != NULL)
         queue_room(b->queue);
 }

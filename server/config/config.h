@@ -34,6 +34,7 @@ struct config {
     apr_array_header_t *objects; /* of struct object_section, in file order */
     apr_array_header_t *tests;   /* of struct test_section *, in file order */
     void **module_data;          /* by module index */
+    struct overrides *overrides; /* what StateDir keeps; NULL: not read yet */
     struct lint *lint;           /* NULL: nobody lints */
     const char *module_dir;
 };
@@ -71,7 +72,7 @@ void config_print_modules(const struct config *c, FILE *to);
 void config_print_scopes(const struct config *c, FILE *to);
 
 /* -T: every value of every scope and object section with its origin, one a line. */
-void config_print_effective(const struct config *c, FILE *to);
+void config_print_effective(struct config *c, FILE *to);
 
 /* Runs a process hook point over all modules, in order; 0, or the first module's -1. */
 int config_run_worker_hooks(struct config *c, enum sl_hook_point point, struct sl_worker *w);

@@ -9,6 +9,8 @@
 #include <pwd.h>
 #include <sys/stat.h>
 
+#define STATE_DIR_MOST 1000 /* the channel has room for it */
+
 static void
 check_listeners(struct config *c)
 {
@@ -64,6 +66,23 @@ check_folder(struct config *c, const struct sl_scope *scope, const char *row, co
                      "%s: expected a file in a folder, found \"%s\"", row, path);
 }
 
+/* The folder the server keeps things in is the operator's to make. */
+static void
+check_state_dir(struct config *c, const char *path)
+{
+    const char *place = core_place(c, config_global(c), "StateDir");
+    struct stat st;
+
+    if (path == NULL)
+        return;
+    if (path[0] != '/' || strlen(path) > STATE_DIR_MOST)
+        config_error(c, place, NULL, "StateDir: expected an absolute path of at most %d bytes, found "
+                     "\"%s\"", STATE_DIR_MOST, path);
+    else if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
+        config_error(c, place, apr_psprintf(c->pool, "make it: mkdir -m 0755 %s", path),
+                     "StateDir: expected a folder, found \"%s\"", path);
+}
+
 static void
 check_error_log(struct config *c, const struct sl_scope *scope)
 {
@@ -87,5 +106,6 @@ core_check(struct config *c)
     for (i = 0; i < c->scopes->nelts; i++)
         check_error_log(c, APR_ARRAY_IDX(c->scopes, i, const struct sl_scope *));
     check_folder(c, config_global(c), "PidFile", core->pid_file);
+    check_state_dir(c, core->state_dir);
     check_folder(c, config_global(c), "ControlSocket", core->control_socket);
 }

@@ -83,7 +83,12 @@ DIRECTIVES
     The socket the running server is spoken to by: sluice -k reload and the like find it by this
     line. Only its owner may use it. By default as with PidFile.
   StateDir
-    Where the server keeps what must outlive it.
+    A folder, by an absolute path, where the master keeps what the operator says at run time
+    (sluice ctl server drain), so that it outlives the server: in the file overrides, a line
+    each, written anew on every change. It is read at a start, and by -t and -T, which show it
+    beside the lines it was said of. A file that is not as it should be is told (SL0270) and left
+    alone, and the start goes on without it. The folder is yours to make; only the master writes
+    there. Without the line such words hold until the server stops.
   Threads
     How many threads serve; auto, which is the default, takes one for each CPU it may use.
   Listen
@@ -362,7 +367,7 @@ static const struct sl_directive directives[] = {
      "a daemon of root",
      "FILE", NULL, NULL, NULL},
     {"StateDir", SL_SLOT_STRING, G, offsetof(struct core_conf, state_dir), NULL,
-     "Where the server keeps what must outlive it",
+     "Where what is said at run time is kept, to outlive the server; by default nowhere",
      "FOLDER", NULL, NULL, NULL},
     {"Threads", SL_SLOT_PARSED, G, offsetof(struct core_conf, threads), "auto",
      "How many threads serve", "auto|N", threads_parse, NULL, NULL},

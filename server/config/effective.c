@@ -5,6 +5,8 @@
  * the last that began anew.  An If has no values of its own beside what it says: the others are
  * those of the place it is laid over. */
 #include "config/load.h"
+#include "config/overrides.h"
+#include "runtime/override_file.h"
 
 #include <apr_strings.h>
 
@@ -12,6 +14,7 @@
 
 struct effective {
     FILE *to;
+    struct config *config;
     const struct loaded_module *module;
     const struct sl_directive *row;
     const char *key; /* of an option; NULL: none */
@@ -74,14 +77,56 @@ scope_mark(const struct sl_scope *s, const struct loaded_module *m, unsigned i)
     return raw->marks != NULL && raw->marks[i].place != NULL ? &raw->marks[i] : NULL;
 }
 
+/* ---- what the operator said at run time ---- */
+
+static void
+print_override(const struct config *c, FILE *to, const struct sl_override *o, const char *but)
+{
+    int n = fprintf(to, "    %s %s: %s", o->owner, o->key, o->says);
+
+    fprintf(to, "%*s  control socket, %s; %s %s\n", n < VALUE_COLUMN ? VALUE_COLUMN - n : 0, "",
+            override_time(c->pool, o->at), but, o->of);
+}
+
+/* Below the line they were said of. */
+static void
+print_overrides(struct config *c, FILE *to, const char *place)
+{
+    const struct overrides *all = config_overrides(c);
+    int i;
+
+    for (i = 0; i < all->all->nelts; i++)
+        if (all->claims[i].place != NULL && strcmp(all->claims[i].place, place) == 0)
+            print_override(c, to, &APR_ARRAY_IDX(all->all, i, struct sl_override),
+                           all->claims[i].holds ? "the file says"
+                                                : "holds no more, for the file said");
+}
+
+static void
+print_unclaimed(struct config *c, FILE *to)
+{
+    const struct overrides *all = config_overrides(c);
+    int i, n = 0;
+
+    for (i = 0; i < all->all->nelts; i++)
+        if (all->claims[i].place == NULL) {
+            if (n++ == 0)
+                fprintf(to, "StateDir\n");
+            print_override(c, to, &APR_ARRAY_IDX(all->all, i, struct sl_override), "waits for");
+        }
+}
+
+
 static unsigned
 print_said(const struct effective *e, const struct mark *mark)
 {
     const struct said *said;
     unsigned n = 0;
 
-    for (said = mark->said; said != NULL; said = said->next, n++)
+    for (said = mark->said; said != NULL; said = said->next, n++) {
         print_value(e, said->text, said->place);
+        print_overrides(e->config, e->to, said->place);
+    }
     return n;
 }
 
@@ -204,7 +249,7 @@ may_stand_in(const struct sl_directive *row, const struct sl_scope *s)
 }
 
 static void
-print_scope(const struct config *c, const struct sl_scope *s, FILE *to)
+print_scope(struct config *c, const struct sl_scope *s, FILE *to)
 {
     struct holder h = {s, NULL};
     int i;
@@ -215,7 +260,7 @@ print_scope(const struct config *c, const struct sl_scope *s, FILE *to)
         fprintf(to, ", in %s", s->parent->place);
     fprintf(to, "\n");
     for (i = 0; i < c->modules->nelts; i++) {
-        struct effective e = {.to = to, .module = config_module(c, i)};
+        struct effective e = {.to = to, .config = c, .module = config_module(c, i)};
 
         for (k = 0; (e.row = directive_row(e.module, e.module->module->directives, k)) != NULL; k++)
             if (has_value(e.module, e.row) && may_stand_in(e.row, s))
@@ -224,9 +269,9 @@ print_scope(const struct config *c, const struct sl_scope *s, FILE *to)
 }
 
 static void
-print_object(const struct object_section *o, FILE *to)
+print_object(struct config *c, const struct object_section *o, FILE *to)
 {
-    struct effective e = {.to = to, .module = o->module};
+    struct effective e = {.to = to, .config = c, .module = o->module};
     struct holder h = {NULL, o->marks};
     unsigned k, i = 0;
 
@@ -236,12 +281,13 @@ print_object(const struct object_section *o, FILE *to)
 }
 
 void
-config_print_effective(const struct config *c, FILE *to)
+config_print_effective(struct config *c, FILE *to)
 {
     int i;
 
     for (i = 0; i < c->scopes->nelts; i++)
         print_scope(c, APR_ARRAY_IDX(c->scopes, i, struct sl_scope *), to);
     for (i = 0; i < c->objects->nelts; i++)
-        print_object(&APR_ARRAY_IDX(c->objects, i, struct object_section), to);
+        print_object(c, &APR_ARRAY_IDX(c->objects, i, struct object_section), to);
+    print_unclaimed(c, to);
 }

@@ -171,6 +171,46 @@ connection_persists(int version, const struct sl_field *fields, unsigned n, uint
     return is_kept;
 }
 
+#define KEEP_ALIVE_DIGITS 7 /* of seconds; more is as good as for ever */
+
+/* "timeout=5" in ms; -1: it is something else. */
+static int64_t
+keep_alive_member(struct sl_span member)
+{
+    struct sl_span prefix = SL_SPAN("timeout=");
+    int64_t seconds = 0;
+    size_t i;
+
+    if (member.n <= prefix.n || member.n > prefix.n + KEEP_ALIVE_DIGITS ||
+        !sl_span_eqi((struct sl_span){member.at, prefix.n}, prefix))
+        return -1;
+    for (i = prefix.n; i < member.n; i++) {
+        if (member.at[i] < '0' || member.at[i] > '9')
+            return -1;
+        seconds = seconds * 10 + (member.at[i] - '0');
+    }
+    return seconds * 1000;
+}
+
+int64_t
+keep_alive_ms(const struct sl_field *fields, unsigned n, uint64_t ids)
+{
+    struct sl_span rest, member;
+    int64_t ms;
+    unsigned i;
+
+    if ((ids & BIT(KEEP_ALIVE)) == 0)
+        return -1;
+    for (i = 0; i < n; i++) {
+        if (fields[i].id != SL_F_KEEP_ALIVE)
+            continue;
+        for (rest = fields[i].value; sl_list_next(&rest, &member);)
+            if ((ms = keep_alive_member(member)) >= 0)
+                return ms;
+    }
+    return -1;
+}
+
 /* Gone at every hop; Trailer and the Proxy-Auth pair go only when named. */
 #define HOP_BY_HOP                                                                           \
     (BIT(CONNECTION) | BIT(KEEP_ALIVE) | BIT(PROXY_CONNECTION) | BIT(TE) | BIT(UPGRADE) |    \

@@ -86,6 +86,10 @@ enum parse framing_of_response(const struct response_head *head, const struct sl
 /* What Connection says (RFC 9112, 9.3): 1 the connection persists. */
 int connection_persists(int version, const struct sl_field *fields, unsigned n, uint64_t ids);
 
+/* How long the peer keeps an idle connection, ms, as its Keep-Alive says (RFC 9112, C.2.2); -1: it
+ * does not say. */
+int64_t keep_alive_ms(const struct sl_field *fields, unsigned n, uint64_t ids);
+
 /* Marks hop-by-hop fields FIELD_DROPPED: the fixed ones and those Connection names
  * (RFC 9110, 7.6.1).  Content-Length is never dropped by being named. */
 void fields_drop_hop_by_hop(struct sl_field *fields, unsigned n, uint64_t ids);

@@ -48,6 +48,7 @@ struct generation {
     int backoff_ms;
     int generations_max;
     char pid_file[CHANNEL_TEXT], control[CHANNEL_TEXT], error_log[CHANNEL_TEXT];
+    char state_dir[CHANNEL_TEXT]; /* "": none */
     int log_format; /* enum log_format */
     unsigned char uses[LISTENERS_MAX]; /* by index */
     char *files[FILES_MAX];            /* kept open for writing, by number */

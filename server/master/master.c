@@ -15,6 +15,7 @@
 #include "master/control.h"
 #include "master/files.h"
 #include "master/notify.h"
+#include "master/overrides.h"
 #include "master/state.h"
 #include "privileges.h"
 #include "runtime/clock.h"
@@ -144,7 +145,7 @@ worker_refused(struct master *ma, const struct generation *g, int fd)
 static int
 is_too_late(const struct generation *g, const struct message *m)
 {
-    return g->is_ready && m->kind != MSG_QUIET;
+    return g->is_ready && m->kind != MSG_QUIET && m->kind != MSG_KEEP;
 }
 
 /* Takes fd over. */
@@ -178,6 +179,12 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
         break;
     case MSG_FILE:
         generation_keep_file(g, m);
+        break;
+    case MSG_STATE_DIR:
+        memcpy(g->state_dir, m->text, sizeof g->state_dir);
+        break;
+    case MSG_KEEP:
+        overrides_answer(ma, g, m);
         break;
     case MSG_SNAPSHOT:
         if (g->snapshot < 0 && fd >= 0 && snapshot_is_sealed(fd)) {
@@ -215,7 +222,8 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
     case MSG_STOP:
     case MSG_CHANGED:
     case MSG_CONN:
-    case MSG_COMMAND: /* no worker says these to the master */
+    case MSG_COMMAND:
+    case MSG_KEPT: /* no worker says these to the master */
         break;
     }
     if (fd >= 0)

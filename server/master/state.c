@@ -160,6 +160,7 @@ generations_write(const struct master *ma, struct records_out *out)
         record_text(out, "pid-file", g->pid_file);
         record_text(out, "control", g->control);
         record_text(out, "error-log", g->error_log);
+        record_text(out, "state-dir", g->state_dir);
         record_number(out, "log-format", (int64_t)g->log_format);
         uses_write(g, out);
         record_end(out);
@@ -188,6 +189,7 @@ generation_fill(struct generation *g, const struct record *r)
     copy_text(g->pid_file, sizeof g->pid_file, r, "pid-file");
     copy_text(g->control, sizeof g->control, r, "control");
     copy_text(g->error_log, sizeof g->error_log, r, "error-log");
+    copy_text(g->state_dir, sizeof g->state_dir, r, "state-dir");
     g->log_format = (int)record_get_number(r, "log-format");
 }
 

@@ -40,6 +40,8 @@ struct sl_conn {
     struct upstream_server *server;                       /* servers */
     struct sl_exchange *waiting; /* servers: for it to open, the first is who began it */
     unsigned n_attempts;         /* servers: on one that carries several at a time */
+    int64_t retires_at;          /* servers: ms; too old to be kept then; 0: never */
+    int64_t peer_keeps_ms;       /* servers: how long the peer keeps it idle; -1: it does not say */
     unsigned epoch;              /* servers: of the set its address is from */
     apr_pool_t *pool;
     struct piece *out, **out_end; /* not yet written */

@@ -68,6 +68,7 @@ conn_usable(struct sl_conn *c)
     int is_first = 1;
 
     sl_count(c->loop, COUNT_SERVER_CONNECTIONS, 1);
+    idle_begin_life(c);
     c->upstream_protocol = ex->pool->protocol != NULL ? ex->pool->protocol : &http1_upstream;
     c->on_ready = c->upstream_protocol->ready;
     c->upstream_protocol->open(c);

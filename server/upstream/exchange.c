@@ -37,13 +37,12 @@ ex_server_done(struct sl_exchange *ex, const struct sl_cause *cause)
 static void
 ex_leave_shared(struct sl_exchange *ex, struct sl_conn *c)
 {
-    const struct sl_pool *pool = ex->pool;
-    int may_stay = pool->keepalive > 0 && pool->send_proxy == 0 && !c->loop->is_stopping &&
+    int may_stay = ex->pool->send_proxy == 0 && !c->loop->is_stopping &&
                    c->epoch == server_epoch(c->server);
 
     ex->a.conn = NULL;
     if (--c->n_attempts == 0 && !c->io.is_dead)
-        conn_due(c, may_stay ? pool->keepalive_idle_ms : 0);
+        conn_due(c, may_stay ? idle_patience_ms(c) : 0);
 }
 
 static void
@@ -191,15 +190,14 @@ method_is_idempotent(struct sl_span m)
 }
 
 /* RFC 9110, 9.2.2: again only when the server cannot have acted, or acting twice is the
- * same; and when all that was taken of the body can be sent again. */
+ * same; and when all that was taken of the body can be sent again.  What has come of a head that
+ * is not whole, or none, was given to nobody. */
 static int
 ex_is_repeatable(const struct sl_exchange *ex)
 {
-    const struct sl_attempt *a = &ex->a;
-
-    if (ex->head_given || a->has_response || !ex->holds_body || ex->r == NULL)
+    if (ex->head_given || !ex->holds_body || ex->r == NULL)
         return 0;
-    return !a->has_sent || exchange_is_harmless(ex);
+    return !ex->a.has_sent || exchange_is_harmless(ex);
 }
 
 int
@@ -250,7 +248,7 @@ exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause)
         exchange_fail(ex, cause);
         return;
     }
-    if (a->is_reused && !a->is_replay && cause->status == 502) {
+    if (a->is_reused && !a->is_replay && !a->has_response && cause->status == 502) {
         ex_log_failure(ex, cause, "its kept connection was stale, replaying on a new one");
         ex_drop_conn(ex);
         a->is_replay = 1;

@@ -191,7 +191,12 @@ void exchange_replace(struct sl_exchange *ex);
 
 /* idle.c: connections that wait for their next request, per server and thread. */
 struct sl_conn *idle_take(struct upstream_server *s, struct sl_loop *loop);
-/* 1: kept; 0: the list is full, close it. */
+/* It is open now: its age counts from here. */
+void idle_begin_life(struct sl_conn *c);
+/* How long it may be idle from now on, ms: by the pool, its age and its peer.  -1: no limit; 0: it is
+ * not kept. */
+int64_t idle_patience_ms(const struct sl_conn *c);
+/* 1: kept; 0: it is not to be, or the list is full: close it. */
 int idle_put(struct sl_conn *c);
 void idle_remove(struct sl_conn *c);
 /* Connections that carry several attempts are in the list from the time they are made. */

@@ -196,6 +196,7 @@ h1c_final(struct sl_conn *c, const struct response_head *head)
     memset(&h->chunked, 0, sizeof h->chunked);
     h->persists = framing != FRAMING_CLOSE &&
                   connection_persists(head->version, c->loop->parsed, head->n_fields, head->ids);
+    c->peer_keeps_ms = keep_alive_ms(c->loop->parsed, head->n_fields, head->ids);
     h1c_take_fields(c, head);
     h->in->begin += (unsigned)head->size;
     h->state = H1C_BODY;

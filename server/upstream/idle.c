@@ -8,6 +8,8 @@
  * moment they are made to their end. */
 #include "upstream/exchange.h"
 
+#define PEER_EARLY_MS 500 /* at least so much sooner than the peer */
+
 static struct idle_list *
 idle_list_of(struct sl_conn *c)
 {
@@ -61,15 +63,60 @@ idle_link(struct sl_conn *c)
     list->n++;
 }
 
+/* Up to a tenth sooner than life= says, so that those opened together do not end together. */
+void
+idle_begin_life(struct sl_conn *c)
+{
+    int64_t life_ms = c->server->pub.pool->keepalive_life_ms;
+    uint64_t random;
+
+    c->peer_keeps_ms = -1;
+    if (life_ms < 0)
+        return;
+    sl_random_bytes(&random, sizeof random);
+    c->retires_at = c->loop->now_ms + life_ms - (int64_t)(random % ((uint64_t)life_ms / 10 + 1));
+}
+
+/* Sooner than the peer closes it, which a request would meet. */
+static int64_t
+peer_patience_ms(int64_t ms)
+{
+    int64_t early = ms / 10 > PEER_EARLY_MS ? ms / 10 : PEER_EARLY_MS;
+
+    return ms > early ? ms - early : 0;
+}
+
+/* The shorter; -1: no limit. */
+static int64_t
+shorter_ms(int64_t a, int64_t b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+int64_t
+idle_patience_ms(const struct sl_conn *c)
+{
+    const struct sl_pool *pool = c->server->pub.pool;
+    int64_t ms = pool->keepalive > 0 ? pool->keepalive_idle_ms : 0, left;
+
+    if (c->peer_keeps_ms >= 0)
+        ms = shorter_ms(ms, peer_patience_ms(c->peer_keeps_ms));
+    if (c->retires_at == 0)
+        return ms;
+    left = c->retires_at - c->loop->now_ms;
+    return shorter_ms(ms, left > 0 ? left : 0);
+}
+
 int
 idle_put(struct sl_conn *c)
 {
     const struct sl_pool *pool = c->server->pub.pool;
+    int64_t ms = idle_patience_ms(c);
 
-    if ((int64_t)idle_list_of(c)->n >= pool->keepalive || c->loop->is_stopping)
+    if (ms == 0 || (int64_t)idle_list_of(c)->n >= pool->keepalive || c->loop->is_stopping)
         return 0;
     idle_link(c);
-    conn_due(c, pool->keepalive_idle_ms);
+    conn_due(c, ms);
     return 1;
 }
 
@@ -79,12 +126,20 @@ idle_share(struct sl_conn *c)
     idle_link(c);
 }
 
+/* Too old for more; what is on it goes on. */
+static int
+is_retired(const struct sl_conn *c)
+{
+    return c->retires_at != 0 && c->retires_at <= c->loop->now_ms;
+}
+
 struct sl_conn *
 idle_with_room(struct upstream_server *s, struct sl_loop *loop)
 {
     struct sl_conn *c = s->idle[loop->index].first;
 
     while (c != NULL && (c->upstream_protocol == NULL || c->epoch != server_epoch(s) ||
+                         is_retired(c) ||
                          !c->upstream_protocol->room(c)))
         c = c->idle_next;
     return c;

@@ -61,6 +61,7 @@ sl_pool_make(apr_pool_t *pool, const char *name)
     p->pool.name = apr_pstrdup(pool, name);
     p->pool.keepalive = KEEPALIVE_DEFAULT;
     p->pool.keepalive_idle_ms = KEEPALIVE_IDLE_MS;
+    p->pool.keepalive_life_ms = -1;
     p->next = all_pools;
     all_pools = p;
     apr_pool_cleanup_register(pool, p, pool_forget, apr_pool_cleanup_null);

@@ -6,9 +6,6 @@
  * the counts of sixteen in a line of the cache.  Under another address the same server is given
  * a new chance: failures are forgotten.
  *
- * What the operator said of a server at run time stands for the line it was said about: when that
- * has been edited, the edited line holds.
- *
  * Events are written by many and read by anybody, without a lock: all bytes are atomics, and a
  * number tells whether what was read is one event. */
 #include "upstream/shared.h"
@@ -92,35 +89,6 @@ address_mark(const char *address)
     return h | 1;
 }
 
-/* What an override may stand for. */
-static unsigned
-base_mark(const struct sl_server *s)
-{
-    unsigned mark = address_mark(s->address) + s->configured_weight;
-
-    return (mark * 16777619u ^ (s->flags & SL_SERVER_DRAIN)) | 1;
-}
-
-/* The override is kept with the line it stands for, or goes with it. */
-static void
-override_take(struct sl_server *s)
-{
-    unsigned weight = atomic_load_explicit(&s->state->weight, memory_order_relaxed);
-    uint64_t health = atomic_load_explicit(&s->state->health, memory_order_relaxed);
-    unsigned base = atomic_exchange_explicit(&s->state->base, base_mark(s), memory_order_relaxed);
-
-    if (weight == 0 && SL_HEALTH_ADMIN(health) == SL_ADMIN_NONE)
-        return;
-    if (base == base_mark(s)) {
-        s->weight = weight > 0 ? weight : s->configured_weight;
-        return;
-    }
-    atomic_store_explicit(&s->state->weight, 0, memory_order_relaxed);
-    atomic_fetch_and_explicit(&s->state->health, ~(UINT64_C(3) << 59), memory_order_relaxed);
-    sl_log(SL_NOTICE, "SL0532", "pool %s: server %s: its line was edited and holds now; what was "
-           "said of it at run time is forgotten", s->pool->name, s->name);
-}
-
 static void
 state_warm(struct sl_server *s)
 {
@@ -171,12 +139,8 @@ server_share(const struct zone_index *ix, const char *pool_name, struct sl_serve
     s->n_active = &mine->n_active[i];
     s->state = &z->states[i];
     u->number = (unsigned)i;
-    if (u->line != NULL) {
+    if (u->line != NULL)
         seat_open(u, &z->seats[i]);
-        return 0;
-    }
-    address_take(s);
-    override_take(s);
     return 0;
 }
 
@@ -200,6 +164,21 @@ servers_share(void)
     if (n_without > 0)
         sl_log(SL_WARN, "SL0531", "no room in the zone " SERVERS_ZONE " for %u servers: each "
                "generation has counts of its own for them", n_without);
+}
+
+void
+servers_take_over(void)
+{
+    struct upstream_pool *p;
+    unsigned i;
+
+    for (p = pools_first(); p != NULL; p = p->next)
+        for (i = 0; i < p->pool.n_servers; i++) {
+            struct upstream_server *u = upstream_server(p->pool.servers[i]);
+
+            if (u->line == NULL && u->pub.state != &u->own_state) /* seats: server_state_begin() */
+                address_take(&u->pub);
+        }
 }
 
 unsigned

@@ -6,5 +6,8 @@
  * in the zone "servers".  One for which there is none keeps counts of its own, and the log says
  * so. */
 void servers_share(void);
+/* All else of the start has succeeded: what was known of a server under another address is forgotten
+ * from now on.  Before, a generation that is refused would take it from the one that goes on. */
+void servers_take_over(void);
 
 #endif

@@ -57,3 +57,18 @@ class CA:
         openssl("x509", "-req", "-in", at + ".csr", "-CA", self.pem, "-CAkey", self.key, "-set_serial", "99",
                 "-days", "-1", "-out", at + ".pem")
         return Cert(at + ".pem", at + ".key")
+
+
+def of_the_examples(folder):
+    """What conf/examples look for in /etc/ssl/sluice, made in folder; the CAs and others by name."""
+    made = {n: CA(folder, n) for n in ("own-ca", "clients-ca")}
+    ca = made["own-ca"]
+    certs = {"example.com": ca.make("example.com", "www.example.com", "api.example.com"),
+             "example.com-rsa": ca.make("example.com", kind="rsa"),
+             "secure": ca.make("secure.example.com")}
+    for name, c in certs.items():
+        os.rename(c.pem, f"{folder}/{name}.pem")
+        os.rename(c.key, f"{folder}/{name}.key")
+    made["back"] = ca.make("127.0.0.1")
+    made["ca"] = ca
+    return made

@@ -1,10 +1,13 @@
 """mod_balancer: rotation, least connections, retries, backups."""
 import collections
+import os
+import re
+import socket
 import threading
 import time
 
 import pytest
-from conftest import free_port
+from conftest import TOP, free_port
 from origin import reply
 from test_route import names
 
@@ -130,6 +133,31 @@ def test_a_pool_that_is_never_defined(refused):
     out = refused("LoadModule route\nLoadModule balancer\nListen 1\nProxyPass balancer://bakend\n"
                   "<Balancer backend>\n    Server a:80\n</Balancer>\n")
     assert "bakend" in out and 'did you mean "backend"' in out
+
+
+def test_servers_of_every_family(sluice, make_origin, tmp_path):
+    six = make_origin(socket.AF_INET6, ("::1", 0))
+    path = str(tmp_path / "s")
+    make_origin(socket.AF_UNIX, path)
+    s = sluice(pool([f"[::1]:{six.listener.getsockname()[1]}", f"unix:{path}", f"http://{make_origin()}"]))
+    c = s.client()
+    hosts = {c.request("GET", "/", host="").seen("Host").rsplit(":", 1)[0] for _ in range(3)}
+    assert hosts == {"[::1]", "localhost", "127.0.0.1"}
+
+
+def test_each_promise_names_a_test_there_is():
+    with open(os.path.join(TOP, "docs", "balancing.md")) as f:
+        table = f.read().split("## What is promised")[1]
+    rows = re.findall(r"^\| (?!---|promise|\*\*)(.*) \|$", table, re.M)
+    named = re.findall(r"`(unit/)?([a-z_0-9]+)::(\w+)`", table)
+    assert len(rows) > 40 and all("::" in row for row in rows)
+    for unit, file, name in named:
+        if name == "name":
+            continue
+        path, text = ((f"unit/test_{file}.c", f"{name}(void **state)") if unit
+                      else (f"integration/test_{file}.py", f"def test_{name}("))
+        with open(os.path.join(TOP, "test", path)) as f:
+            assert text in f.read(), f"{file}::{name}"
 
 
 # ---- methods ----

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from at_home import at_home
+from certs import of_the_examples
 from conftest import MODULES, TOP, Client, free_port
 from origin import reply
 from test_route import names
@@ -307,18 +308,7 @@ def secured(sluice, make_origin, tmp_path, name, certs):
 
 @pytest.fixture
 def pki(tmp_path):
-    from certs import CA
-    made = {n: CA(tmp_path, n) for n in ("own-ca", "clients-ca")}
-    ca = made["own-ca"]
-    certs = {"example.com": ca.make("example.com", "www.example.com", "api.example.com"),
-             "example.com-rsa": ca.make("example.com", kind="rsa"),
-             "secure": ca.make("secure.example.com")}
-    for name, c in certs.items():
-        os.rename(c.pem, tmp_path / f"{name}.pem")
-        os.rename(c.key, tmp_path / f"{name}.key")
-    made["back"] = ca.make("127.0.0.1")
-    made["ca"] = ca
-    return made
+    return of_the_examples(tmp_path)
 
 
 def https_get(s, ca, host, path="/", cert=None):

@@ -400,6 +400,20 @@ def test_idle_connections_are_closed(sluice):
     b.stop()
 
 
+def test_shared_connections_grow_old(sluice):
+    """One that is too old takes no more requests, and those on it are not cut."""
+    b = Server(echo)
+    s = sluice(f"{BASE}LoadModule balancer\n<Balancer b>\nServer h2c://127.0.0.1:{b.port}\nKeepalive 4 life=300ms\n"
+               '</Balancer>\n<Location "/">\nProxyPass balancer://b\n</Location>\n')
+    end = time.time() + 1.2
+    while time.time() < end:
+        assert s.get().status == 200
+    assert 3 <= len(b.conns) <= 6
+    time.sleep(0.5)
+    assert all(c.h2.state_machine.state.name == "CLOSED" for c in b.conns)
+    b.stop()
+
+
 def test_retry_at_another_server(sluice):
     b = Server(echo)
     s = sluice(f"{BASE}LoadModule balancer\n<Balancer b>\nServer h2c://127.0.0.1:{free_port()}\n"

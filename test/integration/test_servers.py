@@ -38,7 +38,8 @@ def test_the_list(two):
     assert lines[1].split() == ["p", "a", "up", "3", "0", "0", "checked"] and len(lines) == 3
     rows = as_json(op, "list", "p")
     assert rows[0] == {"pool": "p", "server": "a", "address": str(op.o["a"]), "state": "up", "weight": 3,
-                       "level": 0, "active": 0, "maxconn": 7, "is_checked": True, "override": ""}
+                       "level": 0, "active": 0, "maxconn": 7, "is_checked": True, "override": "", "said_at": "",
+                       "configured": f"{op.o['a']} weight=3"}
     assert "no such pool" in ctl(op, "list", "q", code=1)
     assert "expected POOL/SERVER" in ctl(op, "drain", "p/x", code=1)
     ctl(op, "drain", code=2)
@@ -105,7 +106,7 @@ def test_what_was_said_outlives_reload_and_crash_but_not_an_edit(two):
     assert [x["override"] for x in as_json(op, "list")] == ["drain", "weight=5"]
     op.write(op.text.replace(str(op.o["a"]), f"{op.o['a']} weight=2"))
     op.reload()
-    assert op.s.logged("SL0532.*server a: its line was edited and holds now")
+    assert op.s.logged("BALANCER0060.*server a: its line was edited and holds now")
     assert [x["override"] for x in as_json(op, "list")] == ["", "weight=5"]
     assert set(who(op.s, 14)) == {"a", "b"}
 

@@ -343,6 +343,38 @@ hash_is_bounded(void **state)
     for (i = 0; i < 10; i++)
         most = counts[i] > most ? counts[i] : most;
     assert_in_range(most, 100, 126);
+    /* by weight: 3 of 12 parts, and one that has the most is the only one that is full */
+    make_pool(10);
+    all[3].weight = 3;
+    h = set_up(&hash_method);
+    h->bound = 125;
+    for (i = 0; i < 1000; i++)
+        atomic_fetch_add(pick_one(&hash_method, h)->n_active, 1);
+    for (i = 0; i < 10; i++)
+        assert_true(counts[i] <= (i == 3 ? 314 : 105));
+}
+
+/* Whatever their number and where they begin, in a row or not. */
+static void
+counts_are_summed(void **state)
+{
+    static atomic_uint row[24];
+    const atomic_uint *at[20];
+    unsigned from, n, i;
+
+    (void)state;
+    for (from = 0; from < 3; from++)
+        for (n = 0; n <= 20; n++) {
+            struct counts in_row = {at, &row[from]}, apart = {at, NULL};
+            uint64_t sum = 0;
+
+            for (i = 0; i < 24; i++)
+                row[i] = i * 100003;
+            for (i = 0; i < n; i++)
+                sum += *(at[i] = &row[from + i]);
+            assert_int_equal(counts_sum(&in_row, n), sum);
+            assert_int_equal(counts_sum(&apart, n), sum);
+        }
 }
 
 static void
@@ -412,6 +444,7 @@ main(void)
         cmocka_unit_test(hash_is_fair),
         cmocka_unit_test(hash_is_stable),
         cmocka_unit_test(hash_is_bounded),
+        cmocka_unit_test(counts_are_summed),
         cmocka_unit_test(iphash_keeps_to_addresses),
         cmocka_unit_test(first_fills_up),
     };
