@@ -276,7 +276,7 @@ site_renew(struct tls_site *site)
     const char *why = clients_make(&fresh, site->conf, &bad);
 
     if (why != NULL) {
-        sl_log(SL_WARN, "TLS0081", "%s %s; clients are verified as before", bad->path, why);
+        sl_log(SL_WARN, "TLS0061", "%s %s; clients are verified as before", bad->path, why);
         return -1;
     }
     site_set(site, &fresh);
@@ -308,7 +308,7 @@ file_take(struct tls_client_file *f, int fd)
     for (i = 0; (site = tls_site_at(i)) != NULL; i++)
         n_bad += site_has(site, f) && site_renew(site) != 0;
     if (n_bad == 0)
-        sl_log(SL_NOTICE, "TLS0080", "%s: read again; clients are verified by it from now on", f->path);
+        sl_log(SL_NOTICE, "TLS0060", "%s: read again; clients are verified by it from now on", f->path);
     tls_clients_look();
 }
 
@@ -326,7 +326,7 @@ file_watch(struct tls_client_file *f)
     int fd = f->is_watched ? -1 : sl_file_open(f->path, file_changed, f);
 
     if (!f->is_watched && fd < 0)
-        sl_log(SL_WARN, "TLS0083", "%s: %s; changes will not be seen", f->path, strerror(errno));
+        sl_log(SL_WARN, "TLS0063", "%s: %s; changes will not be seen", f->path, strerror(errno));
     f->is_watched = 1;
     if (fd >= 0)
         file_take(f, fd);
@@ -361,7 +361,7 @@ tls_clients_look(void)
             continue;
         is_over = crl->ends_s != 0 && crl->ends_s <= time(NULL);
         if (is_over && !crl->is_told)
-            sl_log(SL_WARN, "TLS0082", "TLSClientCRL %s: a list in it has ended; clients of its CA are "
+            sl_log(SL_WARN, "TLS0062", "TLSClientCRL %s: a list in it has ended; clients of its CA are "
                    "refused until there is a new one", crl->path);
         crl->is_told = is_over;
     }

@@ -315,9 +315,9 @@ file_take(const struct staple_file *f)
                     k < site->conf->certs->nelts; k++)
             file_give(f, APR_ARRAY_IDX(site->conf->certs, k, struct tls_cert *), &n_taken, &why);
     if (n_taken == 0)
-        sl_log(SL_WARN, "TLS0075", "TLSStapling %s: %s; nothing of it is stapled", f->path, why);
+        sl_log(SL_WARN, "TLS0055", "TLSStapling %s: %s; nothing of it is stapled", f->path, why);
     else
-        sl_log(SL_INFO, "TLS0076", "TLSStapling %s: stapled", f->path);
+        sl_log(SL_INFO, "TLS0056", "TLSStapling %s: stapled", f->path);
 }
 
 static void
@@ -346,7 +346,7 @@ files_open(struct tls_stapling *of)
         if (fd >= 0)
             close(fd);
         else
-            sl_log(SL_WARN, "TLS0077", "TLSStapling %s: %s; changes will not be seen", f->path,
+            sl_log(SL_WARN, "TLS0057", "TLSStapling %s: %s; changes will not be seen", f->path,
                    strerror(errno));
         file_take(f);
     }
@@ -409,7 +409,7 @@ log_good(const struct keeper *k, int64_t until_s, int is_first)
     struct tm tm;
 
     strftime(date, sizeof date, "%F %H:%M:%S", gmtime_r(&until, &tm));
-    sl_log(is_first ? SL_NOTICE : SL_INFO, "TLS0070", "%s: its OCSP response is good until %s UTC",
+    sl_log(is_first ? SL_NOTICE : SL_INFO, "TLS0050", "%s: its OCSP response is good until %s UTC",
            k->cert->chain_file, date);
 }
 
@@ -420,7 +420,7 @@ log_bad(struct keeper *k, const char *text, int64_t now_s)
     int64_t until_s = tls_stapled_until(k->cert);
     int is_over = until_s != 0 && until_s <= now_s;
 
-    sl_log(k->n_failed == 1 || is_over ? SL_WARN : SL_INFO, "TLS0071",
+    sl_log(k->n_failed == 1 || is_over ? SL_WARN : SL_INFO, "TLS0051",
            "%s: no OCSP response: %s; %s, asked again in %d s", k->cert->chain_file, text,
            until_s > now_s ? "the last one is good for now" : "none is stapled", (int)(k->due_s - now_s));
     if (is_over)
@@ -446,7 +446,7 @@ keeper_heard(struct keeper *k, const struct tls_fetch *f, int64_t now_s)
         return;
     }
     staple_set(k->cert->pair->leaf, NULL, 0, 0);
-    sl_log(SL_ERROR, "TLS0072", "%s: its CA has revoked this certificate; nothing is stapled, and "
+    sl_log(SL_ERROR, "TLS0052", "%s: its CA has revoked this certificate; nothing is stapled, and "
            "clients that ask will refuse it: get another", k->cert->chain_file);
 }
 
@@ -561,7 +561,7 @@ keeper_begin(struct keeper *k)
     if (why == NULL)
         keeper_remember(k);
     else
-        sl_log(SL_WARN, "TLS0074", "%s: TLSStapling: %s; nothing is stapled", k->cert->chain_file, why);
+        sl_log(SL_WARN, "TLS0054", "%s: TLSStapling: %s; nothing is stapled", k->cert->chain_file, why);
 }
 
 static struct keeper *
@@ -594,7 +594,7 @@ static void
 warn_must_staple(const struct tls_cert *cert)
 {
     if (cert->why == NULL && keeper_of(cert) == NULL && tls_ocsp_is_must(cert->pair->leaf))
-        sl_log(SL_WARN, "TLS0073", "%s: this certificate wants an OCSP response stapled: clients may "
+        sl_log(SL_WARN, "TLS0053", "%s: this certificate wants an OCSP response stapled: clients may "
                "refuse it without; write \"TLSStapling on\"", cert->chain_file);
 }
 

@@ -203,13 +203,13 @@ retry_ms(unsigned n_failed)
 
 /* 0: there is no memory for it. */
 static int
-answer_use(struct sl_loop *loop, struct upstream_server *s, const struct sl_answer *answer)
+answer_use(struct upstream_server *s, const struct sl_answer *answer)
 {
     struct address_set *set;
 
     if (s->line != NULL) {
         if (seats_leads())
-            seats_take(loop, s, answer);
+            seats_take(s, answer);
         return 1;
     }
     set = address_set_make(answer->found, answer->n);
@@ -225,7 +225,7 @@ answer_take(struct sl_loop *loop, struct sl_lookup *asked, const struct sl_answe
     struct lookup *l = (struct lookup *)(void *)asked;
 
     l->is_open = 0;
-    if (answer->n > 0 && answer_use(loop, l->server, answer)) {
+    if (answer->n > 0 && answer_use(l->server, answer)) {
         tell_found(l->server, answer);
         l->n_failed = 0;
     } else {

@@ -82,19 +82,6 @@ sl_loop_now(const struct sl_loop *loop)
     return 0;
 }
 
-int64_t
-sl_loop_wall_us(const struct sl_loop *loop)
-{
-    (void)loop;
-    return 0;
-}
-
-struct sl_loop *
-sl_loop_self(void)
-{
-    return NULL;
-}
-
 void
 sl_timer_set(struct sl_loop *loop, struct sl_timer *t, int64_t due_ms)
 {
@@ -147,7 +134,7 @@ answer(const char *digits)
         found[a.n].at.u.in.sin_port = htons(80);
         found[a.n].at.u.in.sin_addr.s_addr = htonl(0x0a000000u + (unsigned)(*digits - '0'));
     }
-    seats_take(NULL, &all[0], &a);
+    seats_take(&all[0], &a);
 }
 
 /* Who sits, seat by seat: "2.3." */
