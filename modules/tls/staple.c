@@ -3,7 +3,7 @@
  *
  * A response hangs on the certificate itself (X509), so that connections which still begin with one
  * that was renewed staple what belongs to it.  Threads read it while they shake hands; thread 0
- * replaces it, and frees the old one when word of that has been on every thread.
+ * replaces it, and the old one waits for a minute, longer than any of them looks at it.
  *
  * TLSStapling on asks the responder the certificate names, one certificate at a time and off the
  * loops, long before the response ends; the last good one stays until then.  What was fetched is in
@@ -21,6 +21,7 @@
 #define ZONE_LAYOUT 1
 #define KEPT_MAX 512
 #define DIGEST_N 32
+#define RETIRED_S 60
 
 struct tls_stapling {
     int is_on;
@@ -36,8 +37,8 @@ struct staple_file {
 
 /* A good one; does not change. */
 struct response {
-    struct sl_mail mail; /* first; once it is replaced */
-    struct response *next; /* of those that were */
+    struct response *next; /* of those that were replaced */
+    int64_t retired_s;
     int64_t until_s;
     size_t n;
     unsigned char der[];
@@ -72,7 +73,7 @@ struct kept_zone {
 
 static struct keeper *keepers;
 static struct kept_zone *zone;
-static struct response *retired; /* on their way round the threads */
+static struct response *retired;
 static struct sl_worker *worker;
 static int is_serving; /* this generation, which then asks */
 static struct tls_fetch fetch;
@@ -126,35 +127,29 @@ staple_make(X509 *leaf)
 }
 
 static void
-retired_free(struct response *r)
+retired_free(int64_t before_s)
 {
     struct response **at = &retired;
 
-    while (*at != r)
-        at = &(*at)->next;
-    *at = r->next;
-    free(r);
-}
+    while (*at != NULL) {
+        struct response *r = *at;
 
-/* On each thread in turn, 0 being the last: none holds it any more. */
-static void
-retired_goes_round(struct sl_loop *loop, struct sl_mail *mail)
-{
-    unsigned i = sl_loop_index(loop) + 1;
-
-    if (i == 1)
-        retired_free((struct response *)mail);
-    else
-        sl_loop_post(sl_worker_loop(worker, i % sl_worker_threads(worker)), mail);
+        if (r->retired_s > before_s) {
+            at = &r->next;
+            continue;
+        }
+        *at = r->next;
+        free(r);
+    }
 }
 
 static void
 response_retire(struct response *r)
 {
+    r->retired_s = time(NULL);
+    retired_free(r->retired_s - RETIRED_S);
     r->next = retired;
     retired = r;
-    r->mail.fn = retired_goes_round;
-    sl_loop_post(sl_worker_loop(worker, sl_worker_threads(worker) > 1 ? 1 : 0), &r->mail);
 }
 
 /* NULL der: none from now on. */
@@ -172,10 +167,8 @@ staple_set(X509 *leaf, const unsigned char *der, size_t n, int64_t until_s)
         memcpy(r->der, der, n);
     }
     old = atomic_exchange_explicit(&s->now, r, memory_order_acq_rel);
-    if (old != NULL && sl_loop_self() != NULL)
+    if (old != NULL)
         response_retire(old);
-    else
-        free(old);
 }
 
 /* The client asks for the status of the certificate it is shown.  Perhaps on a thread of
@@ -322,9 +315,9 @@ file_take(const struct staple_file *f)
                     k < site->conf->certs->nelts; k++)
             file_give(f, APR_ARRAY_IDX(site->conf->certs, k, struct tls_cert *), &n_taken, &why);
     if (n_taken == 0)
-        sl_log(SL_WARN, "TLS0055", "TLSStapling %s: %s; nothing of it is stapled", f->path, why);
+        sl_log(SL_WARN, "TLS0075", "TLSStapling %s: %s; nothing of it is stapled", f->path, why);
     else
-        sl_log(SL_INFO, "TLS0056", "TLSStapling %s: stapled", f->path);
+        sl_log(SL_INFO, "TLS0076", "TLSStapling %s: stapled", f->path);
 }
 
 static void
@@ -353,7 +346,7 @@ files_open(struct tls_stapling *of)
         if (fd >= 0)
             close(fd);
         else
-            sl_log(SL_WARN, "TLS0057", "TLSStapling %s: %s; changes will not be seen", f->path,
+            sl_log(SL_WARN, "TLS0077", "TLSStapling %s: %s; changes will not be seen", f->path,
                    strerror(errno));
         file_take(f);
     }
@@ -416,7 +409,7 @@ log_good(const struct keeper *k, int64_t until_s, int is_first)
     struct tm tm;
 
     strftime(date, sizeof date, "%F %H:%M:%S", gmtime_r(&until, &tm));
-    sl_log(is_first ? SL_NOTICE : SL_INFO, "TLS0050", "%s: its OCSP response is good until %s UTC",
+    sl_log(is_first ? SL_NOTICE : SL_INFO, "TLS0070", "%s: its OCSP response is good until %s UTC",
            k->cert->chain_file, date);
 }
 
@@ -427,7 +420,7 @@ log_bad(struct keeper *k, const char *text, int64_t now_s)
     int64_t until_s = tls_stapled_until(k->cert);
     int is_over = until_s != 0 && until_s <= now_s;
 
-    sl_log(k->n_failed == 1 || is_over ? SL_WARN : SL_INFO, "TLS0051",
+    sl_log(k->n_failed == 1 || is_over ? SL_WARN : SL_INFO, "TLS0071",
            "%s: no OCSP response: %s; %s, asked again in %d s", k->cert->chain_file, text,
            until_s > now_s ? "the last one is good for now" : "none is stapled", (int)(k->due_s - now_s));
     if (is_over)
@@ -453,7 +446,7 @@ keeper_heard(struct keeper *k, const struct tls_fetch *f, int64_t now_s)
         return;
     }
     staple_set(k->cert->pair->leaf, NULL, 0, 0);
-    sl_log(SL_ERROR, "TLS0052", "%s: its CA has revoked this certificate; nothing is stapled, and "
+    sl_log(SL_ERROR, "TLS0072", "%s: its CA has revoked this certificate; nothing is stapled, and "
            "clients that ask will refuse it: get another", k->cert->chain_file);
 }
 
@@ -568,7 +561,7 @@ keeper_begin(struct keeper *k)
     if (why == NULL)
         keeper_remember(k);
     else
-        sl_log(SL_WARN, "TLS0054", "%s: TLSStapling: %s; nothing is stapled", k->cert->chain_file, why);
+        sl_log(SL_WARN, "TLS0074", "%s: TLSStapling: %s; nothing is stapled", k->cert->chain_file, why);
 }
 
 static struct keeper *
@@ -601,7 +594,7 @@ static void
 warn_must_staple(const struct tls_cert *cert)
 {
     if (cert->why == NULL && keeper_of(cert) == NULL && tls_ocsp_is_must(cert->pair->leaf))
-        sl_log(SL_WARN, "TLS0053", "%s: this certificate wants an OCSP response stapled: clients may "
+        sl_log(SL_WARN, "TLS0073", "%s: this certificate wants an OCSP response stapled: clients may "
                "refuse it without; write \"TLSStapling on\"", cert->chain_file);
 }
 
@@ -613,8 +606,7 @@ staples_forget(void *unused)
     (void)unused;
     keepers = NULL;
     zone = NULL;
-    while (retired != NULL)
-        retired_free(retired);
+    retired_free(INT64_MAX);
     tls_fetch_free(&fetch);
     return APR_SUCCESS;
 }

@@ -87,7 +87,7 @@ def test_revoked_clients(tls, pki, tmp_path):
     good, bad = ca.make("good", usage="clientAuth"), ca.make("bad", usage="clientAuth")
     ca.publish(bad)
     s = tls(f"TLSClientVerify require\nTLSClientCA {ca.pem}\nTLSClientCRL {ca.crl}\nLogLevel info\n")
-    s.expect("TLS0061", "TLS0062")
+    s.expect("TLS0081", "TLS0082")
     hosts = itertools.count(2)  # each fails for the first time
 
     def passes(cert):
@@ -100,23 +100,32 @@ def test_revoked_clients(tls, pki, tmp_path):
             return False
     assert passes(good) and not passes(bad) and s.logged("certificate revoked")
     ca.publish(good)
-    assert s.logged(f"TLS0060 {ca.crl}: read again") and not passes(good)
+    assert s.logged(f"TLS0080 {ca.crl}: read again") and not passes(good)
     with open(ca.crl, "w") as f:
         f.write("-----BEGIN X509 CRL-----\n")
-    assert s.logged(f"TLS0061 {ca.crl} holds no list of revoked certificates") and not passes(good)
+    assert s.logged(f"TLS0081 {ca.crl} holds no list of revoked certificates") and not passes(good)
     shutil.copy(pki.ca.pem, ca.pem)  # one half of a change
-    assert s.logged("TLS0061 .*; clients are verified as before")
+    assert s.logged("TLS0081 .*; clients are verified as before")
     os.mkdir(tmp_path / "fresh")
     other = Revoking(tmp_path / "fresh", "fresh")
     other.publish(lasts=("-crlsec", "3"))
     shutil.copy(other.pem, ca.pem)
     shutil.copy(other.crl, ca.crl)
     fresh = other.make("fresh", usage="clientAuth")
-    assert s.logged(f"(?s)(TLS0060 {tmp_path}/ca.(pem|crl): .*){{2}}") and passes(fresh)
+    assert s.logged(f"(?s)(TLS0080 {tmp_path}/ca.(pem|crl): .*){{2}}") and passes(fresh)
     end = time.time() + 6
     while passes(fresh) and time.time() < end:
         time.sleep(0.2)
     assert s.logged("CRL has expired", 1)
+
+
+def test_a_list_that_has_ended_is_told(tls, pki, tmp_path):
+    ca = Revoking(tmp_path)
+    ca.publish(lasts=("-crlsec", "1"))
+    time.sleep(1.2)
+    s = tls(f"TLSClientVerify require\nTLSClientCA {ca.pem}\nTLSClientCRL {ca.crl}\n").expect("TLS0082")
+    assert s.logged(f"TLS0082 TLSClientCRL {ca.crl}: a list in it has ended; clients of its CA are refused")
+    assert refusal(s, pki, cert=ca.make("alice", usage="clientAuth"))
 
 
 def test_files_are_counted_from_the_configuration(refused, pki):

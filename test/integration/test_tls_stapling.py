@@ -56,9 +56,9 @@ class Responder:
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def make(self, *names, more=()):
+    def make(self, *names, more=(), **k):
         """A certificate that names this responder, with its issuer behind it."""
-        c = self.ca.make(*names, more=(f"authorityInfoAccess=OCSP;URI:http://127.0.0.1:{self.port}/ocsp", *more))
+        c = self.ca.make(*names, more=(f"authorityInfoAccess=OCSP;URI:http://127.0.0.1:{self.port}/ocsp", *more), **k)
         with open(c.pem, "a") as f, open(self.ca.pem) as g:
             f.write(g.read())
         self.certs.append(loaded(c.pem, c.key)[0])
@@ -115,10 +115,10 @@ def test_responses_are_fetched_and_kept(sluice, responder):
     o = Operator(sluice, f"LoadModule route\nLoadModule tls\nListen 127.0.0.1:{port} tls\nTLSStapling on\n"
                          f"TLSCertificate {cert}\nReturn 200 x\nLogLevel info\n")
     o.s.expect("SL0202")
-    assert o.s.logged(f"TLS0050 {cert.pem}: its OCSP response is good until 2")
+    assert o.s.logged(f"TLS0070 {cert.pem}: its OCSP response is good until 2")
     assert stapled(port) == "good"
     responder.answer = responder.good
-    assert until(lambda: o.s.log().count("TLS0050") == 2) and stapled(port) == "good"
+    assert until(lambda: o.s.log().count("TLS0070") == 2) and stapled(port) == "good"
     o.write(o.text + "ServerHeader off\n")
     o.reload()
     assert stapled(port) == "good"
@@ -128,8 +128,8 @@ def test_responses_are_fetched_and_kept(sluice, responder):
 
 
 @pytest.mark.parametrize("what, says", [
-    ("garbage", "TLS0051 .*: http://127.0.0.1:.*/ocsp: "),
-    ("endless", "TLS0051 .*: http://127.0.0.1:.*/ocsp: "),
+    ("garbage", "TLS0071 .*: http://127.0.0.1:.*/ocsp: "),
+    ("endless", "TLS0071 .*: http://127.0.0.1:.*/ocsp: "),
     ("wrong signer", "not signed by the certificate's issuer"),
     ("signer without the right", "not signed by the certificate's issuer"),
     ("expired", "it has expired"),
@@ -138,7 +138,7 @@ def test_responses_are_fetched_and_kept(sluice, responder):
     ("unknown", "the responder does not know the certificate"),
     ("another", "it is about another certificate"),
     ("try later", "trylater"),
-    ("revoked", "TLS0052 .*its CA has revoked this certificate; nothing is stapled"),
+    ("revoked", "TLS0072 .*its CA has revoked this certificate; nothing is stapled"),
 ])
 def test_bad_responses_are_not_stapled(tls, responder, what, says):
     answer = {
@@ -156,7 +156,7 @@ def test_bad_responses_are_not_stapled(tls, responder, what, says):
         "revoked": lambda q: responder.good(q, ocsp.OCSPCertStatus.REVOKED),
     }[what]
     cert, responder.answer = responder.make("a.test"), answer
-    s = tls("TLSStapling on\n", certs=[cert]).expect("TLS0051", "TLS0052")
+    s = tls("TLSStapling on\n", certs=[cert]).expect("TLS0071", "TLS0072")
     assert s.logged(says) and stapled(s.tls_port) is None
     assert responder.n_asked == 1
 
@@ -168,11 +168,11 @@ def test_a_delegated_signer_and_a_response_of_somebody_else(tls, responder, tmp_
     responder.answer = lambda q: responder.good(q, signer=signer)
     file.write_bytes(responder.good(None, about=responder.certs[1], lasts=4))
     s = tls(f"TLSStapling on\n<VirtualHost a.test>\n</VirtualHost>\n<VirtualHost b.test>\nTLSCertificate -\n"
-            f"TLSCertificate {b}\nTLSStapling {file}\n</VirtualHost>\n", certs=[a]).expect("TLS0055")
-    assert s.logged("TLS0050") and stapled(s.tls_port) == "good" and stapled(s.tls_port, "b.test") == "good"
+            f"TLSCertificate {b}\nTLSStapling {file}\n</VirtualHost>\n", certs=[a]).expect("TLS0075")
+    assert s.logged("TLS0070") and stapled(s.tls_port) == "good" and stapled(s.tls_port, "b.test") == "good"
     assert responder.n_asked == 1
     file.write_bytes(responder.good(None, about=responder.certs[0]))
-    assert s.logged(f"TLS0055 TLSStapling {file}: it is about another certificate; nothing of it is stapled")
+    assert s.logged(f"TLS0075 TLSStapling {file}: it is about another certificate; nothing of it is stapled")
     assert until(lambda: stapled(s.tls_port, "b.test") is None)  # what was there has ended
     file.write_bytes(responder.good(None, about=responder.certs[1]))
     assert until(lambda: stapled(s.tls_port, "b.test") == "good")
@@ -183,14 +183,14 @@ def test_a_responder_that_hangs_keeps_nobody_waiting(tls, responder, pki):
     gate = threading.Event()
     responder.answer = lambda q: gate.wait(20) and b"" or b""
     cert = responder.make("a.test", more=[MUST])
-    s = tls("TLSStapling on\n", certs=[cert]).expect("TLS0051")
+    s = tls("TLSStapling on\n", certs=[cert]).expect("TLS0071")
     assert until(lambda: responder.n_asked == 1)
     for _ in range(3):
         began = time.time()
         c = connect(s, pki, verify=False)
         assert c.request("GET", "/").status == 200 and time.time() - began < 0.5
         c.close()
-    assert s.logged("TLS0051 .*/ocsp: no response in time; none is stapled, asked again in [3-7] s", 8)
+    assert s.logged("TLS0071 .*/ocsp: no response in time; none is stapled, asked again in [3-7] s", 8)
     gate.set()
 
 
@@ -221,7 +221,7 @@ def test_openssl_as_the_responder(tls, responder, tmp_path):
     p = run("-nmin", "60")
     try:
         s = tls("TLSStapling on\n", certs=[cert])
-        assert s.logged("TLS0050") and stapled(s.tls_port) == "good"
+        assert s.logged("TLS0070") and stapled(s.tls_port) == "good"
     finally:
         p.kill()
         p.wait()
@@ -229,29 +229,34 @@ def test_openssl_as_the_responder(tls, responder, tmp_path):
     index.write_text(f"R\t400101000000Z\t200101000000Z\t{serial}\tunknown\t/O=test/CN=a.test\n")
     p = run("-nmin", "60")
     try:
-        s = tls("TLSStapling on\n", certs=[cert]).expect("TLS0052")
-        assert s.logged("TLS0052") and stapled(s.tls_port) is None
+        s = tls("TLSStapling on\n", certs=[cert]).expect("TLS0072")
+        assert s.logged("TLS0072") and stapled(s.tls_port) is None
     finally:
         p.kill()
         p.wait()
 
 
+def test_signatures_made_elsewhere_staple_as_well(tls, responder):
+    s = tls("TLSStapling on\nTLSOffload 2\n", certs=[responder.make("a.test", kind="rsa")])
+    assert s.logged("TLS0070") and stapled(s.tls_port) == "good"
+
+
 def test_nobody_answers_and_then_somebody_does(tls, responder):
     responder.close()
     cert = responder.make("a.test")
-    s = tls("TLSStapling on\n", certs=[cert]).expect("TLS0051")
-    assert s.logged("TLS0051 .*/ocsp: Connection refused; none is stapled, asked again in [3-7] s")
+    s = tls("TLSStapling on\n", certs=[cert]).expect("TLS0071")
+    assert s.logged("TLS0071 .*/ocsp: Connection refused; none is stapled, asked again in [3-7] s")
     assert stapled(s.tls_port) is None
     responder.listen()
-    assert s.logged("TLS0050", 12) and stapled(s.tls_port) == "good"
+    assert s.logged("TLS0070", 12) and stapled(s.tls_port) == "good"
 
 
 def test_a_renewed_certificate_has_a_response_of_its_own(tls, responder):
     cert, fresh = responder.make("a.test"), responder.make("a.test", "new.test")
     s = tls("TLSStapling on\n", certs=[cert])
-    assert s.logged("TLS0050") and stapled(s.tls_port) == "good"
+    assert s.logged("TLS0070") and stapled(s.tls_port) == "good"
     cert.write(fresh)
-    assert until(lambda: responder.n_asked == 2) and until(lambda: s.log().count("TLS0050") == 2)
+    assert until(lambda: responder.n_asked == 2) and until(lambda: s.log().count("TLS0070") == 2)
     r = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{s.tls_port}", "-status", "-servername",
                         "new.test"], input="", capture_output=True, text=True, timeout=20).stdout
     serial = openssl("x509", "-in", fresh.pem, "-noout", "-serial").split("=")[1].strip()
@@ -260,11 +265,11 @@ def test_a_renewed_certificate_has_a_response_of_its_own(tls, responder):
 
 def test_what_cannot_be_stapled_is_said(tls, responder, pki):
     lone = responder.ca.make("a.test", more=[f"authorityInfoAccess=OCSP;URI:http://127.0.0.1:{responder.port}/"])
-    s = tls("TLSStapling on\n", certs=[lone, pki.b]).expect("TLS0054")
-    assert s.logged(f"TLS0054 {lone.pem}: TLSStapling: its issuer is not in its chain; nothing is stapled")
-    assert s.logged(f"TLS0054 {pki.b.pem}: TLSStapling: it names no OCSP responder")
-    s = tls(certs=[responder.make("a.test", more=[MUST])]).expect("TLS0053")
-    assert s.logged('TLS0053 .*wants an OCSP response stapled: .*write "TLSStapling on"')
+    s = tls("TLSStapling on\n", certs=[lone, pki.b]).expect("TLS0074")
+    assert s.logged(f"TLS0074 {lone.pem}: TLSStapling: its issuer is not in its chain; nothing is stapled")
+    assert s.logged(f"TLS0074 {pki.b.pem}: TLSStapling: it names no OCSP responder")
+    s = tls(certs=[responder.make("a.test", more=[MUST])]).expect("TLS0073")
+    assert s.logged('TLS0073 .*wants an OCSP response stapled: .*write "TLSStapling on"')
     assert stapled(s.tls_port) is None and responder.n_asked == 0
 
 
