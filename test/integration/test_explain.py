@@ -317,8 +317,7 @@ def test_clients_who_say_who_they_are_fare_as_told(example, tmp_path):  # noqa: 
 
 def test_every_example_is_compared():
     assert sorted(n for n in os.listdir(FOLDER) if n.endswith(".conf")) == sorted(
-        [*REQUESTS, "grpc.conf", "http2.conf", "https.conf", "mtls.conf", "basic-auth.conf", "jwt-api.conf", "forward-auth.conf", "dns.conf",
-         "video.conf"])
+        [*REQUESTS, "grpc.conf", "http2.conf", "https.conf", "mtls.conf", "basic-auth.conf", "jwt-api.conf", "forward-auth.conf", "dns.conf"])
 
 
 # ---- the running server ----
