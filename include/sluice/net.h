@@ -36,6 +36,7 @@ struct sl_data {
 };
 
 /* What reading and writing say beside a count of bytes. */
+enum { SL_HANDSHAKE_EARLY = 2 };
 enum { SL_IO_EOF = 0, SL_IO_AGAIN = -1, SL_IO_ERROR = -2 };
 
 /* Moves bytes of one connection.  Provider group "transport"; a listener names it
@@ -60,7 +61,9 @@ struct sl_transport {
     const char *(*alpn)(struct sl_conn *c);
     /* What both sides have to agree on before the protocol begins: called until it is done,
      * whenever bytes have come or there is room.  1 done, 0 goes on, -1 failed (the transport
-     * has said why).  NULL: nothing. */
+     * has said why).  SL_HANDSHAKE_EARLY: it goes on, but its client has sent what can be read, and
+     * answers can be written; where nothing has to be read to know the protocol, that begins, and
+     * this is called again before its ready().  NULL: nothing. */
     int (*handshake)(struct sl_conn *c);
     /* ServerTLS and its like: takes the options of the line for the servers of a pool.  NULL
      * or a phrase.  NULL: there are none. */
@@ -90,6 +93,9 @@ ssize_t sl_conn_writev(struct sl_conn *c, const struct iovec *iov, int n);
  * since the last one. */
 ssize_t sl_conn_raw_read(struct sl_conn *c, void *to, size_t n);
 ssize_t sl_conn_raw_writev(struct sl_conn *c, const struct iovec *iov, int n);
+/* For transports, while they write: these are the last bytes, and shutdown() follows.  What it has to
+ * say may leave with them. */
+int sl_conn_ends(const struct sl_conn *c);
 /* Calls the protocol's ready() with SL_TIMEOUT after ms; -1: never. */
 void sl_conn_timeout(struct sl_conn *c, int64_t ms);
 /* Calls the protocol's ready() once more, in this turn of the loop or the next: what many calls

@@ -107,6 +107,7 @@ context_settings(SSL_CTX *ctx, const struct tls_site *site)
     tls_accept_with(ctx);
     context_sessions(ctx, site);
     context_clients(ctx, site);
+    tls_early_use(ctx, conf);
     tls_staple_use(ctx, conf->stapling);
     if (conf->key_log != NULL)
         SSL_CTX_set_keylog_callback(ctx, tls_key_log);
@@ -131,6 +132,7 @@ tls_context_make(const struct tls_site *site, struct tls_pair *const *pairs, uns
         return NULL;
     SSL_CTX_set_app_data(ctx, (void *)(uintptr_t)site);
     context_settings(ctx, site);
+    tls_offload_use(ctx, pairs, n);
     return ctx;
 }
 
@@ -143,6 +145,7 @@ tls_context_enter(SSL *ssl, SSL_CTX *ctx)
     SSL_set_max_proto_version(ssl, (int)SSL_CTX_get_max_proto_version(ctx));
     SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), NULL);
     SSL_set_verify_depth(ssl, SSL_CTX_get_verify_depth(ctx));
+    tls_early_enter(ssl, ctx);
     SSL_clear_options(ssl, SSL_get_options(ssl) & ~SSL_CTX_get_options(ctx));
     SSL_set_options(ssl, SSL_CTX_get_options(ctx));
 }

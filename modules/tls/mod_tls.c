@@ -39,10 +39,30 @@ DIRECTIVES
     The ciphers in order, as OpenSSL names them, with colons between; those that begin with
     TLS_ are for TLS 1.3.
   TLSTickets
-    TLSTickets on|off [rotate=TIME]: session tickets, so that clients come back with a
+    TLSTickets on|off|FILE [rotate=TIME]: session tickets, so that clients come back with a
     shorter handshake. Their keys are the same for all threads, outlive reloads and crashes,
     and are renewed every 8 hours; a ticket is good for two more of these. Where clients show
     certificates none are given, so that each is verified each time.
+
+    Machines that share a FILE of keys take each other's tickets. It holds up to eight keys of
+    80 bytes (or of 48) one behind the other, in the form of nginx's ssl_session_ticket_key:
+    "openssl rand 80" makes one. The first writes tickets, all of them read. A changed file is
+    used without a reload; one that holds no keys is complained about, and those from before
+    stay. So a key is replaced without a ticket lost in two steps, each on all machines: the
+    new one behind the old, then before it. Who has the file can read what was said in
+    sessions of TLS 1.2 and as early data: keep it as secret as a certificate's key. rotate=
+    says how often its first key is replaced.
+  TLSEarlyData
+    Takes the request that a client which comes back sends with its first bytes (TLS 1.3,
+    0-RTT): its answer is there a round trip sooner. Anybody on the way can send a copy of such
+    bytes again, so GET, HEAD and OPTIONS without a body go on at once, with Early-Data: 1 for
+    the server, which may answer 425 (Too Early; that is passed on, and no other server is
+    tried); all else waits for the end of the handshake, which a copy cannot bring about. Copies
+    are known by a memory of hellos that all threads and generations share, and are no early
+    data then. It is each machine's own: of several that share a file of keys (TLSTickets) each
+    may take a copy once, and for 20 s after its start takes no early data. There is none
+    without tickets, or where clients show certificates. %{tls_early_data} tells which requests
+    went on early.
   TLSStapling
     on staples an OCSP response to each certificate: the CA's word that it is not revoked, so
     that clients need not ask. It is fetched in the background from the responder that the
@@ -70,6 +90,12 @@ DIRECTIVES
   TLSPlaceholder
     Starts with a self-signed certificate, and an error in the log, where one of
     TLSCertificate cannot be read; without it that is an error of the configuration.
+  TLSOffload
+    TLSOffload off|N: N threads of their own make the signatures of handshakes by RSA
+    certificates, each of which takes as long as dozens of requests do, so that a storm of such
+    handshakes keeps nobody waiting who is connected. Hosts that have an ECDSA certificate, too,
+    need no such threads, nor do clients that resume a session. Throughput of handshakes is
+    then that of these threads: give as many as there are processors for it.
   TLSKeyLog
     Writes the secrets of every connection to a file, for Wireshark. Whoever has the file
     reads everything: the log says so at each start.
@@ -160,9 +186,11 @@ tickets_parse(struct sl_cmd *cmd, void **item)
 
     t->rotate_ms = (int64_t)8 * 3600 * 1000;
     *item = t;
-    if (word == NULL || (strcmp(word, "on") != 0 && strcmp(word, "off") != 0))
-        return sl_cmd_error(cmd, "expected on or off, found \"%s\"", word != NULL ? word : "");
-    t->is_on = strcmp(word, "on") == 0;
+    if (word == NULL)
+        return "expected on, off or the file of the keys";
+    t->is_on = strcmp(word, "off") != 0;
+    if (t->is_on && strcmp(word, "on") != 0 && (err = tls_ticket_file_parse(cmd, word, t)) != NULL)
+        return err;
     if ((err = sl_cmd_options(cmd, 1, ticket_options, t)) != NULL)
         return err;
     return t->rotate_ms >= 1000 ? NULL : "expected rotate= of a second or more";
@@ -174,6 +202,14 @@ depth_check(struct sl_cmd *cmd, void **slot)
     (void)cmd;
     return *(int64_t *)(void *)slot >= 0 && *(int64_t *)(void *)slot <= 100
                ? NULL : "expected a number from 0 to 100";
+}
+
+static const char *
+offload_check(struct sl_cmd *cmd, void **slot)
+{
+    (void)cmd;
+    return *(int64_t *)(void *)slot != 0 && *(int64_t *)(void *)slot <= 64
+               ? NULL : "expected off or a number of threads from 1 to 64";
 }
 
 /* ---- requests ---- */
@@ -193,11 +229,13 @@ static enum sl_verdict
 tls_access(struct sl_req *r, const void *confp)
 {
     const struct tls_conf *conf = confp;
-    const struct tls *t = tls_of_req(r);
+    struct tls *t = tls_of_req(r);
     enum sl_verdict v = SL_NEXT;
 
-    if (t != NULL)
-        return host_access(r, conf, t);
+    if (t != NULL) {
+        v = host_access(r, conf, t);
+        return v == SL_NEXT && !t->is_done ? tls_early_access(r, conf, t) : v;
+    }
     if (conf->redirect != NULL)
         v = tls_redirect(r, conf->redirect);
     if (v == SL_NEXT && conf->client_verify == TLS_VERIFY_REQUIRE)
@@ -236,6 +274,8 @@ static int
 tls_begin(struct sl_worker *w)
 {
     if (tls_threads_make(w) != 0 || tls_tickets_open(sl_worker_pool(w), global_conf(w)->tickets) != 0 ||
+        tls_offload_open(w, global_conf(w)->offload) != 0 ||
+        (tls_sites_want_early_data() && tls_early_open() != 0) ||
         tls_staples_open(w) != 0 || tls_sites_build() != 0)
         return -1;
     tls_certs_watch();
@@ -284,6 +324,7 @@ tls_exit(struct sl_worker *w)
 {
     (void)w;
     tls_tickets_close();
+    tls_offload_close();
     tls_staples_close();
     tls_certs_close();
     tls_failures_close();
@@ -317,7 +358,9 @@ static const struct sl_directive directives[] = {
     SL_PARSED("TLSCiphers", struct tls_conf, ciphers, ciphers_parse, GH, "NAME:NAME...",
               "Which ciphers are spoken, the preferred one first"),
     SL_PARSED("TLSTickets", struct tls_conf, tickets, tickets_parse, SL_IN_GLOBAL,
-              "on|off [rotate=TIME]", "Whether clients may resume their sessions"),
+              "on|off|FILE [rotate=TIME]", "Whether clients may resume their sessions"),
+    SL_FLAG("TLSEarlyData", struct tls_conf, early_data, "off", GH,
+            "Takes requests of clients that come back before the handshake is over"),
     {"TLSStapling", SL_SLOT_PARSED, GH, offsetof(struct tls_conf, stapling), "off",
      "Whether clients get the CA's word that a certificate is not revoked", "on|off|FILE ...",
      tls_stapling_parse, NULL, NULL},
@@ -333,6 +376,8 @@ static const struct sl_directive directives[] = {
             "Refuses clients that ask for a name no certificate has"),
     SL_FLAG("TLSPlaceholder", struct tls_conf, placeholder, "off", SL_IN_GLOBAL,
             "Starts without a certificate that cannot be read"),
+    {"TLSOffload", SL_SLOT_NUMBER, SL_IN_GLOBAL, offsetof(struct tls_conf, offload), "off",
+     "Threads that sign for RSA certificates", "off|N", offload_check, NULL, NULL},
     SL_STRING("TLSKeyLog", struct tls_conf, key_log, NULL, SL_IN_GLOBAL,
               "Writes the secrets of connections to a file"),
     SL_LINES("ProxyTLS", struct tls_conf, proxy, tls_proxy_parse, SL_IN_GLOBAL,

@@ -80,6 +80,17 @@ sites_free(void *unused)
 
 /* ---- sites ---- */
 
+int
+tls_sites_want_early_data(void)
+{
+    int i;
+
+    for (i = 0; i < sites->nelts; i++)
+        if (APR_ARRAY_IDX(sites, i, struct tls_site *)->conf->early_data)
+            return 1;
+    return 0;
+}
+
 struct tls_site *
 tls_site_of(const struct sl_scope *scope)
 {
@@ -136,7 +147,7 @@ site_like(const struct tls_conf *conf)
 
         if (other->certs == conf->certs && other->profile == conf->profile &&
             other->protocols == conf->protocols && other->ciphers == conf->ciphers &&
-            other->stapling == conf->stapling &&
+            other->stapling == conf->stapling && other->early_data == conf->early_data &&
             other->strict_sni == conf->strict_sni && tls_asks_the_same(other, conf))
             return site;
     }

@@ -12,6 +12,9 @@
  *   failures.c   failed handshakes of clients, a line a minute each
  *   server.c     towards servers: ServerTLS, ProxyTLS, verification, sessions kept
  *   tickets.c    the keys of session tickets, in a zone
+ *   ticket_file.c  or in a file that machines share
+ *   early.c      TLSEarlyData: requests before the handshake is over
+ *   offload.c    TLSOffload: signatures by RSA keys on other threads
  *   redirect.c   HTTPSRedirect, HSTS
  *   variables.c  %{tls_...} */
 #ifndef TLS_TLS_H
@@ -101,6 +104,8 @@ struct tls_ciphers {
 struct tls_tickets {
     int is_on;
     int64_t rotate_ms;
+    const char *file;    /* the keys are there; NULL: our own */
+    struct sl_span keys; /* what stood in it when the configuration was read */
 };
 
 struct tls_client_file; /* clients.c */
@@ -118,6 +123,8 @@ struct tls_conf {
     int64_t client_depth;
     int placeholder;
     int strict_sni;
+    int early_data;
+    int64_t offload; /* threads; -1: none */
     const char *key_log;
     apr_array_header_t *proxy; /* lines of ProxyTLS */
     struct tls_redirect *redirect;
@@ -151,6 +158,7 @@ struct tls_site *tls_site_at(unsigned i);
 int tls_sites_build(void);
 /* Whether clients are verified in the same way. */
 int tls_asks_the_same(const struct tls_conf *a, const struct tls_conf *b);
+int tls_sites_want_early_data(void);
 struct tls_site *tls_site_of(const struct sl_scope *scope);
 /* The context for a name (lower case; n 0: none was sent) on a listener; NULL: the handshake
  * is refused.  The caller's to use at once. */
@@ -203,7 +211,20 @@ struct tls {
     uint8_t is_told; /* the log has why the handshake failed */
     uint8_t has_seen_end;
     uint8_t first_byte; /* of the peer's */
+    uint8_t reads_early; /* early data may still come */
+    uint8_t ends_early;  /* close_notify is to be said when the handshake is over */
+    uint8_t was_away; /* the hello was looked at, and need not be again */
+    struct tls_early *early; /* NULL: none came */
+    struct tls_away *away;   /* of another thread now: nothing but this and conn is ours; NULL: no */
 };
+
+/* What came of a part of the handshake: as SSL_do_handshake(), SSL_get_error(). */
+struct tls_step {
+    int rc, error;
+};
+struct tls_step tls_step(struct tls *t);
+/* When its connection is closed. */
+void tls_free(struct tls *t);
 
 extern const struct sl_transport tls_transport;
 void tls_accept_with(SSL_CTX *ctx); /* the callbacks of clients' connections */
@@ -216,6 +237,44 @@ tls_site_in_use(const struct tls *t)
 {
     return SSL_CTX_get_app_data(SSL_get_SSL_CTX(t->ssl));
 }
+
+/* ---- early data (early.c) ---- */
+
+/* In post_config, behind the tickets', where a site has it on.  0 or -1. */
+int tls_early_open(void);
+void tls_early_use(SSL_CTX *ctx, const struct tls_conf *conf);
+/* For tls_context_enter(). */
+void tls_early_enter(SSL *ssl, const SSL_CTX *ctx);
+/* A client's connection begins. */
+void tls_early_accept(struct tls *t);
+/* In place of SSL_do_handshake() while t->reads_early; what came is kept in t->early. */
+int tls_early_read(struct tls *t);
+/* Early bytes for the protocol; AGAIN: none, and the handshake lasts; 0: no more will come. */
+ssize_t tls_early_take(struct tls *t, void *to, size_t n);
+int tls_early_is_pending(const struct tls *t);
+/* The handshake is: those who wait go on. */
+void tls_early_over(struct tls *t);
+void tls_early_free(struct tls *t);
+/* A request before that: it goes on, or waits. */
+enum sl_verdict tls_early_access(struct sl_req *r, const struct tls_conf *conf, struct tls *t);
+int tls_early_went(struct sl_req *r, const struct tls *t);
+
+/* ---- other threads (offload.c) ---- */
+
+int tls_offload_open(struct sl_worker *w, int64_t n_threads);
+void tls_offload_close(void);
+void tls_offload_use(SSL_CTX *ctx, struct tls_pair *const *pairs, unsigned n);
+/* While the client says hello: whether the rest is better done elsewhere. */
+int tls_offload_wants(SSL *ssl, const SSL_CTX *ctx);
+/* The next step is made there, and the connection is told when it is done; -1: it cannot be. */
+int tls_offload(struct tls *t);
+/* The step, and what was written goes to t->left.  0: it is away still. */
+int tls_offload_take(struct tls *t, struct tls_step *step);
+/* The connection ends; t is freed when it is back. */
+void tls_offload_leave(struct tls *t);
+/* On the other thread. */
+const char *tls_offload_protocol(const struct tls *t, unsigned i);
+int tls_offload_write(struct tls *t, const char *at, size_t n);
 
 /* ---- failures of clients (failures.c) ---- */
 
@@ -238,11 +297,29 @@ void tls_server_failed(const struct tls *t);
 
 /* ---- the rest ---- */
 
+/* A key of tickets: who has it writes tickets, and reads those whose first bytes are its name. */
+#define TLS_TICKET_NAME 16
+struct tls_ticket_key {
+    unsigned char name[TLS_TICKET_NAME];
+    unsigned char cipher[32], mac[32];
+    uint32_t size; /* of both: 32, or 16 */
+};
+
 int tls_tickets_open(apr_pool_t *pool, const struct tls_tickets *conf);
+/* Whether no ticket of these keys can have been given by a generation before. */
+int tls_tickets_are_new(void);
 int tls_tickets_ready(struct sl_worker *w);
 int tls_tickets_drain(void);
 void tls_tickets_close(void);
 void tls_tickets_use(SSL_CTX *ctx, const struct tls_tickets *conf);
+
+/* ticket_file.c.  NULL or a phrase. */
+const char *tls_ticket_file_parse(struct sl_cmd *cmd, const char *name, struct tls_tickets *conf);
+/* How many keys there are; 0: these are none. */
+unsigned tls_ticket_keys_read(struct sl_span bytes, struct tls_ticket_key *keys, unsigned max);
+int tls_ticket_file_open(apr_pool_t *pool, const struct tls_tickets *conf);
+/* The key of that name, at name NULL the first.  The caller's to use at once.  Any thread. */
+const struct tls_ticket_key *tls_ticket_file_key(const unsigned char *name, int *is_first);
 
 sl_parse_f tls_redirect_parse, tls_hsts_parse;
 sl_req_f tls_hsts_response;

@@ -114,9 +114,12 @@ static int
 socket_write(BIO *b, const char *at, int n)
 {
     struct tls *t = BIO_get_data(b);
-    struct out *o = out_of(t);
+    struct out *o;
 
     BIO_clear_retry_flags(b);
+    if (t->away != NULL)
+        return tls_offload_write(t, at, (size_t)n);
+    o = out_of(t);
     if (o->n + (unsigned)n > OUT_MAX && push(t) < 0)
         return -1;
     memcpy(o->at + o->n, at, (size_t)n);
@@ -128,7 +131,7 @@ static int
 socket_read(BIO *b, char *to, int n)
 {
     struct tls *t = BIO_get_data(b);
-    ssize_t k = sl_conn_raw_read(t->conn, to, (size_t)n);
+    ssize_t k = t->away != NULL ? SL_IO_AGAIN : sl_conn_raw_read(t->conn, to, (size_t)n);
 
     BIO_clear_retry_flags(b);
     if (k > 0 && t->first_byte == 0)
@@ -193,10 +196,13 @@ tls_open(struct sl_conn *c, int server)
     if (!server)
         return tls_server_begin(t);
     SSL_set_accept_state(t->ssl);
+    tls_early_accept(t);
     return 0;
 }
 
 /* ---- the handshake ---- */
+
+static void tls_shutdown(struct sl_conn *c);
 
 static void
 log_client_failure(struct tls *t, const char *what, const char *why)
@@ -243,12 +249,17 @@ answer_in_clear(struct tls *t)
     ERR_clear_error();
 }
 
-/* The session tickets of TLS 1.3 go out with the first answer: a call to the kernel less. */
+/* The session tickets of TLS 1.3 go out with the first answer: a call to the kernel less.  Of early
+ * data that answer may have left already. */
 static int
 handshake_over(struct tls *t)
 {
     t->is_done = 1;
-    if (t->is_server && SSL_version(t->ssl) == TLS1_3_VERSION) {
+    if (t->early != NULL) {
+        tls_early_over(t);
+        if (t->ends_early)
+            tls_shutdown(t->conn);
+    } else if (t->is_server && SSL_version(t->ssl) == TLS1_3_VERSION) {
         if (keep(t, 0) != 0)
             return -1;
         t->is_held = t->n_left > 0;
@@ -273,22 +284,49 @@ handshake_failed(struct tls *t)
     return -1;
 }
 
+struct tls_step
+tls_step(struct tls *t)
+{
+    struct tls_step s = {0, SSL_ERROR_NONE};
+
+    ERR_clear_error();
+    s.rc = t->reads_early ? tls_early_read(t) : SSL_do_handshake(t->ssl);
+    if (s.rc != 1)
+        s.error = SSL_get_error(t->ssl, s.rc);
+    return s;
+}
+
+/* What was made on another thread leaves, and what came meanwhile is read. */
+static struct tls_step
+step_is_back(struct tls *t, struct tls_step s)
+{
+    return s.error == SSL_ERROR_WANT_READ && push(t) >= 0 ? tls_step(t) : s;
+}
+
 static int
 tls_handshake(struct sl_conn *c)
 {
     struct tls *t = tls_of(c);
-    int rc, why;
+    struct tls_step s;
 
-    if (t->n_left > 0 && push(t) < 0)
+    if (t->away != NULL) {
+        if (!tls_offload_take(t, &s))
+            return 0;
+        s = step_is_back(t, s);
+    } else if (t->n_left > 0 && push(t) < 0)
         return -1;
-    ERR_clear_error();
-    rc = SSL_do_handshake(t->ssl);
-    if (rc == 1)
+    else
+        s = tls_step(t);
+    if (s.error == SSL_ERROR_WANT_CLIENT_HELLO_CB) {
+        if (tls_offload(t) == 0)
+            return 0;
+        s = tls_step(t);
+    }
+    if (s.rc == 1)
         return handshake_over(t);
-    why = SSL_get_error(t->ssl, rc);
-    if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE)
+    if (s.error != SSL_ERROR_WANT_READ && s.error != SSL_ERROR_WANT_WRITE)
         return handshake_failed(t);
-    return push(t) < 0 ? -1 : 0;
+    return push(t) < 0 ? -1 : t->early != NULL ? SL_HANDSHAKE_EARLY : 0;
 }
 
 /* ---- who the client wants ---- */
@@ -329,10 +367,14 @@ client_says_hello(SSL *ssl, int *alert, void *unused)
 {
     struct tls *t = SSL_get_app_data(ssl);
     char lower[256];
-    struct sl_span name = hello_name(ssl, lower);
-    SSL_CTX *ctx = tls_context_find(sl_conn_scope(t->conn), name);
+    struct sl_span name;
+    SSL_CTX *ctx;
 
     (void)unused;
+    if (t->was_away)
+        return SSL_CLIENT_HELLO_SUCCESS;
+    name = hello_name(ssl, lower);
+    ctx = tls_context_find(sl_conn_scope(t->conn), name);
     if (ctx == NULL) {
         log_strange_name(t, name);
         *alert = SSL_AD_UNRECOGNIZED_NAME;
@@ -340,7 +382,7 @@ client_says_hello(SSL *ssl, int *alert, void *unused)
     }
     if (ctx != SSL_get_SSL_CTX(ssl))
         tls_context_enter(ssl, ctx);
-    return SSL_CLIENT_HELLO_SUCCESS;
+    return tls_offload_wants(ssl, ctx) ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
 }
 
 /* A name that was looked at is one that was accepted. */
@@ -363,7 +405,8 @@ alpn_select(SSL *ssl, const unsigned char **out, unsigned char *n_out, const uns
     unsigned i, at;
 
     (void)unused;
-    for (i = 0; (name = sl_conn_protocol_name(t->conn, i)) != NULL; i++)
+    for (i = 0; (name = t->away != NULL ? tls_offload_protocol(t, i)
+                                        : sl_conn_protocol_name(t->conn, i)) != NULL; i++)
         for (at = 0; at < n_in; at += 1u + in[at])
             if (in[at] == strlen(name) && memcmp(in + at + 1, name, in[at]) == 0) {
                 *out = in + at + 1;
@@ -422,12 +465,15 @@ static ssize_t
 tls_read(struct sl_conn *c, void *to, size_t n)
 {
     struct tls *t = tls_of(c);
+    ssize_t early;
     int k;
 
     if (t->is_broken || (t->n_left > 0 && !t->is_held && push(t) < 0))
         return SL_IO_ERROR;
     if (t->is_ended && !t->is_shut && t->n_left == 0)
         t->is_shut = shutdown(sl_conn_fd(c), SHUT_WR) == 0;
+    if (t->early != NULL && (early = tls_early_take(t, to, n)) != 0)
+        return early;
     ERR_clear_error();
     k = SSL_read(t->ssl, to, n < INT32_MAX ? (int)n : INT32_MAX);
     if (out_of(t)->n > 0 && push(t) < 0) /* a reply to a change of keys, an alert */
@@ -442,7 +488,11 @@ tls_pending(struct sl_conn *c)
 {
     const struct tls *t = tls_of(c);
 
-    return t->is_done && !t->is_broken && SSL_has_pending(t->ssl);
+    if (t->is_broken)
+        return 0;
+    if (t->early != NULL && tls_early_is_pending(t))
+        return 1;
+    return t->is_done && SSL_has_pending(t->ssl);
 }
 
 /* ---- writing ---- */
@@ -506,6 +556,17 @@ record_max(struct tls *t, const struct cursor *from, int is_first)
                ? EARLY : RECORD;
 }
 
+static int
+encrypt(struct tls *t, struct sl_span part)
+{
+    size_t n;
+
+    ERR_clear_error();
+    if (t->is_done)
+        return SSL_write(t->ssl, part.at, (int)part.n) == (int)part.n;
+    return SSL_write_early_data(t->ssl, part.at, part.n, &n) == 1 && n == part.n;
+}
+
 static ssize_t
 tls_writev(struct sl_conn *c, const struct iovec *iov, int n)
 {
@@ -524,14 +585,17 @@ tls_writev(struct sl_conn *c, const struct iovec *iov, int n)
     while (from.n > 0 && o->n + RECORD + RECORD_MORE <= OUT_MAX) {
         struct sl_span part = cursor_take(&from, record_max(t, &from, last == 0), o->plain);
 
-        ERR_clear_error();
-        if (SSL_write(t->ssl, part.at, (int)part.n) != (int)part.n) {
+        if (!encrypt(t, part)) {
             push(t);
             t->is_broken = 1;
             return SL_IO_ERROR;
         }
         last = part.n;
         done += part.n;
+    }
+    if (from.n == 0 && t->is_done && !t->is_ended && sl_conn_ends(c)) {
+        SSL_shutdown(t->ssl);
+        t->is_ended = 1;
     }
     t->wrote_at = sl_loop_now(sl_conn_loop(c));
     if (push(t) < 0)
@@ -553,7 +617,8 @@ tls_can_splice(struct sl_conn *c)
 /* ---- the end ---- */
 
 /* close_notify, so that the end is told from a cut.  The socket's own end follows when the peer is
- * read from; where it is closed at once that would be a call for nothing. */
+ * read from; where it is closed at once that would be a call for nothing.  While the handshake of
+ * early data lasts it cannot be said yet. */
 static void
 tls_shutdown(struct sl_conn *c)
 {
@@ -561,12 +626,24 @@ tls_shutdown(struct sl_conn *c)
 
     if (t->is_broken || t->is_ended)
         return;
+    t->ends_early = !t->is_done && t->early != NULL;
+    if (t->ends_early)
+        return;
     if (t->is_done) {
         ERR_clear_error();
         SSL_shutdown(t->ssl);
     }
     t->is_ended = 1;
     push(t);
+}
+
+void
+tls_free(struct tls *t)
+{
+    tls_early_free(t);
+    SSL_free(t->ssl);
+    free(t->left);
+    free(t);
 }
 
 /* A session stays good when its connection just ended: to OpenSSL all has been said. */
@@ -577,13 +654,15 @@ tls_close(struct sl_conn *c)
 
     if (t == NULL)
         return;
+    *sl_conn_transport_data(c) = NULL;
+    if (t->away != NULL) {
+        tls_offload_leave(t);
+        return;
+    }
     if (t->is_done && !t->is_broken)
         SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     out_of(t)->n = 0;
-    SSL_free(t->ssl);
-    free(t->left);
-    free(t);
-    *sl_conn_transport_data(c) = NULL;
+    tls_free(t);
 }
 
 const struct sl_transport tls_transport = {

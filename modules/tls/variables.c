@@ -43,6 +43,14 @@ GETTER(resumed)
     return t == NULL ? absent : SSL_session_reused(t->ssl) ? SL_SPAN("1") : SL_SPAN("0");
 }
 
+GETTER(early_data)
+{
+    const struct tls *t = tls_of_req(r);
+
+    (void)arg;
+    return t == NULL ? absent : tls_early_went(r, t) ? SL_SPAN("1") : SL_SPAN("0");
+}
+
 static X509 *
 client_of(const struct sl_req *r)
 {
@@ -140,6 +148,7 @@ const struct sl_variable tls_variables[] = {
     ROW(cipher, 20, "the cipher in use"),
     ROW(sni, 20, "the name the client asked for"),
     ROW(resumed, 20, "1 when an earlier session was resumed, else 0"),
+    ROW(early_data, 20, "1 when the request went on before the handshake was over, else 0"),
     ROW(client_verify, 30, "ok, failed, or none where the client showed no certificate"),
     ROW(client_dn, 2000, "whom the client's certificate is for"),
     ROW(client_issuer, 2000, "who signed the client's certificate"),

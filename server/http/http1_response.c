@@ -114,6 +114,7 @@ h1_write(struct sl_conn *c, struct sl_req *r, struct sl_data data, int ends)
     struct writer w = writer_begin(c);
     int is_chunked = h->out_framing == FRAMING_CHUNKED && answer_has_body(r);
     struct sl_span tail = {"", 0};
+    enum sl_flow flow;
 
     if (h->broken || !h1_count(h, data.n, ends)) {
         h->broken = 1;
@@ -140,7 +141,10 @@ h1_write(struct sl_conn *c, struct sl_req *r, struct sl_data data, int ends)
         h->broken = 1;
         return SL_FLOW_GONE;
     }
-    return h1_sent(c, writer_send(&w, c, data, tail));
+    c->ends = ends && !h->persists && h->out_framing != FRAMING_CLOSE;
+    flow = writer_send(&w, c, data, tail);
+    c->ends = 0;
+    return h1_sent(c, flow);
 }
 
 enum sl_flow

@@ -167,6 +167,12 @@ sl_conn_protocol_data(struct sl_conn *c)
     return &c->protocol_data;
 }
 
+int
+sl_conn_ends(const struct sl_conn *c)
+{
+    return c->ends;
+}
+
 apr_pool_t *
 sl_conn_pool(struct sl_conn *c)
 {
@@ -302,6 +308,7 @@ conn_send(struct sl_conn *c, struct sl_span head, struct sl_data data, struct sl
         if (done == head.n + data.n + tail.n)
             return SL_FLOW_ROOM;
     }
+    c->ends = 0; /* what is queued may be written in parts */
     k = min_size(done, head.n);
     conn_queue_copy(c, head.at + k, head.n - k);
     done -= k;

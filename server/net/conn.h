@@ -28,6 +28,7 @@ struct sl_conn {
     uint8_t is_client;
     uint8_t has_peer_text;
     uint8_t n_peer_text;
+    uint8_t ends; /* what is being sent is the last */
     struct sl_loop *loop;
     const struct sl_transport *transport; /* NULL: the plain socket */
     void *transport_data;
@@ -63,7 +64,7 @@ struct sl_span conn_peer_text(struct sl_conn *c);
 void conn_same_peer(struct sl_conn *c, struct sl_conn *as);
 
 /* Writes iov at once as far as it goes and queues the rest: `head` is copied, data held or
- * copied.  SL_FLOW_ROOM: nothing is queued. */
+ * copied.  SL_FLOW_ROOM: nothing is queued.  */
 enum sl_flow conn_send(struct sl_conn *c, struct sl_span head, struct sl_data data,
                        struct sl_span tail);
 /* Goes on with what is queued. */

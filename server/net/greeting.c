@@ -60,9 +60,9 @@ conn_sniff(struct sl_conn *c, unsigned what)
     sl_buf_drop(&buf);
 }
 
-/* The protocol agreed on, the only one, or the one the first bytes tell. */
+/* The protocol agreed on, or the only one; else it stays NULL: the first bytes will tell. */
 static void
-conn_begin(struct sl_conn *c)
+conn_agree(struct sl_conn *c)
 {
     struct listener *l = c->listener;
     const char *alpn = c->transport != NULL && c->transport->alpn != NULL ? c->transport->alpn(c)
@@ -72,12 +72,33 @@ conn_begin(struct sl_conn *c)
     for (i = 0; i < l->n_protocols && c->protocol == NULL; i++)
         if (l->n_protocols == 1 || (alpn != NULL && strcmp(l->protocols[i]->name, alpn) == 0))
             c->protocol = l->protocols[i];
+}
+
+static void
+conn_begin(struct sl_conn *c)
+{
+    conn_agree(c);
     if (c->protocol == NULL) {
         c->on_ready = conn_sniff;
         return;
     }
     c->on_ready = c->protocol->ready;
     c->protocol->open(c, (struct sl_data){NULL, 0, NULL});
+}
+
+/* The protocol has begun before the handshake was over, which goes on with each event. */
+static void
+conn_is_early(struct sl_conn *c, unsigned what)
+{
+    int rc = what & SL_TIMEOUT ? 0 : c->transport->handshake(c);
+
+    if (rc < 0) {
+        sl_conn_close(&c);
+        return;
+    }
+    if (rc == 1)
+        c->on_ready = c->protocol->ready;
+    c->protocol->ready(c, what);
 }
 
 /* The transport's turn before the protocol's; what came behind the handshake is read at once. */
@@ -94,7 +115,14 @@ conn_shakes_hands(struct sl_conn *c, unsigned what)
         sl_conn_close(&c);
     if (rc <= 0)
         return;
+    if (rc == SL_HANDSHAKE_EARLY) {
+        conn_agree(c);
+        if (c->protocol == NULL)
+            return;
+    }
     conn_begin(c);
+    if (rc == SL_HANDSHAKE_EARLY)
+        c->on_ready = conn_is_early;
     if (!c->io.is_dead && conn_may_read(c))
         c->on_ready(c, SL_READABLE);
 }

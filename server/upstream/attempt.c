@@ -117,6 +117,13 @@ ex_take_head(struct sl_exchange *ex, int status, int64_t body)
     }
 }
 
+/* RFC 8470, 5.2: 425 to what came as early data is the client's to know. */
+static int
+ex_came_early(const struct sl_exchange *ex)
+{
+    return sl_fields_get(&ex->r->head, "Early-Data").at != NULL;
+}
+
 /* Whether the pool's owner does not want this answer, and another server may have a better one. */
 static int
 ex_asks_another(struct sl_exchange *ex, int status)
@@ -125,7 +132,8 @@ ex_asks_another(struct sl_exchange *ex, int status)
 
     return owner != NULL && owner->answered != NULL && ex->r != NULL &&
            (ex->r->flags & REQ_DRY) == 0 &&
-           owner->answered(&ex->a, ex->pool, status, exchange_is_harmless(ex));
+           owner->answered(&ex->a, ex->pool, status,
+                           exchange_is_harmless(ex) && !(status == 425 && ex_came_early(ex)));
 }
 
 enum sl_flow

@@ -65,7 +65,7 @@ def test_strict_sni(tls, pki):
     ("TLSCertificate {a}\nTLSProfile old", ['expected one of modern, intermediate, found "old"']),
     ("TLSCertificate {a}\nTLSClientVerify require", ["TLSClientVerify: there is no TLSClientCA"]),
     ("TLSCertificate {a}\nTLSClientVerify require\nTLSClientCA /nowhere", ["test.conf:5: TLSClientCA: expected a file that can be read, found /nowhere: No such"]),
-    ("TLSCertificate {a}\nTLSTickets maybe", ['expected on or off, found "maybe"']),
+    ("TLSCertificate {a}\nTLSTickets maybe", ["found maybe: No such file", "cure: write on, off, or the file of the keys"]),
     ("TLSCertificate {a}\nHSTS never", ['expected on, off or a time such as 365d, found "never"']),
     ("TLSCertificate {a}\nHTTPSRedirect on port=0", ["expected port= between"]),
     ("TLSCertificate {a}\nProxyTLS ca=/nowhere", ["test.conf:4: ProxyTLS: ca: /nowhere: "]),
