@@ -1,5 +1,5 @@
 /* What is stored of a response beside its body, and of its forms: bytes there and back. */
-/* with: server/runtime/span.c server/http/fields.c server/http/field_names.c server/http/head.c */
+/* with: server/runtime/span.c server/http/fields.c server/http/field_names.c server/http/head.c server/runtime/causes.c */
 #include "unit.h"
 
 #include "../../modules/cache_disk/meta.c"
