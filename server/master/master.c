@@ -136,7 +136,7 @@ worker_refused(struct master *ma, const struct generation *g, int fd)
     text[n > 0 ? n : 0] = '\0';
     if (g == ma->reload.g)
         reload_refuse(ma, text);
-    else if (ma->serving != NULL) /* whoever starts the first one sees it */
+    else if (ma->serving != NULL && !ma->is_stopping) /* whoever starts the first one sees it */
         sl_log(SL_ERROR, "SL0266", "generation %u cannot start again: %.*s", g->id,
                (int)strcspn(text, "\n"), text);
 }

@@ -571,3 +571,12 @@ def conf(folder, name):
     path = folder / "conf"
     path.write_text(f"LoadModule route\nListen 127.0.0.1:{free_port()}\nReturn 200 x\nPidFile {folder}/{name}\n")
     return path
+
+
+def test_a_stop_while_the_next_one_starts(sluice):
+    """A generation that is told to go before it is ready is no error."""
+    for wait_s in (0, .01, .02, .03, .05, .08):
+        s = sluice("LoadModule route\nReturn 200 x\n")
+        s.proc.send_signal(signal.SIGHUP)
+        time.sleep(wait_s)
+        s.stop()
