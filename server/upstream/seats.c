@@ -318,10 +318,19 @@ struct guest {
     int is_seated;
 };
 
+/* Of two records for one address the one that counts comes first: the lowest priority, then the
+ * greater weight. */
 static int
 guest_compare(const void *a, const void *b)
 {
-    return strcmp(((const struct guest *)a)->address, ((const struct guest *)b)->address);
+    const struct guest *x = a, *y = b;
+    int by_address = strcmp(x->address, y->address);
+
+    if (by_address != 0)
+        return by_address;
+    if (x->priority != y->priority)
+        return x->priority < y->priority ? -1 : 1;
+    return (x->weight < y->weight) - (x->weight > y->weight);
 }
 
 static int

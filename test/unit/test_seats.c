@@ -246,6 +246,25 @@ priorities_are_levels_and_weights_fit(void **state)
     assert_int_equal(g[3].weight, 1);
 }
 
+/* One address may be in several SRV records. */
+static void
+of_two_records_the_better_counts(void **state)
+{
+    struct sl_found found[] = {{.weight = 9, .priority = 7}, {.weight = 3, .priority = 2},
+                               {.weight = 4, .priority = 2}, {.weight = 9, .priority = 8}};
+    struct sl_answer a = {.found = found, .n = 4};
+    struct seat_line service = {.is_service = 1, .n = 4};
+    struct guest g[4];
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 4; i++)
+        found[i].at.u.in.sin_family = AF_INET;
+    assert_int_equal(guests_make(&service, &a, g), 1);
+    assert_int_equal(g[0].priority, 2);
+    assert_int_equal(g[0].weight, 4);
+}
+
 /* ---- records ---- */
 
 static void *
@@ -309,6 +328,7 @@ main(void)
         cmocka_unit_test_setup(seats_are_given_anew_when_nothing_is_in_flight, begin),
         cmocka_unit_test_setup(what_others_wrote_is_taken_over, begin),
         cmocka_unit_test(priorities_are_levels_and_weights_fit),
+        cmocka_unit_test(of_two_records_the_better_counts),
         cmocka_unit_test_setup(what_is_read_is_whole, begin),
         cmocka_unit_test_setup(a_writer_that_died_blocks_nobody, begin),
     };
