@@ -479,6 +479,7 @@ tell_without(struct upstream_server *first, unsigned n_without, unsigned n)
                "write resolve=%u", first->pub.pool->name, line->target, n, n_without,
                n > line->n ? n : n + n_without);
     line->n_without = n_without;
+    line->waits = n_without > 0 && n <= line->n;
 }
 
 void

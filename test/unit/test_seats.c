@@ -197,17 +197,21 @@ seats_are_given_anew_when_nothing_is_in_flight(void **state)
     answer("4");
     answer("45");
     assert_string_equal(who(), "...4"); /* they have just left */
+    assert_true(line.waits);
     assert_int_equal(n_warnings, 1);
     time_passes();
     counts[0] = 1;
     answer("45");
     assert_string_equal(who(), ".5.4");
+    assert_false(line.waits);
     answer("4567");
     assert_string_equal(who(), ".564");
     counts[0] = 0;
     answer("4567");
     assert_string_equal(who(), "7564");
     assert_int_equal(n_warnings, 2); /* told once while it lasts */
+    answer("45678");
+    assert_false(line.waits); /* no time helps: there are too few */
 }
 
 static void
