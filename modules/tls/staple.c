@@ -97,21 +97,28 @@ look_later(int64_t wait_s)
 }
 
 static void
-fetched(struct tls_fetch *f)
+answer_take(const struct tls_fetch *f)
 {
     int64_t now_s = time(NULL);
     struct keeper *k;
 
+    for (k = keepers; k != NULL; k = k->next)
+        if (k->is_asking && X509_cmp(k->cert->pair->leaf, f->leaf) == 0)
+            keeper_heard(k, f, now_s);
+    if (f->what != TLS_OCSP_BAD)
+        kept_put(f->leaf, f->der, f->what == TLS_OCSP_GOOD ? (size_t)f->n : 0, now_s, f->said.next_s);
+}
+
+/* One that was cancelled says nothing of the responder, also where this generation serves again. */
+static void
+fetched(struct tls_fetch *f)
+{
     is_fetching = 0;
-    if (is_serving) {
-        for (k = keepers; k != NULL; k = k->next)
-            if (k->is_asking && X509_cmp(k->cert->pair->leaf, f->leaf) == 0)
-                keeper_heard(k, f, now_s);
-        if (f->what != TLS_OCSP_BAD)
-            kept_put(f->leaf, f->der, f->what == TLS_OCSP_GOOD ? (size_t)f->n : 0, now_s, f->said.next_s);
-        look_later(0);
-    }
+    if (is_serving && !atomic_load(&f->is_cancelled))
+        answer_take(f);
     tls_fetch_free(f);
+    if (is_serving)
+        look_later(0);
 }
 
 static struct keeper *
