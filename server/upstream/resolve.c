@@ -20,6 +20,7 @@
 #define RETRY_FIRST_MS 1000
 #define RETRY_MAX_MS 30000
 #define RETIRED_KEEP_MS 600000
+#define SEATS_AGAIN_MS 3000 /* longer than a seat rests */
 
 /* Of a server whose host is a name, or of seats: the first of them has it. */
 struct lookup {
@@ -218,6 +219,18 @@ answer_use(struct upstream_server *s, const struct sl_answer *answer)
     return set != NULL;
 }
 
+/* Who has no seat because others have only just left theirs does not wait for a TTL. */
+static int64_t
+next_ms(const struct lookup *l, const struct sl_answer *answer)
+{
+    const struct seat_line *line = l->server->line;
+
+    if (l->n_failed > 0)
+        return retry_ms(l->n_failed);
+    return line != NULL && line->waits && answer->good_ms > SEATS_AGAIN_MS ? SEATS_AGAIN_MS
+                                                                           : answer->good_ms;
+}
+
 /* And sets the time of the next question. */
 static void
 answer_take(struct sl_loop *loop, struct sl_lookup *asked, const struct sl_answer *answer)
@@ -232,8 +245,7 @@ answer_take(struct sl_loop *loop, struct sl_lookup *asked, const struct sl_answe
         l->n_failed++;
         tell_failed(l->server, answer->n > 0 ? "no memory" : answer->why);
     }
-    sl_timer_set(loop, &l->timer,
-                 sl_loop_now(loop) + (l->n_failed > 0 ? retry_ms(l->n_failed) : answer->good_ms));
+    sl_timer_set(loop, &l->timer, sl_loop_now(loop) + next_ms(l, answer));
 }
 
 /* ---- who is asked ---- */

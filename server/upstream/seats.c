@@ -318,10 +318,19 @@ struct guest {
     int is_seated;
 };
 
+/* Of two records for one address the one that counts comes first: the lowest priority, then the
+ * greater weight. */
 static int
 guest_compare(const void *a, const void *b)
 {
-    return strcmp(((const struct guest *)a)->address, ((const struct guest *)b)->address);
+    const struct guest *x = a, *y = b;
+    int by_address = strcmp(x->address, y->address);
+
+    if (by_address != 0)
+        return by_address;
+    if (x->priority != y->priority)
+        return x->priority < y->priority ? -1 : 1;
+    return (x->weight < y->weight) - (x->weight > y->weight);
 }
 
 static int
@@ -470,6 +479,7 @@ tell_without(struct upstream_server *first, unsigned n_without, unsigned n)
                "write resolve=%u", first->pub.pool->name, line->target, n, n_without,
                n > line->n ? n : n + n_without);
     line->n_without = n_without;
+    line->waits = n_without > 0 && n <= line->n;
 }
 
 void

@@ -44,6 +44,7 @@ struct seat_line {
     unsigned first, n;           /* by index in the pool */
     unsigned level, weight;      /* as configured, known when the zone is */
     unsigned n_without;          /* found, and no seat was left; told once */
+    int waits;                   /* for seats that were left a moment ago, and will do */
 };
 
 /* What is whole in a record: 1.  0: nothing, or it is being written. */
