@@ -180,8 +180,9 @@ struct sl_member {
     unsigned weight, level, maxconn, slowstart_ms;
     unsigned flags; /* SL_SERVER_BACKUP, SL_SERVER_DRAIN */
 };
-/* Thread 0 of the generation that serves.  The server; NULL and a phrase in *err: there is one of
- * that name, the address is wrong, or no seat is free. */
+/* Thread 0 of the generation that serves, or, from post_config on, the thread that starts it.  The
+ * server; NULL and a phrase in *err: there is one of that name, the address is wrong, or no seat
+ * is free. */
 struct sl_server *sl_pool_seat(apr_pool_t *pool, struct sl_pool *p, const struct sl_member *m,
                                const char **err);
 /* It gets nothing new from now on, and its seat is free when nothing is in flight.  NULL, or a

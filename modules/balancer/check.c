@@ -23,6 +23,8 @@ struct check {
     struct balancer *b;
     struct sl_conn *conn; /* NULL: it waits */
     const char *request;  /* NULL: tcp */
+    const char *address;  /* for which it was made */
+    apr_pool_t *pool;     /* it is in; a seat's own */
     size_t n_request, n_sent, n_read;
     char *answer; /* ANSWER_MOST, while one is read */
     int64_t began_ms;
@@ -162,6 +164,21 @@ check_ready(struct sl_conn *c, unsigned what)
         check_over(k, 0, "the connection is refused or fails");
 }
 
+/* A seat may have got another server. */
+static void
+request_match(struct check *k)
+{
+    const char *address = k->server->address;
+
+    if (k->b->check.is_tcp || address == k->address)
+        return;
+    if (k->request != NULL)
+        apr_pool_clear(k->pool);
+    k->request = check_request(k->pool, &k->b->check, k->server);
+    k->n_request = strlen(k->request);
+    k->address = address;
+}
+
 static void
 check_due(struct sl_loop *loop, struct sl_timer *timer)
 {
@@ -169,9 +186,11 @@ check_due(struct sl_loop *loop, struct sl_timer *timer)
     const char *why;
 
     if (sl_server_is_gone(k->server)) {
+        k->address = NULL;
         sl_timer_set(loop, timer, sl_loop_now(loop) + wait_ms(k));
         return;
     }
+    request_match(k);
     k->is_open = 0;
     k->began_ms = sl_loop_now(loop);
     k->conn = sl_server_open(loop, k->server, k->server->check_port, check_ready, k, &why);
@@ -202,10 +221,10 @@ check_make(struct check *k, struct balancer *b, struct sl_server *s, apr_pool_t 
     k->b = b;
     k->timer.fn = check_due;
     k->timer.due = INT64_MAX;
-    if (!b->check.is_tcp) {
-        k->request = check_request(pool, &b->check, s);
-        k->n_request = strlen(k->request);
-    }
+    k->pool = pool;
+    if (s->flags & SL_SERVER_SEAT)
+        apr_pool_create(&k->pool, pool);
+    request_match(k);
 }
 
 static void

@@ -14,7 +14,7 @@ struct check_ranges {
 /* NULL or a phrase. */
 const char *check_ranges_parse(const char *text, struct check_ranges *ranges);
 
-/* The whole request to this server, made once. */
+/* The whole request to this server. */
 const char *check_request(apr_pool_t *pool, const struct check_conf *conf,
                           const struct sl_server *s);
 

@@ -20,7 +20,7 @@
 struct arriving *
 arriving_new(struct object *o, struct sl_loop *loop)
 {
-    struct arriving *a = calloc(1, sizeof *a);
+    struct arriving *a = store_zeros(sizeof *a);
 
     if (a == NULL)
         return NULL;

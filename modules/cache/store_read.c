@@ -286,7 +286,7 @@ store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct sto
     g->store = s;
     g->found = NULL;
     answer = disk_is_on(s) ? get_from_disk(g, loop) : STORE_MISS;
-    *found = g->found;
+    *found = answer == STORE_WAIT ? NULL : g->found; /* an offload thread may be at it */
     return answer;
 }
 

@@ -102,7 +102,7 @@ op_free(struct op *op)
 static struct op *
 op_new(enum op_kind kind, struct object *o)
 {
-    struct op *op = calloc(1, sizeof *op);
+    struct op *op = store_zeros(sizeof *op);
 
     if (op == NULL)
         return NULL;
@@ -178,7 +178,7 @@ store_writer_open(struct store *s, struct sl_loop *loop, const struct store_new 
     struct record r = record_of(n, store_hash(s, n->key));
     struct store_writer *w;
 
-    if (!can_be_stored(s, n) || (w = calloc(1, sizeof *w)) == NULL)
+    if (!can_be_stored(s, n) || (w = store_zeros(sizeof *w)) == NULL)
         return NULL;
     w->s = s;
     w->loop = loop;

@@ -86,8 +86,8 @@ struct sl_span cache_scheme(struct sl_req *r);
 struct sl_span cache_key_of_url(apr_pool_t *pool, struct sl_span url);
 /* vary: names with commas between. */
 struct sl_span variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary);
-/* key: of the response that is in slices. */
-struct sl_span slice_key(apr_pool_t *pool, struct sl_span key, uint64_t slices, int64_t i);
+/* key: of the response that is in slices.  For kept_free(). */
+struct sl_span slice_key(struct sl_span key, uint64_t slices, int64_t i);
 /* Copies outside of any pool, for what outlives its request; with a NUL behind. */
 struct sl_span kept(struct sl_span s);
 void kept_free(struct sl_span s);

@@ -152,16 +152,21 @@ cache_control_parse(struct sl_span field)
     return cc;
 }
 
+/* Most dates a thread is asked about are of this second, and so the last one's. */
 int64_t
 http_date(struct sl_span text)
 {
-    char copy[64];
+    static _Thread_local char last[64];
+    static _Thread_local int64_t was;
     apr_time_t t;
 
-    if (text.n == 0 || text.n >= sizeof copy || memchr(text.at, '\0', text.n) != NULL)
+    if (text.n == 0 || text.n >= sizeof last || memchr(text.at, '\0', text.n) != NULL)
         return CC_ABSENT;
-    memcpy(copy, text.at, text.n);
-    copy[text.n] = '\0';
-    t = apr_date_parse_http(copy);
-    return t > 0 ? (int64_t)apr_time_sec(t) : CC_ABSENT;
+    if (memcmp(last, text.at, text.n) == 0 && last[text.n] == '\0')
+        return was;
+    memcpy(last, text.at, text.n);
+    last[text.n] = '\0';
+    t = apr_date_parse_http(last);
+    was = t > 0 ? (int64_t)apr_time_sec(t) : CC_ABSENT;
+    return was;
 }

@@ -121,7 +121,7 @@ key_of(const struct visit *v)
 static struct flight *
 flight_new(const struct visit *v)
 {
-    struct flight *f = calloc(1, sizeof *f);
+    struct flight *f = store_zeros(sizeof *f);
 
     SL_ASSERT(f != NULL);
     f->key = kept(key_of(v));

@@ -190,7 +190,7 @@ flight_start(struct flight *f, struct sl_req *client)
 {
     f->stamp = store_stamp(cache_store);
     f->asked_at = sl_loop_wall_us(f->loop) / 1000000;
-    f->fetch = calloc(1, sizeof *f->fetch);
+    f->fetch = store_zeros(sizeof *f->fetch);
     SL_ASSERT(f->fetch != NULL);
     f->fetch->flight = f;
     f->sub = sl_subrequest(client, &fetcher, f->fetch);

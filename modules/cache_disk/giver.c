@@ -281,7 +281,7 @@ const struct sl_source giver_source = {giver_want, giver_closed};
 struct giver *
 giver_new(struct visit *v, unsigned n)
 {
-    struct giver *g = calloc(1, sizeof *g + n * sizeof g->at[0]);
+    struct giver *g = store_zeros(sizeof *g + n * sizeof g->at[0]);
 
     SL_ASSERT(g != NULL);
     g->r = v->r;

@@ -219,13 +219,19 @@ variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary)
 
 /* ---- slices ---- */
 
-/* No field's name begins with a slash: it is not that of a variant. */
+/* No field's name begins with a slash: it is not that of a variant.  Not in the request's pool: a
+ * long answer makes as many as it has slices. */
 struct sl_span
-slice_key(apr_pool_t *pool, struct sl_span key, uint64_t slices, int64_t i)
+slice_key(struct sl_span key, uint64_t slices, int64_t i)
 {
-    const char *end = apr_psprintf(pool, "\n/%lx/%ld", (unsigned long)slices, (long)i);
+    char end[48], *at;
+    int n = apr_snprintf(end, sizeof end, "\n/%lx/%ld", (unsigned long)slices, (long)i);
 
-    return sl_spans_join(pool, (struct sl_span[]){key, sl_span(end)}, 2);
+    at = malloc(key.n + (size_t)n + 1);
+    SL_ASSERT(at != NULL);
+    memcpy(at, key.at, key.n);
+    memcpy(at + key.n, end, (size_t)n + 1);
+    return (struct sl_span){at, key.n + (size_t)n};
 }
 
 /* ---- tags ---- */

@@ -73,7 +73,7 @@ first_asked_for(struct sl_req *r)
 static struct visit *
 visit_begin(struct sl_req *r, const struct cache_conf *conf)
 {
-    struct visit *v = malloc(sizeof *v); /* not calloc(), which goes by the allocator's slow way */
+    struct visit *v = malloc(sizeof *v);
 
     SL_ASSERT(v != NULL);
     *v = (struct visit){.r = r,

@@ -195,7 +195,7 @@ slices_open(struct slices *s, int64_t at)
     slice_close(s);
     s->i = i;
     v->first = i * s->meta.slice;
-    v->variant = kept(slice_key(sl_req_pool(v->r), s->of->key, s->meta.slices, i));
+    v->variant = slice_key(s->of->key, s->meta.slices, i);
     return slice_look(s);
 }
 

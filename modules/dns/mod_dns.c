@@ -51,6 +51,14 @@ EXAMPLE
 #define TTL_MAX_MS 86400000
 #define TRIES 2
 
+/* c-ares from 1.31 on keeps answers itself, for up to an hour; qcache_max_ttl 0 has it ask whenever
+ * it is asked: how long an answer is used is for ttl= of Resolver to say. */
+#ifdef ARES_OPT_QUERY_CACHE
+#define NO_CACHE ARES_OPT_QUERY_CACHE
+#else
+#define NO_CACHE 0
+#endif
+
 struct resolver_conf {
     void *resolver; /* struct dns_conf */
 };
@@ -253,7 +261,8 @@ channel_open(struct sl_loop *loop)
     struct ares_options o = {.timeout = (int)dns.conf->timeout_ms, .tries = TRIES,
                              .sock_state_cb = socket_changed};
     int rc = ares_init_options(&dns.channel, &o,
-                               ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB);
+                               ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB |
+                                   NO_CACHE);
 
     if (rc == ARES_SUCCESS && dns.conf->servers != NULL) {
         rc = ares_set_servers_ports_csv(dns.channel, dns.conf->servers);

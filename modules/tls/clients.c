@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 
 #include <errno.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -19,14 +20,15 @@ struct tls_client_file {
     const char *path, *place;
     struct tls_text text; /* as it was read last */
     int is_watched;
-    int has_ended_list; /* and the log says so */
+    int64_t ends_s; /* of lists in use: when the first ends, since the epoch; 0: none does */
+    int is_told;    /* that it has */
 };
 
 /* What a site's files come to. */
 struct clients {
     X509_STORE *store;
     STACK_OF(X509_NAME) *names;
-    int has_ended_list;
+    int64_t ends_s;
 };
 
 /* ---- what files hold ---- */
@@ -113,9 +115,19 @@ clients_add_cas(struct clients *c, const STACK_OF(X509_INFO) *cas)
     }
 }
 
+static int64_t
+list_end(const X509_CRL *list)
+{
+    const ASN1_TIME *at = X509_CRL_get0_nextUpdate(list);
+    struct tm tm;
+
+    return at != NULL && ASN1_TIME_to_tm(at, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
+}
+
 static const char *
 clients_add_lists(struct clients *c, const STACK_OF(X509_INFO) *lists, const STACK_OF(X509_INFO) *cas)
 {
+    int64_t ends_s;
     int i;
 
     for (i = 0; i < sk_X509_INFO_num(lists); i++) {
@@ -125,8 +137,9 @@ clients_add_lists(struct clients *c, const STACK_OF(X509_INFO) *lists, const STA
             continue;
         if (!list_is_of_any(list, cas))
             return "holds a list that none of TLSClientCA's has signed";
-        c->has_ended_list |= X509_CRL_get0_nextUpdate(list) != NULL &&
-                             X509_cmp_current_time(X509_CRL_get0_nextUpdate(list)) < 0;
+        ends_s = list_end(list);
+        if (ends_s != 0 && (c->ends_s == 0 || ends_s < c->ends_s))
+            c->ends_s = ends_s;
         X509_STORE_add_crl(c->store, list);
     }
     X509_STORE_set_flags(c->store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
@@ -218,6 +231,8 @@ site_set(struct tls_site *site, const struct clients *c)
 {
     site->client_ca = c->store;
     site->client_names = c->names;
+    if (site->conf->client_crl != NULL)
+        site->conf->client_crl->ends_s = c->ends_s;
 }
 
 void
@@ -251,20 +266,12 @@ site_has(const struct tls_site *site, const struct tls_client_file *f)
     return site->client_ca != NULL && (site->conf->client_ca == f || site->conf->client_crl == f);
 }
 
-static void
-list_is_over(struct tls_client_file *f, int has_ended_list)
-{
-    if (has_ended_list && !f->has_ended_list)
-        sl_log(SL_WARN, "TLS0062", "TLSClientCRL %s: a list in it has ended; clients of its CA are "
-               "refused until there is a new one", f->path);
-    f->has_ended_list = has_ended_list;
-}
-
 /* 0, or -1: what was used before goes on, and the log says why. */
 static int
 site_renew(struct tls_site *site)
 {
-    struct clients fresh, old = {site->client_ca, site->client_names, 0};
+    struct tls_client_file *crl = site->conf->client_crl;
+    struct clients fresh, old = {site->client_ca, site->client_names, crl != NULL ? crl->ends_s : 0};
     const struct tls_client_file *bad;
     const char *why = clients_make(&fresh, site->conf, &bad);
 
@@ -278,8 +285,6 @@ site_renew(struct tls_site *site)
         clients_free(&fresh);
         return -1;
     }
-    if (site->conf->client_crl != NULL)
-        list_is_over(site->conf->client_crl, fresh.has_ended_list);
     clients_free(&old);
     return 0;
 }
@@ -304,6 +309,7 @@ file_take(struct tls_client_file *f, int fd)
         n_bad += site_has(site, f) && site_renew(site) != 0;
     if (n_bad == 0)
         sl_log(SL_NOTICE, "TLS0060", "%s: read again; clients are verified by it from now on", f->path);
+    tls_clients_look();
 }
 
 static void
@@ -344,16 +350,19 @@ tls_clients_watch(void)
 void
 tls_clients_look(void)
 {
-    const struct tls_client_file *bad;
-    struct tls_site *site;
-    struct clients c;
+    const struct tls_site *site;
+    struct tls_client_file *crl;
     unsigned i;
+    int is_over;
 
     for (i = 0; (site = tls_site_at(i)) != NULL; i++) {
-        if (site->client_ca == NULL || site->conf->client_crl == NULL ||
-            clients_make(&c, site->conf, &bad) != NULL)
+        crl = site->conf->client_crl;
+        if (site->client_ca == NULL || crl == NULL)
             continue;
-        list_is_over(site->conf->client_crl, c.has_ended_list);
-        clients_free(&c);
+        is_over = crl->ends_s != 0 && crl->ends_s <= time(NULL);
+        if (is_over && !crl->is_told)
+            sl_log(SL_WARN, "TLS0062", "TLSClientCRL %s: a list in it has ended; clients of its CA are "
+                   "refused until there is a new one", crl->path);
+        crl->is_told = is_over;
     }
 }

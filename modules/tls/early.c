@@ -157,7 +157,7 @@ early_late(struct sl_loop *loop, struct sl_timer *timer)
     struct sl_conn *c = e->t->conn;
 
     (void)loop;
-    sl_log(SL_INFO, "TLS0060", "client %.*s: the handshake was not completed within Timeout header",
+    sl_log(SL_INFO, "TLS0064", "client %.*s: the handshake was not completed within Timeout header",
            (int)sl_conn_peer_text(c).n, sl_conn_peer_text(c).at);
     sl_conn_close(&c);
 }

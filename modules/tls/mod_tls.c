@@ -66,7 +66,7 @@ DIRECTIVES
   TLSStapling
     on staples an OCSP response to each certificate: the CA's word that it is not revoked, so
     that clients need not ask. It is fetched in the background from the responder that the
-    certificate names, before requests come and then when half its time is over; a connection
+    certificate names, at the start and then when half its time is over; a connection
     never waits for it. What cannot be fetched is asked for again, at last every hour, and the
     last good response serves until it ends. It is kept over reloads and crashes. A response
     must be signed for the issuer, which has to be in the chain. Of a revoked certificate

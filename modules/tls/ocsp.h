@@ -2,7 +2,8 @@
  *
  *   ocsp.c        whom to ask, the question, and whether a response is good: no I/O
  *   ocsp_fetch.c  one question asked, on an offload thread
- *   staple.c      which certificates have a response stapled, and when they are asked for anew */
+ *
+ * staple.h has what becomes of it. */
 #ifndef TLS_OCSP_H
 #define TLS_OCSP_H
 

@@ -156,13 +156,13 @@ file_changed(int fd, void *unused)
     (void)unused;
     close(fd);
     if (n < 0)
-        sl_log(SL_WARN, "TLS0050", "TLSTickets: %s changed, but cannot be read: %s; the keys from before "
+        sl_log(SL_WARN, "TLS0065", "TLSTickets: %s changed, but cannot be read: %s; the keys from before "
                "are kept", path, strerror(why));
     else if (set_take((struct sl_span){(const char *)bytes, (size_t)n}))
-        sl_log(SL_NOTICE, "TLS0051", "TLSTickets: the keys of %s are used, %u of them", path,
+        sl_log(SL_NOTICE, "TLS0066", "TLSTickets: the keys of %s are used, %u of them", path,
                atomic_load(&current)->n);
     else
-        sl_log(SL_WARN, "TLS0052", "TLSTickets: %s changed, but has no %s; the keys from before are kept",
+        sl_log(SL_WARN, "TLS0067", "TLSTickets: %s changed, but has no %s; the keys from before are kept",
                path, wanted);
     OPENSSL_cleanse(bytes, sizeof bytes);
 }
@@ -191,7 +191,7 @@ tls_ticket_file_open(apr_pool_t *pool, const struct tls_tickets *conf)
     apr_pool_cleanup_register(pool, NULL, sets_free, apr_pool_cleanup_null);
     fd = sl_file_open(path, file_changed, NULL);
     if (fd < 0)
-        sl_log(SL_WARN, "TLS0053", "TLSTickets: %s: %s; changes will not be seen", path, strerror(errno));
+        sl_log(SL_WARN, "TLS0068", "TLSTickets: %s: %s; changes will not be seen", path, strerror(errno));
     else
         file_changed(fd, NULL);
     return 0;

@@ -3,7 +3,8 @@
  *   mod_tls.c    the manual, the rows, the hooks
  *   cert.c       a certificate and its key: read, checked, replaced when the files change
  *   text.c       files read whole
- *   ocsp.h       what OCSP says of a certificate, and what of it is stapled
+ *   ocsp.h       what OCSP says of a certificate
+ *   staple.h     and what of it is stapled
  *   expiry.c     how long certificates have left: warnings, ctl cert
  *   clients.c    whom clients' certificates may be signed by, and which are revoked
  *   site.c       which certificates a host has: one SSL_CTX for each choice, found by name
@@ -109,7 +110,7 @@ struct tls_tickets {
 };
 
 struct tls_client_file; /* clients.c */
-struct tls_stapling;    /* staple.c */
+struct tls_stapling;    /* staple.h */
 
 struct tls_conf {
     apr_array_header_t *certs; /* of struct tls_cert * */
@@ -177,7 +178,7 @@ void tls_clients_watch(void);
 /* Once in a while: whether lists of revoked certificates have ended. */
 void tls_clients_look(void);
 
-/* ---- OCSP stapling (staple.c) ---- */
+/* ---- OCSP stapling (staple.h) ---- */
 
 sl_parse_f tls_stapling_parse;
 /* In post_config, before contexts are made: what is kept from before is stapled from the start. */

@@ -13,9 +13,31 @@
 static apr_thread_pool_t *threads;
 static atomic_int n_queued;
 
+static void *APR_THREAD_FUNC
+thread_ends(apr_thread_t *thread, void *data)
+{
+    (void)data;
+    apr_thread_exit(thread, APR_SUCCESS);
+    return NULL;
+}
+
+/* What the C library needs for a thread to end it loads when the first does so, and aborts if it
+ * cannot: that is not left to a moment without descriptors. */
+static int
+one_thread_ends(apr_pool_t *pool)
+{
+    apr_thread_t *thread;
+    apr_status_t status;
+
+    return apr_thread_create(&thread, NULL, thread_ends, NULL, pool) == APR_SUCCESS &&
+                   apr_thread_join(&status, thread) == APR_SUCCESS ? 0 : -1;
+}
+
 int
 offload_open(apr_pool_t *pool, unsigned n_threads)
 {
+    if (one_thread_ends(pool) != 0)
+        return -1;
     return apr_thread_pool_create(&threads, n_threads, n_threads, pool) == APR_SUCCESS ? 0 : -1;
 }
 

@@ -204,7 +204,7 @@ generation_reopen(struct generation *g)
         error = errno;
         close(fd);
     }
-    if (!is_heard && error == EPIPE) /* it has just ended, and needs none */
+    if (!is_heard && (error == EPIPE || error == ECONNRESET)) /* it has just ended: it needs none */
         return n_failed;
     if (!is_heard) { /* it hangs: each more would take its time */
         sl_log(SL_ERROR, "SL0246", "generation %u does not hear that its files are opened again",

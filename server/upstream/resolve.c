@@ -20,6 +20,7 @@
 #define RETRY_FIRST_MS 1000
 #define RETRY_MAX_MS 30000
 #define RETIRED_KEEP_MS 600000
+#define SEATS_AGAIN_MS 3000 /* longer than a seat rests */
 
 /* Of a server whose host is a name, or of seats: the first of them has it. */
 struct lookup {
@@ -203,19 +204,31 @@ retry_ms(unsigned n_failed)
 
 /* 0: there is no memory for it. */
 static int
-answer_use(struct sl_loop *loop, struct upstream_server *s, const struct sl_answer *answer)
+answer_use(struct upstream_server *s, const struct sl_answer *answer)
 {
     struct address_set *set;
 
     if (s->line != NULL) {
         if (seats_leads())
-            seats_take(loop, s, answer);
+            seats_take(s, answer);
         return 1;
     }
     set = address_set_make(answer->found, answer->n);
     if (set != NULL)
         set_publish(s, set);
     return set != NULL;
+}
+
+/* Who has no seat because others have only just left theirs does not wait for a TTL. */
+static int64_t
+next_ms(const struct lookup *l, const struct sl_answer *answer)
+{
+    const struct seat_line *line = l->server->line;
+
+    if (l->n_failed > 0)
+        return retry_ms(l->n_failed);
+    return line != NULL && line->waits && answer->good_ms > SEATS_AGAIN_MS ? SEATS_AGAIN_MS
+                                                                           : answer->good_ms;
 }
 
 /* And sets the time of the next question. */
@@ -225,15 +238,14 @@ answer_take(struct sl_loop *loop, struct sl_lookup *asked, const struct sl_answe
     struct lookup *l = (struct lookup *)(void *)asked;
 
     l->is_open = 0;
-    if (answer->n > 0 && answer_use(loop, l->server, answer)) {
+    if (answer->n > 0 && answer_use(l->server, answer)) {
         tell_found(l->server, answer);
         l->n_failed = 0;
     } else {
         l->n_failed++;
         tell_failed(l->server, answer->n > 0 ? "no memory" : answer->why);
     }
-    sl_timer_set(loop, &l->timer,
-                 sl_loop_now(loop) + (l->n_failed > 0 ? retry_ms(l->n_failed) : answer->good_ms));
+    sl_timer_set(loop, &l->timer, sl_loop_now(loop) + next_ms(l, answer));
 }
 
 /* ---- who is asked ---- */

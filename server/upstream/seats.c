@@ -274,27 +274,36 @@ seat_for(const struct upstream_server *first, const struct seat *seats, const ch
     return best;
 }
 
+static int64_t
+wall_us(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 /* A server of another address begins anew; one that is back is warmed up. */
 static void
-seat_give(struct sl_loop *loop, struct upstream_server *s, const struct seat *seat)
+seat_give(struct upstream_server *s, const struct seat *seat)
 {
     if (s->line->target == NULL)
         s->pub.slowstart_ms = seat->slowstart_ms;
     server_state_begin(&s->pub, seat->address);
     seat_write(s->record, seat);
     seat_adopt(s);
-    sl_server_note(&s->pub, sl_loop_wall_us(loop), "joined");
+    sl_server_note(&s->pub, wall_us(), "joined");
     sl_log(SL_NOTICE, "SL0523", "pool %s: server %s joins", s->pub.pool->name, s->pub.name);
 }
 
 static void
-seat_leave(struct sl_loop *loop, struct upstream_server *s, struct seat *seat)
+seat_leave(struct upstream_server *s, struct seat *seat)
 {
     seat->state = SEAT_LEFT;
     seat->left_at = monotonic_ms();
     seat_write(s->record, seat);
     seat_adopt(s);
-    sl_server_note(&s->pub, sl_loop_wall_us(loop), "left");
+    sl_server_note(&s->pub, wall_us(), "left");
     sl_log(SL_NOTICE, "SL0524", "pool %s: server %s leaves; %u requests in flight end there",
            s->pub.pool->name, s->pub.name, sl_server_active(&s->pub));
 }
@@ -309,10 +318,19 @@ struct guest {
     int is_seated;
 };
 
+/* Of two records for one address the one that counts comes first: the lowest priority, then the
+ * greater weight. */
 static int
 guest_compare(const void *a, const void *b)
 {
-    return strcmp(((const struct guest *)a)->address, ((const struct guest *)b)->address);
+    const struct guest *x = a, *y = b;
+    int by_address = strcmp(x->address, y->address);
+
+    if (by_address != 0)
+        return by_address;
+    if (x->priority != y->priority)
+        return x->priority < y->priority ? -1 : 1;
+    return (x->weight < y->weight) - (x->weight > y->weight);
 }
 
 static int
@@ -395,8 +413,8 @@ guest_names(const struct seat_line *line, const struct guest *g, char *name)
 
 /* Those who sit and stay, maybe with another weight, and those who leave. */
 static unsigned
-seats_settle(struct sl_loop *loop, const struct upstream_server *first, struct seat *seats,
-             struct guest *guests, unsigned n)
+seats_settle(const struct upstream_server *first, struct seat *seats, struct guest *guests,
+             unsigned n)
 {
     unsigned i, n_changed = 0;
 
@@ -411,7 +429,7 @@ seats_settle(struct sl_loop *loop, const struct upstream_server *first, struct s
             continue;
         n_changed++;
         if (g == NULL) {
-            seat_leave(loop, s, &seats[i]);
+            seat_leave(s, &seats[i]);
             continue;
         }
         seats[i].weight = g->weight;
@@ -424,8 +442,8 @@ seats_settle(struct sl_loop *loop, const struct upstream_server *first, struct s
 
 /* How many found no seat: *n_changed grows by those who did. */
 static unsigned
-seats_fill(struct sl_loop *loop, const struct upstream_server *first, struct seat *seats,
-           struct guest *guests, unsigned n, unsigned *n_changed)
+seats_fill(const struct upstream_server *first, struct seat *seats, struct guest *guests,
+           unsigned n, unsigned *n_changed)
 {
     int64_t now_ms = monotonic_ms();
     unsigned i, n_without = 0;
@@ -445,7 +463,7 @@ seats_fill(struct sl_loop *loop, const struct upstream_server *first, struct sea
             continue;
         }
         seats[at] = seat;
-        seat_give(loop, seat_at(first, (unsigned)at), &seat);
+        seat_give(seat_at(first, (unsigned)at), &seat);
         ++*n_changed;
     }
     return n_without;
@@ -461,10 +479,11 @@ tell_without(struct upstream_server *first, unsigned n_without, unsigned n)
                "write resolve=%u", first->pub.pool->name, line->target, n, n_without,
                n > line->n ? n : n + n_without);
     line->n_without = n_without;
+    line->waits = n_without > 0 && n <= line->n;
 }
 
 void
-seats_take(struct sl_loop *loop, struct upstream_server *first, const struct sl_answer *answer)
+seats_take(struct upstream_server *first, const struct sl_answer *answer)
 {
     const struct seat_line *line = first->line;
     struct guest *guests = calloc(answer->n, sizeof *guests);
@@ -475,8 +494,8 @@ seats_take(struct sl_loop *loop, struct upstream_server *first, const struct sl_
         n = guests_make(line, answer, guests);
         for (i = 0; i < line->n; i++)
             seat_now(seat_at(first, i), &seats[i]);
-        n_changed = seats_settle(loop, first, seats, guests, n);
-        tell_without(first, seats_fill(loop, first, seats, guests, n, &n_changed), n);
+        n_changed = seats_settle(first, seats, guests, n);
+        tell_without(first, seats_fill(first, seats, guests, n, &n_changed), n);
         if (n_changed > 0)
             pool_changed(first->pub.pool);
     }
@@ -570,7 +589,7 @@ sl_pool_seat(apr_pool_t *pool, struct sl_pool *p, const struct sl_member *m, con
         return NULL;
     }
     s = seat_at(first, (unsigned)at);
-    seat_give(sl_loop_self(), s, &seat);
+    seat_give(s, &seat);
     pool_changed(p);
     return &s->pub;
 }
@@ -588,7 +607,7 @@ sl_pool_unseat(apr_pool_t *pool, struct sl_server *server)
     seat_now(s, &seat);
     if (seat.state != SEAT_TAKEN)
         return "it has left already";
-    seat_leave(sl_loop_self(), s, &seat);
+    seat_leave(s, &seat);
     pool_changed(server->pool);
     return NULL;
 }

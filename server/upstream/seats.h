@@ -44,6 +44,7 @@ struct seat_line {
     unsigned first, n;           /* by index in the pool */
     unsigned level, weight;      /* as configured, known when the zone is */
     unsigned n_without;          /* found, and no seat was left; told once */
+    int waits;                   /* for seats that were left a moment ago, and will do */
 };
 
 /* What is whole in a record: 1.  0: nothing, or it is being written. */
@@ -56,8 +57,7 @@ void seat_key(const struct upstream_server *s, char *to, size_t n);
 void seat_open(struct upstream_server *s, struct seat_record *record);
 
 /* What the name of a line leads to, now.  Thread 0. */
-void seats_take(struct sl_loop *loop, struct upstream_server *first,
-                const struct sl_answer *answer);
+void seats_take(struct upstream_server *first, const struct sl_answer *answer);
 unsigned seats_n_taken(const struct upstream_server *first);
 /* Keeps up with what others write, from now on; does nothing where no pool has seats. */
 void seats_follow(struct sl_loop *loop);

@@ -1098,7 +1098,7 @@ def test_slices_are_validated(film):
 
 
 @pytest.mark.parametrize("k", [dict(n=50 * K), dict(n=100 * K), dict(etag=None), dict(etag='W/"a"'),
-                               dict(etag=None, Last_Modified=formatdate(usegmt=True)),
+                               dict(etag=None, Last_Modified="Fri, 01 Jan 2038 00:00:00 GMT"),
                                dict(etag=None, Last_Modified="Thu, 01 Jan 2026 00:00:00 GMT")],
                          ids=lambda k: " ".join(k))
 def test_what_needs_no_slices_or_cannot_have_them(film, k):

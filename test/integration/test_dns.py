@@ -345,6 +345,21 @@ def test_offline_the_line_stands_for_its_servers(tmp_path, dns):
     assert "request to app.test:80, web, which stands for all that the name leads to" in say[1] and not dns.asked
 
 
+def test_who_was_added_is_checked(operate, twins):  # noqa: F811
+    a, b = twins(2)
+    b.on("/health", reply(200))
+    a.on("/health", reply(200))
+    op = operate(f"LoadModule route\nLoadModule balancer\n<Balancer p>\n    Server a={a}\n    Seats 1\n    HealthCheck "
+                 "uri=/health interval=100ms rise=1 fall=1\n</Balancer>\nProxyPass balancer://p\n")
+    ctl(op, "add", "p", "b", str(b))
+    until(lambda: any(r.target == "/health" for r in b.requests))
+    assert {r.get("Host") for r in b.requests if r.target == "/health"} == {str(b)} and rows(op)[1]["is_checked"]
+    op.s.expect("BALANCER0012")
+    b.on("/health", reply(503))
+    until(lambda: rows(op)[1]["state"] == "down")
+    assert who(op.s) == {"2": 12}
+
+
 # ---- other transports and protocols ----
 
 def test_servers_of_a_name_have_its_certificate(operate, dns, pki, secure):  # noqa: F811

@@ -301,7 +301,7 @@ def secured(sluice, make_origin, tmp_path, name, certs):
         text = text.replace("192.168.1.102:8443", str(back))
     port = free_port()
     text = text.replace("Listen 443 ", f"Listen 127.0.0.1:{port} ").replace("/etc/ssl/sluice", str(tmp_path))
-    s = sluice(re.sub(r"^Listen 80$", "", text, flags=re.M))
+    s = sluice(re.sub(r"^Listen 80$", "", text, flags=re.M)).expect("TLS0054")  # no responder is named
     s.tls_port = port
     return s
 

@@ -486,10 +486,12 @@ def test_clients_that_leave_a_slow_body(sluice, origin):
 
 def test_a_reset_is_seen_while_the_body_is_held(sluice, origin):
     """What the client has sent still lies there: the request goes all the same."""
-    s = sluice(HEAD + f"BandwidthLimit 1k upload\n<Location /x>\nConnLimit 2\n</Location>\nProxyPass {origin}\n")
+    s = sluice(HEAD + "LogLevel debug\nBandwidthLimit 1k upload\n<Location /x>\nConnLimit 2\n</Location>\n"
+               f"ProxyPass {origin}\n")
     c = [s.client().send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + BODY[:200000])
          for _ in range(2)]
-    assert eventually(lambda: s.get("/x").status == 429)
+    assert eventually(lambda: s.log().count("the request's body is read at") == 2)  # else a GET has their place
+    assert s.get("/x").status == 429
     for x in c:
         reset(x)
     assert eventually(lambda: s.get("/x").status == 200)

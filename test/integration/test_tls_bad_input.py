@@ -8,7 +8,7 @@ import time
 import pytest
 from conftest import Client
 from origin import reply
-from tls_peers import connect, context, pki, refusal, tls
+from tls_peers import connect, context, more, pki, refusal, tls
 
 
 def alert(c):
@@ -127,13 +127,13 @@ def test_a_handshake_byte_by_byte(tls, pki):
         except ssl.SSLWantReadError:
             for b in out.read():
                 raw.send(bytes([b]))
-            into.write(raw.recv(65536))
+            into.write(more(raw))
     o.write(b"GET /s HTTP/1.1\r\nHost: a.test\r\n\r\n")
     for b in out.read():
         raw.send(bytes([b]))
     got = b""
     while b'"/s"' not in got:
-        into.write(raw.recv(65536))
+        into.write(more(raw))
         try:
             got += o.read(65536)
         except ssl.SSLWantReadError:

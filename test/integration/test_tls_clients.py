@@ -119,6 +119,15 @@ def test_revoked_clients(tls, pki, tmp_path):
     assert s.logged("CRL has expired", 1)
 
 
+def test_a_list_that_has_ended_is_told(tls, pki, tmp_path):
+    ca = Revoking(tmp_path)
+    ca.publish(lasts=("-crlsec", "1"))
+    time.sleep(1.2)
+    s = tls(f"TLSClientVerify require\nTLSClientCA {ca.pem}\nTLSClientCRL {ca.crl}\n").expect("TLS0062")
+    assert s.logged(f"TLS0062 TLSClientCRL {ca.crl}: a list in it has ended; clients of its CA are refused")
+    assert refusal(s, pki, cert=ca.make("alice", usage="clientAuth"))
+
+
 def test_files_are_counted_from_the_configuration(refused, pki):
     """In an error as well, which names the line and the cure."""
     text = f"LoadModule tls\nLoadModule route\nListen 443 tls\nTLSCertificate {pki.a}\nTLSClientVerify require\n"

@@ -238,7 +238,7 @@ def test_who_never_completes_the_handshake(early, origin):
         p = s.visitor.back(request, wire.port)
         assert "closed" in said(p) or p.returncode is not None
         assert 0.3 < time.time() - began < 5
-        assert s.logged("TLS0060 client 127.0.0.1: the handshake was not completed within Timeout header")
+        assert s.logged("TLS0064 client 127.0.0.1: the handshake was not completed within Timeout header")
     assert seen(origin, "/get") and seen(origin, "/post", 0.1) is None
 
 

@@ -54,16 +54,18 @@ def test_who_has_another_key_stays(rsa, pki):  # noqa: F811
     assert offloaded(s) == before
 
 
-def test_failures_are_told(rsa, pki):  # noqa: F811
+@pytest.mark.parametrize("how, alert, cause", [
+    (dict(alpn=["nonesuch"]), "NO_APPLICATION_PROTOCOL", "no application protocol"),
+    (dict(version=ssl.TLSVersion.TLSv1_2, ciphers="ECDHE-ECDSA-AES128-GCM-SHA256"), "HANDSHAKE_FAILURE",
+     "no shared cipher"),
+], ids=["alpn", "cipher"])
+def test_failures_are_told(rsa, pki, how, alert, cause):  # noqa: F811
     """An alert that the other thread wrote, and the cause it had."""
     s = rsa("LogLevel info\n")
-    for how, alert, cause in ((dict(alpn=["nonesuch"]), "NO_APPLICATION_PROTOCOL", "no application protocol"),
-                              (dict(version=ssl.TLSVersion.TLSv1_2, ciphers="ECDHE-ECDSA-AES128-GCM-SHA256"),
-                               "HANDSHAKE_FAILURE", "no shared cipher")):
-        with pytest.raises(ssl.SSLError) as e:
-            connect(s, pki, ctx=context(pki, **how))
-        assert alert in str(e.value).upper().replace(" ", "_")
-        assert s.logged(f"TLS0010 client 127.0.0.1 for a.test: the handshake failed: {cause}")
+    with pytest.raises(ssl.SSLError) as e:
+        connect(s, pki, ctx=context(pki, **how))
+    assert alert in str(e.value).upper().replace(" ", "_")
+    assert s.logged(f"TLS0010 client 127.0.0.1 for a.test: the handshake failed: {cause}")
 
 
 def hello(pki):  # noqa: F811

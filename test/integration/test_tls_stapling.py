@@ -56,9 +56,9 @@ class Responder:
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def make(self, *names, more=()):
+    def make(self, *names, more=(), **k):
         """A certificate that names this responder, with its issuer behind it."""
-        c = self.ca.make(*names, more=(f"authorityInfoAccess=OCSP;URI:http://127.0.0.1:{self.port}/ocsp", *more))
+        c = self.ca.make(*names, more=(f"authorityInfoAccess=OCSP;URI:http://127.0.0.1:{self.port}/ocsp", *more), **k)
         with open(c.pem, "a") as f, open(self.ca.pem) as g:
             f.write(g.read())
         self.certs.append(loaded(c.pem, c.key)[0])
@@ -234,6 +234,11 @@ def test_openssl_as_the_responder(tls, responder, tmp_path):
     finally:
         p.kill()
         p.wait()
+
+
+def test_signatures_made_elsewhere_staple_as_well(tls, responder):
+    s = tls("TLSStapling on\nTLSOffload 2\n", certs=[responder.make("a.test", kind="rsa")])
+    assert s.logged("TLS0050") and stapled(s.tls_port) == "good"
 
 
 def test_nobody_answers_and_then_somebody_does(tls, responder):

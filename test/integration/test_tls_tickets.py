@@ -46,20 +46,20 @@ def test_machines_take_each_others_tickets(machine, pki, tmp_path, version, size
 
     put(tmp_path / "keys", new, old)
     for s in (a, b):
-        assert s.logged("TLS0051 .*are used, 2 of them")
+        assert s.logged("TLS0066 .*are used, 2 of them")
     resumed, fresh = visit(a, pki, ctx, session)
     assert resumed  # by a key that only reads
     put(tmp_path / "keys", new)
     for s in (a, b):
-        assert s.logged("(?s)TLS0051 .*are used, 2 of them.*TLS0051 .*are used, 1 of them")
+        assert s.logged("(?s)TLS0066 .*are used, 2 of them.*TLS0066 .*are used, 1 of them")
     assert visit(b, pki, ctx, fresh)[0]  # it had a ticket of the new key
     assert not visit(b, pki, ctx, session)[0]
 
     for s in (a, b):
-        s.expect("TLS0052")
+        s.expect("TLS0067")
     put(tmp_path / "keys", other[:-1])
     for s in (a, b):
-        assert s.logged("TLS0052 TLSTickets: .*/keys changed, but has no keys of 80 bytes.*before are kept")
+        assert s.logged("TLS0067 TLSTickets: .*/keys changed, but has no keys of 80 bytes.*before are kept")
     fresh = visit(a, pki, ctx)[1]
     assert visit(b, pki, ctx, fresh)[0]
 

@@ -62,6 +62,13 @@ def connect(s, pki, name="a.test", ctx=None, session=None, source=None, **k):
     return c
 
 
+def more(sock):
+    """What comes next: a peer that ends instead fails the test, which would wait for ever."""
+    got = sock.recv(65536)
+    assert got, "the server has ended the connection"
+    return got
+
+
 def names_of(c):
     return [v for k, v in c.sock.getpeercert()["subjectAltName"]]
 

@@ -82,19 +82,6 @@ sl_loop_now(const struct sl_loop *loop)
     return 0;
 }
 
-int64_t
-sl_loop_wall_us(const struct sl_loop *loop)
-{
-    (void)loop;
-    return 0;
-}
-
-struct sl_loop *
-sl_loop_self(void)
-{
-    return NULL;
-}
-
 void
 sl_timer_set(struct sl_loop *loop, struct sl_timer *t, int64_t due_ms)
 {
@@ -147,7 +134,7 @@ answer(const char *digits)
         found[a.n].at.u.in.sin_port = htons(80);
         found[a.n].at.u.in.sin_addr.s_addr = htonl(0x0a000000u + (unsigned)(*digits - '0'));
     }
-    seats_take(NULL, &all[0], &a);
+    seats_take(&all[0], &a);
 }
 
 /* Who sits, seat by seat: "2.3." */
@@ -210,17 +197,21 @@ seats_are_given_anew_when_nothing_is_in_flight(void **state)
     answer("4");
     answer("45");
     assert_string_equal(who(), "...4"); /* they have just left */
+    assert_true(line.waits);
     assert_int_equal(n_warnings, 1);
     time_passes();
     counts[0] = 1;
     answer("45");
     assert_string_equal(who(), ".5.4");
+    assert_false(line.waits);
     answer("4567");
     assert_string_equal(who(), ".564");
     counts[0] = 0;
     answer("4567");
     assert_string_equal(who(), "7564");
     assert_int_equal(n_warnings, 2); /* told once while it lasts */
+    answer("45678");
+    assert_false(line.waits); /* no time helps: there are too few */
 }
 
 static void
@@ -257,6 +248,25 @@ priorities_are_levels_and_weights_fit(void **state)
     assert_int_equal(g[1].weight, 256);
     assert_int_equal(g[2].weight, 128);
     assert_int_equal(g[3].weight, 1);
+}
+
+/* One address may be in several SRV records. */
+static void
+of_two_records_the_better_counts(void **state)
+{
+    struct sl_found found[] = {{.weight = 9, .priority = 7}, {.weight = 3, .priority = 2},
+                               {.weight = 4, .priority = 2}, {.weight = 9, .priority = 8}};
+    struct sl_answer a = {.found = found, .n = 4};
+    struct seat_line service = {.is_service = 1, .n = 4};
+    struct guest g[4];
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 4; i++)
+        found[i].at.u.in.sin_family = AF_INET;
+    assert_int_equal(guests_make(&service, &a, g), 1);
+    assert_int_equal(g[0].priority, 2);
+    assert_int_equal(g[0].weight, 4);
 }
 
 /* ---- records ---- */
@@ -322,6 +332,7 @@ main(void)
         cmocka_unit_test_setup(seats_are_given_anew_when_nothing_is_in_flight, begin),
         cmocka_unit_test_setup(what_others_wrote_is_taken_over, begin),
         cmocka_unit_test(priorities_are_levels_and_weights_fit),
+        cmocka_unit_test(of_two_records_the_better_counts),
         cmocka_unit_test_setup(what_is_read_is_whole, begin),
         cmocka_unit_test_setup(a_writer_that_died_blocks_nobody, begin),
     };
