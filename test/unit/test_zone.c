@@ -327,6 +327,7 @@ share(void)
     a.pub.n_active = &a.own_active;
     b.pub.n_active = &b.own_active;
     servers_share();
+    servers_take_over();
     CHILD_CHECK(a.pub.n_active != &a.own_active && b.pub.state != &b.own_state);
 }
 
