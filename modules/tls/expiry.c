@@ -40,7 +40,8 @@ cert_look(struct tls_cert *c)
     if (days < 0)
         sl_log(SL_WARN, "TLS0024", "%s: %s has expired", c->place, c->chain_file);
     else
-        sl_log(SL_WARN, "TLS0025", "%s: %s expires in %d days", c->place, c->chain_file, days);
+        sl_log(SL_WARN, "TLS0025", "%s: %s expires in %d day%s", c->place, c->chain_file, days,
+               days == 1 ? "" : "s");
 }
 
 void

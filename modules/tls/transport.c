@@ -249,8 +249,10 @@ answer_in_clear(struct tls *t)
     ERR_clear_error();
 }
 
-/* The session tickets of TLS 1.3 go out with the first answer: a call to the kernel less.  Of early
- * data that answer may have left already. */
+/* The session tickets of TLS 1.3 go out with the first answer, a call to the kernel less, where the
+ * request came with the end of the handshake.  Where it did not, a client without TCP_NODELAY may
+ * hold it back until that end is acknowledged, which takes some 40 ms if nothing is sent.  Of early
+ * data the first answer may have left already. */
 static int
 handshake_over(struct tls *t)
 {
@@ -259,7 +261,7 @@ handshake_over(struct tls *t)
         tls_early_over(t);
         if (t->ends_early)
             tls_shutdown(t->conn);
-    } else if (t->is_server && SSL_version(t->ssl) == TLS1_3_VERSION) {
+    } else if (t->is_server && SSL_version(t->ssl) == TLS1_3_VERSION && SSL_has_pending(t->ssl)) {
         if (keep(t, 0) != 0)
             return -1;
         t->is_held = t->n_left > 0;
@@ -476,7 +478,8 @@ tls_read(struct sl_conn *c, void *to, size_t n)
         return early;
     ERR_clear_error();
     k = SSL_read(t->ssl, to, n < INT32_MAX ? (int)n : INT32_MAX);
-    if (out_of(t)->n > 0 && push(t) < 0) /* a reply to a change of keys, an alert */
+    /* A reply to a change of keys, an alert, or tickets where the request is not whole. */
+    if ((out_of(t)->n > 0 || (k <= 0 && t->is_held)) && push(t) < 0)
         return SL_IO_ERROR;
     if (k > 0)
         t->n_silent = 0;

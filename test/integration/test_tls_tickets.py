@@ -1,10 +1,13 @@
 """TLSTickets FILE: keys that machines share, changed while they run."""
 import os
+import socket
 import ssl
+import statistics
+import time
 
 import pytest
 from conftest import free_port
-from tls_peers import connect, context, pki  # noqa: F401 (a fixture)
+from tls_peers import connect, context, pki, tls  # noqa: F401 (fixtures)
 
 
 def put(path, *keys):
@@ -81,3 +84,16 @@ def test_a_ticket_for_each_visit(machine, pki, tmp_path):  # noqa: F811
         resumed, session = visit(s, pki, ctx, session)
         assert resumed
     assert len(ids) == 4
+
+
+def test_nobody_waits_for_an_acknowledgement(tls, pki):  # noqa: F811
+    """A request that leaves behind the end of the handshake, by a client without TCP_NODELAY."""
+    s, took = tls(proxy=False, text="Return 200 x\n"), []
+    for _ in range(9):
+        c = connect(s, pki)
+        c.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        began = time.monotonic()
+        assert c.request("GET", "/").status == 200
+        took.append(time.monotonic() - began)
+        c.close()
+    assert statistics.median(took) < 0.03
