@@ -153,24 +153,6 @@ GETTER(uri)
     return req_uri(r);
 }
 
-/* name=value parts between `sep`, spaces before a name skipped; as they stand. */
-static struct sl_span
-pair_find(struct sl_span list, char sep, struct sl_span name)
-{
-    const char *p = list.at, *end = list.at + list.n, *stop;
-
-    for (; p < end; p = stop + 1) {
-        while (p < end && *p == ' ')
-            p++;
-        stop = memchr(p, sep, (size_t)(end - p));
-        if (stop == NULL)
-            stop = end;
-        if ((size_t)(stop - p) > name.n && memcmp(p, name.at, name.n) == 0 && p[name.n] == '=')
-            return (struct sl_span){p + name.n + 1, (size_t)(stop - p) - name.n - 1};
-    }
-    return absent;
-}
-
 GETTER(arg)
 {
     return r->query.n > 0 ? pair_find(r->query, '&', arg) : absent;
