@@ -84,7 +84,7 @@ use(struct store *s)
         abort();
     for (n = index_find(&s->index, hash, found); n-- > 0;)
         if (object_read(s, entry_place(found[n]) * SEGMENT_UNIT, entry_bytes_max(found[n]),
-                        &object) == READ_OK)
+                        READ_WAITING, &object) == READ_OK)
             object_drop(&object);
     index_put(&s->index, hash, entry_make(hash, SEGMENT_UNIT, 100));
     if (index_find(&s->index, hash, found) != 1 || index_forget(&s->index, hash) != 1)

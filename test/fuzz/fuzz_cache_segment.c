@@ -93,7 +93,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
             continue;
         if (entry_place(entry) * SEGMENT_UNIT >= s->layout.segment_size)
             abort();
-        if (object_read(s, entry_place(entry) * SEGMENT_UNIT, entry_bytes_max(entry), &o) != READ_OK)
+        if (object_read(s, entry_place(entry) * SEGMENT_UNIT, entry_bytes_max(entry),
+                        READ_WAITING, &o) != READ_OK)
             continue;
         touch(s, o);
         object_drop(&o);
