@@ -45,8 +45,8 @@ DIRECTIVES
     certificates none are given, so that each is verified each time.
 
     Machines that share a FILE of keys take each other's tickets. It holds up to eight keys of
-    80 bytes (or of 48) one behind the other, in the form of nginx's ssl_session_ticket_key:
-    "openssl rand 80" makes one. The first writes tickets, all of them read. A changed file is
+    80 bytes, or up to four of 48, one behind the other, each in the form of nginx's
+    ssl_session_ticket_key, of which every file has one: "openssl rand 80" makes one. The first writes tickets, all of them read. A changed file is
     used without a reload; one that holds no keys is complained about, and those from before
     stay. So a key is replaced without a ticket lost in two steps, each on all machines: the
     new one behind the old, then before it. Who has the file can read what was said in
@@ -306,7 +306,6 @@ tls_ready(struct sl_worker *w)
 {
     tls_staples_ready();
     tls_certs_ready(w);
-    tls_failures_ready(w);
     return tls_tickets_ready(w);
 }
 
@@ -327,7 +326,6 @@ tls_exit(struct sl_worker *w)
     tls_offload_close();
     tls_staples_close();
     tls_certs_close();
-    tls_failures_close();
     if (key_log_fd >= 0)
         close(key_log_fd);
     key_log_fd = -1;
