@@ -10,7 +10,6 @@
  *   site.c       which certificates a host has: one SSL_CTX for each choice, found by name
  *   context.c    an SSL_CTX with the settings of a host
  *   transport.c  bytes through OpenSSL: the transport of both sides
- *   failures.c   failed handshakes of clients, a line a minute each
  *   server.c     towards servers: ServerTLS, ProxyTLS, verification, sessions kept
  *   tickets.c    the keys of session tickets, in a zone
  *   ticket_file.c  or in a file that machines share
@@ -276,13 +275,6 @@ void tls_offload_leave(struct tls *t);
 /* On the other thread. */
 const char *tls_offload_protocol(const struct tls *t, unsigned i);
 int tls_offload_write(struct tls *t, const char *at, size_t n);
-
-/* ---- failures of clients (failures.c) ---- */
-
-/* Whether a line for this one may be written: the first of a client within a minute. Any thread. */
-int tls_failure_has_line(struct sl_span peer, const char *why, int64_t now_ms);
-void tls_failures_ready(struct sl_worker *w);
-void tls_failures_close(void);
 
 /* ---- servers (server.c) ---- */
 

@@ -210,7 +210,7 @@ log_client_failure(struct tls *t, const char *what, const char *why)
     struct sl_span peer = sl_conn_peer_text(t->conn);
     const char *name = SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name);
 
-    if (tls_failure_has_line(peer, why, sl_loop_now(sl_conn_loop(t->conn))))
+    if (sl_conn_failure_has_line(t->conn, why))
         sl_log(SL_INFO, "TLS0010", "client %.*s%s%s: %s: %s", (int)peer.n, peer.at,
                name != NULL ? " for " : "", name != NULL ? name : "", what, why);
 }
@@ -241,7 +241,7 @@ answer_in_clear(struct tls *t)
     struct sl_span peer = sl_conn_peer_text(t->conn);
 
     out_of(t)->n = 0;
-    if (tls_failure_has_line(peer, "a request in clear", sl_loop_now(sl_conn_loop(t->conn))))
+    if (sl_conn_failure_has_line(t->conn, "a request in clear"))
         sl_log(SL_INFO, "TLS0012", "client %.*s: a request in clear on a port that speaks TLS; "
                "answered 400", (int)peer.n, peer.at);
     if (sl_conn_raw_writev(t->conn, &one, 1) > 0)
@@ -356,10 +356,9 @@ static void
 log_strange_name(struct tls *t, struct sl_span name)
 {
     struct sl_span peer = sl_conn_peer_text(t->conn);
-    int64_t now_ms = sl_loop_now(sl_conn_loop(t->conn));
 
     t->is_told = 1;
-    if (tls_failure_has_line(peer, "a name no certificate has", now_ms))
+    if (sl_conn_failure_has_line(t->conn, "a name no certificate has"))
         sl_log(SL_INFO, "TLS0015", "client %.*s: refused, no certificate has the name it asks for: %.*s",
                (int)peer.n, peer.at, name.n > 0 ? (int)name.n : 4, name.n > 0 ? name.at : "none");
 }
