@@ -52,6 +52,15 @@ DIRECTIVES
     new one behind the old, then before it. Who has the file can read what was said in
     sessions of TLS 1.2 and as early data: keep it as secret as a certificate's key. rotate=
     says how often its first key is replaced.
+  TLSSessionCache
+    Sessions of clients that speak TLS 1.2 and take no tickets, or get none (TLSTickets off), so
+    that these come back with a shorter handshake, too. They are kept in memory that all
+    threads share, over reloads and crashes, for as long as tickets are good, at most a day;
+    never in a file. A megabyte has room for some 3,000; where it is full, older ones make place.
+    Clients with tickets, all of TLS 1.3 among them, take no room, and memory that is not used
+    is not taken. Where clients show certificates none are kept. sluice ctl counters has how
+    many were kept (tls_sessions_stored), resumed and missed, and how many had to go early
+    (evicted). It is a machine's own: TLSTickets FILE is for several. off keeps none.
   TLSEarlyData
     Takes the request that a client which comes back sends with its first bytes (TLS 1.3,
     0-RTT): its answer is there a round trip sooner. Anybody on the way can send a copy of such
@@ -274,6 +283,7 @@ static int
 tls_begin(struct sl_worker *w)
 {
     if (tls_threads_make(w) != 0 || tls_tickets_open(sl_worker_pool(w), global_conf(w)->tickets) != 0 ||
+        tls_sessions_open(sl_worker_pool(w), global_conf(w)->session_cache) != 0 ||
         tls_offload_open(w, global_conf(w)->offload) != 0 ||
         (tls_sites_want_early_data() && tls_early_open() != 0) ||
         tls_staples_open(w) != 0 || tls_sites_build() != 0)
@@ -336,6 +346,7 @@ static int
 tls_init(const struct sl_module *self)
 {
     (void)self;
+    tls_sessions_register();
     if (sl_provider_register("control", "cert", &tls_cert_command) != 0)
         return -1;
     return sl_provider_register("transport", "tls", &tls_transport);
@@ -357,6 +368,9 @@ static const struct sl_directive directives[] = {
               "Which ciphers are spoken, the preferred one first"),
     SL_PARSED("TLSTickets", struct tls_conf, tickets, tickets_parse, SL_IN_GLOBAL,
               "on|off|FILE [rotate=TIME]", "Whether clients may resume their sessions"),
+    {"TLSSessionCache", SL_SLOT_SIZE, SL_IN_GLOBAL, offsetof(struct tls_conf, session_cache), "4m",
+     "How much memory sessions have that are resumed without a ticket", "SIZE|off", tls_sessions_check, NULL,
+     NULL},
     SL_FLAG("TLSEarlyData", struct tls_conf, early_data, "off", GH,
             "Takes requests of clients that come back before the handshake is over"),
     {"TLSStapling", SL_SLOT_PARSED, GH, offsetof(struct tls_conf, stapling), "off",

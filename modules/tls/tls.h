@@ -13,6 +13,7 @@
  *   server.c     towards servers: ServerTLS, ProxyTLS, verification, sessions kept
  *   tickets.c    the keys of session tickets, in a zone
  *   ticket_file.c  or in a file that machines share
+ *   sessions.c   TLSSessionCache: sessions of clients that take no tickets, in a zone
  *   early.c      TLSEarlyData: requests before the handshake is over
  *   offload.c    TLSOffload: signatures by RSA keys on other threads
  *   redirect.c   HTTPSRedirect, HSTS
@@ -125,6 +126,7 @@ struct tls_conf {
     int strict_sni;
     int early_data;
     int64_t offload; /* threads; -1: none */
+    int64_t session_cache; /* bytes; -1: none */
     const char *key_log;
     apr_array_header_t *proxy; /* lines of ProxyTLS */
     struct tls_redirect *redirect;
@@ -213,6 +215,7 @@ struct tls {
     uint8_t first_byte; /* of the peer's */
     uint8_t reads_early; /* early data may still come */
     uint8_t ends_early;  /* close_notify is to be said when the handshake is over */
+    uint8_t asks_for_session; /* of TLSSessionCache */
     uint8_t was_away; /* the hello was looked at, and need not be again */
     struct tls_early *early; /* NULL: none came */
     struct tls_away *away;   /* of another thread now: nothing but this and conn is ours; NULL: no */
@@ -313,6 +316,19 @@ unsigned tls_ticket_keys_read(struct sl_span bytes, struct tls_ticket_key *keys,
 int tls_ticket_file_open(apr_pool_t *pool, const struct tls_tickets *conf);
 /* The key of that name, at name NULL the first.  The caller's to use at once.  Any thread. */
 const struct tls_ticket_key *tls_ticket_file_key(const unsigned char *name, int *is_first);
+
+/* sessions.c */
+void tls_sessions_register(void);
+const char *tls_sessions_check(struct sl_cmd *cmd, void **slot);
+/* 0 or -1. */
+int tls_sessions_open(apr_pool_t *pool, int64_t size);
+void tls_sessions_use(SSL_CTX *ctx);
+/* The handshake is over: whether a session that was asked for was there. */
+void tls_session_count(const struct tls *t);
+/* An error ended the connection: its session is not resumed. */
+void tls_session_failed(const struct tls *t);
+/* While a client says hello: whether its session is there. */
+int tls_session_is_known(SSL *ssl);
 
 sl_parse_f tls_redirect_parse, tls_hsts_parse;
 sl_req_f tls_hsts_response;

@@ -257,6 +257,7 @@ static int
 handshake_over(struct tls *t)
 {
     t->is_done = 1;
+    tls_session_count(t);
     if (t->early != NULL) {
         tls_early_over(t);
         if (t->ends_early)
@@ -274,6 +275,7 @@ static int
 handshake_failed(struct tls *t)
 {
     t->is_broken = 1;
+    tls_session_failed(t);
     if (t->is_server && apr_isupper(t->first_byte))
         answer_in_clear(t);
     else {
@@ -450,6 +452,10 @@ read_failed(struct tls *t, int rc)
         return SL_IO_AGAIN;
     case SSL_ERROR_ZERO_RETURN:
         return SL_IO_EOF;
+    case SSL_ERROR_SSL:
+        if (!t->has_seen_end) /* RFC 5246, 7.2.1: who just ends may come back */
+            tls_session_failed(t);
+        break;
     default:
         break;
     }
