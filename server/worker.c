@@ -15,6 +15,7 @@
 #include "control_calls.h"
 #include "explain.h"
 #include "master/master.h"
+#include "metrics.h"
 #include "net/failures.h"
 #include "net/handover.h"
 #include "net/listener.h"
@@ -537,6 +538,7 @@ worker_read(apr_pool_t *pool, const struct config_source *source)
     w->channel = -1;
     serving_register();
     explain_register();
+    metrics_register();
     w->config = config_load(pool, source);
     w->n_threads = worker_threads_wanted(w->config);
     atomic_store(&w->n_accepting, (int)w->n_threads);

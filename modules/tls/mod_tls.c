@@ -19,7 +19,7 @@ DESCRIPTION
     Certificates are read while the server has its rights, and again when their files
     change: a new pair is used without a reload once it has been checked. The log warns when
     one has 30, 14, 7 and 1 days left; sluice ctl cert [--json] lists them all with their days
-    and OCSP responses. A client that speaks HTTP in clear is answered with 400.
+    and OCSP responses, sluice ctl metrics has the days as tls_certificate_expiry_days. A client that speaks HTTP in clear is answered with 400.
 
     Handshakes of clients that fail are in the log at level info with their cause: one line a
     minute for each client, then how many more there were.
@@ -347,7 +347,8 @@ tls_init(const struct sl_module *self)
 {
     (void)self;
     tls_sessions_register();
-    if (sl_provider_register("control", "cert", &tls_cert_command) != 0)
+    if (sl_provider_register("control", "cert", &tls_cert_command) != 0 ||
+        sl_provider_register("gauge", "tls_certificate_expiry_days", &tls_cert_gauge) != 0)
         return -1;
     return sl_provider_register("transport", "tls", &tls_transport);
 }

@@ -87,6 +87,7 @@ void tls_certs_ready(struct sl_worker *w);
 void tls_certs_drain(void);
 void tls_certs_close(void);
 extern const struct sl_control_command tls_cert_command;
+extern const struct sl_gauge tls_cert_gauge;
 
 /* ---- settings and hosts ---- */
 
