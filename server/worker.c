@@ -15,6 +15,8 @@
 #include "control_calls.h"
 #include "explain.h"
 #include "master/master.h"
+#include "metrics.h"
+#include "net/failures.h"
 #include "net/handover.h"
 #include "net/listener.h"
 #include "overrides.h"
@@ -468,6 +470,7 @@ worker_start(struct sl_worker *w)
 
     if (offload_open(w->pool, OFFLOAD_THREADS) != 0 || worker_threads_make(w) != 0)
         return -1;
+    failures_open(w->loops[0]);
     pools_resolve(w->loops[0], RESOLVE_WAIT_MS);
     if (config_run_worker_hooks(w->config, SL_HOOK_WORKER_INIT, w) != 0)
         return -1;
@@ -518,6 +521,7 @@ worker_end(struct sl_worker *w)
     config_run_worker_hooks(w->config, SL_HOOK_WORKER_EXIT, w);
     control_calls_close();
     overrides_close();
+    failures_close();
     worker_threads_free(w);
     counters_close();
     watched_close();
@@ -534,6 +538,7 @@ worker_read(apr_pool_t *pool, const struct config_source *source)
     w->channel = -1;
     serving_register();
     explain_register();
+    metrics_register();
     w->config = config_load(pool, source);
     w->n_threads = worker_threads_wanted(w->config);
     atomic_store(&w->n_accepting, (int)w->n_threads);

@@ -17,6 +17,7 @@
 #include "sluice/fields.h"
 #include "sluice/file.h"
 #include "sluice/filter.h"
+#include "sluice/gauge.h"
 #include "sluice/lint.h"
 #include "sluice/log.h"
 #include "sluice/loop.h"

@@ -73,6 +73,10 @@ struct sl_transport {
 
 int sl_conn_fd(const struct sl_conn *c);
 struct sl_span sl_conn_peer_text(struct sl_conn *c); /* address without port */
+/* Whether the log may have a line, at SL_INFO, about a failure of this client's: of those that anybody
+ * can cause as often as he likes each client has one a minute.  The others are counted and told of
+ * when it is over, with the last one's cause. */
+int sl_conn_failure_has_line(struct sl_conn *c, const char *why);
 /* Of a client's connection: the default host of its listener, else global; and the protocols
  * that listener speaks, the preferred one first, NULL past the last; of a connection to a server
  * the one its pool speaks. */

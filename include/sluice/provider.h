@@ -10,6 +10,7 @@
  *   balance              struct sl_balance_method      leastconn
  *   encoder              struct sl_encoder             gzip
  *   control              struct sl_control_command     limit
+ *   gauge                struct sl_gauge               tls_certificate_expiry_days
  *   resolver             struct sl_resolver            dns
  *   (modules name groups of their own as MODULE/GROUP) */
 #ifndef SLUICE_PROVIDER_H

@@ -50,7 +50,8 @@ sl_slot(const struct sl_slots *s, unsigned place)
 /* Counters of what has happened, part of the metrics by themselves.  They only go up, and
  * nothing is lost when a process dies: each thread has a row of cells in the zone "counters",
  * which it alone writes and which the next owner of the same place goes on with.  A counter is
- * the same one in all generations by its name.  For what is alive: sl_zone_slots(). */
+ * the same one in all generations by its name.  For what is alive: sl_zone_slots(); for what goes up
+ * and down otherwise: gauge.h. */
 
 /* Registered in init; again under the same name: the same one.  The texts stay the caller's.
  * -1: more than 512, or a name that is longer than 63 bytes or has blanks. */
@@ -60,5 +61,6 @@ void sl_count(struct sl_loop *loop, int counter, int64_t by);
 /* Of all generations, those that have ended among them.  Any thread. */
 int64_t sl_counter_sum(int counter);
 const char *sl_counter_name(int counter); /* NULL past the last */
+const char *sl_counter_help(int counter);
 
 #endif

@@ -1,6 +1,6 @@
 /* An SSL_CTX with the settings of a host.  The defaults are Mozilla's "intermediate" without the
  * finite-field suites; what OpenSSL does beyond need (renegotiation, compression, a session
- * cache, two tickets a handshake) is off. */
+ * cache of its own, two tickets a handshake) is off. */
 #include "tls.h"
 
 #include <openssl/err.h>
@@ -43,9 +43,9 @@ context_sessions(SSL_CTX *ctx, const struct tls_site *site)
     EVP_Digest(text, (size_t)k < sizeof text ? (size_t)k : sizeof text - 1, digest, &n, EVP_sha256(),
                NULL);
     SSL_CTX_set_session_id_context(ctx, digest, n < 32 ? n : 32);
-    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    tls_sessions_use(ctx);
     /* Nothing is verified anew when a session is resumed: a client whose certificate was revoked
-     * or has expired would stay. */
+     * or has expired would stay.  sessions.c does as much. */
     tls_tickets_use(ctx, conf->client_verify == TLS_VERIFY_OFF ? conf->tickets : &none);
 }
 
@@ -145,6 +145,7 @@ tls_context_enter(SSL *ssl, SSL_CTX *ctx)
     SSL_set_max_proto_version(ssl, (int)SSL_CTX_get_max_proto_version(ctx));
     SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), NULL);
     SSL_set_verify_depth(ssl, SSL_CTX_get_verify_depth(ctx));
+    SSL_set_num_tickets(ssl, SSL_CTX_get_num_tickets(ctx));
     tls_early_enter(ssl, ctx);
     SSL_clear_options(ssl, SSL_get_options(ssl) & ~SSL_CTX_get_options(ctx));
     SSL_set_options(ssl, SSL_CTX_get_options(ctx));

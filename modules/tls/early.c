@@ -157,8 +157,9 @@ early_late(struct sl_loop *loop, struct sl_timer *timer)
     struct sl_conn *c = e->t->conn;
 
     (void)loop;
-    sl_log(SL_INFO, "TLS0064", "client %.*s: the handshake was not completed within Timeout header",
-           (int)sl_conn_peer_text(c).n, sl_conn_peer_text(c).at);
+    if (sl_conn_failure_has_line(c, "the handshake was not completed within Timeout header"))
+        sl_log(SL_INFO, "TLS0064", "client %.*s: the handshake was not completed within Timeout header",
+               (int)sl_conn_peer_text(c).n, sl_conn_peer_text(c).at);
     sl_conn_close(&c);
 }
 

@@ -1,5 +1,5 @@
-/* How long certificates are good: a warning when 30, 14, 7 and 1 days are left, once each, and
- * sluice ctl cert.  Runs on thread 0. */
+/* How long certificates are good: a warning when 30, 14, 7 and 1 days are left, once each,
+ * sluice ctl cert, and a gauge.  Runs on thread 0. */
 #include "tls.h"
 
 #include <apr_strings.h>
@@ -182,4 +182,23 @@ const struct sl_control_command tls_cert_command = {
     .usage = "",
     .help = "lists certificates, and how many days they are good for",
     .run = run_cert,
+};
+
+/* ---- the gauge ---- */
+
+static void
+read_days(struct sl_gauge_sink *to)
+{
+    const struct tls_cert *c;
+
+    for (c = tls_certs(); c != NULL; c = c->next) {
+        struct sl_label labels[] = {{"file", c->chain_file}, {"place", c->place}, {NULL, NULL}};
+
+        sl_gauge_say(to, tls_pair_days(c->pair), labels);
+    }
+}
+
+const struct sl_gauge tls_cert_gauge = {
+    .help = "days until a certificate expires; less than 0: it has",
+    .read = read_days,
 };

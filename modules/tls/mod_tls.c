@@ -19,7 +19,7 @@ DESCRIPTION
     Certificates are read while the server has its rights, and again when their files
     change: a new pair is used without a reload once it has been checked. The log warns when
     one has 30, 14, 7 and 1 days left; sluice ctl cert [--json] lists them all with their days
-    and OCSP responses. A client that speaks HTTP in clear is answered with 400.
+    and OCSP responses, sluice ctl metrics has the days as tls_certificate_expiry_days. A client that speaks HTTP in clear is answered with 400.
 
     Handshakes of clients that fail are in the log at level info with their cause: one line a
     minute for each client, then how many more there were.
@@ -45,13 +45,22 @@ DIRECTIVES
     certificates none are given, so that each is verified each time.
 
     Machines that share a FILE of keys take each other's tickets. It holds up to eight keys of
-    80 bytes (or of 48) one behind the other, in the form of nginx's ssl_session_ticket_key:
-    "openssl rand 80" makes one. The first writes tickets, all of them read. A changed file is
+    80 bytes, or up to four of 48, one behind the other, each in the form of nginx's
+    ssl_session_ticket_key, of which every file has one: "openssl rand 80" makes one. The first writes tickets, all of them read. A changed file is
     used without a reload; one that holds no keys is complained about, and those from before
     stay. So a key is replaced without a ticket lost in two steps, each on all machines: the
     new one behind the old, then before it. Who has the file can read what was said in
     sessions of TLS 1.2 and as early data: keep it as secret as a certificate's key. rotate=
     says how often its first key is replaced.
+  TLSSessionCache
+    Sessions of clients that speak TLS 1.2 and take no tickets, or get none (TLSTickets off), so
+    that these come back with a shorter handshake, too. They are kept in memory that all
+    threads share, over reloads and crashes, for as long as tickets are good, at most a day;
+    never in a file. A megabyte has room for some 3,000; where it is full, older ones make place.
+    Clients with tickets, all of TLS 1.3 among them, take no room, and memory that is not used
+    is not taken. Where clients show certificates none are kept. sluice ctl counters has how
+    many were kept (tls_sessions_stored), resumed and missed, and how many had to go early
+    (evicted). It is a machine's own: TLSTickets FILE is for several. off keeps none.
   TLSEarlyData
     Takes the request that a client which comes back sends with its first bytes (TLS 1.3,
     0-RTT): its answer is there a round trip sooner. Anybody on the way can send a copy of such
@@ -274,6 +283,7 @@ static int
 tls_begin(struct sl_worker *w)
 {
     if (tls_threads_make(w) != 0 || tls_tickets_open(sl_worker_pool(w), global_conf(w)->tickets) != 0 ||
+        tls_sessions_open(sl_worker_pool(w), global_conf(w)->session_cache) != 0 ||
         tls_offload_open(w, global_conf(w)->offload) != 0 ||
         (tls_sites_want_early_data() && tls_early_open() != 0) ||
         tls_staples_open(w) != 0 || tls_sites_build() != 0)
@@ -306,7 +316,6 @@ tls_ready(struct sl_worker *w)
 {
     tls_staples_ready();
     tls_certs_ready(w);
-    tls_failures_ready(w);
     return tls_tickets_ready(w);
 }
 
@@ -327,7 +336,6 @@ tls_exit(struct sl_worker *w)
     tls_offload_close();
     tls_staples_close();
     tls_certs_close();
-    tls_failures_close();
     if (key_log_fd >= 0)
         close(key_log_fd);
     key_log_fd = -1;
@@ -338,7 +346,9 @@ static int
 tls_init(const struct sl_module *self)
 {
     (void)self;
-    if (sl_provider_register("control", "cert", &tls_cert_command) != 0)
+    tls_sessions_register();
+    if (sl_provider_register("control", "cert", &tls_cert_command) != 0 ||
+        sl_provider_register("gauge", "tls_certificate_expiry_days", &tls_cert_gauge) != 0)
         return -1;
     return sl_provider_register("transport", "tls", &tls_transport);
 }
@@ -359,6 +369,9 @@ static const struct sl_directive directives[] = {
               "Which ciphers are spoken, the preferred one first"),
     SL_PARSED("TLSTickets", struct tls_conf, tickets, tickets_parse, SL_IN_GLOBAL,
               "on|off|FILE [rotate=TIME]", "Whether clients may resume their sessions"),
+    {"TLSSessionCache", SL_SLOT_SIZE, SL_IN_GLOBAL, offsetof(struct tls_conf, session_cache), "4m",
+     "How much memory sessions have that are resumed without a ticket", "SIZE|off", tls_sessions_check, NULL,
+     NULL},
     SL_FLAG("TLSEarlyData", struct tls_conf, early_data, "off", GH,
             "Takes requests of clients that come back before the handshake is over"),
     {"TLSStapling", SL_SLOT_PARSED, GH, offsetof(struct tls_conf, stapling), "off",

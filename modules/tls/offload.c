@@ -67,7 +67,8 @@ int
 tls_offload_wants(SSL *ssl, const SSL_CTX *ctx)
 {
     return threads != NULL && SSL_CTX_get_ex_data(ctx, signs_by_rsa) != NULL &&
-           !has_extension(ssl, TLSEXT_TYPE_psk) && !has_extension(ssl, TLSEXT_TYPE_session_ticket);
+           !has_extension(ssl, TLSEXT_TYPE_psk) && !has_extension(ssl, TLSEXT_TYPE_session_ticket) &&
+           !tls_session_is_known(ssl);
 }
 
 /* ---- there ---- */

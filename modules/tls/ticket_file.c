@@ -13,6 +13,7 @@
 #define KEYS_MAX 8
 #define LONG_KEY 80u
 #define SHORT_KEY 48u
+#define SHORT_KEYS_MAX 4 /* five are as long as three long ones */
 #define FILE_MAX (KEYS_MAX * LONG_KEY)
 #define RETIRED_S 60
 
@@ -49,14 +50,14 @@ tls_ticket_keys_read(struct sl_span bytes, struct tls_ticket_key *keys, unsigned
     const unsigned char *at = (const unsigned char *)bytes.at;
     size_t one = bytes.n % LONG_KEY == 0 ? LONG_KEY : SHORT_KEY, n = bytes.n / one, i;
 
-    if (n == 0 || n > max || bytes.n % one != 0)
+    if (n == 0 || n > max || bytes.n % one != 0 || (one == SHORT_KEY && n > SHORT_KEYS_MAX))
         return 0;
     for (i = 0; i < n; i++)
         key_take(&keys[i], at + i * one, one);
     return (unsigned)n;
 }
 
-static const char wanted[] = "keys of 80 bytes each (or 48), one behind the other, at most 8";
+static const char wanted[] = "one to eight keys of 80 bytes, or one to four of 48, one behind the other";
 
 const char *
 tls_ticket_file_parse(struct sl_cmd *cmd, const char *name, struct tls_tickets *conf)
@@ -162,8 +163,8 @@ file_changed(int fd, void *unused)
         sl_log(SL_NOTICE, "TLS0066", "TLSTickets: the keys of %s are used, %u of them", path,
                atomic_load(&current)->n);
     else
-        sl_log(SL_WARN, "TLS0067", "TLSTickets: %s changed, but has no %s; the keys from before are kept",
-               path, wanted);
+        sl_log(SL_WARN, "TLS0067", "TLSTickets: %s changed, but holds %zd bytes, not %s; the keys from "
+               "before are kept", path, n, wanted);
     OPENSSL_cleanse(bytes, sizeof bytes);
 }
 

@@ -98,15 +98,16 @@ ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *c, 
     return is_current && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
 }
 
+/* Keys and time are those of the context that a connection began with, which may have no tickets where
+ * the host that its client names has. */
 void
 tls_tickets_use(SSL_CTX *ctx, const struct tls_tickets *conf)
 {
-    if (conf != NULL && !conf->is_on) {
+    int is_on = conf == NULL || conf->is_on;
+
+    if (!is_on)
         SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
-        SSL_CTX_set_num_tickets(ctx, 0);
-        return;
-    }
-    SSL_CTX_set_num_tickets(ctx, 1);
+    SSL_CTX_set_num_tickets(ctx, is_on);
     SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, ticket_key);
     SSL_CTX_set_timeout(ctx, (long)(rotate_s * (READERS - 1)));
 }

@@ -10,10 +10,10 @@
  *   site.c       which certificates a host has: one SSL_CTX for each choice, found by name
  *   context.c    an SSL_CTX with the settings of a host
  *   transport.c  bytes through OpenSSL: the transport of both sides
- *   failures.c   failed handshakes of clients, a line a minute each
  *   server.c     towards servers: ServerTLS, ProxyTLS, verification, sessions kept
  *   tickets.c    the keys of session tickets, in a zone
  *   ticket_file.c  or in a file that machines share
+ *   sessions.c   TLSSessionCache: sessions of clients that take no tickets, in a zone
  *   early.c      TLSEarlyData: requests before the handshake is over
  *   offload.c    TLSOffload: signatures by RSA keys on other threads
  *   redirect.c   HTTPSRedirect, HSTS
@@ -87,6 +87,7 @@ void tls_certs_ready(struct sl_worker *w);
 void tls_certs_drain(void);
 void tls_certs_close(void);
 extern const struct sl_control_command tls_cert_command;
+extern const struct sl_gauge tls_cert_gauge;
 
 /* ---- settings and hosts ---- */
 
@@ -126,6 +127,7 @@ struct tls_conf {
     int strict_sni;
     int early_data;
     int64_t offload; /* threads; -1: none */
+    int64_t session_cache; /* bytes; -1: none */
     const char *key_log;
     apr_array_header_t *proxy; /* lines of ProxyTLS */
     struct tls_redirect *redirect;
@@ -214,6 +216,7 @@ struct tls {
     uint8_t first_byte; /* of the peer's */
     uint8_t reads_early; /* early data may still come */
     uint8_t ends_early;  /* close_notify is to be said when the handshake is over */
+    uint8_t asks_for_session; /* of TLSSessionCache */
     uint8_t was_away; /* the hello was looked at, and need not be again */
     struct tls_early *early; /* NULL: none came */
     struct tls_away *away;   /* of another thread now: nothing but this and conn is ours; NULL: no */
@@ -277,13 +280,6 @@ void tls_offload_leave(struct tls *t);
 const char *tls_offload_protocol(const struct tls *t, unsigned i);
 int tls_offload_write(struct tls *t, const char *at, size_t n);
 
-/* ---- failures of clients (failures.c) ---- */
-
-/* Whether a line for this one may be written: the first of a client within a minute. Any thread. */
-int tls_failure_has_line(struct sl_span peer, const char *why, int64_t now_ms);
-void tls_failures_ready(struct sl_worker *w);
-void tls_failures_close(void);
-
 /* ---- servers (server.c) ---- */
 
 const char *tls_server_options(struct sl_cmd *cmd, struct sl_pool *pool);
@@ -321,6 +317,19 @@ unsigned tls_ticket_keys_read(struct sl_span bytes, struct tls_ticket_key *keys,
 int tls_ticket_file_open(apr_pool_t *pool, const struct tls_tickets *conf);
 /* The key of that name, at name NULL the first.  The caller's to use at once.  Any thread. */
 const struct tls_ticket_key *tls_ticket_file_key(const unsigned char *name, int *is_first);
+
+/* sessions.c */
+void tls_sessions_register(void);
+const char *tls_sessions_check(struct sl_cmd *cmd, void **slot);
+/* 0 or -1. */
+int tls_sessions_open(apr_pool_t *pool, int64_t size);
+void tls_sessions_use(SSL_CTX *ctx);
+/* The handshake is over: whether a session that was asked for was there. */
+void tls_session_count(const struct tls *t);
+/* An error ended the connection: its session is not resumed. */
+void tls_session_failed(const struct tls *t);
+/* While a client says hello: whether its session is there. */
+int tls_session_is_known(SSL *ssl);
 
 sl_parse_f tls_redirect_parse, tls_hsts_parse;
 sl_req_f tls_hsts_response;

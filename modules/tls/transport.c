@@ -210,7 +210,7 @@ log_client_failure(struct tls *t, const char *what, const char *why)
     struct sl_span peer = sl_conn_peer_text(t->conn);
     const char *name = SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name);
 
-    if (tls_failure_has_line(peer, why, sl_loop_now(sl_conn_loop(t->conn))))
+    if (sl_conn_failure_has_line(t->conn, why))
         sl_log(SL_INFO, "TLS0010", "client %.*s%s%s: %s: %s", (int)peer.n, peer.at,
                name != NULL ? " for " : "", name != NULL ? name : "", what, why);
 }
@@ -241,7 +241,7 @@ answer_in_clear(struct tls *t)
     struct sl_span peer = sl_conn_peer_text(t->conn);
 
     out_of(t)->n = 0;
-    if (tls_failure_has_line(peer, "a request in clear", sl_loop_now(sl_conn_loop(t->conn))))
+    if (sl_conn_failure_has_line(t->conn, "a request in clear"))
         sl_log(SL_INFO, "TLS0012", "client %.*s: a request in clear on a port that speaks TLS; "
                "answered 400", (int)peer.n, peer.at);
     if (sl_conn_raw_writev(t->conn, &one, 1) > 0)
@@ -257,6 +257,7 @@ static int
 handshake_over(struct tls *t)
 {
     t->is_done = 1;
+    tls_session_count(t);
     if (t->early != NULL) {
         tls_early_over(t);
         if (t->ends_early)
@@ -274,6 +275,7 @@ static int
 handshake_failed(struct tls *t)
 {
     t->is_broken = 1;
+    tls_session_failed(t);
     if (t->is_server && apr_isupper(t->first_byte))
         answer_in_clear(t);
     else {
@@ -356,10 +358,9 @@ static void
 log_strange_name(struct tls *t, struct sl_span name)
 {
     struct sl_span peer = sl_conn_peer_text(t->conn);
-    int64_t now_ms = sl_loop_now(sl_conn_loop(t->conn));
 
     t->is_told = 1;
-    if (tls_failure_has_line(peer, "a name no certificate has", now_ms))
+    if (sl_conn_failure_has_line(t->conn, "a name no certificate has"))
         sl_log(SL_INFO, "TLS0015", "client %.*s: refused, no certificate has the name it asks for: %.*s",
                (int)peer.n, peer.at, name.n > 0 ? (int)name.n : 4, name.n > 0 ? name.at : "none");
 }
@@ -451,6 +452,10 @@ read_failed(struct tls *t, int rc)
         return SL_IO_AGAIN;
     case SSL_ERROR_ZERO_RETURN:
         return SL_IO_EOF;
+    case SSL_ERROR_SSL:
+        if (!t->has_seen_end) /* RFC 5246, 7.2.1: who just ends may come back */
+            tls_session_failed(t);
+        break;
     default:
         break;
     }

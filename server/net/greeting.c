@@ -107,7 +107,7 @@ conn_shakes_hands(struct sl_conn *c, unsigned what)
 {
     int rc = what & SL_TIMEOUT ? -1 : c->transport->handshake(c);
 
-    if (what & SL_TIMEOUT)
+    if (what & SL_TIMEOUT && sl_conn_failure_has_line(c, "no handshake within Timeout header"))
         sl_log(SL_INFO, "SL0216", "client %.*s: Listen %s %s: no handshake within Timeout header",
                (int)conn_peer_text(c).n, conn_peer_text(c).at, c->listener->conf->text,
                c->transport->name);
@@ -153,8 +153,9 @@ conn_greet(struct sl_conn *c)
 static void
 proxy_refused(struct sl_conn **c, const char *why)
 {
-    sl_log(SL_INFO, "SL0217", "peer %.*s: Listen %s proxy: %s", (int)conn_peer_text(*c).n,
-           conn_peer_text(*c).at, (*c)->listener->conf->text, why);
+    if (sl_conn_failure_has_line(*c, why))
+        sl_log(SL_INFO, "SL0217", "peer %.*s: Listen %s proxy: %s", (int)conn_peer_text(*c).n,
+               conn_peer_text(*c).at, (*c)->listener->conf->text, why);
     sl_conn_close(c);
 }
 

@@ -55,6 +55,12 @@ sl_counter_name(int counter)
     return counter < n_counters ? counters[counter].name : NULL;
 }
 
+const char *
+sl_counter_help(int counter)
+{
+    return counters[counter].help;
+}
+
 void
 sl_count(struct sl_loop *loop, int counter, int64_t by)
 {

@@ -231,7 +231,7 @@ def test_commands_are_listed_and_nearly_named(commander):
     r = commander.ctl("sey", "x")
     assert r.returncode == 2
     assert r.stdout == ('there is no command "sey"; did you mean say? expected generations, close, zones, counters, '
-                        'help, explain, say, later, much or crash\n')
+                        'help, explain, metrics, say, later, much or crash\n')
     assert "did you mean" not in commander.ctl("qqqqqqq").stdout
     r = commander.ctl("generations", "--json")
     assert r.returncode == 2 and r.stdout == "generations: it has no --json\n"

@@ -24,6 +24,7 @@ int64_t sl_loop_now(const struct sl_loop *l) { (void)l; return 0; }
 struct sl_loop *sl_conn_loop(const struct sl_conn *c) { (void)c; return NULL; }
 struct sl_scope *sl_conn_scope(const struct sl_conn *c) { (void)c; return NULL; }
 struct sl_span sl_conn_peer_text(struct sl_conn *c) { (void)c; return SL_SPAN(""); }
+int sl_conn_failure_has_line(struct sl_conn *c, const char *why) { (void)c; (void)why; return 0; }
 struct sl_span sl_req_method(const struct sl_req *r) { (void)r; return SL_SPAN(""); }
 struct sl_fields *sl_req_head(struct sl_req *r) { (void)r; return NULL; }
 int sl_req_has_body(const struct sl_req *r) { (void)r; return 0; }

@@ -1,11 +1,16 @@
-/* Failed handshakes of clients in the log.  Anybody can make them fail as often as he likes, so each
- * client has one line a minute; how many more there were, and why the last one failed, is told when
- * the minute is over.  An IPv6 client is its /64.  The table is of fixed size: what finds no place
- * there is counted together.
+/* Failures of clients in the log, before there is a request.  Anybody can cause as many as he likes,
+ * so each client has one line a minute; how many more there were, and why the last one failed, is
+ * told when the minute is over.  An IPv6 client is its /64.  The table is of fixed size: what finds
+ * no place there is counted together.
  *
  * The table is all threads'.  Nobody waits for it: who finds it taken counts with the rest. */
-#include "tls.h"
+#include "net/failures.h"
 
+#include "net/conn.h"
+
+#include "sluice/log.h"
+
+#include <apr_siphash.h>
 #include <arpa/inet.h>
 
 #include <stdatomic.h>
@@ -27,6 +32,7 @@ struct client {
 static struct failures {
     atomic_flag is_taken;
     atomic_uint n_rest; /* found no place, or the table taken */
+    unsigned char seed[APR_SIPHASH_KSIZE];
     struct client clients[SETS][WAYS];
 } failures = {.is_taken = ATOMIC_FLAG_INIT};
 
@@ -44,14 +50,11 @@ key_make(unsigned char key[16], const char *name)
         memset(key + 8, 0, 8);
 }
 
+/* Who could tell which addresses share a set would fill that of another with his own. */
 static struct client *
 set_of(struct failures *f, const unsigned char key[16])
 {
-    unsigned hash = 2166136261u, i; /* FNV-1a: who finds collisions hides lines of his own alone */
-
-    for (i = 0; i < 16; i++)
-        hash = (hash ^ key[i]) * 16777619u;
-    return f->clients[(hash ^ hash >> 16) % SETS];
+    return f->clients[apr_siphash24(key, 16, f->seed) % SETS];
 }
 
 /* 1: the line may be written. */
@@ -93,7 +96,7 @@ failures_tell(struct failures *f, int64_t now_ms)
         if (c->since_ms == 0 || now_ms - c->since_ms < MINUTE_MS)
             continue;
         if (c->n_more > 0)
-            sl_log(SL_INFO, "TLS0013", "client %s: %u more within a minute; the last: %s", c->name,
+            sl_log(SL_INFO, "SL0218", "client %s: %u more within a minute; the last: %s", c->name,
                    c->n_more, c->why);
         c->since_ms = 0;
     }
@@ -105,13 +108,13 @@ rest_tell(void)
     unsigned n_rest = atomic_exchange(&failures.n_rest, 0);
 
     if (n_rest > 0)
-        sl_log(SL_INFO, "TLS0014", "handshakes of %u more connections failed, of more clients than are "
-               "told apart", n_rest);
+        sl_log(SL_INFO, "SL0219", "%u more connections failed, of more clients than are told apart", n_rest);
 }
 
 int
-tls_failure_has_line(struct sl_span peer, const char *why, int64_t now_ms)
+sl_conn_failure_has_line(struct sl_conn *c, const char *why)
 {
+    struct sl_span peer = conn_peer_text(c);
     char name[INET6_ADDRSTRLEN];
     int is_first;
 
@@ -122,7 +125,7 @@ tls_failure_has_line(struct sl_span peer, const char *why, int64_t now_ms)
         atomic_fetch_add(&failures.n_rest, 1);
         return 0;
     }
-    is_first = failures_see(&failures, name, why, now_ms);
+    is_first = failures_see(&failures, name, why, c->loop->now_ms);
     atomic_flag_clear(&failures.is_taken);
     return is_first;
 }
@@ -130,7 +133,7 @@ tls_failure_has_line(struct sl_span peer, const char *why, int64_t now_ms)
 static void
 look(struct sl_loop *loop, struct sl_timer *t)
 {
-    int64_t now_ms = sl_loop_now(loop);
+    int64_t now_ms = loop->now_ms;
 
     if (!atomic_flag_test_and_set(&failures.is_taken)) {
         failures_tell(&failures, now_ms);
@@ -141,16 +144,15 @@ look(struct sl_loop *loop, struct sl_timer *t)
 }
 
 void
-tls_failures_ready(struct sl_worker *w)
+failures_open(struct sl_loop *loop)
 {
-    struct sl_loop *loop = sl_worker_loop(w, 0);
-
+    sl_random_bytes(failures.seed, sizeof failures.seed);
     timer.fn = look;
-    sl_timer_set(loop, &timer, sl_loop_now(loop) + MINUTE_MS / 4);
+    sl_timer_set(loop, &timer, loop->now_ms + MINUTE_MS / 4);
 }
 
 void
-tls_failures_close(void)
+failures_close(void)
 {
     sl_timer_unlink(&timer);
     failures_tell(&failures, INT64_MAX);
