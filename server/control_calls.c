@@ -29,6 +29,8 @@
 #define CALLS_MAX 64
 #define READ_MS 1000
 #define WRITE_MS 10000
+#define ANSWER_MIN (16u << 10)
+#define ANSWER_MAX (4u << 20)
 #define LAST_WORDS 128 /* of an answer: that it is cut, and its status */
 
 struct sl_control_call {
@@ -40,8 +42,8 @@ struct sl_control_call {
     int is_watched;
     int is_json, is_cut;
     char *line;   /* CONTROL_LINE_MAX bytes */
-    char *answer; /* as many, and LAST_WORDS */
-    size_t n_line, n_answer, n_sent;
+    char *answer; /* room bytes, and LAST_WORDS */
+    size_t n_line, n_answer, room, n_sent;
 };
 
 static struct sl_control_call *calls; /* thread 0's */
@@ -93,7 +95,8 @@ call_new(struct sl_loop *loop, int fd)
     call->loop = loop;
     call->pool = pool;
     call->line = apr_palloc(pool, CONTROL_LINE_MAX);
-    call->answer = apr_palloc(pool, CONTROL_LINE_MAX + LAST_WORDS);
+    call->room = ANSWER_MIN;
+    call->answer = apr_palloc(pool, call->room + LAST_WORDS);
     call->next = calls;
     calls = call;
     return call;
@@ -160,15 +163,39 @@ sl_control_wants_json(const struct sl_control_call *call)
     return call->is_json;
 }
 
+/* Room for n bytes more, if there may be so many. */
+static void
+answer_grow(struct sl_control_call *call, size_t n)
+{
+    size_t room = call->room;
+    char *more;
+
+    while (room < ANSWER_MAX && room - call->n_answer < n)
+        room *= 2;
+    if (room == call->room)
+        return;
+    more = apr_palloc(call->pool, room + LAST_WORDS);
+    memcpy(more, call->answer, call->n_answer);
+    call->answer = more;
+    call->room = room;
+}
+
 void
 sl_control_print(struct sl_control_call *call, const char *fmt, ...)
 {
-    size_t room = CONTROL_LINE_MAX - call->n_answer;
-    va_list args;
+    size_t room = call->room - call->n_answer;
+    va_list args, again;
     int n;
 
     va_start(args, fmt);
+    va_copy(again, args);
     n = vsnprintf(call->answer + call->n_answer, room, fmt, args);
+    if (n >= 0 && (size_t)n >= room) {
+        answer_grow(call, (size_t)n + 1);
+        room = call->room - call->n_answer;
+        n = vsnprintf(call->answer + call->n_answer, room, fmt, again);
+    }
+    va_end(again);
     va_end(args);
     if (n < 0 || room == 0)
         return;

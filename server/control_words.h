@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-#define CONTROL_LINE_MAX 65536 /* bytes of a line, and of an answer */
+#define CONTROL_LINE_MAX 65536 /* bytes of a line */
 
 /* Writes word behind the *n bytes of line, and what parts it from the one before.  0, or -1 when
  * there is no room: then *n is as it was. */

@@ -18,7 +18,7 @@ struct sl_control_command {
 
 apr_pool_t *sl_control_pool(struct sl_control_call *call); /* until its end */
 int sl_control_wants_json(const struct sl_control_call *call); /* --json was given */
-/* Collects a piece of the answer; it is sent at the end. */
+/* Collects a piece of the answer, of which 4 MiB may be; it is sent at the end. */
 void sl_control_print(struct sl_control_call *call, const char *fmt, ...) SL_PRINTF(2, 3);
 /* Exit status of the command: 0, 1 (not done, and why was printed), 2 (usage). */
 void sl_control_end(struct sl_control_call **call, int status);

@@ -102,6 +102,7 @@ int
 generation_send(const struct generation *g, struct message *m, int fd)
 {
     m->version = g->version;
+    errno = EPIPE; /* its end was seen */
     return g->channel >= 0 ? channel_send(g->channel, m, fd) : -1;
 }
 
