@@ -36,13 +36,26 @@ struct place {
     int is_found;
 };
 
+/* A bucket as it was read.  Where a new key goes follows from the very words in which it was not
+ * found: threads that place the same one at once want the same word, and all but one of them find
+ * it there then.  Read again, the bucket would show the other's word as one more that is taken. */
+struct reading {
+    struct bucket *bucket;
+    uint64_t words[BUCKET_WORDS];
+};
+
+struct readings {
+    struct reading first, second;
+};
+
 static int
-bucket_find(struct bucket *b, uint64_t tag, struct place *p)
+bucket_find(struct reading *seen, struct bucket *b, uint64_t tag, struct place *p)
 {
     int i;
 
+    seen->bucket = b;
     for (i = 0; i < BUCKET_WORDS; i++) {
-        p->word = atomic_load_explicit(&b->words[i], memory_order_relaxed);
+        seen->words[i] = p->word = atomic_load_explicit(&b->words[i], memory_order_relaxed);
         if (p->word >> RING_BITS == tag) {
             p->at = &b->words[i];
             p->is_found = 1;
@@ -52,14 +65,15 @@ bucket_find(struct bucket *b, uint64_t tag, struct place *p)
     return 0;
 }
 
+/* Not found: `seen` is whole. */
 static int
-table_find(const struct table *t, uint64_t hash, struct place *p)
+table_find(const struct table *t, uint64_t hash, struct readings *seen, struct place *p)
 {
     uint64_t tag = tag_of(hash);
 
     p->is_found = 0;
-    return bucket_find(first_bucket(t, hash), tag, p) ||
-           bucket_find(second_bucket(t, hash), tag, p);
+    return bucket_find(&seen->first, first_bucket(t, hash), tag, p) ||
+           bucket_find(&seen->second, second_bucket(t, hash), tag, p);
 }
 
 /* The largest debt a thread can see. */
@@ -83,7 +97,7 @@ word_age(const struct table *t, uint64_t word, uint64_t now)
 
 /* The oldest word of a bucket; returns how many have no debt. */
 static int
-bucket_oldest(const struct table *t, struct bucket *b, uint64_t now, struct place *p,
+bucket_oldest(const struct table *t, const struct reading *seen, uint64_t now, struct place *p,
               uint64_t *age)
 {
     int i, n = 0;
@@ -91,27 +105,26 @@ bucket_oldest(const struct table *t, struct bucket *b, uint64_t now, struct plac
     *age = 0;
     p->at = NULL;
     for (i = 0; i < BUCKET_WORDS; i++) {
-        uint64_t word = atomic_load_explicit(&b->words[i], memory_order_relaxed);
-        uint64_t its = word_age(t, word, now);
+        uint64_t its = word_age(t, seen->words[i], now);
 
         n += its >= most_seen(t);
         if (p->at != NULL && its <= *age)
             continue;
         *age = its;
-        p->at = &b->words[i];
-        p->word = word;
+        p->at = &seen->bucket->words[i];
+        p->word = seen->words[i];
     }
     return n;
 }
 
 /* Returns whether a debt is forgotten with it. */
 static int
-table_place(const struct table *t, uint64_t hash, uint64_t now, struct place *p)
+table_place(const struct table *t, const struct readings *seen, uint64_t now, struct place *p)
 {
     struct place other = {NULL, 0, 0};
     uint64_t age, other_age;
-    int n = bucket_oldest(t, first_bucket(t, hash), now, p, &age);
-    int n_other = bucket_oldest(t, second_bucket(t, hash), now, &other, &other_age);
+    int n = bucket_oldest(t, &seen->first, now, p, &age);
+    int n_other = bucket_oldest(t, &seen->second, now, &other, &other_age);
 
     if (n_other > n || (n_other == 0 && n == 0 && other_age > age)) {
         *p = other;
@@ -133,6 +146,7 @@ enum table_verdict
 table_charge(const struct table *t, uint64_t hash, uint64_t now, const struct gcra *g,
              uint64_t *ahead)
 {
+    struct readings seen;
     struct place p;
     uint64_t debt;
     int is_lost;
@@ -140,10 +154,10 @@ table_charge(const struct table *t, uint64_t hash, uint64_t now, const struct gc
     do {
         is_lost = 0;
         *ahead = 0;
-        if (table_find(t, hash, &p))
+        if (table_find(t, hash, &seen, &p))
             *ahead = word_debt(t, p.word, now);
         else
-            is_lost = table_place(t, hash, now, &p);
+            is_lost = table_place(t, &seen, now, &p);
         if (*ahead > g->tolerance)
             return TABLE_REFUSED;
         debt = *ahead + g->cost; /* beyond the most it would be taken for a paid one */
@@ -154,11 +168,12 @@ table_charge(const struct table *t, uint64_t hash, uint64_t now, const struct gc
 void
 table_refund(const struct table *t, uint64_t hash, uint64_t now, uint64_t cost)
 {
+    struct readings seen;
     struct place p;
     uint64_t ahead;
 
     do {
-        if (!table_find(t, hash, &p))
+        if (!table_find(t, hash, &seen, &p))
             return;
         ahead = word_debt(t, p.word, now);
         if (ahead == 0)
@@ -170,13 +185,14 @@ table_refund(const struct table *t, uint64_t hash, uint64_t now, uint64_t cost)
 void
 table_raise(const struct table *t, uint64_t hash, uint64_t now, uint64_t ahead)
 {
+    struct readings seen;
     struct place p;
 
     if (ahead > t->most)
         ahead = t->most;
     do {
-        if (!table_find(t, hash, &p))
-            table_place(t, hash, now, &p);
+        if (!table_find(t, hash, &seen, &p))
+            table_place(t, &seen, now, &p);
         else if (word_debt(t, p.word, now) >= ahead)
             return;
     } while (!place_set(&p, word_of(hash, gcra_tat(now, ahead))));
@@ -185,18 +201,20 @@ table_raise(const struct table *t, uint64_t hash, uint64_t now, uint64_t ahead)
 uint64_t
 table_ahead(const struct table *t, uint64_t hash, uint64_t now)
 {
+    struct readings seen;
     struct place p;
 
-    return table_find(t, hash, &p) ? word_debt(t, p.word, now) : 0;
+    return table_find(t, hash, &seen, &p) ? word_debt(t, p.word, now) : 0;
 }
 
 int
 table_forget(const struct table *t, uint64_t hash)
 {
+    struct readings seen;
     struct place p;
 
     do {
-        if (!table_find(t, hash, &p))
+        if (!table_find(t, hash, &seen, &p))
             return 0;
     } while (!place_set(&p, 0));
     return 1;

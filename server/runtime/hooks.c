@@ -1,8 +1,8 @@
 /* Calling hooks: who runs is known to the crash report, and a hook that holds the loop for
  * more than 5 ms is named in the log.  With SLUICE_HOOK_FATAL=MS in the environment, as in
- * tests, one that takes longer than that by its own doing ends the process: it went to
- * sleep, or it used the processor that long.  A thread that a busy machine put aside is not
- * the hook's fault.
+ * tests, one that takes longer than that by its own doing ends the process: it slept or used the
+ * processor that long.  A thread that a busy machine put aside, be it behind a short sleep, is
+ * not the hook's fault.
  *
  * The measure is the CPU's own tick counter, read once a hook (the end of one
  * is the beginning of the next); only a suspicious count is
@@ -13,10 +13,13 @@
 #include "runtime/crash.h"
 #include "upstream/exchange.h"
 
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #define HOOK_MAX_NS 5000000
 #define HOOK_SUSPICIOUS_TICKS 2500000 /* 5 ms at 500 MHz: slower than any counter in use */
@@ -46,12 +49,27 @@ clock_ns(clockid_t clock)
 static uint64_t start_ticks, start_ns;
 static double fatal_ns; /* 0: never */
 
-/* What this thread has done by itself: read before a hook where slow ones are fatal. */
+/* What this thread has done by itself, and how long it waited for a processor (0 where the kernel
+ * does not tell): read before a hook where slow ones are fatal. */
 struct spent {
-    uint64_t cpu_ns;
+    uint64_t cpu_ns, waited_ns;
     long n_sleeps;
 };
 static _Thread_local struct spent before;
+
+static uint64_t
+waited_ns(void)
+{
+    int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    char text[64] = "";
+    uint64_t ns = 0;
+
+    if (fd >= 0 && read(fd, text, sizeof text - 1) > 0)
+        sscanf(text, "%*u %" SCNu64, &ns);
+    if (fd >= 0)
+        close(fd);
+    return ns;
+}
 
 static struct spent
 spent_now(void)
@@ -59,15 +77,17 @@ spent_now(void)
     struct rusage u;
 
     getrusage(RUSAGE_THREAD, &u);
-    return (struct spent){clock_ns(CLOCK_THREAD_CPUTIME_ID), u.ru_nvcsw};
+    return (struct spent){clock_ns(CLOCK_THREAD_CPUTIME_ID), waited_ns(), u.ru_nvcsw};
 }
 
 static int
-hook_is_to_blame(void)
+hook_is_to_blame(double ns)
 {
     struct spent now = spent_now();
+    double cpu_ns = (double)(now.cpu_ns - before.cpu_ns);
+    double slept_ns = ns - cpu_ns - (double)(now.waited_ns - before.waited_ns);
 
-    return now.n_sleeps > before.n_sleeps || (double)(now.cpu_ns - before.cpu_ns) > fatal_ns;
+    return cpu_ns > fatal_ns || (now.n_sleeps > before.n_sleeps && slept_ns > fatal_ns);
 }
 
 __attribute__((constructor)) static void
@@ -89,7 +109,7 @@ hook_was_slow(const struct hook_call *call, uint64_t n_ticks)
         return;
     sl_log(SL_WARN, "SL0310", "mod_%s: %s held its thread for %.1f ms (at most 5 ms): move "
            "what blocks to sl_offload()", call->module->name, call->hook->name, ns / 1e6);
-    if (fatal_ns > 0 && ns > fatal_ns && hook_is_to_blame())
+    if (fatal_ns > 0 && ns > fatal_ns && hook_is_to_blame(ns))
         sl_panic(__FILE__, __LINE__, call->hook->name, "a hook that does not block");
 }
 

@@ -90,12 +90,12 @@ def test_delay(sluice, options, least, most):
     began, clients = time.time(), [s.client() for _ in range(6)]
     for c in clients:
         c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    sent = time.time() - began  # of a busy machine: time in which the key pays
+    sent = time.time() - began  # of a busy machine: the later ones may have nothing to wait for yet
     assert all(c.response().status == 200 for c in clients)
     took = time.time() - began
     for c in clients:
         c.close()
-    assert least - sent <= took <= most + sent
+    assert least <= took <= most + sent
 
 
 def test_clients_that_leave_while_they_wait(sluice):

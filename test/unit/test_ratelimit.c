@@ -10,6 +10,7 @@
 #include "../../modules/ratelimit/told.c"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -385,6 +386,48 @@ test_threads_admit_no_more(void **state)
     free(shared.buckets);
 }
 
+/* Threads that meet a new key in the same moment, one key after the other. */
+
+#define NEWCOMERS 2
+#define NEW_KEYS 100000
+
+static _Atomic(int) n_there, n_admitted;
+
+static void *
+newcomer(void *arg)
+{
+    uint64_t ahead;
+    int i;
+
+    (void)arg;
+    for (i = 0; i < NEW_KEYS; i++) {
+        atomic_fetch_add(&n_there, 1);
+        while (atomic_load(&n_there) < NEWCOMERS * (i + 1))
+            sched_yield();
+        if (table_charge(&shared, hash_of((unsigned)i), 9000 + (uint64_t)i, &shared_gcra, &ahead) != TABLE_REFUSED)
+            atomic_fetch_add(&n_admitted, 1);
+    }
+    return NULL;
+}
+
+static void
+test_threads_place_a_key_once(void **state)
+{
+    pthread_t threads[NEWCOMERS];
+    struct rate rate;
+    int i;
+
+    (void)state;
+    shared = table_make(N_BUCKETS);
+    shared_gcra = gcra_make("10r/s", 0, &rate, &shared);
+    for (i = 0; i < NEWCOMERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, newcomer, NULL), 0);
+    for (i = 0; i < NEWCOMERS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(atomic_load(&n_admitted), NEW_KEYS);
+    free(shared.buckets);
+}
+
 /* ---- processes that are killed ---- */
 
 struct common_page {
@@ -497,6 +540,7 @@ main(void)
         cmocka_unit_test(test_million_keys),
         cmocka_unit_test(test_oldest_goes),
         cmocka_unit_test(test_threads_admit_no_more),
+        cmocka_unit_test(test_threads_place_a_key_once),
         cmocka_unit_test(test_killed_processes_leave_it_whole),
         cmocka_unit_test(test_offenders),
     };
