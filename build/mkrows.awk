@@ -3,8 +3,8 @@
 #   option NAME KEY DEFAULT TEXT         of a row
 #   variable NAME TYPE KNOWN TEXT
 # A row made by a macro of its own has its name alone; one that makes several rows, and whose
-# #define is among the sources, is read as they are.  What a row without a default does by itself
-# stands in its help, behind "by default".
+# #define is among the sources, is read as they are, and so is a text that is a #define SL_.
+# What a row without a default does by itself stands in its help, behind "by default".
 
 function trim(s) { sub(/^[ \t\n]+/, "", s); sub(/[ \t\n]+$/, "", s); return s }
 
@@ -28,6 +28,7 @@ function parts(s, to,    i, c, depth, quoted, n, part) {
 }
 
 function text(s) {
+    if (s in string_of) s = string_of[s]
     if (s !~ /^"/) return ""
     gsub(/"[ \t\n]+"/, "", s)
     s = substr(s, 2, length(s) - 2)
@@ -73,7 +74,9 @@ function directive(entry, table,    a, n, macro, name) {
     else if (macro == "SL_OPTIONS") {
         row(name, text(a[4]), "", where_text(a[3], table), text(a[5]))
         option_rows(name, a[2])
-    } else if (macro == "SL_LINES" || macro == "SL_RULES" || macro == "SL_PARSED")
+    } else if (macro == "SL_COND")
+        row(name, "CONDITION", "", where_text(a[5], table), text(a[6]))
+    else if (macro == "SL_LINES" || macro == "SL_RULES" || macro == "SL_PARSED")
         row(name, text(a[6]), "", where_text(a[5], table), text(a[7]))
     else if (macro in syntax_of)
         row(name, syntax_of[macro], text(a[4]), where_text(a[5], table), text(a[6]))
@@ -120,6 +123,10 @@ function variable(entry,    a, n, known, type) {
     if (a[1] == "") return
     sub(/^SL_PHASE_/, "", a[3])
     sub(/^SL_TYPE_/, "", a[4])
+    if (text(a[6]) == "") {
+        print FILENAME ": the variable " a[1] " is not in a form this reads" > "/dev/stderr"
+        exit 1
+    }
     print "variable\t" a[1] (a[2] == "1" ? ":NAME" : "") "\t" tolower(a[4]) "\t" known_of[a[3]] "\t" text(a[6])
 }
 
@@ -162,6 +169,16 @@ rows_macro != "" || /^#define SL_[A-Z]+_ROWS\(/ {
     next
 }
 /^#define [A-Z_]+ .*SL_IN_/ { name = $2; $1 = $2 = ""; defined[name] = $0; next }
+string_name != "" || /^#define SL_[A-Z_]+ +\\$/ { # a text that goes on in the lines below
+    if (string_name == "") string_name = $2
+    else {
+        is_last = !/\\$/
+        sub(/ *\\$/, "")
+        string_of[string_name] = trim(string_of[string_name] " " trim($0))
+        if (is_last) string_name = ""
+    }
+    next
+}
 /struct sl_(directive|section|option|variable) [a-z_]*\[\] = \{/ {
     kind = $0
     sub(/.*struct sl_/, "", kind)

@@ -280,7 +280,7 @@ json_request(const struct explained *x, FILE *to)
     json_text(to, x->path);
     fprintf(to, ",\"fields\":[");
     while (sent_next(&left, &line)) {
-        const char *colon = memchr(line.at, ':', line.n);
+        const char *colon = memchr(line.at + 1, ':', line.n - 1); /* :path has two */
         size_t n = colon != NULL ? (size_t)(colon - line.at) : line.n;
         size_t skip = n + 2 <= line.n ? n + 2 : line.n;
 

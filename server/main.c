@@ -85,7 +85,7 @@ print_help(void)
            "  -t                 test the configuration, <Test> blocks included, and leave\n"
            "  -L                 list every directive of the loaded modules, and the variables\n"
            "  -M                 list the modules and the order of their hooks\n"
-           "  -S                 list listeners, hosts and locations\n"
+           "  -S                 list listeners, hosts, locations, and pools with their servers\n"
            "  -T                 print every value that holds, and the line that says so\n"
            "  -E 'METHOD URL'    explain what would be done with this request, and why\n"
            "  --lint             say what is legal but likely not meant: where, why, the cure; status\n"

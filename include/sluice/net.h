@@ -222,6 +222,9 @@ struct sl_upstream_protocol {
      * never the connection, and nothing that may close it is called while start(), body() or
      * cancel() is on the stack. */
     int (*room)(struct sl_conn *c);
+    /* In a dry run, instead of start(): the head that would be sent, as lines that end with CRLF, the
+     * first one a request line; empty: it does not fit.  NULL: it is that of HTTP/1. */
+    struct sl_span (*explain)(struct sl_attempt *a, apr_pool_t *pool);
 };
 
 #endif

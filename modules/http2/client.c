@@ -13,6 +13,8 @@
  * Any call into the attempt may end it, which cancel() hears of: after each, s->a tells. */
 #include "http2.h"
 
+#include <apr_lib.h>
+#include <apr_strings.h>
 #include <stdlib.h>
 
 static nghttp2_session_callbacks *callbacks;
@@ -295,10 +297,10 @@ stream_ends(nghttp2_session *session, int32_t id, uint32_t code, void *user)
 /* ---- the request ---- */
 
 static size_t
-request_list(struct sl_attempt *a, struct sl_conn *c, nghttp2_nv *nva, char length[NUMBER_ROOM])
+request_list(struct sl_attempt *a, nghttp2_nv *nva, char length[NUMBER_ROOM])
 {
     const struct sl_fields *f = sl_attempt_head(a);
-    const struct sl_transport *t = sl_conn_transport(c);
+    const struct sl_transport *t = sl_attempt_server(a)->pool->transport;
     int64_t body = sl_attempt_body_length(a);
     struct sl_req *r = sl_attempt_req(a);
     struct sl_span tunnel = tunnel_asked(a);
@@ -327,17 +329,37 @@ request_list(struct sl_attempt *a, struct sl_conn *c, nghttp2_nv *nva, char leng
 static int
 client_submit(struct stream *s)
 {
-    struct sl_conn *c = s->h->conn;
-    nghttp2_nv *nva = fields_room(c);
+    nghttp2_nv *nva = fields_room(s->h->conn);
     nghttp2_data_provider source = stream_source(s);
     char length[NUMBER_ROOM];
-    size_t n = request_list(s->a, c, nva, length);
+    size_t n = request_list(s->a, nva, length);
 
     if (n > 0)
         s->id = nghttp2_submit_request(s->h->session, NULL, nva, n,
                                        s->out_ended ? NULL : &source, s);
     s->is_closed = s->id <= 0;
     return !s->is_closed;
+}
+
+static struct sl_span
+client_explain(struct sl_attempt *a, apr_pool_t *pool)
+{
+    nghttp2_nv *nva = apr_palloc(pool, NV_MAX * sizeof *nva), *nv;
+    struct sl_span method = sl_attempt_method(a), path = sl_attempt_path(a);
+    char length[NUMBER_ROOM];
+    size_t n = request_list(a, nva, length);
+    char *text = apr_psprintf(pool, "%.*s %.*s HTTP/2\r\n", (int)method.n, method.at, (int)path.n,
+                              path.at);
+
+    for (nv = nva; nv < nva + n; nv++) {
+        char *name = apr_pstrmemdup(pool, (const char *)nv->name, nv->namelen), *at;
+
+        for (at = name; *at != '\0'; at++) /* as nghttp2 does */
+            *at = (char)apr_tolower(*at);
+        text = apr_psprintf(pool, "%s%s: %.*s\r\n", text, name, (int)nv->valuelen,
+                            (const char *)nv->value);
+    }
+    return n > 0 ? sl_span(text) : SL_SPAN("");
 }
 
 /* RFC 8441, 3: only a server that said so may be asked. */
@@ -583,6 +605,7 @@ http2_client_init(void)
         .name = text, .open = client_open, .ready = client_ready, .closed = client_closed,   \
         .start = client_start, .body = client_body, .trailers = client_trailers,             \
         .want = client_want, .cancel = client_cancel, .room = client_room,                   \
+        .explain = client_explain,                                                           \
     }
 
 const struct sl_upstream_protocol http2_client = HTTP2_CLIENT("h2");

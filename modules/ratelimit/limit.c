@@ -86,6 +86,7 @@ limit_check(struct sl_worker *w, struct limit *l)
             nearest != NULL ? nearest : "", nearest != NULL ? "\"?" : "");
         return;
     }
+    z->is_used = 1;
     cost = z->rate.period_ms;
     if (cost == 0) /* the zone has errors of its own */
         return;

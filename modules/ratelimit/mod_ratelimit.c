@@ -88,6 +88,7 @@ static int
 ratelimit_check(struct sl_worker *w)
 {
     limits_check(w);
+    zones_lint(w);
     return 0;
 }
 

@@ -82,6 +82,7 @@ struct zone {
     struct table table; /* buckets NULL: not open: dry runs */
     struct offenders offenders;
     _Atomic(int64_t) full_logged_ms;
+    int is_used;            /* by a RateLimit */
     const char *store_text; /* NULL: this machine alone */
     struct store_zone store_zone;
     struct store *store; /* from worker_init on */
@@ -90,6 +91,8 @@ struct zone {
 struct zone *zone_find(const char *name); /* NULL: none */
 const char *zone_nearest(const char *name);
 sl_parse_f zone_parse;
+/* Once limits_check() has told who is used. */
+void zones_lint(struct sl_worker *w);
 /* After check_config.  0, or -1 with a message in the log. */
 int zones_open_all(void);
 int zones_open_stores(unsigned n_loops);

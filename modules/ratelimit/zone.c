@@ -38,6 +38,22 @@ zone_nearest(const char *name)
     return nearest;
 }
 
+static const struct sl_lint_rule unused_zone = {
+    "unused-zone",
+    "it counts nothing and limits nobody, whatever its rate",
+    "write \"RateLimit\" and its name where it should hold, or take it away",
+};
+
+void
+zones_lint(struct sl_worker *w)
+{
+    const struct zone *z;
+
+    for (z = all; z != NULL; z = z->next)
+        if (!z->is_used)
+            sl_lint(w, &unused_zone, z->place, "no RateLimit line names the RateLimitZone %s", z->name);
+}
+
 /* ---- the line ---- */
 
 struct zone_options {

@@ -276,6 +276,7 @@ static int
 tls_check(struct sl_worker *w)
 {
     tls_sites_check(w);
+    tls_early_lint(w);
     return tls_servers_check(w);
 }
 

@@ -140,19 +140,26 @@ GETTER(client_serial)
                                      (size_t)ASN1_STRING_length(serial)) : absent;
 }
 
-#define ROW(name, cost, help)                                                                \
-    {"tls_" #name, 0, SL_PHASE_CONNECTION, SL_TYPE_STRING, cost, get_##name, help}
-
 const struct sl_variable tls_variables[] = {
-    ROW(version, 20, "TLSv1.3 and the like"),
-    ROW(cipher, 20, "the cipher in use"),
-    ROW(sni, 20, "the name the client asked for"),
-    ROW(resumed, 20, "1 when an earlier session was resumed, else 0"),
-    ROW(early_data, 20, "1 when the request went on before the handshake was over, else 0"),
-    ROW(client_verify, 30, "ok, failed, or none where the client showed no certificate"),
-    ROW(client_dn, 2000, "whom the client's certificate is for"),
-    ROW(client_issuer, 2000, "who signed the client's certificate"),
-    ROW(client_fingerprint, 2000, "SHA-256 of the client's certificate, hexadecimal"),
-    ROW(client_serial, 100, "the serial number of the client's certificate, hexadecimal"),
+    {"tls_version", 0, SL_PHASE_CONNECTION, SL_TYPE_STRING, 20, get_version,
+     "TLSv1.3 and the like"},
+    {"tls_cipher", 0, SL_PHASE_CONNECTION, SL_TYPE_STRING, 20, get_cipher,
+     "the cipher in use"},
+    {"tls_sni", 0, SL_PHASE_CONNECTION, SL_TYPE_STRING, 20, get_sni,
+     "the name the client asked for"},
+    {"tls_resumed", 0, SL_PHASE_CONNECTION, SL_TYPE_STRING, 20, get_resumed,
+     "1 when an earlier session was resumed, else 0"},
+    {"tls_early_data", 0, SL_PHASE_CONNECTION, SL_TYPE_STRING, 20, get_early_data,
+     "1 when the request went on before the handshake was over, else 0"},
+    {"tls_client_verify", 0, SL_PHASE_CONNECTION, SL_TYPE_STRING, 30, get_client_verify,
+     "ok, failed, or none where the client showed no certificate"},
+    {"tls_client_dn", 0, SL_PHASE_CONNECTION, SL_TYPE_STRING, 2000, get_client_dn,
+     "whom the client's certificate is for"},
+    {"tls_client_issuer", 0, SL_PHASE_CONNECTION, SL_TYPE_STRING, 2000, get_client_issuer,
+     "who signed the client's certificate"},
+    {"tls_client_fingerprint", 0, SL_PHASE_CONNECTION, SL_TYPE_STRING, 2000, get_client_fingerprint,
+     "SHA-256 of the client's certificate, hexadecimal"},
+    {"tls_client_serial", 0, SL_PHASE_CONNECTION, SL_TYPE_STRING, 100, get_client_serial,
+     "the serial number of the client's certificate, hexadecimal"},
     SL_VARIABLES_END,
 };

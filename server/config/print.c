@@ -109,6 +109,23 @@ depth_of(const struct sl_scope *s)
     return n;
 }
 
+/* A section of a module, such as a Balancer, with the lines that add up to it: its servers. */
+static void
+print_object(const struct object_section *o, FILE *to)
+{
+    const struct sl_directive *rows = o->section->directives, *row;
+    const struct said *said;
+    unsigned i;
+
+    fprintf(to, "%s  (%s)\n", o->title, o->place);
+    for (i = 0; (row = directive_row(o->module, rows, i)) != NULL; i++) {
+        if (row->type != SL_SLOT_LINES)
+            continue;
+        for (said = o->marks[slots_first(o->module, rows, row)].said; said != NULL; said = said->next)
+            fprintf(to, "  %s %s  (%s)\n", row->name, said->text, said->place);
+    }
+}
+
 void
 config_print_scopes(const struct config *c, FILE *to)
 {
@@ -126,5 +143,11 @@ config_print_scopes(const struct config *c, FILE *to)
         fprintf(to, "%*s%s%s%s%s\n", (int)(2 * depth_of(s)), "", s->title,
                 s->place != NULL ? "  (" : "", s->place != NULL ? s->place : "",
                 s->place != NULL ? ")" : "");
+    }
+    for (i = 0; i < c->objects->nelts; i++) {
+        const struct object_section *o = &APR_ARRAY_IDX(c->objects, i, struct object_section);
+
+        if (o->module->index > 0) /* what a Test says is no part of what serves */
+            print_object(o, to);
     }
 }

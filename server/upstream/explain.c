@@ -9,17 +9,27 @@
 
 #define ASSUMED_STATUS 200
 
+static struct sl_span
+http1_explain(struct sl_attempt *a, apr_pool_t *pool)
+{
+    struct sl_loop *loop = exchange_of(a)->loop;
+    struct writer w = {loop->scratch, loop->scratch + LOOP_SCRATCH, 0};
+    size_t n;
+
+    http1_put_request(&w, a);
+    n = w.is_full ? 0 : (size_t)(w.at - loop->scratch);
+    return (struct sl_span){apr_pmemdup(pool, loop->scratch, n), n};
+}
+
 static void
 keep_request(struct sl_exchange *ex, struct explained *x)
 {
-    struct sl_loop *loop = ex->loop;
-    struct writer w = {loop->scratch, loop->scratch + LOOP_SCRATCH, 0};
+    const struct sl_upstream_protocol *spoken = ex->pool->protocol;
+    int has_own = spoken != NULL && spoken->explain != NULL;
 
-    http1_put_request(&w, &ex->a);
-    x->sent.n = w.is_full ? 0 : (size_t)(w.at - loop->scratch);
-    x->sent.at = apr_pmemdup(ex->r->pool, loop->scratch, x->sent.n);
-    if (w.is_full)
-        sl_note(ex->r, "the request head does not fit %d bytes", LOOP_SCRATCH);
+    x->sent = (has_own ? spoken->explain : http1_explain)(&ex->a, ex->r->pool);
+    if (x->sent.n == 0)
+        sl_note(ex->r, "the request head is too large to be sent");
 }
 
 void

@@ -80,6 +80,35 @@ def test_lists(tmp_path):
     assert "Listen 80" in out and '<Location "/x">' in out and f"{conf}:5" in out
 
 
+SHOWN = """\
+Listen 127.0.0.1:8080  (c.conf:4)
+(global)
+  <VirtualHost a.test *.b.test>  (c.conf:5)
+    <Location "/x">  (c.conf:6)
+<Balancer api>  (c.conf:13)
+  Server unix:/run/api.sock backup  (c.conf:14)
+<Balancer images>  (pools.conf:1)
+  Server one=10.0.0.1:80 weight=2  (pools.conf:2)
+  Server http://10.0.0.2:80  (pools.conf:4)
+  Server srv:_http._tcp.a.test resolve=4  (pools.conf:5)
+"""
+
+
+def test_golden_s(tmp_path):
+    """Listeners, hosts, locations and pools with their servers, each with its place; what pools are
+    told beside their servers is for -T."""
+    (tmp_path / "pools.conf").write_text(
+        "<Balancer images>\nServer one=10.0.0.1:80 weight=2\nMethod leastconn\nServer http://10.0.0.2:80\n"
+        "Server srv:_http._tcp.a.test resolve=4\n</Balancer>\n")
+    (tmp_path / "c.conf").write_text(
+        "LoadModule route\nLoadModule balancer\nLoadModule dns\nListen 127.0.0.1:8080\n"
+        '<VirtualHost a.test *.b.test>\n<Location "/x">\nProxyPass balancer://images\n</Location>\n'
+        '</VirtualHost>\n<Test "GET http://a.test/x">\nHeader X-A b\n</Test>\n'
+        "<Balancer api>\nServer unix:/run/api.sock backup\nSeats 2\n</Balancer>\nInclude pools.conf\n")
+    r = run("-S", "-f", str(tmp_path / "c.conf"))
+    assert (r.stdout.replace(f"{tmp_path}/", ""), r.stderr, r.returncode) == (SHOWN, "", 0)
+
+
 def test_versions_and_usage(tmp_path):
     assert run("-V").stdout.startswith("sluice ") and "ABI" in run("-V").stdout
     assert "--proxy" in run("-h").stdout

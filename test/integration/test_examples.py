@@ -49,7 +49,9 @@ def test_pool(example):
     assert got.count("101") == 3 and got.count("102") == 6
 
 
-def test_dns(make_origin, sluice, name_server):
+@pytest.fixture
+def by_name(make_origin, sluice, name_server):
+    """dns.conf, its names led to backends: `stands_for` has who serves behind what is written."""
     o = names(make_origin, "app", "api")
     port = {k: int(str(v).rsplit(":", 1)[1]) for k, v in o.items()}
     o["app"].on("/healthz", reply(200))
@@ -58,7 +60,14 @@ def test_dns(make_origin, sluice, name_server):
     with open(os.path.join(FOLDER, "dns.conf")) as f:
         text = f.read().replace("192.168.1.2:53", dns.address).replace(":8080", f":{port['app']}")
     s = sluice(re.sub(r"^Listen .*$", "", text, flags=re.M))
-    assert body(s.get("/")) == "app /" and body(s.get("/api/x")) == "api /api/x"
+    s.backends = o
+    s.stands_for = {f"app.example.com:{port['app']}": o["app"].name,
+                    "api.example.com": o["api"].name}
+    return s
+
+
+def test_dns(by_name):
+    assert body(by_name.get("/")) == "app /" and body(by_name.get("/api/x")) == "api /api/x"
 
 
 def test_health(example):
@@ -360,7 +369,9 @@ def test_http2(sluice, make_origin, tmp_path, pki):
     assert c.get(path="/z").json()["target"] == "/z" and c.settings[3] == 100
 
 
-def test_grpc(sluice, make_origin, tmp_path, pki):
+@pytest.fixture
+def grpc(sluice, tmp_path, pki):
+    """grpc.conf, its servers with an answer to each call."""
     from test_http2_servers import Server
     servers = [Server(lambda x: (x.ended.wait(5), x.respond(body=x.body, trailers=[("grpc-status", "0")])))
                for _ in range(2)]
@@ -370,14 +381,22 @@ def test_grpc(sluice, make_origin, tmp_path, pki):
     port = free_port()
     text = text.replace("Listen 443 ", f"Listen 127.0.0.1:{port} ").replace("/etc/ssl/sluice", str(tmp_path))
     s = sluice(text)
-    s.tls_port = port
-    c = over_http2(s, pki["ca"], "example.com")
-    for _ in range(4):
-        a = c.get("POST", "/shop.Orders/List", [("content-type", "application/grpc"), ("te", "trailers")], body=b"abc")
-        assert (a.status, a.body, a.trailers) == (200, b"abc", [("grpc-status", "0")])
-    assert [len(b.streams) for b in servers] == [2, 2] and servers[0].streams[0].get("te") == "trailers"
+    s.tls_port, s.servers = port, servers
+    yield s
     for b in servers:
         b.stop()
+
+
+GRPC = [("content-type", "application/grpc"), ("te", "trailers")]
+
+
+def test_grpc(grpc, pki):
+    c = over_http2(grpc, pki["ca"], "example.com")
+    for _ in range(4):
+        a = c.get("POST", "/shop.Orders/List", GRPC, body=b"abc")
+        assert (a.status, a.body, a.trailers) == (200, b"abc", [("grpc-status", "0")])
+    assert [len(b.streams) for b in grpc.servers] == [2, 2]
+    assert grpc.servers[0].streams[0].get("te") == "trailers"
 
 
 def test_every_example_has_a_test():

@@ -9,7 +9,8 @@ import threading
 
 import pytest
 from conftest import MODULES, PROGRAM
-from test_examples import AUTH, FOLDER, example, https_get, pki, secured  # noqa: F401, fixtures
+from test_examples import (AUTH, FOLDER, GRPC, by_name, example, grpc, https_get, over_http2,  # noqa: F401
+                           pki, secured)  # fixtures among them
 from test_reload import operate  # noqa: F401, a fixture
 
 
@@ -261,7 +262,8 @@ def same(said, s, host, path, fields):
         assert got == [] and r.status == said["response"]["status"]
         return
     (o, request), = got
-    assert said["server"]["address"] == o.name
+    address = said["server"]["address"]
+    assert getattr(s, "stands_for", {}).get(address, address) == o.name
     assert said["request"]["path"] == request.target
     assert said["request"]["line"] == f"{request.method} {request.target} {request.version}"
     assert [tuple(f) for f in said["request"]["fields"]] == request.fields
@@ -315,9 +317,35 @@ def test_clients_who_say_who_they_are_fare_as_told(example, tmp_path):  # noqa: 
             same(explain(s.conf, f"GET http://{host}{path}", *args), s, host, path, fields)
 
 
+def test_servers_by_name_fare_as_told(by_name):  # noqa: F811
+    for path in ("/x?q=1", "/api/x"):
+        said = explain(by_name.conf, f"GET http://test{path}", "-H", "X-A: 1")
+        assert said["server"]["address"] in by_name.stands_for
+        same(said, by_name, "test", path, {"X-A": "1"})
+
+
+def test_grpc_fares_as_told(grpc, pki):  # noqa: F811
+    """To a server of HTTP/2 a head goes as the list of HTTP/2, in its order.  Who asks -E is a client
+    of HTTP/1.1, and Via says so."""
+    path, fields = "/shop.Orders/List", [*GRPC, ("x-a", "B")]
+    said = explain(grpc.conf, f"POST https://example.com{path}",
+                   *(a for k, v in fields for a in ("-H", f"{k}: {v}")))
+    over_http2(grpc, pki["ca"], "example.com").get("POST", path, fields, body=b"abc")
+    server, = (b for b in grpc.servers if b.streams)
+    stream, = server.streams
+    assert said["server"]["address"] == f"127.0.0.1:{server.port}" and said["target"] == "balancer://orders"
+    assert said["request"]["line"] == f"POST {path} HTTP/2" and said["request"]["path"] == stream.get(":path")
+    sent = [(k, "2 sluice" if (k, v) == ("via", "1.1 sluice") else v) for k, v in said["request"]["fields"]]
+    assert sent == stream.fields
+    assert {"te", ":authority", "x-forwarded-for"} <= dict(stream.fields).keys()
+
+
+APART = {"https.conf", "mtls.conf", "http2.conf", "grpc.conf", "dns.conf",
+         "basic-auth.conf", "jwt-api.conf", "forward-auth.conf"}  # each has a test above
+
+
 def test_every_example_is_compared():
-    assert sorted(n for n in os.listdir(FOLDER) if n.endswith(".conf")) == sorted(
-        [*REQUESTS, "grpc.conf", "http2.conf", "https.conf", "mtls.conf", "basic-auth.conf", "jwt-api.conf", "forward-auth.conf", "dns.conf"])
+    assert {n for n in os.listdir(FOLDER) if n.endswith(".conf")} == REQUESTS.keys() | APART
 
 
 # ---- the running server ----

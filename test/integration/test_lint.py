@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from at_home import at_home
-from certs import of_the_examples
+from certs import CA, of_the_examples
 from conftest import MODULES, PROGRAM, TOP
 from test_examples import FOLDER
 
@@ -27,6 +27,10 @@ PASS = "ProxyPass http://10.0.0.1:80\n"
 
 def inside(text):
     return HOST.format(PASS + text)
+
+
+EARLY = "LoadModule tls\n" + HEAD
+ZONE = "LoadModule ratelimit\n" + HEAD + "RateLimitZone z key=%{remote_addr} rate=1r/s\n"
 
 
 # rule, the line it is told of (from 1), a configuration that has it
@@ -86,6 +90,10 @@ FOUND = [
     ("unverified-server", 6, "LoadModule tls\n" + HEAD + "ProxyTLS verify=off\nProxyPass https://10.0.0.1\n"),
     ("unverified-server", 8, "LoadModule tls\n" + HEAD + "<Balancer p>\nServer https://10.0.0.1\n"
      "ServerTLS verify=off\n</Balancer>\nProxyPass balancer://p\n"),
+    ("no-early-data", 6, EARLY + "TLSEarlyData on\nTLSClientVerify optional\nTLSClientCA ca.pem\n" + PASS),
+    ("no-early-data", 8, EARLY + "TLSEarlyData on\n<VirtualHost a.test>\nTLSClientVerify require\nTLSClientCA ca.pem\n"
+     + PASS + "</VirtualHost>\n<VirtualHost b.test>\n" + PASS + "</VirtualHost>\n"),
+    ("unused-zone", 6, ZONE + PASS),
     ("unused-pool", 5, HEAD + "<Balancer p>\nServer 10.0.0.1:80\n</Balancer>\n" + PASS),
 ]
 
@@ -115,6 +123,9 @@ CLEAN = [
     HOST.format("Return 200 %{path}"),
     inside("<Location /v2>\nStripPrefix /v2\nRewrite ^/x /y\n</Location>\n<Location /v3/>\n"
            "Rewrite ^/v3/(.*) /$1\nRewrite ^/v4 /y\n</Location>\n<Location /v5/>\nRewrite ^/v5$ /\n</Location>"),
+    EARLY + "TLSEarlyData on\n<VirtualHost a.test>\nTLSClientVerify require\nTLSClientCA ca.pem\nTLSEarlyData off\n"
+    + PASS + "</VirtualHost>\n",
+    ZONE + "<Location /x>\nRateLimit z\n</Location>\n" + PASS,
     "LoadModule tls\n" + HEAD + "ProxyTLS sni=a.test\nProxyPass https://10.0.0.1\n",
     HOST.format("ProxyPass http://127.0.0.1:8081\nProxyUpgrade websocket"),
     inside("<Location /app/>\nProxyPass http://10.0.0.1:80/base\n</Location>\n<Location /app2>\n"
@@ -124,6 +135,7 @@ CLEAN = [
 
 @pytest.mark.parametrize("rule, line, text", FOUND)
 def test_what_is_found(tmp_path, rule, line, text):
+    CA(tmp_path, "ca")
     rc, out = lint(tmp_path, text)
     assert rc == 1 and f"c.conf:{line}: {rule}: " in out, out
     assert "\n1 finding\n" in out, out
@@ -133,6 +145,7 @@ def test_what_is_found(tmp_path, rule, line, text):
 
 @pytest.mark.parametrize("text", CLEAN)
 def test_what_is_left_alone(tmp_path, text):
+    CA(tmp_path, "ca")
     assert lint(tmp_path, text) == (0, "nothing found\n")
 
 
