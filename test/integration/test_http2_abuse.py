@@ -8,7 +8,7 @@ import pytest
 from conftest import IS_SANITIZED
 from h2client import (Answer, CANCEL, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM,
                       ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, GOAWAY, HEADERS,
-                      PADDED, PING, PREFACE, PRIORITY, PRIORITY_UPDATE, PROTOCOL_ERROR, PUSH_PROMISE,
+                      NO_ERROR, PADDED, PING, PREFACE, PRIORITY, PRIORITY_UPDATE, PROTOCOL_ERROR, PUSH_PROMISE,
                       REFUSED_STREAM, RST_STREAM, SETTINGS, STREAM_CLOSED, WINDOW_UPDATE, frame, settings)
 from test_http2 import h2  # noqa: F401, a fixture
 
@@ -212,7 +212,8 @@ def test_bad_beginnings(h2, first):
 
 # ---- floods ----
 
-def test_rapid_reset(h2, origin):
+@pytest.mark.parametrize("code", [CANCEL, NO_ERROR])
+def test_rapid_reset(h2, origin, code):
     origin.on("/wait", lambda c, r: time.sleep(1))
     s = h2("HTTP2Resets 50\nLogLevel info\n")
     c = s.h2()
@@ -220,7 +221,7 @@ def test_rapid_reset(h2, origin):
     for i in range(80):
         stream, c.next_id = c.next_id, c.next_id + 2
         send_all(c, frame(HEADERS, END_HEADERS | END_STREAM, stream, c.block(c.fields(path="/wait"))) +
-                 frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL)))
+                 frame(RST_STREAM, 0, stream, struct.pack(">I", code)))
     assert c.ended() == ENHANCE_YOUR_CALM and s.logged("HTTP20001 .*HTTP2Resets")
     assert s.h2().get().status == 200
 
