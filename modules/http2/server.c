@@ -55,11 +55,14 @@ request_let_go(struct stream *s, const struct sl_cause *unstarted)
         sl_req_gone(r);
 }
 
-/* Whoever caused it, a client can only once in a while have a request undone. */
+/* Whoever caused it, a client can only once in a while have a request undone.  NO_ERROR is no end but
+ * of a stream whose answer has left: a client may give that code, too. */
 static void
 server_guard(struct http2 *h, struct stream *s, uint32_t code)
 {
-    if (code == NGHTTP2_NO_ERROR || s->is_cut || h->is_failing)
+    int is_answered = nghttp2_session_get_stream_local_close(h->session, s->id) == 1;
+
+    if ((code == NGHTTP2_NO_ERROR && is_answered) || s->is_cut || h->is_failing)
         return;
     sl_count(sl_conn_loop(h->conn), count_resets, 1);
     if (guard_reset(h))

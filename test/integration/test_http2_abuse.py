@@ -2,15 +2,16 @@
 import re
 import socket
 import struct
+import threading
 import time
 
 import pytest
 from conftest import IS_SANITIZED
 from h2client import (Answer, CANCEL, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM,
                       ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, GOAWAY, HEADERS,
-                      PADDED, PING, PREFACE, PRIORITY, PRIORITY_UPDATE, PROTOCOL_ERROR, PUSH_PROMISE,
+                      NO_ERROR, PADDED, PING, PREFACE, PRIORITY, PRIORITY_UPDATE, PROTOCOL_ERROR, PUSH_PROMISE,
                       REFUSED_STREAM, RST_STREAM, SETTINGS, STREAM_CLOSED, WINDOW_UPDATE, frame, settings)
-from test_http2 import h2  # noqa: F401, a fixture
+from test_http2 import h2, websocket_backend  # noqa: F401, a fixture
 
 
 def rss(s):
@@ -184,6 +185,65 @@ def test_frames_in_the_wrong_place(h2, what):
     assert other.get().status == 200
 
 
+# Each kind of frame for a stream that is open, half closed, closed, a tunnel: nothing, or the code of
+# the stream's reset, or that of the connection's end.
+NOTHING = (None, None)
+BAD_STREAM, NO_ROOM = (PROTOCOL_ERROR, None), (FLOW_CONTROL_ERROR, None)
+BAD, CLOSED = (None, PROTOCOL_ERROR), (None, STREAM_CLOSED)
+STATES = {
+    "DATA": (lambda c: frame(DATA, 0, 1, b"x"), [NOTHING, CLOSED, NOTHING, NOTHING]),
+    "HEADERS": (lambda c: head(c), [BAD_STREAM, CLOSED, NOTHING, BAD_STREAM]),
+    "trailers": (lambda c: frame(HEADERS, END_HEADERS | END_STREAM, 1, c.block([("x", "y")])),
+                 [NOTHING, CLOSED, NOTHING, NOTHING]),
+    "PRIORITY": (lambda c: frame(PRIORITY, 0, 1, b"\0\0\0\1\x10"), [NOTHING] * 4),
+    "RST_STREAM": (lambda c: frame(RST_STREAM, 0, 1, b"\0\0\0\x08"), [NOTHING] * 4),
+    "SETTINGS": (lambda c: frame(SETTINGS, 0, 1), [BAD] * 4),
+    "PUSH_PROMISE": (lambda c: frame(PUSH_PROMISE, END_HEADERS, 1, b"\0\0\0\2"), [BAD] * 4),
+    "PING": (lambda c: frame(PING, 0, 1, b"12345678"), [BAD] * 4),
+    "GOAWAY": (lambda c: frame(GOAWAY, 0, 1, b"\0" * 8), [BAD] * 4),
+    "WINDOW_UPDATE": (lambda c: frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1"), [NOTHING] * 4),
+    "WINDOW_UPDATE by 0": (lambda c: frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\0"), [BAD, BAD, NOTHING, BAD]),
+    "a window too large": (lambda c: frame(WINDOW_UPDATE, 0, 1, b"\x7f\xff\xff\xff"),
+                           [NO_ROOM, NO_ROOM, NOTHING, NO_ROOM]),
+    "CONTINUATION": (lambda c: frame(CONTINUATION, END_HEADERS, 1), [BAD] * 4),
+    "PRIORITY_UPDATE": (lambda c: frame(PRIORITY_UPDATE, 0, 0, b"\0\0\0\1u=9,\xff"), [NOTHING] * 4),
+    "unknown": (lambda c: frame(0x55, 0xff, 1, b"xyz"), [NOTHING] * 4),
+}
+
+
+def brought_to(c, state):
+    """A connection whose stream 1 is in this state."""
+    if state == "closed":
+        assert c.get().status == 200
+    elif state == "tunnel":
+        c.request("CONNECT", "/ws", protocol="websocket", end=False)
+        assert c.until(lambda: c.answers[1].status) and c.answers[1].status == 200
+    else:
+        c.request("POST", "/wait", end=state == "half closed")
+
+
+@pytest.mark.parametrize("what", STATES)
+def test_frames_in_the_wrong_state(h2, origin, what):
+    gate = threading.Event()
+    origin.on("/wait", lambda c, r: gate.wait(20))
+    origin.on("/ws", websocket_backend)
+    s = h2("LogLevel info\n")
+    make, outcomes = STATES[what]
+    for state, (reset, end) in zip(("open", "half closed", "closed", "tunnel"), outcomes):
+        c = s.h2()
+        brought_to(c, state)
+        send_all(c, make(c))
+        if reset is not None:
+            c.answer(1)
+        assert c.ping() == (end is None), state
+        assert (c.answers[1].reset, c.goaway and c.goaway.code) == (reset, end), state
+        c.close()
+    if any(end is not None for _, end in outcomes):
+        assert s.logged("HTTP20001 client 127.0.0.1: .*; its connection is closed")
+    assert s.h2().get().status == 200
+    gate.set()
+
+
 def test_what_is_unknown_is_ignored(h2):
     c = h2().h2()
     c.frame(0x77, 0xff, 0, b"whatever").frame(SETTINGS, 0, 0, b"\x77\x77\0\0\0\1").frame(PRIORITY, 0, 1, b"\0\0\0\0\x10")
@@ -212,7 +272,8 @@ def test_bad_beginnings(h2, first):
 
 # ---- floods ----
 
-def test_rapid_reset(h2, origin):
+@pytest.mark.parametrize("code", [CANCEL, NO_ERROR])
+def test_rapid_reset(h2, origin, code):
     origin.on("/wait", lambda c, r: time.sleep(1))
     s = h2("HTTP2Resets 50\nLogLevel info\n")
     c = s.h2()
@@ -220,7 +281,7 @@ def test_rapid_reset(h2, origin):
     for i in range(80):
         stream, c.next_id = c.next_id, c.next_id + 2
         send_all(c, frame(HEADERS, END_HEADERS | END_STREAM, stream, c.block(c.fields(path="/wait"))) +
-                 frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL)))
+                 frame(RST_STREAM, 0, stream, struct.pack(">I", code)))
     assert c.ended() == ENHANCE_YOUR_CALM and s.logged("HTTP20001 .*HTTP2Resets")
     assert s.h2().get().status == 200
 
