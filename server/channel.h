@@ -76,6 +76,9 @@ int channel_try(int channel, const struct message *m, int fd);
  * if it would be empty; 0: the other side is gone; -1: errno, EPROTO when it is malformed or of a
  * version out of reach. */
 int channel_receive(int channel, struct message *m, int *fd);
+/* A worker that starts asks the master; *m becomes the answer.  0, or -1.  Where nobody listens any
+ * more the server stops: nothing is lost yet, and the process ends. */
+int channel_ask(int channel, struct message *m, int *fd);
 void message_make(struct message *m, enum message_kind kind, const char *text);
 /* A message without numbers. */
 int channel_say(int channel, enum message_kind kind, const char *text, int fd);

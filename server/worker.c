@@ -267,8 +267,7 @@ place_ask(struct sl_worker *w, struct message *m, const char *row)
     const char *path = apr_pstrdup(w->pool, m->text);
     int fd = -1;
 
-    if (channel_send(w->channel, m, -1) != 0 || channel_receive(w->channel, m, &fd) != 1 ||
-        m->kind != MSG_PLACED)
+    if (channel_ask(w->channel, m, &fd) != 0 || m->kind != MSG_PLACED)
         return -1;
     if (m->n_text == 0)
         return 0;

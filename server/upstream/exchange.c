@@ -439,10 +439,11 @@ ex_without_server(struct sl_exchange *ex, int may_wait)
 static struct sl_conn *
 ex_take_idle(struct sl_exchange *ex)
 {
-    int is_looked_at = ex->r->body_length != 0 || !exchange_is_harmless(ex);
     struct sl_conn *c = idle_take(ex->a.server, ex->loop);
 
-    while (c != NULL && is_looked_at && !idle_is_quiet(c)) {
+    if (ex->r->body_length == 0 && !ex->wants_upgrade && method_is_idempotent(ex->a.method))
+        return c;
+    while (c != NULL && !idle_is_quiet(c)) {
         sl_conn_close(&c);
         c = idle_take(ex->a.server, ex->loop);
     }
