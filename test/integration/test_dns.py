@@ -335,6 +335,50 @@ def test_the_operator_adds_and_removes(operate, twins):  # noqa: F811
     assert [r["server"] for r in rows(op)] == ["a", "c", "b"] and who(op.s) == {"2": 6, "4": 6}
 
 
+def test_what_is_said_is_said_of_a_name(operate, twins):  # noqa: F811
+    """Of the server that has it, not of one that leaves and had it before."""
+    a, b, c = twins(3)
+    go = threading.Event()
+    b.on("/hold", lambda k, r: (go.wait(8), k.send(reply(200, b"held")))[1])
+    op = operate(f"LoadModule route\nLoadModule balancer\n<Balancer p>\n    Server a={a}\n    Seats 2\n"
+                 "</Balancer>\nProxyPass balancer://p\n")
+    ctl(op, "add", "p", "x", str(b))
+    held = [op.s.client().send(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(2)]
+    until(lambda: any(r.target == "/hold" for r in b.requests))
+    ctl(op, "remove", "p/x")
+    ctl(op, "add", "p", "x", str(c), "weight=2")
+    assert "p/x is up, weight 3, 0 in flight" in ctl(op, "weight", "p/x", "3")
+    assert who(op.s) == {"2": 3, "4": 9}
+    assert "p/x is drained, weight 3" in ctl(op, "drain", "p/x") and who(op.s) == {"2": 12}
+    assert "p/x is up, weight 2" in ctl(op, "reset", "p/x") and who(op.s) == {"2": 4, "4": 8}
+    assert [(r["server"], r["address"], r["active"]) for r in rows(op)] == [
+        ("a", str(a), 0), ("x", str(b), 1), ("x", str(c), 0)]
+    ctl(op, "remove", "p/x")
+    assert who(op.s) == {"2": 12}
+    go.set()
+    assert b"held" in [k.response().body for k in held]
+
+
+def test_two_lines_that_lead_to_one_address(operate, dns, twins):  # noqa: F811
+    """What is said of it holds for both, and after reset for none, also when it has left meanwhile."""
+    o = twins(2)
+    port, name = port_of(o[0]), f"127.0.0.2:{port_of(o[0])}"
+    dns.zone["a.test"] = dns.zone["b.test"] = {"A": ["127.0.0.2"]}
+    dns.zone["c.test"] = {"A": ["127.0.0.3"]}
+    op = operate(pool(dns, [f"{n}.test:{port} resolve" for n in "abc"]))
+    until(lambda: len(rows(op)) == 3)
+    ctl(op, "disable", f"p/{name}")
+    ctl(op, "weight", f"p/{name}", "9")
+    assert who(op.s) == {"3": 12}
+    dns.zone["a.test"] = dns.zone["b.test"] = dns.zone["c.test"]
+    until(lambda: name not in [r["server"] for r in rows(op)])
+    assert "weight 1" in ctl(op, "reset", f"p/{name}")
+    assert "no server" in ctl(op, "reset", f"p/{name}", code=1)
+    dns.zone["a.test"] = dns.zone["b.test"] = {"A": ["127.0.0.2"]}
+    until(lambda: [r["server"] for r in rows(op)].count(name) == 2)
+    assert who(op.s) == {"2": 8, "3": 4} and {r["override"] for r in rows(op)} == {""}
+
+
 def test_offline_the_line_stands_for_its_servers(tmp_path, dns):
     conf = tmp_path / "test.conf"
     conf.write_text("Listen 8999\n" + pool(dns, ["web=app.test:80 resolve"]) +
