@@ -301,7 +301,10 @@ worker_place(struct sl_worker *w)
     if (place_ask(w, &m, "PidFile") != 0)
         return -1;
     message_make(&m, MSG_CONTROL, control);
-    return place_ask(w, &m, "ControlSocket");
+    if (place_ask(w, &m, "ControlSocket") != 0)
+        return -1;
+    message_make(&m, MSG_STATE_DIR, core->state_dir);
+    return place_ask(w, &m, "StateDir");
 }
 
 /* Whatever else the master has to know before it says yes.  0 or -1. */
@@ -453,8 +456,9 @@ worker_set_up(struct sl_worker *w)
     if (worker_zones_open(w) != 0 ||
         config_run_worker_hooks(w->config, SL_HOOK_POST_CONFIG, w) != 0 ||
         config_run_worker_hooks(w->config, SL_HOOK_OPEN_LOGS, w) != 0 ||
-        w->config->errors->nelts > 0 || overrides_announce(w) != 0 || worker_announce(w) != 0)
+        w->config->errors->nelts > 0 || worker_announce(w) != 0)
         return -1;
+    overrides_begin(w);
     return privileges_drop(core->user, core->group);
 }
 
@@ -471,6 +475,8 @@ worker_start(struct sl_worker *w)
     if (config_run_worker_hooks(w->config, SL_HOOK_WORKER_INIT, w) != 0)
         return -1;
     servers_take_over();
+    if (overrides_follow() != 0)
+        return -1;
     if (config_run_worker_hooks(w->config, SL_HOOK_READY, w) != 0 || worker_threads_start(w) != 0)
         return -1;
     for (i = 0; i < w->n_listeners; i++)

@@ -199,6 +199,45 @@ def test_a_line_that_is_edited_while_its_server_is_away_holds(stateful, name_ser
     until(lambda: name not in op.file.read_text())
 
 
+def test_what_is_said_while_a_generation_starts_is_not_lost(stateful, make_origin, tmp_path):
+    """The next one has read StateDir when it is said, and takes over later."""
+    c, once = names(make_origin, "c")["c"], tmp_path / "once"
+    stateful.extra = "    Seats 2\n"
+    op = stateful()
+    ctl(op, "add", "p", "c", str(c))
+    once.touch()
+    op.lines.pop("a")
+    op.write(f"LoadModule trouble\nTrouble worker_init slow {once}\n" + stateful.text(op.lines))
+    op.s.proc.send_signal(signal.SIGHUP)
+    until(lambda: not once.exists())
+    ctl(op, "remove", "p/c")
+    ctl(op, "drain", "p/a")
+    assert op.s.logged("generation 2 serves")
+    assert op.s.logged(r"BALANCER0062.*server p/a is not there.*\(drain\) waits")
+    time.sleep(0.2)
+    assert [x["server"] for x in as_json(op, "list")] == ["b"]
+    assert "what was said of it is forgotten" in ctl(op, "reset", "p/a")
+    assert "p/" not in op.file.read_text()
+
+
+def test_two_servers_do_not_share_their_state(stateful):
+    op = stateful()
+    ctl(op, "drain", "p/a")
+    for command in ("reload", "upgrade"):
+        with pytest.raises(RuntimeError) as e:
+            stateful()
+        assert re.search(r"StateDir \S+: another server keeps its state there", str(e.value))
+        assert op.say("-k", command).returncode == 0
+    assert overrides(op) == ["drain", ""]
+    op.write(op.text.replace(f"StateDir {op.folder}\n", ""))  # it is given free
+    op.reload()
+    other = stateful()
+    assert overrides(other) == ["drain", ""]
+    op.s.expect("SL0208")
+    op.write(op.text)
+    assert "another server keeps its state there" in op.refused()
+
+
 def test_hostile_words_are_refused(stateful):
     """Nothing gets into the state file, the list or the log that is no name and no address."""
     stateful.extra = "    Seats 9\n"
