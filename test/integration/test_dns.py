@@ -2,6 +2,7 @@
 import collections
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -124,6 +125,21 @@ def test_the_next_name_server_is_asked(sluice, dns, twins):
     dns.zone["app.test"] = {"A": ["127.0.0.2"]}
     s = sluice(text(dns, f"app.test:{port_of(a)}").replace("Resolver", f"Resolver 127.0.0.1:{free_port()}"))
     assert s.get("/").body == b"127.0.0.2"
+
+
+@pytest.mark.parametrize("target", ["localhost:{port} resolve", "x.localhost:{port} resolve", "srv:_a._tcp.b.test resolve"])
+def test_localhost_is_here(operate, dns, make_origin, target):  # noqa: F811
+    """And asked of nobody, again and again, without a leak."""
+    o = make_origin()
+    dns.zone["_a._tcp.b.test"] = {"SRV": [(0, 1, int(port_of(o)), "localhost")]}
+    dns.ttl = 0
+    op = operate(pool(dns, [target.format(port=port_of(o))]))
+    time.sleep(1)
+    assert f"127.0.0.1:{port_of(o)}" in [r["server"] for r in rows(op)]
+    in_file = re.search(r"^::1\s.*\blocalhost\b", open("/etc/hosts").read(), re.M) is not None
+    assert (f"[::1]:{port_of(o)}" in [r["server"] for r in rows(op)]) == (in_file or "x." in target)
+    assert op.s.get("/").status == 200
+    assert all("localhost" not in name for name, _ in dns.asked)
 
 
 def test_a_test_asks_nobody(refused, dns):
