@@ -49,6 +49,7 @@ struct question {
     unsigned n_open;                       /* questions under way */
     unsigned ttl;                          /* the least, s */
     const char *why;                       /* the first failure */
+    int has_failed;                        /* one of its questions, other than by a no */
 };
 
 static struct question *questions;
@@ -235,6 +236,7 @@ question_answer(struct question *q)
             answer.n += service_found(&q->services[i], h, found + answer.n);
     answer.found = found;
     answer.good_ms = good_ms(q);
+    answer.is_partial = q->has_failed;
     q->lookup->done(q->loop, q->lookup, &answer);
     free(found);
 }
@@ -258,6 +260,7 @@ question_failed(struct question *q, int status)
 {
     if (q->why == NULL || status == ARES_ETIMEOUT)
         q->why = ares_strerror(status);
+    q->has_failed |= status != ARES_ENOTFOUND && status != ARES_ENODATA;
 }
 
 /* ---- addresses ---- */
@@ -471,6 +474,7 @@ dns_ask(ares_channel channel, const struct dns_conf *conf, struct sl_loop *loop,
     q->loop = loop;
     q->ttl = UINT32_MAX;
     q->why = NULL;
+    q->has_failed = 0;
     q->n_open = 1;
     forget_fresh(q);
     if (l->is_service) {
