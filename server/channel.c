@@ -104,6 +104,16 @@ channel_receive(int channel, struct message *m, int *fd)
 }
 
 int
+channel_ask(int channel, struct message *m, int *fd)
+{
+    int rc = channel_send(channel, m, -1) == 0 ? channel_receive(channel, m, fd) : -1;
+
+    if (rc == 0 || (rc < 0 && (errno == EPIPE || errno == ECONNRESET)))
+        _exit(0);
+    return rc == 1 ? 0 : -1;
+}
+
+int
 channel_say(int channel, enum message_kind kind, const char *text, int fd)
 {
     struct message m;

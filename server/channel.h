@@ -6,9 +6,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CHANNEL_VERSION 6
+#define CHANNEL_VERSION 7
 #define CHANNEL_OLDEST 4 /* of workers that a master of this version gets on with */
 #define CHANNEL_COMMANDS 5 /* since this one workers know MSG_COMMAND */
+#define CHANNEL_STATE 7    /* since this one they wait for an answer to MSG_STATE_DIR */
 #define CHANNEL_TEXT 1024
 #define FILES_MAX 1024 /* the numbers of MSG_FILE are below */
 
@@ -52,10 +53,12 @@ enum message_kind {
                     before MSG_SNAPSHOT, to the process that replaces a crashed one */
     MSG_COMMAND, /* master: descriptor: a client of the control socket, text what was read of its
                     line, from the command on */
-    MSG_STATE_DIR, /* worker, while it starts: text is StateDir */
+    MSG_STATE_DIR, /* worker, while it starts: text is StateDir, MSG_PLACED answers */
     MSG_KEEP,  /* worker, later: text is what was said at run time, to be kept there: "OWNER KEY SAYS
                   OF", or without the last two to be forgotten; number is the worker's for it */
     MSG_KEPT,  /* master: the answer, with its number; text is why not, none: it is on the disk */
+    MSG_STATE, /* worker, while it starts: what is kept there now?  The same is the answer, with the
+                  file as its descriptor; number is whether there is none */
 };
 
 struct message {
@@ -76,6 +79,9 @@ int channel_try(int channel, const struct message *m, int fd);
  * if it would be empty; 0: the other side is gone; -1: errno, EPROTO when it is malformed or of a
  * version out of reach. */
 int channel_receive(int channel, struct message *m, int *fd);
+/* A worker that starts asks the master; *m becomes the answer.  0, or -1.  Where nobody listens any
+ * more the server stops: nothing is lost yet, and the process ends. */
+int channel_ask(int channel, struct message *m, int *fd);
 void message_make(struct message *m, enum message_kind kind, const char *text);
 /* A message without numbers. */
 int channel_say(int channel, enum message_kind kind, const char *text, int fd);

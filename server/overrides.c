@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Asked of the master, not answered yet. */
 struct asked {
@@ -100,8 +101,8 @@ sl_override_keep(const char *owner, const char *key, const char *says, const cha
 
 /* ---- the master ---- */
 
-int
-overrides_announce(struct sl_worker *w)
+void
+overrides_begin(struct sl_worker *w)
 {
     const char *folder = config_global(w->config)->core->state_dir;
     const char *trouble = config_overrides(w->config)->trouble;
@@ -109,11 +110,26 @@ overrides_announce(struct sl_worker *w)
     if (trouble != NULL)
         sl_log(SL_ERROR, "SL0270", "StateDir: %s; without what was said at run time", trouble);
     own.why_nowhere = folder == NULL ? "no StateDir is named" : "there is no master that would";
-    if (folder == NULL || w->channel < 0)
-        return 0;
-    own.channel = w->channel;
+    own.channel = folder != NULL ? w->channel : -1;
     own.kept = config_overrides(w->config);
-    return channel_say(w->channel, MSG_STATE_DIR, folder, -1);
+}
+
+int
+overrides_follow(void)
+{
+    struct message m;
+    int fd = -1;
+
+    if (own.channel < 0 || own.kept->trouble != NULL)
+        return 0;
+    message_make(&m, MSG_STATE, NULL);
+    if (channel_ask(own.channel, &m, &fd) != 0 || m.kind != MSG_STATE)
+        return -1;
+    if (fd >= 0 || m.number != 0)
+        overrides_renew(own.kept, fd);
+    if (fd >= 0)
+        close(fd);
+    return 0;
 }
 
 /* What was asked for is on the disk. */

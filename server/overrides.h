@@ -5,8 +5,11 @@
 
 #include "worker.h"
 
-/* Tells the master which folder it is, and the log what is wrong with the file.  0 or -1. */
-int overrides_announce(struct sl_worker *w);
+/* From here on modules may keep something; tells the log what is wrong with the file. */
+void overrides_begin(struct sl_worker *w);
+/* As late as can be while this process starts: what was said since the configuration was read counts,
+ * too.  0, or -1: the master does not answer. */
+int overrides_follow(void);
 /* MSG_KEPT: why is empty when it was done. */
 void overrides_answered(unsigned number, const char *why);
 /* No answer comes any more. */

@@ -269,8 +269,7 @@ place_ask(struct sl_worker *w, struct message *m, const char *row)
     const char *path = apr_pstrdup(w->pool, m->text);
     int fd = -1;
 
-    if (channel_send(w->channel, m, -1) != 0 || channel_receive(w->channel, m, &fd) != 1 ||
-        m->kind != MSG_PLACED)
+    if (channel_ask(w->channel, m, &fd) != 0 || m->kind != MSG_PLACED)
         return -1;
     if (m->n_text == 0)
         return 0;
@@ -304,7 +303,10 @@ worker_place(struct sl_worker *w)
     if (place_ask(w, &m, "PidFile") != 0)
         return -1;
     message_make(&m, MSG_CONTROL, control);
-    return place_ask(w, &m, "ControlSocket");
+    if (place_ask(w, &m, "ControlSocket") != 0)
+        return -1;
+    message_make(&m, MSG_STATE_DIR, core->state_dir);
+    return place_ask(w, &m, "StateDir");
 }
 
 /* Whatever else the master has to know before it says yes.  0 or -1. */
@@ -456,8 +458,9 @@ worker_set_up(struct sl_worker *w)
     if (worker_zones_open(w) != 0 ||
         config_run_worker_hooks(w->config, SL_HOOK_POST_CONFIG, w) != 0 ||
         config_run_worker_hooks(w->config, SL_HOOK_OPEN_LOGS, w) != 0 ||
-        w->config->errors->nelts > 0 || overrides_announce(w) != 0 || worker_announce(w) != 0)
+        w->config->errors->nelts > 0 || worker_announce(w) != 0)
         return -1;
+    overrides_begin(w);
     return privileges_drop(core->user, core->group);
 }
 
@@ -475,6 +478,8 @@ worker_start(struct sl_worker *w)
     if (config_run_worker_hooks(w->config, SL_HOOK_WORKER_INIT, w) != 0)
         return -1;
     servers_take_over();
+    if (overrides_follow() != 0)
+        return -1;
     if (config_run_worker_hooks(w->config, SL_HOOK_READY, w) != 0 || worker_threads_start(w) != 0)
         return -1;
     for (i = 0; i < w->n_listeners; i++)

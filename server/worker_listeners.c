@@ -140,8 +140,7 @@ listener_ask(int channel, const struct listen_conf *conf, const char *address, c
     m.family = conf->family;
     m.port = conf->port;
     m.backlog = conf->backlog;
-    if (channel_send(channel, &m, -1) != 0 || channel_receive(channel, &m, &fd) != 1 ||
-        m.kind != MSG_LISTENER) {
+    if (channel_ask(channel, &m, &fd) != 0 || m.kind != MSG_LISTENER) {
         snprintf(why, n, "the master does not answer");
         return -1;
     }

@@ -4,29 +4,10 @@
 
 #include "channel.h"
 #include "runtime/counter.h"
-#include "runtime/files.h"
 #include "upstream/shared.h"
 
 #include <stdio.h>
 #include <unistd.h>
-
-/* The answer; a rotation of logs may come before it. */
-static int
-zone_answer(int channel, struct message *m, int *fd)
-{
-    while (channel_receive(channel, m, fd) == 1) {
-        if (m->kind == MSG_ZONE_LENT)
-            return 0;
-        if (m->kind == MSG_FILE)
-            files_replace((unsigned)m->number, *fd);
-        else {
-            if (*fd >= 0)
-                close(*fd);
-            return -1;
-        }
-    }
-    return -1;
-}
 
 static int
 zone_ask(void *data, const struct zone_shape *shape, int *is_fresh, char *why, size_t n)
@@ -39,7 +20,7 @@ zone_ask(void *data, const struct zone_shape *shape, int *is_fresh, char *why, s
     m.port = (int32_t)shape->layout;
     m.number = (int64_t)shape->shared;
     m.backlog = (int32_t)(shape->stride / ZONE_PAGE);
-    if (channel_send(w->channel, &m, -1) != 0 || zone_answer(w->channel, &m, &fd) != 0) {
+    if (channel_ask(w->channel, &m, &fd) != 0 || m.kind != MSG_ZONE_LENT) {
         snprintf(why, n, "the master does not answer");
         return -1;
     }

@@ -3,7 +3,7 @@
  * answer is good nor SRV records.
  *
  * The core asks for the name of every server again and again: when an answer is not good any
- * more, and after a failure, ever less often.  What was found last stays in use until then. */
+ * more, and after a failure, also of a part of it, ever less often.  What was found last stays in use until then. */
 #ifndef SLUICE_RESOLVER_H
 #define SLUICE_RESOLVER_H
 
@@ -20,6 +20,7 @@ struct sl_answer {
     unsigned n;                   /* 0: nothing was found */
     const char *why;              /* nothing was found: a phrase */
     int64_t good_ms;              /* it was: ask again after that time */
+    int is_partial;               /* some of the questions failed: sooner, if that is long */
 };
 
 /* A name to be looked up: embedded in the asker's memory, which lasts as long as the loop. */

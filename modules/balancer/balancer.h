@@ -143,7 +143,9 @@ void members_claim(struct sl_worker *w);
 int run_add(struct sl_control_call *call, int argc, const char *const *argv);
 int run_remove(struct sl_control_call *call, int argc, const char *const *argv);
 
-/* control.c */
+/* control.c.  The names of a pool and POOL/SERVER; of several servers of one name, which two lines or
+ * a server that leaves make possible, the one that is there. */
+struct balancer *pool_find(const char *name, size_t n);
 struct sl_server *server_find(const char *text);
 /* It is a server of its pool, or finishes what it has in flight. */
 int server_is_shown(const struct sl_server *s);

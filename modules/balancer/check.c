@@ -24,6 +24,7 @@ struct check {
     struct sl_conn *conn; /* NULL: it waits */
     const char *request;  /* NULL: tcp */
     const char *address;  /* for which it was made */
+    const char *name;     /* of the server that is asked: another one may get its seat meanwhile */
     apr_pool_t *pool;     /* it is in; a seat's own */
     size_t n_request, n_sent, n_read;
     char *answer; /* ANSWER_MOST, while one is read */
@@ -66,20 +67,27 @@ check_let_go(struct check *k)
         sl_conn_close(&k->conn);
 }
 
-/* The outcome. */
 static void
-check_over(struct check *k, int is_good, const char *why)
+check_tells(const struct check *k, int is_good, const char *why)
 {
     char evidence[SL_EVENT_TEXT];
     struct sl_server *s = k->server;
-    int64_t took = sl_loop_now(checks.loop) - k->began_ms;
 
-    check_let_go(k);
-    snprintf(evidence, sizeof evidence, "check: %s, %lld ms", why, (long long)took);
+    snprintf(evidence, sizeof evidence, "check: %s, %lld ms", why,
+             (long long)(sl_loop_now(checks.loop) - k->began_ms));
     if (!is_good)
         sl_log(SL_INFO, "BALANCER0014", "pool %s: server %s: %s", s->pool->name, s->name, evidence);
     health_tell(s, is_good ? HEALTH_CHECK_OK : HEALTH_CHECK_FAILED, evidence,
                 moment_of(checks.loop));
+}
+
+/* The outcome. */
+static void
+check_over(struct check *k, int is_good, const char *why)
+{
+    check_let_go(k);
+    if (k->server->name == k->name && !sl_server_is_gone(k->server))
+        check_tells(k, is_good, why);
     sl_timer_set(checks.loop, &k->timer, sl_loop_now(checks.loop) + wait_ms(k));
 }
 
@@ -192,6 +200,7 @@ check_due(struct sl_loop *loop, struct sl_timer *timer)
     }
     request_match(k);
     k->is_open = 0;
+    k->name = k->server->name;
     k->began_ms = sl_loop_now(loop);
     k->conn = sl_server_open(loop, k->server, k->server->check_port, check_ready, k, &why);
     if (k->conn == NULL)

@@ -13,26 +13,46 @@
 #define WEIGHT_MAX 256
 #define NAME_JSON 600 /* room for a name as JSON */
 
+struct balancer *
+pool_find(const char *name, size_t n)
+{
+    struct balancer *b = NULL;
+
+    while ((b = balancer_next(b)) != NULL)
+        if (strlen(b->pool->name) == n && strncmp(b->pool->name, name, n) == 0)
+            return b;
+    return NULL;
+}
+
+/* The best of those that have this name or had it last: one that is there, one that leaves, one
+ * that has left.  NULL: there is none. */
+static struct sl_server *
+name_find(const char *text)
+{
+    const char *slash = strchr(text, '/');
+    struct balancer *b = slash != NULL ? pool_find(text, (size_t)(slash - text)) : NULL;
+    struct sl_server *best = NULL;
+    unsigned i;
+
+    for (i = 0; b != NULL && i < b->pool->n_servers; i++) {
+        struct sl_server *s = b->pool->servers[i];
+
+        if (strcmp(s->name, slash + 1) != 0)
+            continue;
+        if (!sl_server_is_gone(s))
+            return s;
+        if (best == NULL || !server_is_shown(best))
+            best = s;
+    }
+    return best;
+}
+
 struct sl_server *
 server_find(const char *text)
 {
-    const char *slash = strchr(text, '/');
-    struct balancer *b = NULL;
-    unsigned i;
+    struct sl_server *s = name_find(text);
 
-    if (slash == NULL)
-        return NULL;
-    while ((b = balancer_next(b)) != NULL) {
-        const char *name = b->pool->name;
-
-        if (strlen(name) != (size_t)(slash - text) || strncmp(name, text, strlen(name)) != 0)
-            continue;
-        for (i = 0; i < b->pool->n_servers; i++)
-            if (server_is_shown(b->pool->servers[i])
-                && strcmp(b->pool->servers[i]->name, slash + 1) == 0)
-                return b->pool->servers[i];
-    }
-    return NULL;
+    return s != NULL && server_is_shown(s) ? s : NULL;
 }
 
 int
@@ -283,7 +303,7 @@ run_reset(struct sl_control_call *call, struct sl_server *s, const char *unused)
 {
     (void)unused;
     override_admin(s, SL_ADMIN_NONE);
-    return override_weight(s, s->configured_weight) < 0 ? no_memory(call) : said_of(call, s, "reset");
+    return override_weight(s, 0) < 0 ? no_memory(call) : said_of(call, s, "reset");
 }
 
 static int
@@ -315,6 +335,25 @@ forgotten(void *data, enum sl_kept how, const char *why)
     sl_control_end(&call, how == SL_KEPT ? 0 : 1);
 }
 
+static int
+no_server(struct sl_control_call *call, const char *name)
+{
+    sl_control_print(call, "no server \"%s\": expected POOL/SERVER, as \"server list\" shows them\n",
+                     name);
+    return 1;
+}
+
+/* Reset, of one that is not there. */
+static int
+run_forget(struct sl_control_call *call, const char *name)
+{
+    struct sl_server *s = name_find(name);
+
+    if (s != NULL && override_is_said(s))
+        return run_reset(call, s, NULL);
+    return override_forget(name, forgotten, call) ? LATER : no_server(call, name);
+}
+
 /* ---- the command ---- */
 
 static const struct verb {
@@ -339,13 +378,10 @@ run_verb(struct sl_control_call *call, int argc, const char *const *argv)
     if (i == sizeof verbs / sizeof verbs[0] || argc - 1 != verbs[i].argc)
         return 2;
     s = server_find(argv[1]);
-    if (s == NULL && verbs[i].run == run_reset && override_forget(argv[1], forgotten, call))
-        return LATER;
-    if (s == NULL) {
-        sl_control_print(call, "no server \"%s\": expected POOL/SERVER, as \"server list\" shows "
-                         "them\n", argv[1]);
-        return 1;
-    }
+    if (s == NULL && verbs[i].run == run_reset)
+        return run_forget(call, argv[1]);
+    if (s == NULL)
+        return no_server(call, argv[1]);
     return verbs[i].run(call, s, argc > 2 ? argv[2] : NULL);
 }
 

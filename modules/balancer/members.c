@@ -75,17 +75,6 @@ seats_parse(struct sl_cmd *cmd, void **item)
 
 /* ---- sluice ctl server add, remove ---- */
 
-static struct balancer *
-pool_find(const char *name)
-{
-    struct balancer *b = NULL;
-
-    while ((b = balancer_next(b)) != NULL)
-        if (strcmp(b->pool->name, name) == 0)
-            return b;
-    return NULL;
-}
-
 static const char *
 option_take(apr_pool_t *pool, const char *word, struct server_line *line)
 {
@@ -147,7 +136,7 @@ run_add(struct sl_control_call *call, int argc, const char *const *argv)
 
     if (argc < 3)
         return 2;
-    b = pool_find(argv[0]);
+    b = pool_find(argv[0], strlen(argv[0]));
     if (b == NULL) {
         sl_control_print(call, "no pool \"%s\"\n", argv[0]);
         return 1;
@@ -183,6 +172,7 @@ run_remove(struct sl_control_call *call, int argc, const char *const *argv)
         return 1;
     }
     sl_override_keep(OWNER, argv[0], NULL, NULL, reply_end, said(call, s, "remove"));
+    override_forget(argv[0], NULL, NULL);
     return LATER;
 }
 
@@ -201,7 +191,7 @@ member_restore(apr_pool_t *pool, const struct sl_override *o)
     if (name == NULL || apr_tokenize_to_argv(o->says, &words, pool) != APR_SUCCESS
         || words[0] == NULL)
         return "expected POOL/NAME, an address and options";
-    b = pool_find(apr_pstrmemdup(pool, o->key, strcspn(o->key, "/")));
+    b = pool_find(o->key, strcspn(o->key, "/"));
     if (b == NULL)
         return "there is no such pool";
     while (words[n] != NULL)
@@ -241,7 +231,7 @@ members_claim(struct sl_worker *w)
     for (i = 0; (o = sl_override_kept(w, i)) != NULL; i++) {
         if (strcmp(o->owner, OWNER) != 0)
             continue;
-        b = pool_find(apr_pstrmemdup(sl_worker_pool(w), o->key, strcspn(o->key, "/")));
+        b = pool_find(o->key, strcspn(o->key, "/"));
         if (b != NULL && b->seats_at != NULL)
             sl_override_claim(w, o, b->seats_at, 1);
     }

@@ -96,13 +96,13 @@ override_when(apr_pool_t *pool, const struct sl_server *s)
 static int
 words_read(const char *text, enum sl_admin *admin, unsigned *weight)
 {
-    const char *at = strstr(text, "weight=");
-    size_t n = at != NULL ? (size_t)(at - text) : strlen(text);
+    const char *at = strstr(text, "weight="), *digits = at != NULL ? at + 7 : "";
+    size_t n = at != NULL ? (size_t)(at - text) : strlen(text), n_digits = strspn(digits, "0123456789");
     unsigned i;
 
     *admin = SL_ADMIN_NONE;
-    *weight = at != NULL ? (unsigned)atoi(at + 7) : 0;
-    if (*weight > WEIGHT_MAX || (at != NULL && (*weight == 0 || at[strcspn(at, " ")] != '\0')))
+    *weight = n_digits <= 3 ? (unsigned)atoi(digits) : 0;
+    if (*weight > WEIGHT_MAX || digits[n_digits] != '\0' || (at != NULL && *weight == 0))
         return -1;
     while (n > 0 && text[n - 1] == ' ')
         n--;
@@ -151,23 +151,52 @@ admin_put(struct sl_server *s, enum sl_admin admin)
     return word;
 }
 
+/* Two lines may lead to one address, and a server may have left a seat for another one: what is said
+ * of a name is said of all of them.  The next, from *i on; NULL: that was all. */
+static struct sl_server *
+next_of_name(const struct sl_server *s, unsigned *i)
+{
+    while (*i < s->pool->n_servers) {
+        struct sl_server *other = s->pool->servers[(*i)++];
+
+        if (strcmp(other->name, s->name) == 0)
+            return other;
+    }
+    return NULL;
+}
+
 void
 override_admin(struct sl_server *s, enum sl_admin admin)
 {
-    int was_wanted = sl_server_is_wanted(s, word_of(s));
+    struct sl_server *other;
+    unsigned i = 0;
 
-    if (sl_server_is_wanted(s, admin_put(s, admin)) && !was_wanted)
-        warm(s);
+    while ((other = next_of_name(s, &i)) != NULL) {
+        int was_wanted = sl_server_is_wanted(other, word_of(other));
+
+        if (sl_server_is_wanted(other, admin_put(other, admin)) && !was_wanted)
+            warm(other);
+    }
 }
 
 int
 override_weight(struct sl_server *s, unsigned weight)
 {
     struct balancer *b = s->pool->data;
+    struct sl_server *other;
+    unsigned i = 0;
 
-    atomic_store(&s->state->weight, weight == s->configured_weight ? 0 : weight);
-    atomic_store(&s->weight, weight);
+    while ((other = next_of_name(s, &i)) != NULL) {
+        atomic_store(&other->state->weight, weight == other->configured_weight ? 0 : weight);
+        atomic_store(&other->weight, weight > 0 ? weight : other->configured_weight);
+    }
     return b->method->ready(s->pool, b->method_data);
+}
+
+int
+override_is_said(const struct sl_server *s)
+{
+    return SL_HEALTH_ADMIN(word_of(s)) != SL_ADMIN_NONE || weight_of(s) > 0;
 }
 
 /* ---- kept ---- */
@@ -203,10 +232,14 @@ keep(apr_pool_t *pool, const struct sl_server *s, sl_kept_f *done, void *data)
 void
 override_keep(struct sl_server *s, sl_kept_f *done, void *data)
 {
+    struct sl_server *other;
     apr_pool_t *pool;
+    unsigned i = 0;
 
-    *said_at(s) = sl_loop_wall_us(sl_loop_self()) / 1000000;
-    atomic_store_explicit(&s->state->base, line_mark(s), memory_order_relaxed);
+    while ((other = next_of_name(s, &i)) != NULL) {
+        *said_at(other) = sl_loop_wall_us(sl_loop_self()) / 1000000;
+        atomic_store_explicit(&other->state->base, line_mark(other), memory_order_relaxed);
+    }
     apr_pool_create(&pool, sl_worker_pool(worker));
     keep(pool, s, done, data);
     apr_pool_destroy(pool);
@@ -362,14 +395,16 @@ overrides_arrived(struct sl_pool *pool)
     apr_pool_t *memory;
     unsigned i;
 
-    if (!decides || sl_override_kept(worker, 0) == NULL)
+    if (!decides)
         return;
     apr_pool_create(&memory, sl_worker_pool(worker));
     for (i = 0; i < pool->n_servers; i++) {
         struct sl_server *s = pool->servers[i];
 
-        if (!sl_server_is_gone(s) && atomic_load(&s->state->base) == 0)
-            take(memory, s);
+        if (sl_server_is_gone(s) || atomic_load(&s->state->base) == line_mark(s))
+            continue;
+        take(memory, s);
+        follow(memory, s);
     }
     apr_pool_destroy(memory);
 }

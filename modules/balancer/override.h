@@ -11,9 +11,11 @@ const char *override_line(apr_pool_t *pool, const struct sl_server *s);
 /* When it was said; "": it was not, or nobody knows any more. */
 const char *override_when(apr_pool_t *pool, const struct sl_server *s);
 
-/* In force at once, for all methods; not kept yet.  weight: 0, or -1 without memory. */
+/* In force at once, for all methods and for all that have the name of s or had it last; not kept
+ * yet.  weight: of 0 the configured one; 0, or -1 without memory. */
 void override_admin(struct sl_server *s, enum sl_admin admin);
 int override_weight(struct sl_server *s, unsigned weight);
+int override_is_said(const struct sl_server *s);
 /* What is in force of it is what StateDir has from now on. */
 void override_keep(struct sl_server *s, sl_kept_f *done, void *data);
 /* The same for one that waits for its server, by POOL/SERVER: 0: there is none, done is not

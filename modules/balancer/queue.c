@@ -9,7 +9,8 @@
  * request's memory: the mail that wakes it may come when the request is gone.
  *
  * Room may come about without an attempt of ours that ends: a server comes back, or a generation
- * before us frees it.  So each waiter looks for itself now and then. */
+ * before us frees it; and there may be nothing to wait for any more when all servers are down.  So
+ * each waiter looks for itself now and then. */
 
 #include "balancer.h"
 #include "queue.h"
@@ -37,12 +38,16 @@ struct waiter {
     struct sl_attempt *attempt;
     struct sl_loop *loop;
     enum waiter_state state;
+    int saw_room;      /* when it looked last */
+    unsigned n_served; /* then */
     unsigned class;
     int64_t until;
 };
 
 struct queue {
     _Atomic(unsigned) n; /* in the list: written under the lock */
+    atomic_uint n_woken; /* their mail is on the way */
+    atomic_uint n_served;
     _Atomic(int64_t) n_in_flight; /* of this generation; counted where limited */
     int64_t n_max, timeout_ms, in_flight_max;
     struct sl_expr *priority;
@@ -145,10 +150,19 @@ wake_one(struct queue *q)
     if (w != NULL) {
         list_remove(q, w);
         w->state = WAITER_WOKEN;
+        atomic_fetch_add(&q->n_woken, 1);
     }
     pthread_mutex_unlock(&q->lock);
     if (w != NULL)
         sl_loop_post(w->loop, &w->mail);
+}
+
+/* There is room, but maybe for somebody who is woken already. */
+static void
+wake_if_none(struct queue *q)
+{
+    if (atomic_load(&q->n_woken) == 0)
+        wake_one(q);
 }
 
 /* On its thread: it picks, and may be freed by that. */
@@ -165,6 +179,7 @@ waiter_woken(struct sl_loop *loop, struct sl_mail *mail)
     struct waiter *w = (struct waiter *)(void *)mail;
 
     (void)loop;
+    atomic_fetch_sub(&w->queue->n_woken, 1);
     if (w->state != WAITER_GONE) {
         waiter_picks(w);
         return;
@@ -218,25 +233,40 @@ waiter_free(struct waiter *w)
     free(w);
 }
 
+/* Room is for the first in line: only if nobody has taken it since the last look, none of those before
+ * this one can use it. */
+static int
+waiter_may_pick(struct waiter *w, int has_room)
+{
+    unsigned n_served = atomic_load(&w->queue->n_served);
+    int is_left = has_room && w->saw_room && w->n_served == n_served;
+
+    w->saw_room = has_room;
+    w->n_served = n_served;
+    if (has_room && !is_left)
+        wake_if_none(w->queue);
+    return is_left;
+}
+
 static void
 waiter_looks(struct sl_loop *loop, struct sl_timer *timer)
 {
     struct waiter *w = (struct waiter *)(void *)((char *)timer - offsetof(struct waiter, timer));
     int64_t now_ms = sl_loop_now(loop), due = now_ms + LOOK_MS;
     struct sl_attempt *a = w->attempt;
-    int has_room;
+    int has_room, is_worth = is_worth_waiting(w->queue, a, w->pool, &has_room);
+    int may_pick = waiter_may_pick(w, has_room) || (has_room && now_ms >= w->until);
 
-    is_worth_waiting(w->queue, a, w->pool, &has_room);
     sl_timer_set(loop, timer, due < w->until ? due : w->until);
-    if ((!has_room && now_ms < w->until) || !waiter_take_out(w))
+    if ((is_worth && !may_pick && now_ms < w->until) || !waiter_take_out(w))
         return;
-    if (has_room) {
+    if (may_pick) {
         waiter_picks(w);
         return;
     }
     *sl_attempt_owner_data(a) = NULL;
     waiter_free(w);
-    sl_attempt_fail(a, &cause_late);
+    sl_attempt_fail(a, is_worth ? &cause_late : &sl_cause_no_server);
 }
 
 /* "0" to "9" are classes; anything else is in the middle. */
@@ -308,7 +338,7 @@ queue_wait(struct queue *q, struct sl_attempt *a, struct sl_pool *pool)
     }
     is_worth_waiting(q, a, pool, &has_room); /* an attempt may have ended before we stood here */
     if (has_room)
-        wake_one(q);
+        wake_if_none(q);
     return NULL;
 }
 
@@ -351,10 +381,18 @@ queue_leave_place(struct queue *q)
 void
 queue_served(struct sl_attempt *a, void *waiter)
 {
+    struct waiter *w = waiter;
+    int has_room;
+
     if (*sl_attempt_owner_data(a) == waiter)
         *sl_attempt_owner_data(a) = NULL;
-    if (waiter != NULL)
-        waiter_free(waiter);
+    if (w == NULL)
+        return;
+    atomic_fetch_add(&w->queue->n_served, 1);
+    is_worth_waiting(w->queue, a, w->pool, &has_room);
+    if (has_room && queue_length(w->queue) > 0) /* for more than one */
+        wake_if_none(w->queue);
+    waiter_free(w);
 }
 
 void

@@ -226,10 +226,13 @@ server_of_route(const struct sl_pool *pool, struct sl_span route)
 
     if (dot != NULL)
         tail = (struct sl_span){dot + 1, route.n - (size_t)(dot + 1 - route.at)};
-    for (i = 0; i < pool->n_servers; i++)
-        if (sl_span_eq(sl_span(pool->servers[i]->name), tail)
-            || sl_span_eq(sl_span(pool->servers[i]->name), route))
+    for (i = 0; i < pool->n_servers; i++) {
+        struct sl_span name = sl_span(pool->servers[i]->name);
+
+        if (!sl_server_is_gone(pool->servers[i])
+            && (sl_span_eq(name, tail) || sl_span_eq(name, route)))
             return pool->servers[i];
+    }
     return NULL;
 }
 

@@ -9,12 +9,14 @@
 #include "dns.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #define CLASS_IN 1
 #define FAMILIES 2
 #define ADDRESSES_MAX 64 /* of one type and host; more are not used */
+#define FILE_TTL 30      /* s; a file does not say */
 
 static const int families[FAMILIES] = {AF_INET6, AF_INET};
 
@@ -47,6 +49,7 @@ struct question {
     unsigned n_open;                       /* questions under way */
     unsigned ttl;                          /* the least, s */
     const char *why;                       /* the first failure */
+    int has_failed;                        /* one of its questions, other than by a no */
 };
 
 static struct question *questions;
@@ -233,6 +236,7 @@ question_answer(struct question *q)
             answer.n += service_found(&q->services[i], h, found + answer.n);
     answer.found = found;
     answer.good_ms = good_ms(q);
+    answer.is_partial = q->has_failed;
     q->lookup->done(q->loop, q->lookup, &answer);
     free(found);
 }
@@ -256,6 +260,7 @@ question_failed(struct question *q, int status)
 {
     if (q->why == NULL || status == ARES_ETIMEOUT)
         q->why = ares_strerror(status);
+    q->has_failed |= status != ARES_ENOTFOUND && status != ARES_ENODATA;
 }
 
 /* ---- addresses ---- */
@@ -298,22 +303,91 @@ family_answered(void *data, int status, int timeouts, struct ares_addrinfo *info
     question_left(q);
 }
 
+/* ---- localhost: of this machine's file, and of nobody else (RFC 6761, 6.3) ---- */
+
+static int
+is_localhost(const char *name)
+{
+    size_t n = strlen(name), k = sizeof "localhost" - 1;
+
+    return n >= k && strcmp(name + n - k, "localhost") == 0 && (n == k || name[n - k - 1] == '.');
+}
+
 static void
-hosts_ask(struct question *q)
+family_hold(struct family *f, int af, const void *bytes)
+{
+    struct sl_sockaddr *a = &f->at[f->n++];
+
+    memset(a, 0, sizeof *a);
+    a->u.sa.sa_family = (sa_family_t)af;
+    a->len = af == AF_INET ? sizeof a->u.in : sizeof a->u.in6;
+    memcpy(af == AF_INET ? (void *)&a->u.in.sin_addr : (void *)&a->u.in6.sin6_addr, bytes,
+           af == AF_INET ? sizeof a->u.in.sin_addr : sizeof a->u.in6.sin6_addr);
+}
+
+/* How many of its addresses the file has. */
+static unsigned
+family_read(struct family *f, ares_channel channel, int af)
+{
+    struct hostent *found = NULL;
+    unsigned i;
+
+    f->n = 0;
+    if (ares_gethostbyname_file(channel, f->host->name, af, &found) != ARES_SUCCESS)
+        return 0;
+    for (i = 0; found->h_addr_list[i] != NULL && i < ADDRESSES_MAX; i++)
+        family_hold(f, af, found->h_addr_list[i]);
+    ares_free_hostent(found);
+    return f->n;
+}
+
+static void
+localhost_find(struct question *q, struct host *h)
+{
+    const struct in_addr loopback = {htonl(INADDR_LOOPBACK)};
+    struct family *v6 = &h->of[0], *v4 = &h->of[1];
+    unsigned i;
+
+    for (i = 0; i < FAMILIES; i++)
+        if (h->of[i].at == NULL && (h->of[i].at = calloc(ADDRESSES_MAX, sizeof *h->of[i].at)) == NULL)
+            return;
+    if (family_read(v6, q->channel, AF_INET6) + family_read(v4, q->channel, AF_INET) == 0) {
+        family_hold(v6, AF_INET6, &in6addr_loopback);
+        family_hold(v4, AF_INET, &loopback);
+    }
+    v6->is_fresh = v4->is_fresh = 1;
+    if (q->ttl > FILE_TTL)
+        q->ttl = FILE_TTL;
+}
+
+/* ---- all others ---- */
+
+static void
+host_ask(struct question *q, struct host *h)
 {
     static const struct ares_addrinfo_hints both = {.ai_flags = ARES_AI_NOSORT,
                                                     .ai_socktype = SOCK_STREAM};
     struct ares_addrinfo_hints hints = both;
-    struct host *h;
     unsigned i;
 
+    for (i = 0; i < FAMILIES; i++) {
+        hints.ai_family = families[i];
+        h->of[i].is_fresh = 0;
+        q->n_open++;
+        ares_getaddrinfo(q->channel, h->name, NULL, &hints, family_answered, &h->of[i]);
+    }
+}
+
+static void
+hosts_ask(struct question *q)
+{
+    struct host *h;
+
     for (h = q->hosts; h != NULL; h = h->next)
-        for (i = 0; i < FAMILIES; i++) {
-            hints.ai_family = families[i];
-            h->of[i].is_fresh = 0;
-            q->n_open++;
-            ares_getaddrinfo(q->channel, h->name, NULL, &hints, family_answered, &h->of[i]);
-        }
+        if (is_localhost(h->name))
+            localhost_find(q, h);
+        else
+            host_ask(q, h);
 }
 
 /* ---- services ---- */
@@ -400,6 +474,7 @@ dns_ask(ares_channel channel, const struct dns_conf *conf, struct sl_loop *loop,
     q->loop = loop;
     q->ttl = UINT32_MAX;
     q->why = NULL;
+    q->has_failed = 0;
     q->n_open = 1;
     forget_fresh(q);
     if (l->is_service) {

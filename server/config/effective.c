@@ -79,13 +79,25 @@ scope_mark(const struct sl_scope *s, const struct loaded_module *m, unsigned i)
 
 /* ---- what the operator said at run time ---- */
 
+/* A state file may have anything between its quotes; here a line stays a line. */
+static const char *
+shown(apr_pool_t *pool, const char *text)
+{
+    char *copy = apr_pstrdup(pool, text), *c;
+
+    for (c = copy; *c != '\0'; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+    return copy;
+}
+
 static void
 print_override(const struct config *c, FILE *to, const struct sl_override *o, const char *but)
 {
-    int n = fprintf(to, "    %s %s: %s", o->owner, o->key, o->says);
+    int n = fprintf(to, "    %s %s: %s", o->owner, shown(c->pool, o->key), shown(c->pool, o->says));
 
     fprintf(to, "%*s  control socket, %s; %s %s\n", n < VALUE_COLUMN ? VALUE_COLUMN - n : 0, "",
-            override_time(c->pool, o->at), but, o->of);
+            override_time(c->pool, o->at), but, shown(c->pool, o->of));
 }
 
 /* Below the line they were said of. */

@@ -5,21 +5,38 @@
 
 #include <apr_strings.h>
 
+static void
+overrides_hold(struct overrides *o, apr_array_header_t *all)
+{
+    o->all = all;
+    o->claims = apr_pcalloc(o->pool, ((size_t)all->nelts + 1) * sizeof *o->claims);
+}
+
+void
+overrides_renew(struct overrides *o, int fd)
+{
+    const char *why;
+    apr_array_header_t *all = fd >= 0 ? overrides_read_file(o->pool, fd, &why)
+                                      : apr_array_make(o->pool, 1, sizeof(struct sl_override));
+
+    if (all != NULL)
+        overrides_hold(o, all);
+}
+
 struct overrides *
 config_overrides(struct config *c)
 {
     const char *folder = config_global(c)->core->state_dir;
     struct overrides *o = c->overrides;
+    apr_array_header_t *all;
 
     if (o != NULL)
         return o;
     o = c->overrides = apr_pcalloc(c->pool, sizeof *o);
     apr_pool_create(&o->pool, c->pool);
-    if (folder != NULL)
-        o->all = overrides_read(o->pool, folder, &o->trouble);
-    if (o->all == NULL)
-        o->all = apr_array_make(o->pool, 1, sizeof(struct sl_override));
-    o->claims = apr_pcalloc(c->pool, ((size_t)o->all->nelts + 1) * sizeof *o->claims);
+    overrides_renew(o, -1);
+    if (folder != NULL && (all = overrides_read(o->pool, folder, &o->trouble)) != NULL)
+        overrides_hold(o, all);
     return o;
 }
 

@@ -21,6 +21,9 @@ struct overrides {
 /* Read when it is first asked for; of a file that is not as it should be none, and trouble says
  * why. */
 struct overrides *config_overrides(struct config *c);
+/* Reads it again, from a file that is open; -1: there is none.  One that cannot be read changes
+ * nothing. */
+void overrides_renew(struct overrides *o, int fd);
 /* It is on the disk; with says NULL it is not any more.  The strings are copied. */
 void overrides_put(struct overrides *o, const struct sl_override *put);
 /* Its name, its sentence and an end of line, if there is trouble. */

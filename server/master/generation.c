@@ -157,6 +157,10 @@ generation_drain(struct generation *from, const struct generation *to, int64_t m
 {
     int pair[2] = {-1, -1};
 
+    if (!from->is_ready) {
+        generation_close_channel(from);
+        ms = 0;
+    }
     if (to != NULL && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
                                  pair) == 0)
         generation_say(to, MSG_TAKE, 0, pair[1]);

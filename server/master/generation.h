@@ -70,7 +70,7 @@ int generation_send(const struct generation *g, struct message *m, int fd);
 int generation_try(const struct generation *g, struct message *m, int fd);
 int generation_say(const struct generation *g, enum message_kind kind, int64_t number, int fd);
 /* Idle connections of `from` go to `to` (NULL: nowhere); it exits within ms, -1: in its own
- * time. */
+ * time.  One that only starts hears no more than the end of its channel: it has nothing to finish. */
 void generation_drain(struct generation *from, const struct generation *to, int64_t ms,
                       struct listeners *ls);
 /* Every registered file is opened again and sent.  How many could not be. */

@@ -182,6 +182,11 @@ worker_message(struct master *ma, struct generation *g, const struct message *m,
         break;
     case MSG_STATE_DIR:
         memcpy(g->state_dir, m->text, sizeof g->state_dir);
+        if (g->version >= CHANNEL_STATE)
+            operator_prepare(ma, g, OUTSIDE_STATE_DIR, g->state_dir);
+        break;
+    case MSG_STATE:
+        overrides_lend(g);
         break;
     case MSG_KEEP:
         overrides_answer(ma, g, m);
@@ -497,8 +502,8 @@ master_run(struct master *ma)
     return ma->status;
 }
 
-static struct master the_master = {.placed = {{.fd = -1}, {.fd = -1}},
-                                   .next = {{.fd = -1}, {.fd = -1}},
+static struct master the_master = {.placed = {{.fd = -1}, {.fd = -1}, {.fd = -1}},
+                                   .next = {{.fd = -1}, {.fd = -1}, {.fd = -1}},
                                    .starter = -1, .reload.client = -1,
                                    .upgrade = {.client = -1, .program = -1, .answer = -1}};
 

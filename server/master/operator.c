@@ -1,4 +1,4 @@
-/* What the operator finds outside: the pid file, the control socket and the error log, where
+/* What the operator finds outside: the pid file, the control socket, StateDir and the error log, where
  * the configuration of the generation that serves wants them, and the end of the command that
  * starts a daemon.  What is said over the control socket is read in commands.c. */
 #include "master/state.h"
@@ -11,10 +11,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- the pid file and the control socket: made first, then taken into use ---- */
+/* ---- the pid file, the control socket and StateDir: made first, then taken into use ---- */
+
+static const char *const rows[] = {"ControlSocket", "PidFile", "StateDir"};
 
 static int
 same(const struct outside *o, const char *path)
@@ -32,12 +35,14 @@ is_named(int fd, const char *path)
            a.st_dev == b.st_dev;
 }
 
+/* What ends with the server. */
 static int
 is_own(const struct outside *o)
 {
     struct stat st;
 
-    return fstat(o->fd, &st) == 0 && (S_ISSOCK(st.st_mode) || is_named(o->fd, o->path));
+    return fstat(o->fd, &st) == 0 && !S_ISDIR(st.st_mode) &&
+           (S_ISSOCK(st.st_mode) || is_named(o->fd, o->path));
 }
 
 static void
@@ -121,19 +126,37 @@ control_make(const char *path, char *why, size_t n)
     return fd;
 }
 
+/* Where a folder knows no locks, as on some networks, nobody is kept away. */
+static int
+state_dir_make(const char *path, char *why, size_t n)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        snprintf(why, n, "%s", strerror(errno));
+    else if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        snprintf(why, n, "another server keeps its state there");
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
 static int
 outside_make(struct master *ma, enum outside_kind kind, const char *path, char *why, size_t n)
 {
+    static int (*const make[])(const char *path, char *why, size_t n) = {
+        control_make, pid_file_make, state_dir_make};
     struct outside *next = &ma->next[kind];
 
     if (path[0] == '\0' || same(&ma->placed[kind], path) || same(next, path))
         return 0;
     if (is_file_of(&ma->placed[kind], path)) { /* it would lose its lock or its place */
-        snprintf(why, n, "it is the file in use, %s, by another name", ma->placed[kind].path);
+        snprintf(why, n, "it is the one in use, %s, by another name", ma->placed[kind].path);
         return -1;
     }
     outside_remove(next);
-    next->fd = kind == OUTSIDE_CONTROL ? control_make(path, why, n) : pid_file_make(path, why, n);
+    next->fd = make[kind](path, why, n);
     if (next->fd < 0)
         return -1;
     snprintf(next->path, sizeof next->path, "%s", path);
@@ -156,8 +179,10 @@ operator_prepare(struct master *ma, const struct generation *g, enum outside_kin
 void
 operator_forget(struct master *ma)
 {
-    outside_remove(&ma->next[OUTSIDE_CONTROL]);
-    outside_remove(&ma->next[OUTSIDE_PID_FILE]);
+    int kind;
+
+    for (kind = 0; kind < OUTSIDE_KINDS; kind++)
+        outside_remove(&ma->next[kind]);
 }
 
 /* Who comes back after a reload that nobody confirmed may find its old place taken. */
@@ -170,8 +195,7 @@ outside_place(struct master *ma, enum outside_kind kind, const char *path)
     if (same(now, path))
         return;
     if (outside_make(ma, kind, path, why, sizeof why) != 0) {
-        sl_log(SL_ERROR, "SL0242", "%s %s: %s; it stays at %s",
-               kind == OUTSIDE_CONTROL ? "ControlSocket" : "PidFile", path, why, now->path);
+        sl_log(SL_ERROR, "SL0242", "%s %s: %s; it stays at %s", rows[kind], path, why, now->path);
         return;
     }
     outside_remove(now);
@@ -198,6 +222,7 @@ operator_apply(struct master *ma, const struct generation *g)
     operator_log_open(g);
     outside_place(ma, OUTSIDE_PID_FILE, g->pid_file);
     outside_place(ma, OUTSIDE_CONTROL, g->control);
+    outside_place(ma, OUTSIDE_STATE_DIR, g->state_dir);
 }
 
 /* ---- the process that started a daemon waits for one byte ---- */
@@ -252,8 +277,8 @@ operator_end(struct master *ma)
 
     starter_tell(ma, 1);
     operator_forget(ma);
-    outside_remove(&ma->placed[OUTSIDE_CONTROL]);
-    outside_remove(&ma->placed[OUTSIDE_PID_FILE]);
+    for (i = 0; i < OUTSIDE_KINDS; i++)
+        outside_remove(&ma->placed[i]);
     for (i = 0; i < ma->n_stoppers; i++) {
         control_print(ma->stoppers[i], "%s\n", ma->status == 0 ? "stopped"
                       : "stopped, after a worker had to be killed: the error log says why");

@@ -5,8 +5,10 @@
 #include "runtime/log.h"
 #include "runtime/override_file.h"
 
+#include <errno.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* The index of the override; -1: there is none. */
 static int
@@ -90,4 +92,14 @@ overrides_answer(const struct master *ma, const struct generation *g, const stru
     answer.number = asked->number;
     generation_try(g, &answer, -1);
     apr_pool_destroy(pool);
+}
+
+void
+overrides_lend(const struct generation *g)
+{
+    int fd = overrides_open(g->state_dir);
+
+    generation_say(g, MSG_STATE, fd < 0 && errno == ENOENT, fd);
+    if (fd >= 0)
+        close(fd);
 }

@@ -10,4 +10,7 @@
 void overrides_answer(const struct master *ma, const struct generation *g,
                       const struct message *asked);
 
+/* Answers MSG_STATE. */
+void overrides_lend(const struct generation *g);
+
 #endif

@@ -39,6 +39,8 @@ master_write(const struct master *ma, struct records_out *out)
     record_fd(out, "control", ma->placed[OUTSIDE_CONTROL].fd);
     record_text(out, "pid-file", ma->placed[OUTSIDE_PID_FILE].path);
     record_fd(out, "pid-file-lock", ma->placed[OUTSIDE_PID_FILE].fd);
+    record_text(out, "state-dir", ma->placed[OUTSIDE_STATE_DIR].path);
+    record_fd(out, "state-dir-lock", ma->placed[OUTSIDE_STATE_DIR].fd);
     record_number(out, "last-id", ma->last_id);
     record_text(out, "command", ma->upgrade.command);
     record_fd(out, "client", ma->upgrade.client);
@@ -58,6 +60,7 @@ master_read(struct master *ma, const struct record *r)
     copy_text(ma->program, sizeof ma->program, r, "program");
     outside_read(&ma->placed[OUTSIDE_CONTROL], r, "control-path", "control");
     outside_read(&ma->placed[OUTSIDE_PID_FILE], r, "pid-file", "pid-file-lock");
+    outside_read(&ma->placed[OUTSIDE_STATE_DIR], r, "state-dir", "state-dir-lock");
     copy_text(ma->upgrade.command, sizeof ma->upgrade.command, r, "command");
     ma->upgrade.client = record_get_fd(r, "client");
     ma->last_id = (unsigned)record_get_number(r, "last-id");

@@ -19,9 +19,9 @@ struct reload {
     int is_upgrade;            /* the master was replaced before */
 };
 
-/* What the operator finds in the file system.  The descriptor of a pid file holds its lock, that
- * of the control socket listens. */
-enum outside_kind { OUTSIDE_CONTROL, OUTSIDE_PID_FILE };
+/* What the operator finds in the file system.  The descriptor of a pid file and of StateDir holds its
+ * lock, that of the control socket listens. */
+enum outside_kind { OUTSIDE_CONTROL, OUTSIDE_PID_FILE, OUTSIDE_STATE_DIR, OUTSIDE_KINDS };
 struct outside {
     int fd; /* -1: there is none */
     char path[CHANNEL_TEXT];
@@ -56,8 +56,8 @@ struct master {
     struct reload reload;
     struct upgrade upgrade;
     int signals;
-    struct outside placed[2]; /* by outside_kind: those in use */
-    struct outside next[2];   /* those of the generation that starts, until it is accepted */
+    struct outside placed[OUTSIDE_KINDS]; /* those in use */
+    struct outside next[OUTSIDE_KINDS];   /* those of the generation that starts, until it is accepted */
     int stoppers[STOPPERS_MAX], n_stoppers; /* clients that wait for the end */
     int starter; /* leads to the process that waits for the daemon; -1: none */
     int is_stopping;

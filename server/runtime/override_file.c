@@ -136,47 +136,71 @@ overrides_parse(apr_pool_t *pool, char *text, const char **why)
 
 /* Its bytes, ended by NUL; NULL with errno. */
 static char *
-file_bytes(apr_pool_t *pool, const char *path)
+file_bytes(apr_pool_t *pool, int fd)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat st = {0};
-    char *text = NULL;
-    ssize_t n = -1;
+    char *text;
+    ssize_t n;
 
-    if (fd < 0)
+    if (fstat(fd, &st) != 0)
         return NULL;
-    if (fstat(fd, &st) == 0 && (!S_ISREG(st.st_mode) || st.st_size > FILE_MOST))
+    if (!S_ISREG(st.st_mode) || st.st_size > FILE_MOST) {
         errno = EFBIG;
-    else {
-        text = apr_palloc(pool, (size_t)st.st_size + 1);
-        n = pread(fd, text, (size_t)st.st_size, 0);
+        return NULL;
     }
-    if (n >= 0)
-        text[n] = '\0';
-    if (n >= 0 && strlen(text) != (size_t)n) {
-        errno = EILSEQ;
-        n = -1;
-    }
-    close(fd);
-    return n >= 0 ? text : NULL;
+    text = apr_palloc(pool, (size_t)st.st_size + 1);
+    n = pread(fd, text, (size_t)st.st_size, 0);
+    if (n < 0)
+        return NULL;
+    text[n] = '\0';
+    if (strlen(text) == (size_t)n)
+        return text;
+    errno = EILSEQ;
+    return NULL;
+}
+
+int
+overrides_open(const char *folder)
+{
+    int fd = -1, dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), error;
+
+    if (dir < 0)
+        return -1;
+    fd = openat(dir, NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    error = errno;
+    close(dir);
+    errno = error;
+    return fd;
+}
+
+apr_array_header_t *
+overrides_read_file(apr_pool_t *pool, int fd, const char **why)
+{
+    char *text = file_bytes(pool, fd);
+
+    if (text != NULL)
+        return overrides_parse(pool, text, why);
+    *why = strerror(errno);
+    return NULL;
 }
 
 apr_array_header_t *
 overrides_read(apr_pool_t *pool, const char *folder, const char **why)
 {
-    const char *path = apr_pstrcat(pool, folder, "/" NAME, NULL);
-    char *text = file_bytes(pool, path);
+    int fd = overrides_open(folder);
     apr_array_header_t *all = NULL;
 
     *why = NULL;
-    if (text != NULL)
-        all = overrides_parse(pool, text, why);
-    else if (errno == ENOENT)
+    if (fd < 0 && errno == ENOENT)
         return apr_array_make(pool, 1, sizeof(struct sl_override));
-    else
+    if (fd < 0)
         *why = strerror(errno);
+    else {
+        all = overrides_read_file(pool, fd, why);
+        close(fd);
+    }
     if (*why != NULL)
-        *why = apr_psprintf(pool, "%s: %s", path, *why);
+        *why = apr_psprintf(pool, "%s/" NAME ": %s", folder, *why);
     return all;
 }
 

@@ -19,6 +19,10 @@
 /* Pure.  The overrides in a text that may be written into, as an array of struct sl_override; NULL,
  * and *why. */
 apr_array_header_t *overrides_parse(apr_pool_t *pool, char *text, const char **why);
+/* The file in a folder; -1 with errno. */
+int overrides_open(const char *folder);
+/* Of an open file, which stays open: NULL, and *why. */
+apr_array_header_t *overrides_read_file(apr_pool_t *pool, int fd, const char **why);
 /* Of the file in a folder; one that is not there has none.  NULL, and *why. */
 apr_array_header_t *overrides_read(apr_pool_t *pool, const char *folder, const char **why);
 /* 2026-11-25T19:16:39Z */

@@ -381,7 +381,7 @@ exchange_send(struct sl_exchange *ex)
         exchange_fail(ex, &sl_cause_head_too_large);
         return;
     }
-    a->has_sent = 1;
+    a->has_sent = flow != SL_FLOW_GONE; /* of a head that is not whole nothing comes */
     if (flow == SL_FLOW_GONE || !ex_send_held(ex)) {
         exchange_attempt_failed(ex, &sl_cause_send_failed);
         return;
@@ -434,6 +434,22 @@ ex_without_server(struct sl_exchange *ex, int may_wait)
     exchange_fail(ex, ex->retry_cause != NULL ? ex->retry_cause : cause);
 }
 
+/* Where a connection that has just ended would cost the request, not only a replay, it is looked at
+ * once more. */
+static struct sl_conn *
+ex_take_idle(struct sl_exchange *ex)
+{
+    struct sl_conn *c = idle_take(ex->a.server, ex->loop);
+
+    if (ex->r->body_length == 0 && !ex->wants_upgrade && method_is_idempotent(ex->a.method))
+        return c;
+    while (c != NULL && !idle_is_quiet(c)) {
+        sl_conn_close(&c);
+        c = idle_take(ex->a.server, ex->loop);
+    }
+    return c;
+}
+
 void
 exchange_attempt(struct sl_exchange *ex)
 {
@@ -454,7 +470,7 @@ exchange_attempt(struct sl_exchange *ex)
     a->has_sent = a->has_response = 0;
     a->conn = a->is_replay ? NULL
               : ex->shares ? idle_with_room(a->server, ex->loop)
-                           : idle_take(a->server, ex->loop);
+                           : ex_take_idle(ex);
     a->is_reused = a->conn != NULL;
     if (a->conn == NULL) {
         exchange_connect(ex);

@@ -191,6 +191,9 @@ void exchange_replace(struct sl_exchange *ex);
 
 /* idle.c: connections that wait for their next request, per server and thread. */
 struct sl_conn *idle_take(struct upstream_server *s, struct sl_loop *loop);
+/* Whether its server has said nothing, not even goodbye, up to now: the loop tells of that only in
+ * its next turn.  Costs a system call; one that is not quiet is to be closed. */
+int idle_is_quiet(struct sl_conn *c);
 /* It is open now: its age counts from here. */
 void idle_begin_life(struct sl_conn *c);
 /* How long it may be idle from now on, ms: by the pool, its age and its peer.  -1: no limit; 0: it is

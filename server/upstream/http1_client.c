@@ -72,16 +72,6 @@ http1_put_request(struct writer *w, struct sl_attempt *a)
 }
 
 static enum sl_flow
-h1c_sent(struct sl_conn *c, enum sl_flow flow)
-{
-    struct h1c *h = h1c_of(c);
-
-    if (h->a != NULL)
-        h->a->has_sent = 1;
-    return flow;
-}
-
-static enum sl_flow
 h1c_start(struct sl_attempt *a, struct sl_conn *c)
 {
     struct h1c *h = h1c_of(c);
@@ -98,7 +88,7 @@ h1c_start(struct sl_attempt *a, struct sl_conn *c)
         a->is_unsendable = 1;
         return SL_FLOW_GONE;
     }
-    return h1c_sent(c, writer_send_alone(&w, c));
+    return writer_send_alone(&w, c);
 }
 
 static enum sl_flow
@@ -120,7 +110,7 @@ h1c_body(struct sl_attempt *a, struct sl_data data, int ends)
         conn_shutdown(c);
         return SL_FLOW_ROOM;
     }
-    return h1c_sent(c, conn_send(c, size, data, tail));
+    return conn_send(c, size, data, tail);
 }
 
 static enum sl_flow
@@ -136,7 +126,7 @@ h1c_trailers(struct sl_attempt *a, struct sl_fields *fields)
     PUT(&w, "\r\n");
     if (w.is_full)
         return SL_FLOW_GONE;
-    return h1c_sent(c, writer_send_alone(&w, c));
+    return writer_send_alone(&w, c);
 }
 
 /* ---- the response head ---- */

@@ -39,6 +39,15 @@ idle_take(struct upstream_server *s, struct sl_loop *loop)
     return c;
 }
 
+int
+idle_is_quiet(struct sl_conn *c)
+{
+    char byte;
+
+    c->io.ready |= SL_READABLE;
+    return sl_conn_read(c, &byte, 1) == SL_IO_AGAIN;
+}
+
 void
 idle_remove(struct sl_conn *c)
 {

@@ -32,6 +32,7 @@ struct lookup {
     struct upstream_server *server;
     int is_open;       /* asked, and not answered yet */
     unsigned n_failed; /* in a row */
+    unsigned n_partial; /* in a row */
 };
 
 static const struct sl_resolver *
@@ -219,16 +220,19 @@ answer_use(struct upstream_server *s, const struct sl_answer *answer)
     return set != NULL;
 }
 
-/* Who has no seat because others have only just left theirs does not wait for a TTL. */
+/* Neither who has no seat because others have only just left theirs waits for a TTL, nor what was not
+ * found because a name server failed. */
 static int64_t
 next_ms(const struct lookup *l, const struct sl_answer *answer)
 {
     const struct seat_line *line = l->server->line;
+    int64_t ms = answer->good_ms;
 
     if (l->n_failed > 0)
         return retry_ms(l->n_failed);
-    return line != NULL && line->waits && answer->good_ms > SEATS_AGAIN_MS ? SEATS_AGAIN_MS
-                                                                           : answer->good_ms;
+    if (l->n_partial > 0 && retry_ms(l->n_partial) < ms)
+        ms = retry_ms(l->n_partial);
+    return line != NULL && line->waits && ms > SEATS_AGAIN_MS ? SEATS_AGAIN_MS : ms;
 }
 
 /* And sets the time of the next question. */
@@ -238,6 +242,7 @@ answer_take(struct sl_loop *loop, struct sl_lookup *asked, const struct sl_answe
     struct lookup *l = (struct lookup *)(void *)asked;
 
     l->is_open = 0;
+    l->n_partial = answer->is_partial ? l->n_partial + 1 : 0;
     if (answer->n > 0 && answer_use(l->server, answer)) {
         tell_found(l->server, answer);
         l->n_failed = 0;

@@ -283,13 +283,14 @@ wall_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* A server of another address begins anew; one that is back is warmed up. */
+/* A server of another address begins anew, and so does one that the operator adds, whoever sat there
+ * before; one that a name leads to again is warmed up. */
 static void
 seat_give(struct upstream_server *s, const struct seat *seat)
 {
     if (s->line->target == NULL)
         s->pub.slowstart_ms = seat->slowstart_ms;
-    server_state_begin(&s->pub, seat->address);
+    server_state_begin(&s->pub, seat->address, s->line->target == NULL);
     seat_write(s->record, seat);
     seat_adopt(s);
     sl_server_note(&s->pub, wall_us(), "joined");
@@ -529,6 +530,16 @@ operators_first(const struct sl_pool *p)
     return NULL;
 }
 
+/* State files, commands and cookies have it as it is. */
+static int
+is_plain(const char *text)
+{
+    for (; *text != '\0'; text++)
+        if (*text <= ' ' || *text >= 0x7f || strchr("\"\\'", *text) != NULL)
+            return 0;
+    return 1;
+}
+
 static const char *
 member_check(apr_pool_t *pool, const struct sl_pool *p, const struct sl_member *m,
              const char *name)
@@ -543,8 +554,10 @@ member_check(apr_pool_t *pool, const struct sl_pool *p, const struct sl_member *
         return apr_psprintf(pool, "%s is a name: expected an address; names belong in the "
                             "configuration, on a line \"Server %s resolve\"", m->address,
                             m->address);
-    if (strlen(name) >= SEAT_NAME || name[strcspn(name, " \t/\"\\")] != '\0')
-        return "expected a name of at most 95 letters, without blanks, quotes and '/'";
+    if (strlen(m->address) >= SEAT_ADDRESS || !is_plain(m->address))
+        return "expected an address of at most 111 bytes of ASCII, without blanks and quotes";
+    if (name[0] == '\0' || strlen(name) >= SEAT_NAME || strchr(name, '/') != NULL || !is_plain(name))
+        return "expected a name of 1 to 95 bytes of ASCII, without blanks, quotes and '/'";
     for (i = 0; i < p->n_servers; i++)
         if (!sl_server_is_gone(p->servers[i]) && strcmp(p->servers[i]->name, name) == 0)
             return apr_psprintf(pool, "the pool has a server %s already", name);

@@ -66,7 +66,8 @@ void seats_follow(struct sl_loop *loop);
 void seats_lead(int leads);
 int seats_leads(void);
 
-/* Between shared.c and seats.c: another server has the state from now on, or the same one is back. */
-void server_state_begin(struct sl_server *s, const char *address);
+/* Between shared.c and seats.c: another server has the state from now on, or, unless it is new, the
+ * one of this address is back. */
+void server_state_begin(struct sl_server *s, const char *address, int is_new);
 
 #endif

@@ -110,9 +110,9 @@ address_take(struct sl_server *s)
 }
 
 void
-server_state_begin(struct sl_server *s, const char *address)
+server_state_begin(struct sl_server *s, const char *address, int is_new)
 {
-    if (atomic_load_explicit(&s->state->address, memory_order_relaxed) != address_mark(address))
+    if (is_new || atomic_load_explicit(&s->state->address, memory_order_relaxed) != address_mark(address))
         state_reset(s->state, address_mark(address));
     if (!zone_is_fresh || sl_loop_self() != NULL)
         state_warm(s);

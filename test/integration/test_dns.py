@@ -2,6 +2,7 @@
 import collections
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -124,6 +125,38 @@ def test_the_next_name_server_is_asked(sluice, dns, twins):
     dns.zone["app.test"] = {"A": ["127.0.0.2"]}
     s = sluice(text(dns, f"app.test:{port_of(a)}").replace("Resolver", f"Resolver 127.0.0.1:{free_port()}"))
     assert s.get("/").body == b"127.0.0.2"
+
+
+@pytest.mark.parametrize("target, name", [("srv:_a._tcp.b.test", "two.test"), ("a.test:9", "a.test")])
+def test_what_failed_in_part_is_asked_for_again_soon(operate, dns, target, name):  # noqa: F811
+    """Although the rest of the answer is good for minutes; ever less often, but not more often than it says."""
+    dns.ttl = 300
+    dns.zone["_a._tcp.b.test"] = {"SRV": [(0, 1, 9, "one.test"), (0, 1, 9, "two.test")]}
+    dns.zone["one.test"], dns.zone["two.test"] = {"A": ["127.0.0.3"]}, "SERVFAIL"
+    dns.zone["a.test"] = {"A": "SERVFAIL", "AAAA": ["::1"]}
+    op = operate(pool(dns, [f"{target} resolve"]).replace("ttl=100ms-1s", "ttl=1s-5m"))
+    assert len(rows(op)) == 1
+    time.sleep(4.5)  # asked at 0, 1, 3 and 7 s, each time twice
+    assert dns.asked[name, "A"] in (4, 6)
+    dns.zone[name] = {"A": ["127.0.0.2"]}
+    until(lambda: "127.0.0.2:9" in [r["server"] for r in rows(op)])
+    time.sleep(2)
+    assert dns.asked[name, "A"] in (5, 7)
+
+
+@pytest.mark.parametrize("target", ["localhost:{port} resolve", "x.localhost:{port} resolve", "srv:_a._tcp.b.test resolve"])
+def test_localhost_is_here(operate, dns, make_origin, target):  # noqa: F811
+    """And asked of nobody, again and again, without a leak."""
+    o = make_origin()
+    dns.zone["_a._tcp.b.test"] = {"SRV": [(0, 1, int(port_of(o)), "localhost")]}
+    dns.ttl = 0
+    op = operate(pool(dns, [target.format(port=port_of(o))]))
+    time.sleep(1)
+    assert f"127.0.0.1:{port_of(o)}" in [r["server"] for r in rows(op)]
+    in_file = re.search(r"^::1\s.*\blocalhost\b", open("/etc/hosts").read(), re.M) is not None
+    assert (f"[::1]:{port_of(o)}" in [r["server"] for r in rows(op)]) == (in_file or "x." in target)
+    assert op.s.get("/").status == 200
+    assert all("localhost" not in name for name, _ in dns.asked)
 
 
 def test_a_test_asks_nobody(refused, dns):
@@ -335,6 +368,52 @@ def test_the_operator_adds_and_removes(operate, twins):  # noqa: F811
     assert [r["server"] for r in rows(op)] == ["a", "c", "b"] and who(op.s) == {"2": 6, "4": 6}
 
 
+def test_what_is_said_is_said_of_a_name(operate, twins):  # noqa: F811
+    """Of the server that has it, not of one that leaves and had it before."""
+    a, b, c = twins(3)
+    go = threading.Event()
+    b.on("/hold", lambda k, r: (go.wait(8), k.send(reply(200, b"held")))[1])
+    op = operate(f"LoadModule route\nLoadModule balancer\n<Balancer p>\n    Server a={a}\n    Seats 2\n"
+                 "    Sticky route=%{cookie:s}\n</Balancer>\nProxyPass balancer://p\n")
+    sticky = {"Cookie": "s=1.x"}
+    ctl(op, "add", "p", "x", str(b))
+    held = [op.s.client().send(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(2)]
+    until(lambda: any(r.target == "/hold" for r in b.requests))
+    ctl(op, "remove", "p/x")
+    ctl(op, "add", "p", "x", str(c), "weight=2")
+    assert "p/x is up, weight 3, 0 in flight" in ctl(op, "weight", "p/x", "3")
+    assert who(op.s) == {"2": 3, "4": 9}
+    assert {op.s.get("/", sticky).body for _ in range(8)} == {b"127.0.0.4"}
+    assert "p/x is drained, weight 3" in ctl(op, "drain", "p/x") and who(op.s) == {"2": 12}
+    assert "p/x is up, weight 2" in ctl(op, "reset", "p/x") and who(op.s) == {"2": 4, "4": 8}
+    assert [(r["server"], r["address"], r["active"]) for r in rows(op)] == [
+        ("a", str(a), 0), ("x", str(b), 1), ("x", str(c), 0)]
+    ctl(op, "remove", "p/x")
+    assert who(op.s) == {"2": 12}
+    go.set()
+    assert b"held" in [k.response().body for k in held]
+
+
+def test_two_lines_that_lead_to_one_address(operate, dns, twins):  # noqa: F811
+    """What is said of it holds for both, and after reset for none, also when it has left meanwhile."""
+    o = twins(2)
+    port, name = port_of(o[0]), f"127.0.0.2:{port_of(o[0])}"
+    dns.zone["a.test"] = dns.zone["b.test"] = {"A": ["127.0.0.2"]}
+    dns.zone["c.test"] = {"A": ["127.0.0.3"]}
+    op = operate(pool(dns, [f"{n}.test:{port} resolve" for n in "abc"]))
+    until(lambda: len(rows(op)) == 3)
+    ctl(op, "disable", f"p/{name}")
+    ctl(op, "weight", f"p/{name}", "9")
+    assert who(op.s) == {"3": 12}
+    dns.zone["a.test"] = dns.zone["b.test"] = dns.zone["c.test"]
+    until(lambda: name not in [r["server"] for r in rows(op)])
+    assert "weight 1" in ctl(op, "reset", f"p/{name}")
+    assert "no server" in ctl(op, "reset", f"p/{name}", code=1)
+    dns.zone["a.test"] = dns.zone["b.test"] = {"A": ["127.0.0.2"]}
+    until(lambda: [r["server"] for r in rows(op)].count(name) == 2)
+    assert who(op.s) == {"2": 8, "3": 4} and {r["override"] for r in rows(op)} == {""}
+
+
 def test_offline_the_line_stands_for_its_servers(tmp_path, dns):
     conf = tmp_path / "test.conf"
     conf.write_text("Listen 8999\n" + pool(dns, ["web=app.test:80 resolve"]) +
@@ -361,6 +440,24 @@ def test_who_was_added_is_checked(operate, twins):  # noqa: F811
 
 
 # ---- other transports and protocols ----
+
+def test_a_check_is_of_whom_it_asked(operate, dns, twins):  # noqa: F811
+    """Not of the server that got the seat while the other one was silent."""
+    o = twins(2)
+    asked = threading.Event()
+    o[0].on("/health", lambda k, r: (asked.set(), time.sleep(5))[1])
+    o[1].on("/health", reply(200, b"well"))
+    dns.zone["app.test"] = {"A": ["127.0.0.2"]}
+    op = operate(pool(dns, [f"app.test:{port_of(o[0])} resolve=1"],
+                      "    HealthCheck uri=/health interval=200ms timeout=3500ms rise=1 fall=1\n"))
+    op.s.expect("SL0525")
+    assert asked.wait(5)
+    dns.zone["app.test"] = {"A": ["127.0.0.3"]}
+    assert op.s.logged(f"SL0523.*server 127.0.0.3:{port_of(o[0])} joins", 8)
+    time.sleep(2.5)
+    assert "BALANCER0012" not in op.s.log()
+    assert [(r["server"], r["state"]) for r in rows(op)] == [(f"127.0.0.3:{port_of(o[0])}", "up")]
+
 
 def test_servers_of_a_name_have_its_certificate(operate, dns, pki, secure):  # noqa: F811
     dns.zone["app.test"] = {"A": ["127.0.0.1"]}

@@ -1,6 +1,8 @@
 """Servers that fail in every way: a GET that another server can answer is answered, a POST is never
 sent to two servers that may have acted on it.  A recorder counts what reached whom."""
+import os
 import random
+import signal
 import socket
 import threading
 import time
@@ -143,6 +145,39 @@ def test_a_get_is_saved_and_a_post_is_sent_once(sluice, recorder, name):
         assert bad.seen.count("POST") + good.seen.count("POST") <= 1, name
         bad.seen.clear()
         good.seen.clear()
+
+
+REQUESTS = {"POST": b"Content-Length: 2\r\n\r\nhi", "PUT": b"Content-Length: 2\r\n\r\nhi",
+            "GET": b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"}
+
+
+@pytest.mark.parametrize("end", [fin, reset])
+@pytest.mark.parametrize("method", REQUESTS)
+def test_a_server_that_has_just_left_is_asked_anew(sluice, recorder, end, method):
+    """The proxy hears at once of the request and of the end of the kept connection, in this order."""
+    go = threading.Semaphore(0)
+
+    def fault(o, c):
+        while (r := o.request(c)) is not None:
+            c.send(reply(200, b"ok"))
+            if r.target == "/last":
+                go.acquire()
+                end(c)
+                return
+    o = recorder(fault)
+    s = sluice(pool([o]))
+    client = s.client()
+    for _ in range(3):
+        assert client.request("GET", "/last").status == 200
+        os.kill(s.pids()[-1], signal.SIGSTOP)
+        client.send(f"{method} / HTTP/1.1\r\nHost: a\r\n".encode() + REQUESTS[method])
+        time.sleep(0.05)
+        go.release()
+        time.sleep(0.05)
+        os.kill(s.pids()[-1], signal.SIGCONT)
+        assert client.response().status == 200
+    assert o.seen == ["GET", method] * 3
+    client.close()
 
 
 def test_nobody_listens(sluice, recorder):

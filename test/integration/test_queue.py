@@ -1,5 +1,6 @@
 """mod_balancer: limits, the queue, retries with a budget, stickiness."""
 import re
+import select
 import threading
 import time
 
@@ -124,6 +125,28 @@ def test_priority(sluice, make_origin):
     assert held.order[1:] == ["high", "one", "none", "five", "strange", "low"]
 
 
+def test_nobody_is_overtaken(sluice, make_origin, threads):
+    """Not even by those who look for themselves just when there is room; of several threads one may be
+    a little faster than another."""
+    a, order = make_origin(), []
+    go = threading.Event()
+
+    def script(c, r):
+        order.append(r.get("X-Who"))
+        go.wait(10)
+        time.sleep(0.003)
+        c.send(reply(200, b"ok"))
+    a.on("/", script)
+    s = sluice(pool([f"{a} maxconn=1"], "    Queue 100 timeout=10s\n"))
+    clients = []
+    for i in range(60):
+        clients.append(s.client().send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Who: %d\r\n\r\n" % i))
+        time.sleep(0.01)
+    go.set()
+    assert {c.response().status for c in clients} == {200}
+    assert max(abs(order.index(str(i)) - i) for i in range(60)) < threads
+
+
 def test_a_limit_of_the_pool(sluice, make_origin):
     o = names(make_origin, "a", "b")
     held = Held(*o.values())
@@ -145,6 +168,32 @@ def test_all_down_does_not_wait(sluice, make_origin):
     assert s.logged("is down")
     began = time.time()
     assert s.get("/").status == 503 and time.time() - began < 0.5
+
+
+def test_who_waits_when_all_go_down_does_not_wait_on(sluice, make_origin):
+    a = make_origin()
+    held, is_well = Held(a), [True]
+    a.on("/health", lambda c, r: c.send(reply(200 if is_well[0] else 500)))
+    s = sluice(pool([f"{a} maxconn=1"], "    Queue 100 timeout=10s\n    HealthCheck uri=/health interval=100ms fall=1\n"))
+    s.expect("BALANCER0012", "SL0512")
+    clients = [s.client().send(GET) for _ in range(4)]
+    until(lambda: held.now == 1)
+    is_well[0] = False
+    assert s.logged("is down")
+    began = time.time()
+    assert sorted(select_status(clients, 3)) == [503] * 3 and time.time() - began < 1
+    held.release()
+
+
+def select_status(clients, n):
+    """Of the first n that get an answer."""
+    out, waiting = [], list(clients)
+    while len(out) < n:
+        for c in select.select([c.sock for c in waiting], [], [], 10)[0]:
+            client = next(x for x in waiting if x.sock is c)
+            waiting.remove(client)
+            out.append(client.response().status)
+    return out
 
 
 def test_bodies_wait_too(sluice, make_origin):

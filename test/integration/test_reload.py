@@ -580,3 +580,30 @@ def test_a_stop_while_the_next_one_starts(sluice):
         s.proc.send_signal(signal.SIGHUP)
         time.sleep(wait_s)
         s.stop()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGQUIT, signal.SIGTERM])
+@pytest.mark.parametrize("hook", ["post_config", "ready"])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_generation_that_starts_hears_of_the_stop(sluice, tmp_path, hook, sign, is_first):
+    """Whatever it asks of the master meanwhile, and although it would take its time."""
+    once = tmp_path / "once"
+    text = (f"LoadModule trouble\nTrouble {hook} slow {once}\nLoadModule route\nLoadModule ratelimit\n"
+            "StopTimeout 30s\nReturn 200 x\nRateLimitZone z key=%{remote_addr} rate=9r/s\nRateLimit z\n")
+    s = sluice(text)
+    once.touch()
+    if is_first:
+        os.kill(s.pids()[-1], signal.SIGKILL)
+        s.expect("SL0202")
+    else:
+        s.proc.send_signal(signal.SIGHUP)
+    assert until_gone(once)
+    s.proc.send_signal(sign)
+    assert s.proc.wait(4) == 0
+
+
+def until_gone(path):
+    end = time.time() + 5
+    while path.exists() and time.time() < end:
+        time.sleep(0.01)
+    return not path.exists()

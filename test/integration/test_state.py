@@ -3,6 +3,7 @@ import json
 import os
 import re
 import signal
+import time
 
 import pytest
 from conftest import free_port
@@ -143,8 +144,139 @@ def test_added_servers_are_there_after_a_stop(stateful, make_origin):
           [("d", "drain", 2), ("c", "", 2)])
     assert who(op.s, 8) == {"a": 2, "b": 2, "c": 4}
     ctl(op, "remove", "p/d")
-    ctl(op, "reset", "p/d")  # it waited for it
-    assert "p/d" not in op.file.read_text()
+    until(lambda: "p/d" not in op.file.read_text())
+
+
+def test_who_is_added_again_begins_anew(stateful, make_origin):
+    """Nothing of what was said of him before, nothing of how he fared, whatever his name was then."""
+    o = names(make_origin, "c", "d")
+    stateful.extra = "    Seats 2\n"
+    op = stateful()
+
+    def row(name):
+        return next((x["state"], x["weight"], x["override"]) for x in as_json(op, "list") if x["server"] == name)
+    for name in "cc", "ce":
+        ctl(op, "add", "p", name[0], str(o["c"]), "weight=2")
+        ctl(op, "disable", "p/c")
+        ctl(op, "weight", "p/c", "7")
+        assert row("c") == ("disabled", 7, "disable weight=7")
+        ctl(op, "remove", "p/c")
+        until(lambda: "p/c" not in op.file.read_text())
+        time.sleep(2.1)  # seats rest
+        ctl(op, "add", "p", name[1], str(o["c"]), "weight=3")
+        assert row(name[1]) == ("up", 3, "")
+        op.reload()
+        assert row(name[1]) == ("up", 3, "")
+        ctl(op, "remove", f"p/{name[1]}")
+    ctl(op, "add", "p", "c", str(o["c"]), "drain")
+    assert row("c") == ("drained", 1, "")
+    op.s.stop()
+    op = stateful()
+    until(lambda: row("c") == ("drained", 1, ""))
+
+
+def test_a_line_that_is_edited_while_its_server_is_away_holds(stateful, name_server, make_origin):
+    dns = name_server({"app.test": {"A": ["127.0.0.2"]}})
+    port = free_port()
+    resolver = f"LoadModule dns\nResolver {dns.address} timeout=200ms ttl=100ms-1s\n"
+    op = stateful()
+    stateful.extra = f"    Server app.test:{port} resolve\n"
+    op.write(resolver + stateful.text(op.lines))
+    op.reload()
+    name = f"127.0.0.2:{port}"
+    until(lambda: name in [x["server"] for x in as_json(op, "list")])
+    ctl(op, "weight", f"p/{name}", "9")
+    dns.zone["app.test"] = {"A": ["127.0.0.3"]}
+    until(lambda: name not in [x["server"] for x in as_json(op, "list")])
+    stateful.extra = f"    Server app.test:{port} resolve drain\n"
+    op.write(resolver + stateful.text(op.lines))
+    op.reload()
+    dns.zone["app.test"] = {"A": ["127.0.0.2"]}
+    until(lambda: name in [x["server"] for x in as_json(op, "list")])
+    row = next(x for x in as_json(op, "list") if x["server"] == name)
+    assert (row["state"], row["weight"], row["override"]) == ("drained", 1, "")
+    assert op.s.logged(f"BALANCER0060.*server {name}: its line was edited and holds now")
+    until(lambda: name not in op.file.read_text())
+
+
+def test_what_is_said_while_a_generation_starts_is_not_lost(stateful, make_origin, tmp_path):
+    """The next one has read StateDir when it is said, and takes over later."""
+    c, once = names(make_origin, "c")["c"], tmp_path / "once"
+    stateful.extra = "    Seats 2\n"
+    op = stateful()
+    ctl(op, "add", "p", "c", str(c))
+    once.touch()
+    op.lines.pop("a")
+    op.write(f"LoadModule trouble\nTrouble worker_init slow {once}\n" + stateful.text(op.lines))
+    op.s.proc.send_signal(signal.SIGHUP)
+    until(lambda: not once.exists())
+    ctl(op, "remove", "p/c")
+    ctl(op, "drain", "p/a")
+    assert op.s.logged("generation 2 serves")
+    assert op.s.logged(r"BALANCER0062.*server p/a is not there.*\(drain\) waits")
+    time.sleep(0.2)
+    assert [x["server"] for x in as_json(op, "list")] == ["b"]
+    assert "what was said of it is forgotten" in ctl(op, "reset", "p/a")
+    assert "p/" not in op.file.read_text()
+
+
+def test_two_servers_do_not_share_their_state(stateful):
+    op = stateful()
+    ctl(op, "drain", "p/a")
+    for command in ("reload", "upgrade"):
+        with pytest.raises(RuntimeError) as e:
+            stateful()
+        assert re.search(r"StateDir \S+: another server keeps its state there", str(e.value))
+        assert op.say("-k", command).returncode == 0
+    assert overrides(op) == ["drain", ""]
+    op.write(op.text.replace(f"StateDir {op.folder}\n", ""))  # it is given free
+    op.reload()
+    other = stateful()
+    assert overrides(other) == ["drain", ""]
+    op.s.expect("SL0208")
+    op.write(op.text)
+    assert "another server keeps its state there" in op.refused()
+
+
+def test_hostile_words_are_refused(stateful):
+    """Nothing gets into the state file, the list or the log that is no name and no address."""
+    stateful.extra = "    Seats 9\n"
+    op = stateful()
+    before = as_json(op, "list")
+    for name in ("", "x y", "x\ty", "x\ny", "x\x1b[2Jy", "x\"y", "x'y", "x/y", "x\\y", "x\x7fy", "x" * 96, "\xfc"):
+        assert "expected a name" in ctl(op, "add", "p", name, "127.0.0.1:9", code=1), repr(name)
+    for address in ("unix:/a b", "unix:/a\nb", "unix:/a\"b", "unix:/a\\b", "unix:/a'b", f"[::1%{'0' * 200}1]:80",
+                    "127.0.0.1:80\n", "127.0.0.1:80 weight=9", "../x:80", ""):
+        said = ctl(op, "add", "p", "x", address, code=1)
+        assert "expected" in said or "name" in said, repr(address)
+    for option in ("weight=2\n", "weight=2 drain", "drain=on\"", "drain\n", "slowstart=1s\\", "backup ", "=", ""):
+        assert "expected" in ctl(op, "add", "p", "x", "127.0.0.1:9", option, code=1), repr(option)
+    assert as_json(op, "list") == before and not op.file.exists()
+    for name in ("..", "x" * 95, "a=b", "%41", "#1"):
+        ctl(op, "add", "p", name, "127.0.0.1:9", "drain")
+    op.s.stop()
+    op = stateful()
+    until(lambda: [x["server"] for x in as_json(op, "list")][2:] == ["..", "x" * 95, "a=b", "%41", "#1"])
+
+
+def test_hostile_state_is_told_line_by_line(stateful):
+    at = 'of "x" at 2026-11-25T19:16:39Z\n'
+    stateful.extra = "    Seats 4\n"
+    op = stateful()
+    a = op.o["a"]
+    op.s.stop()
+    op = stateful(f'sluice-overrides 1\nserver "p/a" says "weight=2x" {at.replace("x", f"{a} weight=1", 1)}'
+                  f'server "p/%0aListen 80%1b" says "drain%0a" {at}server "../../etc" says "drain" {at}'
+                  f'added "p/x%0ay" says "127.0.0.1:9" {at}added "p/" says "127.0.0.1:9" {at}'
+                  f'added "p/{"z" * 300}" says "127.0.0.1:9" {at}added "q/y" says "127.0.0.1:9" {at}'
+                  f'added "p" says "127.0.0.1:9" {at}'
+                  f'added "p/w" says "" {at}added "p/v" says "unix:/a%0ab" {at}')
+    op.s.expect("BALANCER0064", "BALANCER0063")
+    assert [x["server"] for x in as_json(op, "list")] == ["a", "b"]
+    assert set(overrides(op)) == {""}
+    assert all(re.match(r"\d{4}-|$", line) for line in op.s.log().splitlines())
+    shown = op.say("-T").stdout
+    assert "p/?Listen 80?: drain?" in shown and "\nListen 80" not in shown
 
 
 @pytest.mark.parametrize("bad, says", [

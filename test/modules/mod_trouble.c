@@ -1,5 +1,5 @@
-/* A module that fails, hangs or crashes where it is told: Trouble HOOK fail|hang|crash [FILE].  At
- * the hooks of requests and attempts it does so only when somebody asks for /trouble, at all where
+/* A module that fails, hangs or crashes where it is told: Trouble HOOK fail|slow|hang|crash [FILE].
+ * At the hooks of requests and attempts it does so only when somebody asks for /trouble, at all where
  * a FILE is named only as long as that is there, and takes it away before. */
 #include "sluice/module.h"
 #include "sluice/upstream.h"
@@ -21,6 +21,8 @@ trouble(const char *hook)
         return 0;
     if (strcmp(kind, "crash") == 0)
         raise(SIGSEGV);
+    if (strcmp(kind, "slow") == 0)
+        return (int)sleep(1);
     if (strcmp(kind, "hang") == 0)
         sleep(30);
     return -1;
@@ -94,7 +96,7 @@ trouble_parse(struct sl_cmd *cmd, void **item)
 {
     *item = NULL;
     if (sl_cmd_argc(cmd) < 2)
-        return "expected a hook and fail, hang or crash";
+        return "expected a hook and fail, slow, hang or crash";
     where = sl_cmd_arg(cmd, 0);
     kind = sl_cmd_arg(cmd, 1);
     once = sl_cmd_arg(cmd, 2);
@@ -103,7 +105,7 @@ trouble_parse(struct sl_cmd *cmd, void **item)
 
 static const struct sl_directive directives[] = {
     SL_LINES("Trouble", struct trouble_conf, unused, trouble_parse, SL_IN_GLOBAL,
-             "HOOK fail|hang|crash [FILE]", "Where to fail"),
+             "HOOK fail|slow|hang|crash [FILE]", "Where to fail"),
     SL_DIRECTIVES_END,
 };
 static const struct sl_hook hooks[] = {

@@ -46,10 +46,11 @@ set_replace(struct upstream_server *s, struct address_set *set)
 }
 
 void
-server_state_begin(struct sl_server *s, const char *address)
+server_state_begin(struct sl_server *s, const char *address, int is_new)
 {
     (void)s;
     (void)address;
+    (void)is_new;
     n_begun++;
 }
 
