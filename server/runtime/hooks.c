@@ -50,9 +50,9 @@ static uint64_t start_ticks, start_ns;
 static double fatal_ns; /* 0: never */
 
 /* What this thread has done by itself, and how long it waited for a processor (0 where the kernel
- * does not tell): read before a hook where slow ones are fatal. */
+ * does not tell), up to an instant: read before a hook where slow ones are fatal. */
 struct spent {
-    uint64_t cpu_ns, waited_ns;
+    uint64_t at_ns, cpu_ns, waited_ns;
     long n_sleeps;
 };
 static _Thread_local struct spent before;
@@ -60,33 +60,47 @@ static _Thread_local struct spent before;
 static uint64_t
 waited_ns(void)
 {
-    int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    static _Thread_local int fd = -1; /* until the thread ends */
     char text[64] = "";
     uint64_t ns = 0;
 
-    if (fd >= 0 && read(fd, text, sizeof text - 1) > 0)
+    if (fd < 0)
+        fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && pread(fd, text, sizeof text - 1, 0) > 0)
         sscanf(text, "%*u %" SCNu64, &ns);
-    if (fd >= 0)
-        close(fd);
     return ns;
 }
 
-static struct spent
-spent_now(void)
+static void
+spent_read(struct spent *s)
 {
     struct rusage u;
 
     getrusage(RUSAGE_THREAD, &u);
-    return (struct spent){clock_ns(CLOCK_THREAD_CPUTIME_ID), waited_ns(), u.ru_nvcsw};
+    s->n_sleeps = u.ru_nvcsw;
+    s->cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+/* Reading takes its time, too, and may be put aside: that is not the hook's. So the instant is the last
+ * that is read here, and the first behind the hook. */
+static void
+spent_before(void)
+{
+    before.waited_ns = waited_ns();
+    spent_read(&before);
+    before.at_ns = clock_ns(CLOCK_MONOTONIC);
 }
 
 static int
-hook_is_to_blame(double ns)
+hook_is_to_blame(void)
 {
-    struct spent now = spent_now();
-    double cpu_ns = (double)(now.cpu_ns - before.cpu_ns);
-    double slept_ns = ns - cpu_ns - (double)(now.waited_ns - before.waited_ns);
+    struct spent now = {.at_ns = clock_ns(CLOCK_MONOTONIC)};
+    double cpu_ns, slept_ns;
 
+    spent_read(&now);
+    now.waited_ns = waited_ns();
+    cpu_ns = (double)(now.cpu_ns - before.cpu_ns);
+    slept_ns = (double)(now.at_ns - before.at_ns) - cpu_ns - (double)(now.waited_ns - before.waited_ns);
     return cpu_ns > fatal_ns || (now.n_sleeps > before.n_sleeps && slept_ns > fatal_ns);
 }
 
@@ -109,7 +123,7 @@ hook_was_slow(const struct hook_call *call, uint64_t n_ticks)
         return;
     sl_log(SL_WARN, "SL0310", "mod_%s: %s held its thread for %.1f ms (at most 5 ms): move "
            "what blocks to sl_offload()", call->module->name, call->hook->name, ns / 1e6);
-    if (fatal_ns > 0 && ns > fatal_ns && hook_is_to_blame(ns))
+    if (fatal_ns > 0 && ns > fatal_ns && hook_is_to_blame())
         sl_panic(__FILE__, __LINE__, call->hook->name, "a hook that does not block");
 }
 
@@ -118,7 +132,7 @@ hook_enter(const struct hook_call *call, struct sl_req *request)
 {
     crash_place = (struct crash_place){call, request, NULL};
     if (fatal_ns > 0)
-        before = spent_now();
+        spent_before();
 }
 
 static uint64_t
