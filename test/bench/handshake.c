@@ -1,7 +1,8 @@
 /* Connections over TLS 1.3 with one small request each, for test/bench/bench and
- * test/bench/handshakes: handshake PORT full|resumed|rsa CLIENTS COUNT SECONDS, until one of the two
- * is reached (0: without this end).  rsa: full, of a host that has another name.  Prints how many
- * there were, and how many were not as they should be. */
+ * test/bench/handshakes: handshake PORT full|resumed|rsa|cached CLIENTS COUNT SECONDS, until one of
+ * the two is reached (0: without this end).  rsa: full, of a host that has another name; cached:
+ * resumed by TLS 1.2 without tickets.  Prints how many there were, and how many were not as they
+ * should be. */
 #include <openssl/ssl.h>
 
 #include <arpa/inet.h>
@@ -27,11 +28,15 @@ session_comes(SSL *ssl, SSL_SESSION *fresh)
 }
 
 static SSL_CTX *
-context(int resumes)
+context(int resumes, int is_cached)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    int version = is_cached ? TLS1_2_VERSION : TLS1_3_VERSION;
 
-    SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
+    SSL_CTX_set_min_proto_version(ctx, version);
+    SSL_CTX_set_max_proto_version(ctx, version);
+    if (is_cached)
+        SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
     if (resumes) {
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
         SSL_CTX_sess_set_new_cb(ctx, session_comes);
@@ -67,9 +72,10 @@ visit(SSL_CTX *ctx, int port)
 }
 
 static void
-client(int port, int resumes, long count, long seconds, int to)
+client(int port, const char *how, long count, long seconds, int to)
 {
-    SSL_CTX *ctx = context(resumes);
+    int is_cached = strcmp(how, "cached") == 0, resumes = is_cached || strcmp(how, "resumed") == 0;
+    SSL_CTX *ctx = context(resumes, is_cached);
     time_t end = time(NULL) + seconds;
     long said[2] = {0, 0};
 
@@ -92,13 +98,12 @@ main(int argc, char **argv)
     if (argc > 2 && strcmp(argv[2], "rsa") == 0)
         host = "rsa.test";
     if (argc != 6 || clients < 1 || pipe(ends) != 0) {
-        fprintf(stderr, "handshake PORT full|resumed|rsa CLIENTS COUNT SECONDS\n");
+        fprintf(stderr, "handshake PORT full|resumed|rsa|cached CLIENTS COUNT SECONDS\n");
         return 2;
     }
     for (i = 0; i < clients; i++)
         if (fork() == 0) {
-            client(atoi(argv[1]), strcmp(argv[2], "resumed") == 0, atol(argv[4]) / clients, atol(argv[5]),
-                   ends[1]);
+            client(atoi(argv[1]), argv[2], atol(argv[4]) / clients, atol(argv[5]), ends[1]);
             return 0;
         }
     close(ends[1]);

@@ -1,6 +1,6 @@
 /* Conditions: any text compiles or is refused with a phrase; what compiles is asked of a
  * request, and the same text gives the same answer twice. */
-/* with: server/[!m]*.c server/config/[a-z]*.c server/event/[a-z]*.c server/http/[a-z]*.c server/master/[a-z]*.c server/net/[a-z]*.c server/runtime/[a-z]*.c server/upstream/[a-z]*.c */
+/* with: server/[!m]*.c server/metrics.c server/config/[a-z]*.c server/event/[a-z]*.c server/http/[a-z]*.c server/master/[a-z]*.c server/net/[a-z]*.c server/runtime/[a-z]*.c server/upstream/[a-z]*.c */
 #include "config/cond.h"
 #include "config/config.h"
 #include "http/request.h"

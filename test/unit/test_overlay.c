@@ -1,7 +1,7 @@
 /* Ifs: which sets hold, in which order they are laid over a scope, and threads that make
  * the same sets at the same time. */
 /* threads */
-/* with: server/[!m]*.c server/config/[a-z]*.c server/event/[a-z]*.c server/http/[a-z]*.c server/master/[a-z]*.c server/net/[a-z]*.c server/runtime/[a-z]*.c server/upstream/[a-z]*.c */
+/* with: server/[!m]*.c server/metrics.c server/config/[a-z]*.c server/event/[a-z]*.c server/http/[a-z]*.c server/master/[a-z]*.c server/net/[a-z]*.c server/runtime/[a-z]*.c server/upstream/[a-z]*.c */
 #include "unit.h"
 
 #include "config/load.h"

@@ -47,6 +47,7 @@ apr_pool_t *sl_control_pool(struct sl_control_call *call) { (void)call; return N
 int sl_control_wants_json(const struct sl_control_call *call) { (void)call; return 0; }
 void sl_control_print(struct sl_control_call *call, const char *fmt, ...) { (void)call; (void)fmt; }
 void sl_control_end(struct sl_control_call **call, int status) { (void)call; (void)status; }
+void sl_gauge_say(struct sl_gauge_sink *to, int64_t value, const struct sl_label *labels) { (void)to; (void)value; (void)labels; }
 char *sl_json_string(char *to, char *end, struct sl_span s) { (void)end; (void)s; return to; }
 
 static void
