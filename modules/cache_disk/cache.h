@@ -83,6 +83,9 @@ int64_t valid_seconds(const struct cache_conf *conf, int status); /* CC_ABSENT: 
 struct sl_span cache_key(struct sl_req *r, const struct cache_conf *conf);
 /* As the client's own, where a proxy stands between. */
 struct sl_span cache_scheme(struct sl_req *r);
+/* What a key has behind the URL: what else reaches the server of how a proxy was asked, which the
+ * response may differ by; n 0: nothing. */
+struct sl_span cache_key_beside(struct sl_req *r);
 struct sl_span cache_key_of_url(apr_pool_t *pool, struct sl_span url);
 /* vary: names with commas between. */
 struct sl_span variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary);
@@ -132,6 +135,7 @@ struct visit {
     struct flight *flight;       /* NULL: none */
     int is_leader;               /* it began the flight, on the same loop */
     int is_collapsed;            /* it joined one that was under way */
+    uint64_t stamp;              /* when it joined: store_stamp() */
     int has_looked_again;        /* it had come in the same moment */
     struct visit *next_waiter;
     struct store_reader reader;  /* of what arrives */

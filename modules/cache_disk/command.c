@@ -440,7 +440,10 @@ invalidate_field(struct sl_req *r, enum sl_field_id id)
     struct sl_span parts[] = {cache_scheme(r), SL_SPAN("://"), sl_req_authority(r)};
     struct sl_span url = sl_fields_get_id(sl_req_response(r), id), key;
     struct sl_span origin = sl_spans_join(pool, parts, 3);
+    const char *fragment = url.n > 0 ? memchr(url.at, '#', url.n) : NULL;
 
+    if (fragment != NULL)
+        url.n = (size_t)(fragment - url.at);
     if (url.n == 0)
         return;
     if (url.at[0] == '/' && (url.n == 1 || url.at[1] != '/'))
@@ -448,7 +451,7 @@ invalidate_field(struct sl_req *r, enum sl_field_id id)
     key = cache_key_of_url(pool, url);
     if (key.n > origin.n && key.at[origin.n] == '/' &&
         sl_span_eqi((struct sl_span){key.at, origin.n}, origin))
-        forget(r, key);
+        forget(r, sl_spans_join(pool, (struct sl_span[]){key, cache_key_beside(r)}, 2));
 }
 
 enum sl_verdict

@@ -28,8 +28,9 @@ DIRECTIVES
     or If-Unmodified-Since go to the server.
   CacheKey
     For responses that are the same for several URLs, or differ by more than the URL:
-    %{host}%{uri} leaves the scheme out. The URL is the client's: a proxy in TrustedProxies is
-    believed what X-Forwarded-Proto and X-Forwarded-Host say. What is not in the key must not change the response.
+    %{host}%{uri} leaves the scheme out. Where a proxy in TrustedProxies, or with ProxyForwarded off
+    anybody, says by X-Forwarded-Proto, X-Forwarded-Host or Forwarded how it was asked, that is part
+    of the URL's key, without for= and by=. What is not in the key must not change the response.
   CacheValid
     CacheValid [STATUS ...] TIME: without a status 200, 301 and 302. The inner, later line holds.
   CacheUseStale
