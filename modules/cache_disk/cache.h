@@ -8,6 +8,7 @@
  *   form.c        the bodies of objects in a coding, made once and stored beside them
  *   answer.c      what is stored, as an answer: conditions and ranges
  *   giver.c       its body, piece by piece
+ *   hosts.c       how requests were answered, by host
  *   command.c     sluice ctl cache, and PURGE
  *   directives.c  the lines
  *
@@ -260,5 +261,12 @@ enum sl_verdict cache_invalidate(struct sl_req *r, const void *conf);
 
 enum { N_HIT, N_MISS, N_STALE, N_REVALIDATED, N_BYPASS, N_STORED, N_REFUSED, N_ENCODED, N_COUNTERS };
 extern int cache_counters[N_COUNTERS];
+
+/* ---- hosts.c ---- */
+
+int hosts_open(void); /* in post_config: 0, or -1 with a message */
+/* which: N_HIT to N_BYPASS. */
+void hosts_count(struct sl_req *r, int which);
+void hosts_print(struct sl_control_call *call);
 
 #endif

@@ -375,20 +375,23 @@ cache_run(struct sl_control_call *call, int argc, const char *const *argv)
         sl_control_end(&call, 1);
     } else if (strcmp(what, "stats") == 0 && argc == 1)
         stats_run(call);
-    else if (strcmp(what, "get") == 0 && argc == 2)
+    else if (strcmp(what, "hosts") == 0 && argc == 1) {
+        hosts_print(call);
+        sl_control_end(&call, 0);
+    } else if (strcmp(what, "get") == 0 && argc == 2)
         get_run(call, argv[1]);
     else if (strcmp(what, "top") == 0 && argc == 1)
         top_run(call);
     else if (strcmp(what, "purge") == 0)
         purge_run(call, argc - 1, argv + 1);
     else {
-        sl_control_print(call, "expected stats, top, get URL or purge\n");
+        sl_control_print(call, "expected stats, hosts, top, get URL or purge\n");
         sl_control_end(&call, 2);
     }
 }
 
 const struct sl_control_command cache_command = {
-    "stats | top | get URL | purge all|url URL|prefix URL|host NAME|tag NAME [soft]",
+    "stats | hosts | top | get URL | purge all|url URL|prefix URL|host NAME|tag NAME [soft]",
     "what the cache holds, and how it is made to forget",
     cache_run,
 };

@@ -539,6 +539,7 @@ visit_count(const struct visit *v)
                 : v->using.is_stale ? N_STALE : N_HIT;
 
     sl_count(sl_req_loop(v->r), cache_counters[which], 1);
+    hosts_count(v->r, which);
 }
 
 enum sl_verdict

@@ -14,7 +14,7 @@ DESCRIPTION
     it is stored beside it, by the second request that wants it, and belongs to it in all that
     happens to it. Who gets which, mod_gzip(8) says.
 
-    sluice ctl cache stats | top | get URL | purge ... looks into the cache and makes it forget:
+    sluice ctl cache stats | hosts | top | get URL | purge ... looks into the cache and makes it forget:
     all, one URL, all URLs that begin alike, a host, or what servers have marked by a tag in
     Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored). With soft it is
     marked stale instead.
@@ -130,7 +130,7 @@ cache_open(struct sl_worker *w)
         sl_log(SL_WARN, "CACHEDISK0001", "CacheDisk %s: %s", data->options.path, strerror(errno));
     body_names_begin();
     cache_store = store_open(&data->options);
-    return cache_store != NULL ? 0 : -1;
+    return cache_store != NULL && hosts_open() == 0 ? 0 : -1;
 }
 
 static void

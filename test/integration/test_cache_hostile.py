@@ -325,3 +325,24 @@ def test_a_dry_run_says_what_would_happen(operated, origin):
     assert op.say("ctl", "cache", "purge", "url", "http://test/a", "soft").returncode == 0
     assert "purged softly: the server would be asked" in said("/a")
     assert len(origin.requests) == 3 and "hits                     0" in op.say("ctl", "cache", "stats").stdout
+
+
+def test_numbers_by_host(operated, origin):
+    origin.on("/", fresh(b"x"))
+    op = operated("CacheBypass \"%{query} == 'no'\"")
+    for host in ("A.test", "a.test:80", "a.test", "b.test", "b.test", "made-up.test"):
+        op.s.get("/", host=host)
+    op.s.get("/?no", host="b.test")
+
+    def numbers():
+        rows = json.loads(op.say("ctl", "cache", "hosts", "--json").stdout)
+        return {r["host"]: (r["hits"], r["misses"], r["bypassed"]) for r in rows}
+    want = {"(others)": (0, 4, 0), "a.test": (1, 0, 0), "b.test": (1, 0, 1)}
+    assert numbers() == want
+    op.reload()
+    assert numbers() == want, "they outlive a reload"
+    assert ["a.test", "1", "0", "0", "0", "0"] in [l.split() for l in op.say("ctl", "cache", "hosts").stdout.splitlines()]
+    for i in range(3):
+        for name in (f"h{n}.test" for n in range(1200 if i == 2 else 20)):
+            op.s.get("/", host=name)
+    assert len(numbers()) == 23, "names nobody has a hit for take no room"
