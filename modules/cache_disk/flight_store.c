@@ -138,15 +138,16 @@ slices_store(struct flight *f, struct sl_req *sub)
     return NULL;
 }
 
-/* Whether and how long it is good, the head says.  One that the disk does not take is still
- * relayed to who waits for it, as what turns out too large is. */
+/* Whether and how long it is good, the head says; it alone is purged, and who has it already may
+ * end what he began.  One that the disk does not take is still relayed to who waits for it, as what
+ * turns out too large is. */
 int
 slice_store(struct flight *f, struct sl_req *sub)
 {
     apr_pool_t *pool = sl_req_pool(sub);
     uint64_t tags[STORE_TAGS_MAX];
     struct meta m = {.status = 206, .date = CC_ABSENT};
-    struct store_new n = {.key = f->key, .tags = tags, .stamp = f->stamp, .size = f->size,
+    struct store_new n = {.key = f->key, .tags = tags, .stamp = UINT64_MAX, .size = f->size,
                           .data = f, .room = has_room};
 
     n.meta = meta_write(pool, &m, sl_fields_make(pool), 0);
@@ -170,7 +171,7 @@ flight_commit(struct flight *f)
         store_abort(&f->writer);
         return;
     }
-    if (store_is_relayed(f->writer) != STORE_NOT_RELAYED || is_forgotten(f)) {
+    if (store_is_relayed(f->writer) != STORE_NOT_RELAYED || (!f->is_slice && is_forgotten(f))) {
         store_forgo(&f->writer);
         return;
     }
