@@ -73,8 +73,9 @@ int sl_req_has_body(const struct sl_req *r);
 struct sl_span sl_req_client_text(struct sl_req *r);
 const struct sl_sockaddr *sl_req_client(struct sl_req *r);
 struct sl_span sl_req_scheme(struct sl_req *r);
-/* Its peer is in TrustedProxies: what it says of who asked, and how, reaches the server. */
-int sl_req_peer_is_trusted(const struct sl_req *r);
+/* What its peer says of who asked, and how, reaches the server: the peer is in TrustedProxies, or
+ * ProxyForwarded is off. */
+int sl_req_passes_forwarded(const struct sl_req *r);
 /* 16 lower-case hex digits, made when first asked for. */
 struct sl_span sl_req_id(struct sl_req *r);
 

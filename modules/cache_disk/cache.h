@@ -8,6 +8,7 @@
  *   form.c        the bodies of objects in a coding, made once and stored beside them
  *   answer.c      what is stored, as an answer: conditions and ranges
  *   giver.c       its body, piece by piece
+ *   hosts.c       how requests were answered, by host
  *   command.c     sluice ctl cache, and PURGE
  *   directives.c  the lines
  *
@@ -83,6 +84,9 @@ int64_t valid_seconds(const struct cache_conf *conf, int status); /* CC_ABSENT: 
 struct sl_span cache_key(struct sl_req *r, const struct cache_conf *conf);
 /* As the client's own, where a proxy stands between. */
 struct sl_span cache_scheme(struct sl_req *r);
+/* What a key has behind the URL: what else reaches the server of how a proxy was asked, which the
+ * response may differ by; n 0: nothing. */
+struct sl_span cache_key_beside(struct sl_req *r);
 struct sl_span cache_key_of_url(apr_pool_t *pool, struct sl_span url);
 /* vary: names with commas between. */
 struct sl_span variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary);
@@ -132,6 +136,7 @@ struct visit {
     struct flight *flight;       /* NULL: none */
     int is_leader;               /* it began the flight, on the same loop */
     int is_collapsed;            /* it joined one that was under way */
+    uint64_t stamp;              /* when it joined: store_stamp() */
     int has_looked_again;        /* it had come in the same moment */
     struct visit *next_waiter;
     struct store_reader reader;  /* of what arrives */
@@ -256,5 +261,12 @@ enum sl_verdict cache_invalidate(struct sl_req *r, const void *conf);
 
 enum { N_HIT, N_MISS, N_STALE, N_REVALIDATED, N_BYPASS, N_STORED, N_REFUSED, N_ENCODED, N_COUNTERS };
 extern int cache_counters[N_COUNTERS];
+
+/* ---- hosts.c ---- */
+
+int hosts_open(void); /* in post_config: 0, or -1 with a message */
+/* which: N_HIT to N_BYPASS. */
+void hosts_count(struct sl_req *r, int which);
+void hosts_print(struct sl_control_call *call);
 
 #endif

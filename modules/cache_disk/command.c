@@ -375,20 +375,23 @@ cache_run(struct sl_control_call *call, int argc, const char *const *argv)
         sl_control_end(&call, 1);
     } else if (strcmp(what, "stats") == 0 && argc == 1)
         stats_run(call);
-    else if (strcmp(what, "get") == 0 && argc == 2)
+    else if (strcmp(what, "hosts") == 0 && argc == 1) {
+        hosts_print(call);
+        sl_control_end(&call, 0);
+    } else if (strcmp(what, "get") == 0 && argc == 2)
         get_run(call, argv[1]);
     else if (strcmp(what, "top") == 0 && argc == 1)
         top_run(call);
     else if (strcmp(what, "purge") == 0)
         purge_run(call, argc - 1, argv + 1);
     else {
-        sl_control_print(call, "expected stats, top, get URL or purge\n");
+        sl_control_print(call, "expected stats, hosts, top, get URL or purge\n");
         sl_control_end(&call, 2);
     }
 }
 
 const struct sl_control_command cache_command = {
-    "stats | top | get URL | purge all|url URL|prefix URL|host NAME|tag NAME [soft]",
+    "stats | hosts | top | get URL | purge all|url URL|prefix URL|host NAME|tag NAME [soft]",
     "what the cache holds, and how it is made to forget",
     cache_run,
 };
@@ -440,7 +443,10 @@ invalidate_field(struct sl_req *r, enum sl_field_id id)
     struct sl_span parts[] = {cache_scheme(r), SL_SPAN("://"), sl_req_authority(r)};
     struct sl_span url = sl_fields_get_id(sl_req_response(r), id), key;
     struct sl_span origin = sl_spans_join(pool, parts, 3);
+    const char *fragment = url.n > 0 ? memchr(url.at, '#', url.n) : NULL;
 
+    if (fragment != NULL)
+        url.n = (size_t)(fragment - url.at);
     if (url.n == 0)
         return;
     if (url.at[0] == '/' && (url.n == 1 || url.at[1] != '/'))
@@ -448,7 +454,7 @@ invalidate_field(struct sl_req *r, enum sl_field_id id)
     key = cache_key_of_url(pool, url);
     if (key.n > origin.n && key.at[origin.n] == '/' &&
         sl_span_eqi((struct sl_span){key.at, origin.n}, origin))
-        forget(r, key);
+        forget(r, sl_spans_join(pool, (struct sl_span[]){key, cache_key_beside(r)}, 2));
 }
 
 enum sl_verdict

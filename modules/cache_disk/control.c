@@ -9,32 +9,41 @@ is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
+/* Servers write semicolons, too, and what then follows is likely to forbid something. */
+static int
+ends_member(char c)
+{
+    return c == ',' || c == ';';
+}
+
 /* ---- one member: NAME, NAME=TOKEN or NAME="TEXT" ---- */
 
 static size_t
 name_end(struct sl_span s, size_t at)
 {
-    while (at < s.n && s.at[at] != '=' && s.at[at] != ',' && !is_blank(s.at[at]))
+    while (at < s.n && s.at[at] != '=' && !ends_member(s.at[at]) && !is_blank(s.at[at]))
         at++;
     return at;
-}
-
-/* Behind the closing quote; a text that does not end goes to the end of all. */
-static size_t
-quoted_end(struct sl_span s, size_t at)
-{
-    for (at++; at < s.n && s.at[at] != '"'; at++)
-        if (s.at[at] == '\\')
-            at++;
-    return at < s.n ? at + 1 : s.n;
 }
 
 static size_t
 token_end(struct sl_span s, size_t at)
 {
-    while (at < s.n && s.at[at] != ',' && !is_blank(s.at[at]))
+    while (at < s.n && !ends_member(s.at[at]) && !is_blank(s.at[at]))
         at++;
     return at;
+}
+
+/* Behind the closing quote; a text that does not end hides nothing of what follows. */
+static size_t
+quoted_end(struct sl_span s, size_t begin)
+{
+    size_t at;
+
+    for (at = begin + 1; at < s.n && s.at[at] != '"'; at++)
+        if (s.at[at] == '\\')
+            at++;
+    return at < s.n ? at + 1 : token_end(s, begin);
 }
 
 /* Takes the next member off *rest; 0: there is none. */
@@ -44,7 +53,7 @@ member_next(struct sl_span *rest, struct sl_span *name, struct sl_span *value)
     struct sl_span s = *rest;
     size_t at = 0, end;
 
-    while (at < s.n && (is_blank(s.at[at]) || s.at[at] == ','))
+    while (at < s.n && (is_blank(s.at[at]) || ends_member(s.at[at])))
         at++;
     if (at == s.n)
         return 0;
@@ -58,7 +67,7 @@ member_next(struct sl_span *rest, struct sl_span *name, struct sl_span *value)
         if (value->n >= 2 && value->at[0] == '"' && value->at[value->n - 1] == '"')
             *value = (struct sl_span){value->at + 1, value->n - 2};
     }
-    while (end < s.n && s.at[end] != ',')
+    while (end < s.n && !ends_member(s.at[end]))
         end++;
     *rest = (struct sl_span){s.at + end, s.n - end};
     return 1;

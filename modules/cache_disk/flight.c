@@ -37,13 +37,24 @@ bucket_unlock(struct bucket *b)
     pthread_mutex_unlock(&b->lock);
 }
 
+/* Who comes now is not to get what was asked for before it was forgotten; a slice is of the head
+ * that he has. */
+static int
+is_of_the_past(const struct flight *f)
+{
+    if (f->is_slice)
+        return 0;
+    return is_forgotten(f) ||
+           (f->state == ARRIVING && store_state(cache_store, f->object) == STORE_GONE);
+}
+
 static struct flight *
 flight_find(const struct bucket *b, struct store_hash hash, struct sl_span key)
 {
     struct flight *f = b->flights;
 
     while (f != NULL && (f->hash.hi != hash.hi || f->hash.lo != hash.lo ||
-                         !sl_span_eq(f->key, key) || is_forgotten(f)))
+                         !sl_span_eq(f->key, key) || is_of_the_past(f)))
         f = f->next;
     return f;
 }
@@ -293,6 +304,7 @@ flight_join(struct visit *v)
     if (v->wake == NULL)
         visit_suspend(v);
     v->outcome = OUT_FLIGHT;
+    v->stamp = store_stamp(cache_store);
     f = flight_for(b, own, v);
     v->is_collapsed = f != own;
     user_add(f, v);

@@ -87,6 +87,7 @@ void flight_cancel(struct flight *f);
 /* ---- flight_store.c ---- */
 
 /* Opens the writer.  NULL, or why it is not stored. */
+extern const char key_is_too_long[]; /* one of the reasons, which is of one client alone */
 const char *flight_store(struct flight *f, struct sl_req *sub);
 /* The server agrees to what is stored, and says more about it (RFC 9111, 4.3.4). */
 enum sl_flow flight_agree(struct flight *f, struct sl_req *sub);

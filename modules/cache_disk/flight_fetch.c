@@ -73,7 +73,8 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
     if (refused != NULL) {
         sl_count(f->loop, cache_counters[N_REFUSED], 1);
         sl_note(sub, "the cache does not store it: %s", refused);
-        unstorable_learn(f, sub, UNSTORABLE_MS, refused);
+        if (refused != key_is_too_long)
+            unstorable_learn(f, sub, UNSTORABLE_MS, refused);
         return flight_relays(f, NOT_STORED);
     }
     flight_settle(f, ARRIVING, CAME);

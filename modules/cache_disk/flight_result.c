@@ -36,6 +36,11 @@ result_object(struct visit *v, const struct flight *f)
         v->outcome = v->found != NULL ? OUT_OBJECT : OUT_PASS;
         return;
     }
+    if (v->stamp > f->stamp && store_state(cache_store, o) == STORE_GONE) {
+        v->outcome = OUT_PASS;
+        v->reason = "what came was purged before it was asked for here";
+        return;
+    }
     store_hold(o);
     v->outcome = OUT_OBJECT;
     v->length = f->size;
@@ -80,6 +85,7 @@ flight_result(struct visit *v)
         v->reason = "the server agrees to what is stored";
         result_object(v, f);
         sl_count(sl_req_loop(v->r), cache_counters[N_REVALIDATED], 1);
+        hosts_count(v->r, N_REVALIDATED);
         break;
     case NOT_STORED:
     case FAILED:

@@ -86,6 +86,8 @@ has_room(struct sl_loop *loop, void *data)
         sl_req_writable(f->sub);
 }
 
+const char key_is_too_long[] = "what it varies by is too long";
+
 const char *
 flight_store(struct flight *f, struct sl_req *sub)
 {
@@ -101,6 +103,8 @@ flight_store(struct flight *f, struct sl_req *sub)
     n.key = flight_object_key(f, sub, &m);
     n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
     n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    if (n.key.n > STORE_KEY_MAX)
+        return key_is_too_long;
     f->writer = store_writer_open(cache_store, f->loop, &n);
     if (f->writer == NULL)
         return "its head or body is too large, or it has too many tags";
@@ -134,15 +138,16 @@ slices_store(struct flight *f, struct sl_req *sub)
     return NULL;
 }
 
-/* Whether and how long it is good, the head says.  One that the disk does not take is still
- * relayed to who waits for it, as what turns out too large is. */
+/* Whether and how long it is good, the head says; it alone is purged, and who has it already may
+ * end what he began.  One that the disk does not take is still relayed to who waits for it, as what
+ * turns out too large is. */
 int
 slice_store(struct flight *f, struct sl_req *sub)
 {
     apr_pool_t *pool = sl_req_pool(sub);
     uint64_t tags[STORE_TAGS_MAX];
     struct meta m = {.status = 206, .date = CC_ABSENT};
-    struct store_new n = {.key = f->key, .tags = tags, .stamp = f->stamp, .size = f->size,
+    struct store_new n = {.key = f->key, .tags = tags, .stamp = UINT64_MAX, .size = f->size,
                           .data = f, .room = has_room};
 
     n.meta = meta_write(pool, &m, sl_fields_make(pool), 0);
@@ -166,7 +171,7 @@ flight_commit(struct flight *f)
         store_abort(&f->writer);
         return;
     }
-    if (store_is_relayed(f->writer) != STORE_NOT_RELAYED || is_forgotten(f)) {
+    if (store_is_relayed(f->writer) != STORE_NOT_RELAYED || (!f->is_slice && is_forgotten(f))) {
         store_forgo(&f->writer);
         return;
     }
@@ -177,13 +182,18 @@ flight_commit(struct flight *f)
 
 /* ---- the server agrees to what is stored, and says more about it (RFC 9111, 4.3.4) ---- */
 
-/* Whether it speaks of what is stored, and not of another response. */
+/* Whether it speaks of what is stored, and not of another response: by its ETag, without one by
+ * when it was changed. */
 static int
 is_of_base(const struct sl_fields *fields, const struct meta *old)
 {
     struct sl_span fresh = sl_fields_get_id(fields, SL_F_ETAG), stored = meta_get(old, "ETag");
 
-    return fresh.n == 0 || stored.n == 0 || policy_etag_matches(fresh, stored);
+    if (fresh.n > 0)
+        return stored.n == 0 || policy_etag_matches(fresh, stored);
+    fresh = sl_fields_get_id(fields, SL_F_LAST_MODIFIED);
+    stored = meta_get(old, "Last-Modified");
+    return fresh.n == 0 || stored.n == 0 || http_date(fresh) == http_date(stored);
 }
 
 static int

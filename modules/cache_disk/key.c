@@ -25,31 +25,113 @@ kept_free(struct sl_span s)
     free((char *)(uintptr_t)s.at);
 }
 
-/* What a proxy before us says of how it was asked, which reaches the server; n 0: nothing. */
-static struct sl_span
-said_by_proxy(struct sl_req *r, enum sl_field_id id)
-{
-    struct sl_span value = sl_fields_get_id(sl_req_head(r), id);
+/* ---- what is said of how it was asked ---- */
 
-    return value.n > 0 && sl_req_peer_is_trusted(r) ? value : (struct sl_span){NULL, 0};
+/* By the peer, where that reaches the server, in all lines of the name; at NULL: nothing. */
+static struct sl_span
+said(struct sl_req *r, enum sl_field_id id, const char *name)
+{
+    return sl_fields_has_id(sl_req_head(r), id) && sl_req_passes_forwarded(r)
+               ? sl_fields_joined(sl_req_head(r), name)
+               : (struct sl_span){NULL, 0};
+}
+
+/* Of X-Forwarded-Proto; n 0: it is none, and must not become the beginning of a URL. */
+static struct sl_span
+scheme_said(struct sl_span proto)
+{
+    if (sl_span_eqi(proto, SL_SPAN("https")))
+        return SL_SPAN("https");
+    return sl_span_eqi(proto, SL_SPAN("http")) ? SL_SPAN("http") : SL_SPAN("");
 }
 
 struct sl_span
 cache_scheme(struct sl_req *r)
 {
-    struct sl_span said = said_by_proxy(r, SL_F_X_FORWARDED_PROTO);
+    struct sl_span scheme = scheme_said(said(r, SL_F_X_FORWARDED_PROTO, "X-Forwarded-Proto"));
 
-    return said.n > 0 ? said : sl_req_scheme(r);
+    return scheme.n > 0 ? scheme : sl_req_scheme(r);
 }
 
-/* scheme://host/path?query, the host in lower case and with its port as it came; and another host,
- * if a proxy before us was asked for one.  No field's name begins with a slash: it is no variant's
- * key. */
+/* Behind the pair that begins here: a semicolon, a comma, or the end (RFC 7239, 4). */
+static size_t
+pair_end(struct sl_span field, size_t at)
+{
+    int is_quoted = 0;
+
+    for (; at < field.n && (is_quoted || (field.at[at] != ';' && field.at[at] != ',')); at++)
+        if (field.at[at] == '"')
+            is_quoted = !is_quoted;
+        else if (field.at[at] == '\\' && is_quoted)
+            at++;
+    return at < field.n ? at : field.n;
+}
+
+static int
+says_who(struct sl_span pair)
+{
+    const char *end = pair.n > 0 ? memchr(pair.at, '=', pair.n) : NULL;
+    struct sl_span name = {pair.at, end != NULL ? (size_t)(end - pair.at) : 0};
+
+    return sl_span_eqi(name, SL_SPAN("for")) || sl_span_eqi(name, SL_SPAN("by"));
+}
+
+/* Forwarded without for= and by=, which differ from client to client. */
+static struct sl_span
+forwarded_how(apr_pool_t *pool, struct sl_span field)
+{
+    char *to = apr_palloc(pool, field.n + 1);
+    size_t at, end, n = 0;
+
+    for (at = 0; at < field.n; at = end + 1) {
+        while (at < field.n && field.at[at] == ' ')
+            at++;
+        end = pair_end(field, at);
+        if (!says_who((struct sl_span){field.at + at, end - at})) {
+            memcpy(to + n, field.at + at, end - at);
+            n += end - at;
+        }
+        to[n++] = end < field.n ? field.at[end] : ';';
+    }
+    while (n > 0 && (to[n - 1] == ';' || to[n - 1] == ','))
+        n--;
+    return (struct sl_span){to, n};
+}
+
+/* No field's name begins with a slash: it is no variant's key. */
+struct sl_span
+cache_key_beside(struct sl_req *r)
+{
+    struct sl_span proto = said(r, SL_F_X_FORWARDED_PROTO, "X-Forwarded-Proto");
+    struct sl_span host = said(r, SL_F_X_FORWARDED_HOST, "X-Forwarded-Host");
+    struct sl_span forwarded = said(r, SL_F_FORWARDED, "Forwarded"), parts[6];
+    unsigned n = 0;
+
+    if (proto.at != NULL && scheme_said(proto).n == 0) {
+        parts[n++] = SL_SPAN("\n//proto:");
+        parts[n++] = proto;
+    }
+    if (host.at != NULL && !sl_span_eqi(host, sl_req_authority(r))) {
+        parts[n++] = SL_SPAN("\n//host:");
+        parts[n++] = host;
+    }
+    if (forwarded.n > 0)
+        forwarded = forwarded_how(sl_req_pool(r), forwarded);
+    if (forwarded.n > 0) {
+        parts[n++] = SL_SPAN("\n//forwarded:");
+        parts[n++] = forwarded;
+    }
+    return n > 0 ? sl_spans_join(sl_req_pool(r), parts, n) : SL_SPAN("");
+}
+
+/* ---- keys ---- */
+
+/* scheme://host/path?query, the host in lower case and with its port as it came. */
 static struct sl_span
 url_of(struct sl_req *r)
 {
     struct sl_span path = sl_req_target_path(r), query = sl_req_query(r);
-    struct sl_span host = sl_req_authority(r), other = said_by_proxy(r, SL_F_X_FORWARDED_HOST);
+    struct sl_span host = sl_req_authority(r), beside = cache_key_beside(r);
     struct sl_span parts[8] = {cache_scheme(r), SL_SPAN("://"), host, path};
     unsigned n = 4;
     struct sl_span url;
@@ -60,10 +142,8 @@ url_of(struct sl_req *r)
         parts[n++] = SL_SPAN("?");
         parts[n++] = query;
     }
-    if (other.n > 0 && !sl_span_eqi(other, host)) {
-        parts[n++] = SL_SPAN("\n//");
-        parts[n++] = other;
-    }
+    if (beside.n > 0)
+        parts[n++] = beside;
     url = sl_spans_join(sl_req_pool(r), parts, n);
     low = (char *)(uintptr_t)url.at + parts[0].n + 3;
 
@@ -102,11 +182,12 @@ cache_key(struct sl_req *r, const struct cache_conf *conf)
 struct sl_span
 cache_key_of_url(apr_pool_t *pool, struct sl_span url)
 {
-    char *copy = sl_span_dup(pool, url), *at = strstr(copy, "://");
+    char *copy = sl_span_dup(pool, url), *begin = strstr(copy, "://"), *end, *at;
 
-    if (at == NULL)
+    if (begin == NULL)
         return (struct sl_span){copy, url.n};
-    for (at += 3; *at != '\0' && *at != '/' && *at != '?'; at++)
+    end = begin + 3 + strcspn(begin + 3, "/?");
+    for (at = copy; at < end; at++)
         *at = (char)apr_tolower(*at);
     if (*at == '\0')
         return sl_span(apr_pstrcat(pool, copy, "/", NULL));
@@ -272,13 +353,22 @@ own_tag(struct sl_req *r, struct sl_span prefix, struct sl_span text)
     return store_tag(cache_store, sl_spans_join(sl_req_pool(r), parts, 2));
 }
 
+/* A purge of a URL takes all that is stored for it, in whatever way it was asked for. */
+static struct sl_span
+without_beside(struct sl_span key)
+{
+    const char *end = key.n > 0 ? memchr(key.at, '\n', key.n) : NULL;
+
+    return end != NULL ? (struct sl_span){key.at, (size_t)(end - key.at)} : key;
+}
+
 unsigned
 cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response, uint64_t *tags)
 {
     const struct sl_field *x;
     unsigned i, n = 0;
 
-    tags[n++] = own_tag(r, SL_SPAN("key:"), key);
+    tags[n++] = own_tag(r, SL_SPAN("key:"), without_beside(key));
     tags[n++] = own_tag(r, SL_SPAN("host:"), sl_req_host(r));
     for (i = 0; (x = sl_fields_at(response, i)) != NULL; i++)
         if (is_tag_field(x->name))

@@ -13,12 +13,18 @@ static struct {
 
 /* ---- what lately could not be stored ---- */
 
-/* With Authorization it is another question: who asks with it decides for his like alone. */
+#define QUESTIONS 4 /* about a key */
+
+/* With Authorization or Cookie it is another question: who asks with them decides for his like
+ * alone. */
 static uint64_t
 unstorable_hash(struct sl_span key, struct sl_req *r)
 {
-    return store_hash(cache_store, key).lo +
-           (unsigned)sl_fields_has_id(sl_req_head(r), SL_F_AUTHORIZATION);
+    const struct sl_fields *head = sl_req_head(r);
+    unsigned question = (sl_fields_has_id(head, SL_F_AUTHORIZATION) ? 1 : 0) +
+                        (sl_fields_has_id(head, SL_F_COOKIE) ? 2 : 0);
+
+    return store_hash(cache_store, key).lo + question;
 }
 
 int
@@ -38,7 +44,7 @@ why_unstorable(struct sl_span key)
     uint64_t hash = store_hash(cache_store, key).lo;
     unsigned i, n;
 
-    for (n = 0; n < 2; n++) {
+    for (n = 0; n < QUESTIONS; n++) {
         i = (unsigned)((hash + n) % UNSTORABLE);
         if (atomic_load_explicit(&unstorable[i].key, memory_order_acquire) == hash + n)
             return atomic_load_explicit(&unstorable[i].why, memory_order_relaxed);

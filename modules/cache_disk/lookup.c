@@ -433,15 +433,66 @@ is_cacheable(struct sl_req *r)
            !sl_fields_has_id(head, SL_F_IF_UNMODIFIED_SINCE);
 }
 
-/* A dry run says what there is, and touches nothing. */
+static void
+explain_object(struct visit *v, struct store_object *o)
+{
+    static const char *const what[] = {"it would be given",
+                                       "it would be given, and fetched anew behind that",
+                                       "the server would be asked whether it is still good"};
+
+    v->get.state = store_state(cache_store, o);
+    v->using = visit_judge(v);
+    sl_note(v->r, "the cache has it: status %d, age %ld s of %ld s; %s: %s", v->meta.status,
+            (long)v->using.age, (long)v->meta.storing.lifetime, v->using.reason,
+            what[v->using.use]);
+}
+
+/* What is under the key, of variants under the request's own. */
+static enum store_answer
+explain_look(struct visit *v, struct store_object **o)
+{
+    enum store_answer answer = store_peek(cache_store, cache_key(v->r, v->conf), o);
+    struct marker marker;
+    struct sl_span key;
+
+    if (answer != STORE_HIT || !((*o)->flags & VARY_MARKER) ||
+        marker_read((*o)->meta, &marker) != 0)
+        return answer;
+    key = variant_key(v->r, (*o)->key, marker.vary);
+    sl_note(v->r, "the cache has variants by %.*s", (int)marker.vary.n, marker.vary.at);
+    store_drop(o);
+    return store_peek(cache_store, key, o);
+}
+
+static void
+explain_store(struct visit *v)
+{
+    struct store_object *o = NULL;
+
+    switch (explain_look(v, &o)) {
+    case STORE_MISS:
+        sl_note(v->r, "the cache does not have it: the server would be asked");
+        break;
+    case STORE_WAIT:
+        sl_note(v->r, "the cache may have it on disk");
+        break;
+    case STORE_HIT:
+        if (meta_read(o->meta, &v->meta) == 0)
+            explain_object(v, o);
+        store_drop(&o);
+        break;
+    }
+}
+
+/* A dry run says what there is and what would come of it, and touches nothing. */
 static enum sl_verdict
 cache_explain(struct sl_req *r, const struct cache_conf *conf)
 {
     struct sl_span key = cache_key(r, conf);
     struct visit *v = apr_pcalloc(sl_req_pool(r), sizeof *v);
-    struct store_object *o = NULL;
-    enum store_answer answer;
 
+    v->r = r;
+    v->conf = conf;
     v->status = "MISS";
     v->reason = "a dry run";
     *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
@@ -451,14 +502,8 @@ cache_explain(struct sl_req *r, const struct cache_conf *conf)
         sl_note(r, "CacheBypass holds: the cache is not asked, and nothing is stored");
     } else if (cache_store == NULL)
         sl_note(r, "the store is not open here: whether it has the response is not known");
-    else {
-        answer = store_peek(cache_store, key, &o);
-        sl_note(r, "the cache %s it%s", answer == STORE_MISS ? "does not have" : "has",
-                answer == STORE_WAIT ? ", perhaps, on disk"
-                : o != NULL && (o->flags & VARY_MARKER) ? ", in variants" : "");
-        if (o != NULL)
-            store_drop(&o);
-    }
+    else
+        explain_store(v);
     return SL_NEXT;
 }
 
@@ -494,6 +539,7 @@ visit_count(const struct visit *v)
                 : v->using.is_stale ? N_STALE : N_HIT;
 
     sl_count(sl_req_loop(v->r), cache_counters[which], 1);
+    hosts_count(v->r, which);
 }
 
 enum sl_verdict

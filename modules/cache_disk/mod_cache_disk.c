@@ -14,7 +14,7 @@ DESCRIPTION
     it is stored beside it, by the second request that wants it, and belongs to it in all that
     happens to it. Who gets which, mod_gzip(8) says.
 
-    sluice ctl cache stats | top | get URL | purge ... looks into the cache and makes it forget:
+    sluice ctl cache stats | hosts | top | get URL | purge ... looks into the cache and makes it forget:
     all, one URL, all URLs that begin alike, a host, or what servers have marked by a tag in
     Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored). With soft it is
     marked stale instead.
@@ -28,8 +28,9 @@ DIRECTIVES
     or If-Unmodified-Since go to the server.
   CacheKey
     For responses that are the same for several URLs, or differ by more than the URL:
-    %{host}%{uri} leaves the scheme out. The URL is the client's: a proxy in TrustedProxies is
-    believed what X-Forwarded-Proto and X-Forwarded-Host say. What is not in the key must not change the response.
+    %{host}%{uri} leaves the scheme out. Where a proxy in TrustedProxies, or with ProxyForwarded off
+    anybody, says by X-Forwarded-Proto, X-Forwarded-Host or Forwarded how it was asked, that is part
+    of the URL's key, without for= and by=. What is not in the key must not change the response.
   CacheValid
     CacheValid [STATUS ...] TIME: without a status 200, 301 and 302. The inner, later line holds.
   CacheUseStale
@@ -129,7 +130,7 @@ cache_open(struct sl_worker *w)
         sl_log(SL_WARN, "CACHEDISK0001", "CacheDisk %s: %s", data->options.path, strerror(errno));
     body_names_begin();
     cache_store = store_open(&data->options);
-    return cache_store != NULL ? 0 : -1;
+    return cache_store != NULL && hosts_open() == 0 ? 0 : -1;
 }
 
 static void

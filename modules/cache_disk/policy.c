@@ -3,6 +3,7 @@
 
 #define HEURISTIC_PART 10           /* of the time since Last-Modified (RFC 9111, 4.2.2) */
 #define HEURISTIC_MAX (24 * 60 * 60)
+#define CLOCK_SLACK 60 /* seconds that a clock is set back without being noticed */
 
 /* ---- storing ---- */
 
@@ -26,18 +27,29 @@ is_understood(int status)
            (status >= 400 && status < 600 && status != 401 && status != 407);
 }
 
-/* RFC 9111, 4.2.3. */
+/* RFC 9111, 4.2.3; of several values in Age the first counts (5.1). */
 static int64_t
 initial_age(const struct response_facts *f, int64_t date)
 {
-    int64_t apparent = f->received_at - date, age = delta_seconds(f->age), delay;
+    struct sl_span ages = f->age, first = {NULL, 0};
+    int64_t apparent = f->received_at - date, age, delay;
 
+    sl_list_next(&ages, &first);
+    age = delta_seconds(first);
     if (apparent < 0)
         apparent = 0;
     if (age == CC_ABSENT)
         age = 0;
     delay = f->received_at > f->asked_at ? f->received_at - f->asked_at : 0;
     return apparent > age + delay ? apparent : age + delay;
+}
+
+/* RFC 9213, 2.2: the targeted field takes the place of Cache-Control and Expires, if it says
+ * anything. */
+static int
+is_targeted(const struct response_facts *f)
+{
+    return (f->ignore & IGNORE_CACHE_CONTROL) == 0 && f->cdn_cache_control.n > 0;
 }
 
 struct lifetime {
@@ -54,7 +66,7 @@ lifetime_said(const struct response_facts *f, const struct cache_control *cc, in
         return (struct lifetime){cc->s_maxage, 1};
     if (cc->max_age != CC_ABSENT)
         return (struct lifetime){cc->max_age, 1};
-    if (f->expires.at != NULL && (f->ignore & IGNORE_EXPIRES) == 0) {
+    if (f->expires.at != NULL && (f->ignore & IGNORE_EXPIRES) == 0 && !is_targeted(f)) {
         int64_t expires = http_date(f->expires);
 
         return (struct lifetime){expires > date ? expires - date : 0, 0};
@@ -73,7 +85,6 @@ lifetime_guessed(const struct response_facts *f, int64_t date)
     return seconds < HEURISTIC_MAX ? seconds : HEURISTIC_MAX;
 }
 
-/* RFC 9213, 2.2: the targeted field takes the place of the other, if it says anything. */
 static struct cache_control
 control_of(const struct response_facts *f)
 {
@@ -82,7 +93,7 @@ control_of(const struct response_facts *f)
 
     if (f->ignore & IGNORE_CACHE_CONTROL)
         return cache_control_parse(none);
-    if (f->cdn_cache_control.n > 0)
+    if (is_targeted(f))
         return cache_control_parse(f->cdn_cache_control);
     cc = cache_control_parse(f->cache_control);
     if (f->cache_control.at == NULL && sl_span_eqi(f->pragma, SL_SPAN("no-cache")))
@@ -203,6 +214,8 @@ policy_use(const struct use_facts *f)
     const char *refused;
 
     u.age = f->now > s->born ? f->now - s->born : 0;
+    if (s->born > f->now + CLOCK_SLACK) /* the clock was set back: nobody knows how old it is */
+        u.age = s->lifetime;
     late = u.age - s->lifetime;
     u.is_stale = late >= 0 || f->is_soft;
     if (f->is_soft && late < 0)

@@ -141,7 +141,7 @@ DIRECTIVES
     Peers whose word about the client's address is taken.  Empty by default.
   ProxyForwarded
     How servers learn who asked: on sets X-Forwarded-For, -Proto, -Host and X-Real-IP,
-    rfc7239 sets Forwarded, off sets none.
+    rfc7239 sets Forwarded, off sets none: what clients say of it reaches servers.
   Satisfy
     Who may pass where several decide, such as Allow and AuthBasic: all, the default, wants each
     of them to grant it; with any one is enough, and the rest is not asked.

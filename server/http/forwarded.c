@@ -19,6 +19,12 @@ sl_req_peer_is_trusted(const struct sl_req *r)
     return nets != NULL && r->conn->peer.len > 0 && sl_networks_has(nets, &r->conn->peer);
 }
 
+int
+sl_req_passes_forwarded(const struct sl_req *r)
+{
+    return r->scope->core->forwarded == FORWARDED_OFF || sl_req_peer_is_trusted(r);
+}
+
 /* X-Forwarded-For from the right: the first address that is no trusted proxy's is the
  * client's; an element that is no address ends the search. */
 static void

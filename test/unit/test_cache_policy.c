@@ -42,6 +42,9 @@ static const struct {
     {"no-storeX, Xno-store", 0, NEVER, NEVER, NEVER, NEVER},
     {"stale-while-revalidate=7, stale-if-error=8", 0, NEVER, NEVER, 7, 8},
     {"max-age=\"60", 0, 0, NEVER, NEVER, NEVER},
+    {"x=\"a, private", CC_PRIVATE, NEVER, NEVER, NEVER, NEVER},
+    {"x=\"a\\\", private", CC_PRIVATE, NEVER, NEVER, NEVER, NEVER},
+    {"private;max-age=60 ;;no-store", CC_PRIVATE | CC_NO_STORE, 60, NEVER, NEVER, NEVER},
     {"must-revalidate,proxy-revalidate,must-understand,immutable",
      CC_MUST_REVALIDATE | CC_PROXY_REVALIDATE | CC_MUST_UNDERSTAND | CC_IMMUTABLE, NEVER, NEVER, NEVER,
      NEVER},
@@ -78,6 +81,7 @@ static const struct {
     {200, "max-age=60", NULL, DATE_100_AGO, "200", NULL, NEVER, 1, 60, 200},
     {200, "max-age=60", NULL, DATE_NOW, "30", NULL, NEVER, 1, 60, 30},
     {200, "max-age=60", NULL, DATE_NOW, "x", NULL, NEVER, 1, 60, 0},
+    {200, "max-age=60", NULL, DATE_NOW, "30, 1", NULL, NEVER, 1, 60, 30},
     {200, "max-age=60", NULL, DATE_IN_100, NULL, NULL, NEVER, 1, 60, 0},
     {200, NULL, DATE_IN_100, DATE_IN_100, NULL, NULL, NEVER, 1, 0, 0},
     {200, NULL, DATE_NOW, DATE_100_AGO, NULL, NULL, NEVER, 1, 100, 100},
@@ -156,6 +160,10 @@ stores_with_care(void **state)
     f.vary = text("Accept");
     f.cdn_cache_control = text("max-age=5");
     assert_int_equal(policy_store(&f).lifetime, 5);
+    f.expires = text(DATE_IN_100);
+    f.cdn_cache_control = text("must-revalidate");
+    assert_non_null(policy_store(&f).refused);
+    f.cdn_cache_control = text("max-age=5");
     f.request_is_no_store = 1;
     assert_non_null(policy_store(&f).refused);
 }
@@ -213,6 +221,22 @@ uses_what_is_stored(void **state)
         if (u.use != uses[i].use || u.may_on_error != uses[i].may_on_error || u.age != uses[i].age)
             fail_msg("row %zu: %d, %s", i, (int)u.use, u.reason);
     }
+}
+
+/* A clock that was set back by more than a little makes nothing young for ever. */
+static void
+clocks_are_set_back(void **state)
+{
+    struct response_facts response = {.status = 200, .cache_control = text("max-age=60"),
+                                      .asked_at = NOW, .received_at = NOW, .valid = NEVER};
+    struct use_facts f = {.stored = policy_store(&response), .now = NOW - 60};
+
+    (void)state;
+    assert_int_equal(policy_use(&f).use, USE_FRESH);
+    assert_int_equal(policy_use(&f).age, 0);
+    f.now = NOW - 61;
+    assert_int_equal(policy_use(&f).use, USE_VALIDATE);
+    assert_int_equal(policy_use(&f).age, 60);
 }
 
 /* ---- conditions (RFC 9110, 13) ---- */
@@ -393,6 +417,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_controls),     cmocka_unit_test(stores),
         cmocka_unit_test(stores_with_care),   cmocka_unit_test(uses_what_is_stored),
+        cmocka_unit_test(clocks_are_set_back),
         cmocka_unit_test(answers_conditions), cmocka_unit_test(finds_ranges),
         cmocka_unit_test(reads_content_ranges),
         cmocka_unit_test(knows_strong_validators),

@@ -1,0 +1,110 @@
+/* How requests were answered, by the host they asked for, in a zone: numbers outlive reloads and
+ * crashes.  A host gets a row by its first hit, so that made-up names, which have none, do not
+ * fill the table; what has no row is in the last one. */
+#include "cache.h"
+
+#include <xxhash.h>
+
+#define ZONE_LAYOUT 1
+#define ROWS 1024
+#define TRIES 16
+#define NAME_MAX_BYTES 79 /* longer names are cut where they are printed */
+
+struct host_row {
+    _Atomic(uint64_t) hash; /* 0: free */
+    _Atomic(uint32_t) n_name; /* 0: not written yet */
+    char name[NAME_MAX_BYTES + 1];
+    _Atomic(uint64_t) n[N_BYPASS + 1];
+};
+
+static struct host_row *rows; /* ROWS, and that of the others; NULL: not opened */
+
+int
+hosts_open(void)
+{
+    int is_fresh;
+
+    rows = sl_zone("cache.hosts", ZONE_LAYOUT, (ROWS + 1) * sizeof *rows, &is_fresh);
+    return rows != NULL ? 0 : -1;
+}
+
+static void
+row_name(struct host_row *row, struct sl_span host)
+{
+    size_t n = host.n < NAME_MAX_BYTES ? host.n : NAME_MAX_BYTES;
+
+    memcpy(row->name, host.at, n);
+    atomic_store_explicit(&row->n_name, (uint32_t)n, memory_order_release);
+}
+
+/* The host's row, or a free one made its own. */
+static struct host_row *
+row_of(struct sl_span host, int is_hit)
+{
+    uint64_t hash = XXH3_64bits(host.at, host.n) | 1;
+    unsigned i;
+
+    for (i = 0; i < TRIES; i++) {
+        struct host_row *row = &rows[(hash + i) % ROWS];
+        uint64_t is = atomic_load_explicit(&row->hash, memory_order_relaxed);
+
+        if (is == 0 && !is_hit)
+            break;
+        if (is == 0 && atomic_compare_exchange_strong(&row->hash, &is, hash)) {
+            row_name(row, host);
+            return row;
+        }
+        if (is == hash)
+            return row;
+    }
+    return &rows[ROWS];
+}
+
+void
+hosts_count(struct sl_req *r, int which)
+{
+    struct sl_span host = sl_req_host(r);
+
+    if (host.n > 0)
+        atomic_fetch_add_explicit(&row_of(host, which == N_HIT || which == N_STALE)->n[which], 1,
+                                  memory_order_relaxed);
+}
+
+static void
+row_print(struct sl_control_call *call, const struct host_row *row, struct sl_span name)
+{
+    static const char *const names[] = {"hits", "misses", "stale", "revalidated", "bypassed"};
+    int i, is_json = sl_control_wants_json(call);
+    char text[6 * NAME_MAX_BYTES + 3];
+
+    if (is_json) {
+        *sl_json_string(text, text + sizeof text - 1, name) = '\0';
+        sl_control_print(call, "%s\n{\"host\": %s", row == rows + ROWS ? "" : ",", text);
+    } else
+        sl_control_print(call, "%-40.*s", (int)name.n, name.at);
+    for (i = 0; i <= N_BYPASS; i++) {
+        unsigned long n = atomic_load_explicit(&row->n[i], memory_order_relaxed);
+
+        if (is_json)
+            sl_control_print(call, ", \"%s\": %lu", names[i], n);
+        else
+            sl_control_print(call, " %11lu", n);
+    }
+    sl_control_print(call, is_json ? "}" : "\n");
+}
+
+void
+hosts_print(struct sl_control_call *call)
+{
+    int is_json = sl_control_wants_json(call);
+    unsigned i, n;
+
+    sl_control_print(call, is_json ? "[" : "host                                            hits"
+                                           "      misses       stale revalidated    bypassed\n");
+    row_print(call, &rows[ROWS], SL_SPAN("(others)"));
+    for (i = 0; i < ROWS; i++)
+        if ((n = atomic_load_explicit(&rows[i].n_name, memory_order_acquire)) > 0)
+            row_print(call, &rows[i], (struct sl_span){rows[i].name, n});
+    if (is_json)
+        sl_control_print(call, "]\n");
+}
