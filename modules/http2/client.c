@@ -241,6 +241,31 @@ settings_came(struct http2 *h)
             stream_touch(s);
 }
 
+static void
+log_end(const struct http2 *h, const char *what, const char *why)
+{
+    const struct sl_server *server = sl_conn_server(h->conn);
+
+    sl_log(SL_WARN, "HTTP20012", "pool %s server %s: %s: %s", server->pool->name, server->name, what, why);
+}
+
+static void
+goaway_came(struct http2 *h, const nghttp2_goaway *frame)
+{
+    sl_count(sl_conn_loop(h->conn), count_goaways, 1);
+    if (frame->error_code != NGHTTP2_NO_ERROR)
+        log_end(h, "it ended the connection by GOAWAY", nghttp2_http2_strerror(frame->error_code));
+}
+
+static int
+frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
+{
+    (void)session;
+    if (frame->hd.type == NGHTTP2_GOAWAY)
+        session_says_goodbye(user, &frame->goaway);
+    return 0;
+}
+
 static int
 frame_came(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
@@ -250,7 +275,7 @@ frame_came(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 
     (void)session;
     if (frame->hd.type == NGHTTP2_GOAWAY)
-        sl_count(sl_conn_loop(h->conn), count_goaways, 1);
+        goaway_came(h, &frame->goaway);
     if (frame->hd.type == NGHTTP2_SETTINGS && !h->knows_settings)
         settings_came(h);
     if (s == NULL || s->a == NULL ||
@@ -555,6 +580,8 @@ client_end(struct http2 *h)
 {
     struct sl_conn *c = h->conn;
 
+    if (h->is_failing)
+        log_end(h, "its connection is closed for what it sent", h->why);
     client_let_all_go(h);
     sl_conn_close(&c);
 }
@@ -597,6 +624,7 @@ http2_client_init(void)
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, frame_came);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, body_came);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, stream_ends);
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, frame_sent);
     return 0;
 }
 

@@ -154,6 +154,8 @@ session_is_blocked(const struct http2 *h)
 }
 /* Closed by what the peer did: GOAWAY with the code, and the log says why. */
 void session_fail(struct http2 *h, uint32_t code, const char *why);
+/* A GOAWAY has left: also those that nghttp2 sends itself are noted as failures. */
+void session_says_goodbye(struct http2 *h, const nghttp2_goaway *frame);
 /* Nothing will be said or heard any more. */
 int session_is_over(const struct http2 *h);
 /* What both sides ask nghttp2 to tell. */

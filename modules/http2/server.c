@@ -87,15 +87,6 @@ stream_ends(nghttp2_session *session, int32_t id, uint32_t code, void *user)
     return 0;
 }
 
-static void
-server_says_goodbye(struct http2 *h, const nghttp2_goaway *frame)
-{
-    if (frame->error_code == NGHTTP2_NO_ERROR || h->is_failing)
-        return;
-    h->is_failing = 1;
-    h->why = nghttp2_http2_strerror(frame->error_code);
-}
-
 /* RFC 9113, 8.1: nobody waits for the rest of a request that is answered. */
 static int
 frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
@@ -104,7 +95,7 @@ frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
     struct stream *s;
 
     if (frame->hd.type == NGHTTP2_GOAWAY)
-        server_says_goodbye(h, &frame->goaway);
+        session_says_goodbye(h, &frame->goaway);
     if ((frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS) ||
         (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0)
         return 0;

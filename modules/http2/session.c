@@ -143,6 +143,15 @@ session_fail(struct http2 *h, uint32_t code, const char *why)
     sl_conn_again(h->conn);
 }
 
+void
+session_says_goodbye(struct http2 *h, const nghttp2_goaway *frame)
+{
+    if (frame->error_code == NGHTTP2_NO_ERROR || h->is_failing)
+        return;
+    h->is_failing = 1;
+    h->why = nghttp2_http2_strerror(frame->error_code);
+}
+
 /* ---- reading ---- */
 
 static uint32_t

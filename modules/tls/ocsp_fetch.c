@@ -23,21 +23,43 @@ struct asking {
     int64_t end_us;
 };
 
+/* NULL, or why it ends. */
+static const char *
+asking_over(const struct asking *a)
+{
+    if (atomic_load(&a->f->is_cancelled))
+        return "cancelled";
+    return apr_time_now() < a->end_us ? NULL : "no response in time";
+}
+
 /* Waits until the socket can go on.  NULL or why not. */
 static const char *
 asking_wait(const struct asking *a, short events)
 {
     struct pollfd p = {.events = events};
+    const char *why;
 
-    while (apr_time_now() < a->end_us) {
-        if (atomic_load(&a->f->is_cancelled))
-            return "cancelled";
+    while ((why = asking_over(a)) == NULL) {
         if (BIO_get_fd(a->socket, &p.fd) < 0)
             return "no socket";
         if (poll(&p, 1, SLICE_MS) != 0)
             return NULL;
     }
-    return "no response in time";
+    return why;
+}
+
+/* OpenSSL reads a head as long as there is more of it: one that comes fast enough is never waited for. */
+static long
+asking_reads(BIO *b, int what, const char *at, size_t n, int i, long l, int rc, size_t *done)
+{
+    const struct asking *a = (const void *)BIO_get_callback_arg(b);
+
+    (void)at;
+    (void)n;
+    (void)i;
+    (void)l;
+    (void)done;
+    return what == BIO_CB_READ && asking_over(a) != NULL ? -1 : rc;
 }
 
 static int
@@ -55,6 +77,8 @@ asking_open(struct asking *a)
         return -1;
     BIO_set_conn_port(a->socket, a->url.port);
     BIO_set_nbio(a->socket, 1);
+    BIO_set_callback_ex(a->socket, asking_reads);
+    BIO_set_callback_arg(a->socket, (char *)a);
     return 0;
 }
 

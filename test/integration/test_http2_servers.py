@@ -3,6 +3,7 @@ import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -11,10 +12,12 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
+import hpack
 import pytest
 from certs import CA
 from conftest import free_port
-from h2client import H2
+from h2client import (CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, H2, HEADERS, PING, PUSH_PROMISE,
+                      RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, settings)
 
 BASE = "LoadModule route\nLoadModule http2\nProtocols h2 http/1.1\n"
 
@@ -363,9 +366,148 @@ def test_servers_that_speak_something_else(sluice, bytes_):
             c.close()
     threading.Thread(target=serve, daemon=True).start()
     s = sluice(f'{BASE}<Location "/">\nProxyPass h2c://127.0.0.1:{listener.getsockname()[1]}\n</Location>\n')
-    s.expect("SL0505", "SL0507")
-    assert s.get().status == 502
+    s.expect("SL0505", "SL0507", "HTTP20012")
+    assert s.get().status == 502 and s.logged("HTTP20012 .* for what it sent: PROTOCOL_ERROR")
     listener.close()
+
+
+# ---- servers that do what they must not ----
+
+class Bare:
+    """A server that answers each head with the frames it is told to send, right or wrong."""
+
+    def __init__(self, act, greeting=b""):
+        self.act, self.greeting, self.n_requests = act, greeting, 0
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock):
+        reader, encoder = sock.makefile("rb"), hpack.Encoder()
+        try:
+            sock.sendall(frame(SETTINGS, payload=self.greeting))
+            reader.read(24)
+            while len(head := reader.read(9)) == 9:
+                kind, flags, stream = struct.unpack(">BBI", head[3:])
+                reader.read(int.from_bytes(head[:3], "big"))
+                if kind == SETTINGS and not flags:
+                    sock.sendall(frame(SETTINGS, 1))
+                if kind == HEADERS:
+                    self.n_requests += 1
+                    for part in self.act(stream, lambda *f: encoder.encode([(":status", "200"), *f])):
+                        time.sleep(part) if isinstance(part, float) else sock.sendall(part)
+        except OSError:
+            pass
+
+    def stop(self):
+        self.listener.close()
+
+
+@pytest.fixture
+def bare(sluice):
+    """bare(act, lines) -> a server in front of one that sends what act(stream, head) gives; /ok answers
+    without it."""
+    made = []
+
+    def start(act, text="", **k):
+        made.append(Bare(act, **k))
+        s = sluice(f"{BASE}{text}<Location \"/ok\">\nReturn 204\n</Location>\n<Location \"/\">\n"
+                   f"ProxyPass h2c://127.0.0.1:{made[-1].port}\n</Location>\n")
+        s.backend = made[-1]
+        return s.expect("SL0505", "SL0507", "SL0509", "HTTP20012")
+    yield start
+    for b in made:
+        b.stop()
+
+
+def head_of(stream, block, flags=END_HEADERS):
+    return frame(HEADERS, flags, stream, block)
+
+
+def answers(stream, head, *fields, body=b"abc"):
+    return [head_of(stream, head(*fields)), frame(DATA, END_STREAM, stream, body)]
+
+
+def alone(*fields):
+    """A head with just these, and no body."""
+    return lambda s, h: [head_of(s, hpack.Encoder().encode(fields), END_HEADERS | END_STREAM)]
+
+
+ALL = END_HEADERS | END_STREAM
+TRAILER = b"\x00\x01x\x01y"
+FORBIDDEN = {
+    "PUSH_PROMISE": lambda s, h: [frame(PUSH_PROMISE, END_HEADERS, s, b"\0\0\0\2" + h())],
+    "no status": alone(("x", "y")),
+    "status of letters": alone((":status", "abc")),
+    "status 000": alone((":status", "000")),
+    "status 1000": alone((":status", "1000")),
+    "101": alone((":status", "101")),
+    "two statuses": alone((":status", "200"), (":status", "200")),
+    "a pseudo-field of requests": alone((":status", "200"), (":path", "/")),
+    "an interim response at the end": alone((":status", "103")),
+    "capitals": alone((":status", "200"), ("X-Up", "y")),
+    "CRLF": alone((":status", "200"), ("x", "y\r\nset-cookie: a=b")),
+    "NUL": alone((":status", "200"), ("x", "y\0")),
+    "connection": alone((":status", "200"), ("connection", "close")),
+    "transfer-encoding": alone((":status", "200"), ("transfer-encoding", "chunked")),
+    "DATA without a head": lambda s, h: [frame(DATA, END_STREAM, s, b"x")],
+    "a head on a stream of its own": lambda s, h: [head_of(2, h(), ALL)],
+    "a head on an idle stream": lambda s, h: [head_of(s + 2, h(), ALL)],
+    "less than announced": lambda s, h: answers(s, h, ("content-length", "9")),
+    "more than announced": lambda s, h: answers(s, h, ("content-length", "2")),
+    "two lengths": lambda s, h: answers(s, h, ("content-length", "3"), ("content-length", "3")),
+    "a negative length": lambda s, h: answers(s, h, ("content-length", "-3")),
+    "a length and no body": lambda s, h: [head_of(s, h(("content-length", "9")), ALL)],
+    "a status in the trailers": lambda s, h: [head_of(s, h()), frame(DATA, 0, s, b"abc"), head_of(s, h(), ALL)],
+    "trailers and then more": lambda s, h: [head_of(s, h()), frame(DATA, 0, s, b"abc"), head_of(s, TRAILER),
+                                            frame(DATA, END_STREAM, s, b"def")],
+    "a reset with NO_ERROR": lambda s, h: [head_of(s, h()), frame(DATA, 0, s, b"abc"), 0.1,
+                                           frame(RST_STREAM, 0, s, b"\0\0\0\0")],
+    "REFUSED_STREAM in the middle": lambda s, h: [head_of(s, h()), frame(DATA, 0, s, b"abc"), 0.1,
+                                                  frame(RST_STREAM, 0, s, b"\0\0\0\7")],
+    "GOAWAY for what is answered": lambda s, h: [head_of(s, h()), frame(DATA, 0, s, b"abc"), 0.1,
+                                                 frame(GOAWAY, 0, 0, b"\0" * 8)],
+    "a flood of interim responses": lambda s, h: [head_of(s, b"\x08\x03103") * 20000, *answers(s, h)],
+    "a stream's window too large": lambda s, h: [frame(WINDOW_UPDATE, 0, s, b"\x7f\xff\xff\xff"), *answers(s, h)],
+    "more than the window": lambda s, h: [head_of(s, h())] + [frame(DATA, 0, s, b"x" * 16384)] * 200,
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_what_is_malformed_is_never_whole(bare, what):
+    s = bare(FORBIDDEN[what])
+    a = H2(s.port, auto_window=False).get()
+    assert a.status == 502 or (a.status == 200 and a.reset is not None)
+    assert s.logged('SL05.*"GET /": the server') and s.get("/ok").status == 204
+    assert s.backend.n_requests <= 2
+
+
+BROKEN = {
+    "SETTINGS of 5 bytes": (lambda s, h: [frame(SETTINGS, 0, 0, b"12345")], "FRAME_SIZE_ERROR"),
+    "HPACK nonsense": (lambda s, h: [head_of(s, b"\x80", ALL)], "COMPRESSION_ERROR"),
+    "a window too large": (lambda s, h: [frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff")], "FLOW_CONTROL_ERROR"),
+    "a head without end": (lambda s, h: [frame(HEADERS, 0, s, h())] + [frame(CONTINUATION, 0, s)] * 5000,
+                           "CONTINUATION"),
+    "a flood of PINGs": (lambda s, h: [frame(PING, 0, 0, b"12345678") * 30000], "Flooding"),
+    "a flood of SETTINGS": (lambda s, h: [frame(SETTINGS, 0, 0, settings(window=65535)) * 30000], "Flooding"),
+    "GOAWAY with an error": (lambda s, h: [frame(GOAWAY, 0, 0, b"\0\0\0\0\0\0\0\x0b")], "ENHANCE_YOUR_CALM"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_why_a_server_lost_its_connection_is_told(bare, what):
+    act, why = BROKEN[what]
+    s = bare(act)
+    assert H2(s.port).get().status == 502
+    assert s.logged(f"HTTP20012 pool .* server .*: it.*: .*{why}") and s.get("/ok").status == 204
 
 
 def test_times(proxied):

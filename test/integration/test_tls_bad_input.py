@@ -3,6 +3,8 @@ import os
 import re
 import socket
 import ssl
+import struct
+import subprocess
 import time
 
 import pytest
@@ -59,6 +61,93 @@ def test_garbage_for_a_hello(tls, pki):
     c.rest()
     assert s.logged("TLS0010 client 127.0.0.200: the handshake failed: unexpected eof")
     good.close()
+
+
+def extension(kind, body):
+    return struct.pack(">HH", kind, len(body)) + body
+
+
+def name(text, kind=0):
+    return extension(0, struct.pack(">HBH", len(text) + 3, kind, len(text)) + text)
+
+
+def protocols(*names):
+    text = b"".join(bytes([len(n)]) + n for n in names)
+    return extension(16, struct.pack(">H", len(text)) + text)
+
+
+def hello(*extensions, version=b"\3\3", suites=b"\xc0\x2b\xc0\x2f", size=16384):
+    """A ClientHello of TLS 1.2, in records of this size."""
+    more = extension(10, b"\0\4\0\x1d\0\x17") + extension(13, b"\0\4\4\3\x08\4") + b"".join(extensions)
+    body = (version + os.urandom(32) + b"\0" + struct.pack(">H", len(suites)) + suites + b"\1\0" +
+            struct.pack(">H", len(more)) + more)
+    body = b"\1" + struct.pack(">I", len(body))[1:] + body
+    return b"".join(b"\x16\3\1" + struct.pack(">H", len(body[i:i + size])) + body[i:i + size]
+                    for i in range(0, len(body), size))
+
+
+# What a hello says; the certificate it gets, or the alert.
+ODD = {
+    "in records of a byte": (hello(name(b"b.test"), size=1), b"b.test"),
+    "in capitals": (hello(name(b"B.TEST")), b"b.test"),
+    "with a dot behind": (hello(name(b"b.test.")), b"b.test"),
+    "nothing but a dot": (hello(name(b".")), b"a.test"),
+    "an empty name": (hello(name(b"")), b"a.test"),
+    "an address": (hello(name(b"127.0.0.1")), b"a.test"),
+    "255 bytes": (hello(name(b"x" * 255)), b"a.test"),
+    "256 bytes": (hello(name(b"x" * 256)), 112),
+    "a NUL": (hello(name(b"b.test\0.a.test")), 112),
+    "a line of the log": (hello(name(b"x\n2026-01-01 error \x1b[31m\xff%s%n")), b"a.test"),
+    "another kind of name": (hello(name(b"b.test", 1)), 50),
+    "two names": (hello(extension(0, b"\0\x12" + b"\0\0\6a.test" * 2)), 50),
+    "two lists of names": (hello(name(b"a.test"), name(b"b.test")), 47),
+    "a name longer than its list": (hello(extension(0, b"\0\x09\0\0\x20b.test")), 50),
+    "a list longer than its extension": (hello(extension(0, b"\0\x40\0\0\6b.test")), 50),
+    "no list": (hello(extension(0, b"")), 50),
+    "an empty list of protocols": (hello(name(b"b.test"), extension(16, b"\0\0")), 50),
+    "a protocol of no name": (hello(name(b"b.test"), extension(16, b"\0\1\0")), 50),
+    "a protocol longer than its list": (hello(name(b"b.test"), extension(16, b"\0\3\xffh2")), 50),
+    "thousands of protocols": (hello(name(b"b.test"), protocols(*[b"x%d" % i for i in range(5000)])), 120),
+    "a protocol in capitals": (hello(name(b"b.test"), protocols(b"HTTP/1.1")), 120),
+    "a ticket nobody gave": (hello(name(b"b.test"), extension(35, os.urandom(50000))), b"b.test"),
+    "an old version": (hello(name(b"b.test"), version=b"\3\1"), 70),
+    "a fallback": (hello(name(b"b.test"), version=b"\3\2", suites=b"\x56\0\xc0\x2b"), 70),
+    "no suites": (hello(name(b"b.test"), suites=b""), 47),
+    "empty records before": (b"\x16\3\1\0\0" * 50 + hello(name(b"b.test")), 10),
+    "a warning before": (b"\x15\3\1\0\2\1\0" + hello(name(b"b.test")), 10),
+}
+
+
+def test_odd_hellos(tls, pki):
+    s = tls("LogLevel info\n")
+    good = connect(s, pki)
+    for i, (what, (said, wanted)) in enumerate(ODD.items(), 2):
+        c = Client(s.tls_port, source=f"127.0.0.{i}")
+        c.send(said)
+        c.fill()
+        if isinstance(wanted, bytes):
+            while b"test" not in c.buf:
+                assert c.fill(), what
+            assert wanted in c.buf, what
+        else:
+            assert alert(c) == wanted, what
+            assert s.logged(f"TLS0010 client 127.0.0.{i}( for b.test)?: the handshake failed: "), what
+        c.close()
+        assert good.request("GET", "/").status == 200
+    assert s.logged(r"for x\?2026-01-01 error \?\[31m") and "\n2026-01-01" not in s.log()
+    s.expect("2026-01-01")
+    good.close()
+
+
+def test_renegotiation_is_refused(tls, pki):
+    """By an alert that openssl's client takes for the end."""
+    s = tls("LogLevel info\n")
+    r = subprocess.run(["openssl", "s_client", "-tls1_2", "-connect", f"127.0.0.1:{s.tls_port}", "-servername", "a.test"],
+                       input="R\n", capture_output=True, text=True, timeout=20)
+    assert "RENEGOTIATING" in r.stderr and "no renegotiation" in r.stderr
+    c = connect(s, pki)
+    assert c.request("GET", "/").status == 200
+    c.close()
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

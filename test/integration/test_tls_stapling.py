@@ -3,6 +3,7 @@ import datetime
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -159,6 +160,49 @@ def test_bad_responses_are_not_stapled(tls, responder, what, says):
     s = tls("TLSStapling on\n", certs=[cert]).expect("TLS0051", "TLS0052")
     assert s.logged(says) and stapled(s.tls_port) is None
     assert responder.n_asked == 1
+
+
+WITHOUT_END = {
+    "a redirect": [b"HTTP/1.0 302 Found\r\nLocation: http://127.0.0.1:%d/elsewhere\r\n\r\n"],
+    "a head without end": [b"HTTP/1.0 200 OK\r\n"] + [b"X-More: " + b"y" * 1000 + b"\r\n"] * 60 * 16,
+    "a head that comes fast": [b"HTTP/1.0 200 OK\r\n"] + [b"X: y\r\n" * 20000] * 2000,
+    "a line without end": [b"HTTP/1.0 200 " + b"y" * 100000] * 100,
+    "a body in drops": [b"HTTP/1.0 200 OK\r\nContent-Type: application/ocsp-response\r\n\r\n\x30\x82\x06\x00"] + [b"0"] * 200,
+    "too much of a body": [b"HTTP/1.0 200 OK\r\nContent-Length: 2000000000\r\n\r\n\x30\x84\x40\0\0\0"] + [b"0" * 65536] * 500,
+}
+
+
+@pytest.mark.parametrize("what", WITHOUT_END)
+def test_a_responder_that_does_not_come_to_an_end(tls, responder, pki, what):
+    """Some seconds of one thread are all it gets, and it is asked nowhere else."""
+    listener, n_asked = socket.create_server(("127.0.0.1", 0)), []
+
+    def serve():
+        while True:
+            try:
+                c = listener.accept()[0]
+            except OSError:
+                return
+            n_asked.append(c.recv(65536))
+            try:
+                for part in WITHOUT_END[what]:
+                    c.sendall(part.replace(b"%d", b"%d" % responder.port))
+                    time.sleep(0.02 if len(part) < 5000 else 0)
+                c.settimeout(20)
+                c.recv(1)
+            except OSError:
+                pass
+    threading.Thread(target=serve, daemon=True).start()
+    own, responder.port = responder.port, listener.getsockname()[1]
+    cert = responder.make("a.test")
+    responder.port = own
+    s = tls("TLSStapling on\n", certs=[cert]).expect("TLS0051")
+    c = connect(s, pki, verify=False)
+    assert s.logged("TLS0051 .*; none is stapled, asked again in [3-7] s", 8)
+    assert c.request("GET", "/").status == 200 and stapled(s.tls_port) is None
+    assert len(n_asked) == 1 and responder.n_asked == 0
+    c.close()
+    listener.close()
 
 
 def test_a_delegated_signer_and_a_response_of_somebody_else(tls, responder, tmp_path):
