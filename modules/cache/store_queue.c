@@ -28,7 +28,7 @@ static size_t
 op_size(const struct op *op)
 {
     switch (op->kind) {
-    case OP_HEAD: return op->object->head->size + (size_t)op->object->size;
+    case OP_HEAD: return object_head_size(op->object) + (size_t)op->object->size;
     case OP_CHUNK: return op->append.n_head + op->append.n_body;
     case OP_FINISH: return 0;
     case OP_TOMB: return op->head->size;
@@ -82,7 +82,7 @@ op_prepare(struct store *s, struct op *op)
         /* fall through */
     case OP_HEAD:
         op->append = (struct append){.head = op->object->head->at,
-                                     .n_head = op->object->head->size,
+                                     .n_head = object_head_size(op->object),
                                      .body = op->object->body_at,
                                      .n_body = op->object->body_at != NULL ? op->object->size : 0};
         return 1;

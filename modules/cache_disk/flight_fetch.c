@@ -9,6 +9,7 @@
  * wait for each other. */
 #define UNSTORABLE_MS 10000
 #define TOO_LARGE_MS (10 * 60 * 1000)
+#define AT_ONCE (64 * 1024)
 
 /* ---- what comes ---- */
 
@@ -49,13 +50,30 @@ vary_add(struct flight *f, struct sl_req *sub)
         sl_fields_add(fields, "Vary", SL_SPAN("Accept-Encoding"));
 }
 
+/* It is read while it comes. */
+static enum sl_flow
+flight_opens(struct flight *f)
+{
+    if (flight_arrives(f) != 0)
+        return SL_FLOW_GONE;
+    flight_settle(f, ARRIVING, CAME);
+    return SL_FLOW_ROOM;
+}
+
+/* The body of a small response mostly comes with its head: then it becomes a whole object in one
+ * step, and who waits is woken once, to something that is as good as found. */
+static int
+may_come_at_once(const struct flight *f, int ends)
+{
+    return ends || (f->size >= 0 && f->size <= AT_ONCE);
+}
+
 static enum sl_flow
 flight_head(struct sl_req *sub, void *ctx, int ends)
 {
     struct flight *f = ((struct fetch *)ctx)->flight;
     const char *refused;
 
-    (void)ends;
     f->status = sl_req_status(sub);
     f->cause = sl_req_cause(sub);
     f->size = length_of(sub);
@@ -76,8 +94,7 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
         unstorable_learn(f, sub, UNSTORABLE_MS, refused);
         return flight_relays(f, NOT_STORED);
     }
-    flight_settle(f, ARRIVING, CAME);
-    return SL_FLOW_ROOM;
+    return may_come_at_once(f, ends) ? SL_FLOW_ROOM : flight_opens(f);
 }
 
 static int
@@ -126,8 +143,12 @@ flight_body(struct sl_req *sub, void *ctx, struct sl_data data, int ends)
 
     if (f->state == RELAYED)
         return flight_relay_body(f, data, ends);
-    if (f->writer == NULL || data.n == 0)
+    if (data.n == 0 || (f->writer == NULL && f->coming == NULL))
         return SL_FLOW_ROOM; /* a 304 has no body */
+    if (f->coming != NULL && (int64_t)data.n == f->size)
+        return flight_came(f, (struct sl_span){data.at, data.n}) == 0 ? SL_FLOW_ROOM : SL_FLOW_GONE;
+    if (f->coming != NULL && flight_opens(f) != SL_FLOW_ROOM)
+        return SL_FLOW_GONE;
     return flight_stores(f, sub, data);
 }
 
@@ -137,19 +158,25 @@ flight_ended(struct sl_req *sub, void *ctx, const struct sl_cause *cause)
     struct flight *f = ((struct fetch *)ctx)->flight;
 
     (void)sub;
+    if (f->coming != NULL && f->size <= 0 && cause == NULL)
+        flight_came(f, SL_SPAN(""));
     f->sub = NULL;
+    f->coming = NULL;
     free(f->fetch);
     f->fetch = NULL;
-    if (f->writer != NULL && cause == NULL)
+    if (cause == NULL && (f->writer != NULL || (f->state == ASKING && f->object != NULL)))
         flight_commit(f);
     else if (f->writer != NULL)
         store_abort(&f->writer);
-    if (f->state == ASKING) { /* it never had a head */
-        f->cause = cause;
-        flight_settle(f, OVER, FAILED);
-    } else if (f->state == RELAYED && cause != NULL)
-        flight_relay_failed(f, cause);
-    flight_over(f);
+    if (f->state == ASKING) {
+        f->cause = cause; /* NULL and no object: no memory */
+        f->status = 0;    /* a head alone is no answer */
+        flight_settle(f, OVER, cause == NULL && f->object != NULL ? CAME : FAILED);
+    } else {
+        if (f->state == RELAYED && cause != NULL)
+            flight_relay_failed(f, cause);
+        flight_over(f);
+    }
     flight_drop(f);
 }
 

@@ -1,6 +1,8 @@
 /* What of a response is stored, and what a 304 changes of what is. */
 #include "flight.h"
 
+#include <apr_strings.h>
+
 static struct storing
 flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *fields)
 {
@@ -92,8 +94,7 @@ flight_store(struct flight *f, struct sl_req *sub)
     struct storing s = flight_judge(f, sub, sl_req_response(sub));
     uint64_t tags[STORE_TAGS_MAX];
     struct meta m = meta_of(sub, &s);
-    struct store_new n = {
-        .tags = tags, .stamp = f->stamp, .size = f->size, .data = f, .room = has_room};
+    struct store_new n = {.stamp = f->stamp, .size = f->size, .data = f, .room = has_room};
 
     if (s.refused != NULL)
         return s.refused;
@@ -101,12 +102,37 @@ flight_store(struct flight *f, struct sl_req *sub)
     n.key = flight_object_key(f, sub, &m);
     n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
     n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
-    f->writer = store_writer_open(cache_store, f->loop, &n);
-    if (f->writer == NULL)
+    if (!store_takes(cache_store, &n))
         return "its head or body is too large, or it has too many tags";
+    n.tags = apr_pmemdup(sl_req_pool(sub), tags, n.n_tags * sizeof *tags);
+    f->coming = apr_pmemdup(sl_req_pool(sub), &n, sizeof n);
+    return NULL;
+}
+
+/* A disk that failed since its head came does not take it any more: it is relayed. */
+int
+flight_arrives(struct flight *f)
+{
+    f->writer = store_writer_open(cache_store, f->loop, f->coming);
+    if (f->writer == NULL) {
+        f->coming->size = -1;
+        f->writer = store_writer_open(cache_store, f->loop, f->coming);
+    }
+    f->coming = NULL;
+    if (f->writer == NULL)
+        return -1;
     f->object = store_writer_object(f->writer);
     store_hold(f->object);
-    return NULL;
+    return 0;
+}
+
+int
+flight_came(struct flight *f, struct sl_span body)
+{
+    f->n = (int64_t)body.n;
+    f->object = store_whole(cache_store, f->coming, body);
+    f->coming = NULL;
+    return f->object != NULL ? 0 : -1;
 }
 
 /* The head alone, under the key of the response. */
@@ -166,11 +192,17 @@ flight_commit(struct flight *f)
         store_abort(&f->writer);
         return;
     }
-    if (store_is_relayed(f->writer) != STORE_NOT_RELAYED || is_forgotten(f)) {
+    if (f->writer == NULL && is_forgotten(f))
+        return;
+    if (f->writer != NULL &&
+        (store_is_relayed(f->writer) != STORE_NOT_RELAYED || is_forgotten(f))) {
         store_forgo(&f->writer);
         return;
     }
-    store_commit(&f->writer);
+    if (f->writer != NULL)
+        store_commit(&f->writer);
+    else
+        store_keep(cache_store, f->loop, f->object);
     if (!f->is_slice) /* its response is counted */
         sl_count(f->loop, cache_counters[N_STORED], 1);
 }
