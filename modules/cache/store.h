@@ -131,8 +131,9 @@ struct store_get {
  * called.  A hit in memory makes no system call and takes no lock. */
 enum store_answer store_get(struct store *s, struct sl_loop *loop, struct store_get *g,
                             struct store_object **found);
-/* As a look-up in memory that leaves no trace: no hit is counted, no disk read.  STORE_WAIT: the
- * index has something that may be it. */
+/* What memory has of a key and its hash, held, or NULL; no hit is counted. */
+struct store_object *store_at_hand(struct store *s, struct store_hash hash, struct sl_span key);
+/* The same, and whether the disk may have it: STORE_WAIT. */
 enum store_answer store_peek(struct store *s, struct sl_span key, struct store_object **found);
 
 /* ---- bodies ---- */

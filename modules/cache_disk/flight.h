@@ -38,7 +38,7 @@ struct flight {
     struct store_hash hash;
     struct sl_loop *loop;
     const struct cache_conf *conf;
-    struct sl_span key, primary; /* copies; key: what is looked for */
+    struct sl_span key, primary; /* copies, or one; key: what is looked for */
     enum state state;
     enum result result;      /* settled: not ASKING any more */
     int is_listed;           /* in the table */

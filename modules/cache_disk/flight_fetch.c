@@ -27,13 +27,10 @@ static void
 date_add(struct flight *f, struct sl_req *sub)
 {
     struct sl_fields *fields = sl_req_response(sub);
-    char *text;
 
-    if (sl_fields_has_id(fields, SL_F_DATE))
-        return;
-    text = apr_palloc(sl_req_pool(sub), APR_RFC822_DATE_LEN);
-    apr_rfc822_date(text, sl_loop_wall_us(f->loop));
-    sl_fields_add(fields, "Date", sl_span(text));
+    if (!sl_fields_has_id(fields, SL_F_DATE)) /* the loop's text is of this second */
+        sl_fields_add(fields, "Date",
+                      sl_span(sl_span_dup(sl_req_pool(sub), sl_loop_http_date(f->loop))));
 }
 
 /* What is encoded is for those alone who said that they take it, also where the server forgets to
@@ -188,8 +185,11 @@ static const struct sl_subrequest_owner fetcher = {flight_head, flight_body, fli
 static void
 flight_edit(struct flight *f)
 {
-    static const char *const dropped[] = {"If-None-Match", "If-Modified-Since", "If-Range",
-                                          "Range"};
+    static const struct {
+        enum sl_field_id id;
+        const char *name;
+    } dropped[] = {{SL_F_IF_NONE_MATCH, "If-None-Match"}, {SL_F_IF_RANGE, "If-Range"},
+                   {SL_F_IF_MODIFIED_SINCE, "If-Modified-Since"}, {SL_F_RANGE, "Range"}};
     struct sl_fields *head = sl_req_head(f->sub);
     struct meta m;
     struct sl_span etag, modified;
@@ -197,7 +197,8 @@ flight_edit(struct flight *f)
 
     sl_subrequest_set_line(f->sub, SL_SPAN("GET"), (struct sl_span){NULL, 0});
     for (i = 0; i < sizeof dropped / sizeof dropped[0]; i++)
-        sl_fields_unset(head, dropped[i]);
+        if (sl_fields_has_id(head, dropped[i].id))
+            sl_fields_unset(head, dropped[i].name);
     if (f->slice > 0)
         slice_ask(f);
     if (f->base == NULL || meta_read(f->base->meta, &m) != 0)

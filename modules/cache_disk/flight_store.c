@@ -7,16 +7,16 @@ static struct storing
 flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *fields)
 {
     struct cache_control asked =
-        cache_control_parse(sl_fields_joined(sl_req_head(sub), "Cache-Control"));
+        cache_control_parse(sl_fields_joined_id(sl_req_head(sub), SL_F_CACHE_CONTROL));
     struct response_facts facts = {
         .status = sl_req_status(sub),
-        .cache_control = sl_fields_joined(fields, "Cache-Control"),
+        .cache_control = sl_fields_joined_id(fields, SL_F_CACHE_CONTROL),
         .cdn_cache_control = sl_fields_joined(fields, "CDN-Cache-Control"),
         .pragma = sl_fields_get_id(fields, SL_F_PRAGMA),
         .expires = sl_fields_get_id(fields, SL_F_EXPIRES),
         .date = sl_fields_get_id(fields, SL_F_DATE),
         .age = sl_fields_get_id(fields, SL_F_AGE),
-        .vary = sl_fields_joined(fields, "Vary"),
+        .vary = sl_fields_joined_id(fields, SL_F_VARY),
         .last_modified = sl_fields_get_id(fields, SL_F_LAST_MODIFIED),
         .has_set_cookie = sl_fields_has_id(fields, SL_F_SET_COOKIE),
         .has_authorization =
@@ -63,7 +63,7 @@ marker_store(struct flight *f, struct sl_req *sub, struct sl_span vary)
 static struct sl_span
 flight_object_key(struct flight *f, struct sl_req *sub, struct meta *m)
 {
-    struct sl_span vary = sl_fields_joined(sl_req_response(sub), "Vary");
+    struct sl_span vary = sl_fields_joined_id(sl_req_response(sub), SL_F_VARY);
 
     if (vary.n == 0 || (f->conf->ignore & IGNORE_VARY))
         return f->primary;
