@@ -89,6 +89,7 @@ const struct sl_field *sl_fields_next(const struct sl_fields *f, unsigned *i);
 /* All lines of that name joined by ", " (RFC 9110, 5.3); allocates only where there are
  * several. */
 struct sl_span sl_fields_joined(struct sl_fields *f, const char *name);
+struct sl_span sl_fields_joined_id(struct sl_fields *f, enum sl_field_id id);
 
 /* Changing.  Replaces every line of the name by one; adds a line; removes all.
  * 0, or -1 when name or value holds bytes that may not stand there, or when the field says

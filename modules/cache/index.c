@@ -98,22 +98,23 @@ entry_make(struct store_hash hash, uint64_t offset, uint64_t bytes)
 /* The 16 entries where a key may stand. */
 struct seats {
     struct page *page;
-    _Atomic(uint64_t) *at[INDEX_FOUND_MAX];
+    _Atomic(uint64_t) *lines[2];
 };
+
+static _Atomic(uint64_t) *
+seat(const struct seats *s, unsigned i)
+{
+    return &s->lines[i / PAGE_LINE][i % PAGE_LINE];
+}
 
 static struct seats
 index_seats(const struct index *ix, struct store_hash hash)
 {
-    struct seats s = {.page = &ix->pages[index_page(ix, hash)]};
+    struct page *page = &ix->pages[index_page(ix, hash)];
     unsigned a = (unsigned)((hash.lo & 0xffff) % PAGE_LINES);
     unsigned b = (a + 1 + (unsigned)((hash.lo >> 16 & 0xffff) % (PAGE_LINES - 1))) % PAGE_LINES;
-    unsigned i;
 
-    for (i = 0; i < PAGE_LINE; i++) {
-        s.at[i] = &s.page->words[a * PAGE_LINE + i];
-        s.at[PAGE_LINE + i] = &s.page->words[b * PAGE_LINE + i];
-    }
-    return s;
+    return (struct seats){page, {&page->words[a * PAGE_LINE], &page->words[b * PAGE_LINE]}};
 }
 
 static int
@@ -129,7 +130,7 @@ index_find(const struct index *ix, struct store_hash hash, uint64_t found[INDEX_
     unsigned i, n = 0;
 
     for (i = 0; i < INDEX_FOUND_MAX; i++) {
-        uint64_t entry = atomic_load_explicit(s.at[i], memory_order_acquire);
+        uint64_t entry = atomic_load_explicit(seat(&s, i), memory_order_acquire);
 
         if (may_be(entry, hash))
             found[n++] = entry;
@@ -144,10 +145,10 @@ seats_forget(struct index *ix, const struct seats *s, struct store_hash hash, un
     unsigned i, n = 0;
 
     for (i = 0; i < INDEX_FOUND_MAX; i++) {
-        uint64_t entry = atomic_load(s->at[i]);
+        uint64_t entry = atomic_load(seat(s, i));
 
         while (i != but && may_be(entry, hash))
-            if (atomic_compare_exchange_weak(s->at[i], &entry, 0)) {
+            if (atomic_compare_exchange_weak(seat(s, i), &entry, 0)) {
                 n++;
                 break;
             }
@@ -169,7 +170,7 @@ seat_choose(const struct seats *s, struct store_hash hash, uint64_t *entry)
     uint64_t seen[INDEX_FOUND_MAX];
 
     for (i = 0; i < INDEX_FOUND_MAX; i++) {
-        seen[i] = atomic_load(s->at[i]);
+        seen[i] = atomic_load(seat(s, i));
         if (may_be(seen[i], hash)) {
             *entry = seen[i];
             return i;
@@ -196,7 +197,7 @@ index_put(struct index *ix, struct store_hash hash, uint64_t entry)
 
     do
         at = seat_choose(&s, hash, &before);
-    while (!atomic_compare_exchange_strong(s.at[at], &before, entry));
+    while (!atomic_compare_exchange_strong(seat(&s, at), &before, entry));
     page_is_changed(s.page);
     if (before == 0)
         atomic_fetch_add_explicit(ix->n_objects, 1, memory_order_relaxed);
@@ -222,10 +223,10 @@ index_change(struct index *ix, struct store_hash hash, uint64_t place, uint64_t 
     unsigned i;
 
     for (i = 0; i < INDEX_FOUND_MAX; i++) {
-        uint64_t entry = atomic_load(s.at[i]);
+        uint64_t entry = atomic_load(seat(&s, i));
 
         while (may_be(entry, hash) && entry_place(entry) == place)
-            if (atomic_compare_exchange_weak(s.at[i], &entry, to)) {
+            if (atomic_compare_exchange_weak(seat(&s, i), &entry, to)) {
                 page_is_changed(s.page);
                 return 1;
             }
@@ -256,12 +257,12 @@ index_use(struct index *ix, struct store_hash hash, uint64_t place)
     unsigned i;
 
     for (i = 0; i < INDEX_FOUND_MAX; i++) {
-        uint64_t entry = atomic_load_explicit(s.at[i], memory_order_relaxed);
+        uint64_t entry = atomic_load_explicit(seat(&s, i), memory_order_relaxed);
 
         /* one that changes at this moment is not counted: it is a hint; nor is that a reason to
          * write the page, its used bits go along with the next change */
         if (may_be(entry, hash) && entry_place(entry) == place &&
             (entry & USED_MASK) != USED_MASK)
-            atomic_compare_exchange_strong(s.at[i], &entry, entry + USED_ONE);
+            atomic_compare_exchange_strong(seat(&s, i), &entry, entry + USED_ONE);
     }
 }

@@ -60,6 +60,12 @@ object_of(const struct store_object *o)
 {
     return (struct object *)(uintptr_t)o;
 }
+/* The bytes of its record before an inline body, which may stand behind them in `head`. */
+static inline size_t
+object_head_size(const struct object *o)
+{
+    return (size_t)(o->pub.meta.at + o->pub.meta.n - o->head->at);
+}
 
 struct memory_stats {
     uint64_t n_objects, bytes, n_evicted;

@@ -99,10 +99,10 @@ record_decode(const char *at, size_t n, uint64_t store_id, struct record *r)
     return parts_agree(r) ? RECORD_OK : RECORD_BAD;
 }
 
-void
-record_encode(char *to, const struct record *r, uint64_t store_id)
+struct record
+record_write(char *to, const struct record *r)
 {
-    struct record out = {.h = r->h};
+    struct record out = {.h = r->h, .n_head = head_size(&r->h)};
 
     out.h.magic = SEGMENT_MAGIC;
     out.h.version = SEGMENT_VERSION;
@@ -117,6 +117,13 @@ record_encode(char *to, const struct record *r, uint64_t store_id)
         memcpy(to + (out.key.at - to), r->key.at, r->key.n);
     if (r->h.n_meta > 0)
         memcpy(to + (out.meta.at - to), r->meta.at, r->meta.n);
+    return out;
+}
+
+void
+record_encode(char *to, const struct record *r, uint64_t store_id)
+{
+    record_write(to, r);
     record_place(to, head_size(&r->h), r->h.seq, r->h.body_check, store_id);
 }
 

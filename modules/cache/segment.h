@@ -76,7 +76,9 @@ record_body_is_good(const struct record *r, const char *body, uint64_t store_id)
 /* How long the head of such a record is; the lengths of r->h are set. */
 size_t record_head_size(const struct record *r);
 /* Writes the head of r to `to`, which has room for record_head_size(); what is in r->h beside
- * the magic, version and head_check is the caller's. */
+ * the magic, version and head_check is the caller's.  Gives r as it stands there. */
+struct record record_write(char *to, const struct record *r);
+/* The same with its checksum. */
 void record_encode(char *to, const struct record *r, uint64_t store_id);
 /* Gives a head that stands complete in memory the seq of where it is written and the checksum
  * of its body. */

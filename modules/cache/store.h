@@ -131,8 +131,9 @@ struct store_get {
  * called.  A hit in memory makes no system call and takes no lock. */
 enum store_answer store_get(struct store *s, struct sl_loop *loop, struct store_get *g,
                             struct store_object **found);
-/* As a look-up in memory that leaves no trace: no hit is counted, no disk read.  STORE_WAIT: the
- * index has something that may be it. */
+/* What memory has of a key and its hash, held, or NULL; no hit is counted. */
+struct store_object *store_at_hand(struct store *s, struct store_hash hash, struct sl_span key);
+/* The same, and whether the disk may have it: STORE_WAIT. */
 enum store_answer store_peek(struct store *s, struct sl_span key, struct store_object **found);
 
 /* ---- bodies ---- */
@@ -216,8 +217,15 @@ struct store_new {
     /* There is room again after SL_FLOW_FULL. */
     void (*room)(struct sl_loop *loop, void *data);
 };
-/* NULL: it cannot be stored (too large for what there is).  Nothing can be found under the key
- * before store_commit(), but the object can be read by those who were handed it. */
+/* 0: it cannot be stored, too large for what there is. */
+int store_takes(const struct store *s, const struct store_new *n);
+/* An object whose body, of STORE_INLINE at most, is there at once, held, and found by nobody before
+ * store_keep().  NULL: the store does not take it, or no memory. */
+struct store_object *store_whole(struct store *s, const struct store_new *n, struct sl_span body);
+/* As store_commit(). */
+void store_keep(struct store *s, struct sl_loop *loop, struct store_object *o);
+/* NULL: the store does not take it, or no memory.  Nothing can be found under the key before
+ * store_commit(), but the object can be read by those who were handed it. */
 struct store_writer *store_writer_open(struct store *s, struct sl_loop *loop,
                                        const struct store_new *n);
 /* The object that arrives; hold it to keep it past the writer's end. */

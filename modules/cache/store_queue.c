@@ -28,7 +28,7 @@ static size_t
 op_size(const struct op *op)
 {
     switch (op->kind) {
-    case OP_HEAD: return op->object->head->size + (size_t)op->object->size;
+    case OP_HEAD: return object_head_size(op->object) + (size_t)op->object->size;
     case OP_CHUNK: return op->append.n_head + op->append.n_body;
     case OP_FINISH: return 0;
     case OP_TOMB: return op->head->size;
@@ -82,7 +82,7 @@ op_prepare(struct store *s, struct op *op)
         /* fall through */
     case OP_HEAD:
         op->append = (struct append){.head = op->object->head->at,
-                                     .n_head = op->object->head->size,
+                                     .n_head = object_head_size(op->object),
                                      .body = op->object->body_at,
                                      .n_body = op->object->body_at != NULL ? op->object->size : 0};
         return 1;
@@ -198,26 +198,47 @@ flush_work(struct sl_offload *job)
 
 static void flush_done(struct sl_loop *loop, struct sl_offload *job);
 
-/* Under the lock, of a queue that no job works on. */
+/* Under the lock.  1: there is something for the job, which the caller is to start. */
+static int
+flush_is_due(struct queued *q)
+{
+    if (q->first == NULL || q->is_running)
+        return 0;
+    q->is_running = 1;
+    return 1;
+}
+
+/* Not under the lock: the thread that is woken wants it, too. */
 static void
 flush_start(struct store *s, struct sl_loop *loop)
 {
-    if (s->queued.first == NULL)
-        return;
     s->flush_job.work = flush_work;
     s->flush_job.done = flush_done;
-    s->queued.is_running = sl_offload(loop, &s->flush_job) == 0;
+    if (sl_offload(loop, &s->flush_job) == 0)
+        return;
+    pthread_mutex_lock(&s->queued.lock);
+    s->queued.is_running = 0;
+    pthread_mutex_unlock(&s->queued.lock);
 }
 
 static void
 flush_done(struct sl_loop *loop, struct sl_offload *job)
 {
     struct store *s = flush_store(job);
+    int is_due;
 
     pthread_mutex_lock(&s->queued.lock);
     s->queued.is_running = 0;
-    flush_start(s, loop);
+    is_due = flush_is_due(&s->queued);
     pthread_mutex_unlock(&s->queued.lock);
+    if (is_due)
+        flush_start(s, loop);
+}
+
+static void
+flush_gathered(struct sl_loop *loop, struct sl_mail *mail)
+{
+    flush_done(loop, (struct sl_offload *)mail);
 }
 
 /* ---- adding ---- */
@@ -227,7 +248,7 @@ queue_add(struct store *s, struct sl_loop *loop, struct op *op)
 {
     struct queued *q = &s->queued;
     size_t size = op_size(op);
-    int is_taken;
+    int is_taken, is_due;
 
     pthread_mutex_lock(&q->lock);
     is_taken = disk_is_on(s) && (op->kind != OP_HEAD || q->bytes + size <= QUEUE_BYTES_MAX);
@@ -237,19 +258,25 @@ queue_add(struct store *s, struct sl_loop *loop, struct op *op)
         q->last = &op->next;
         q->bytes += size;
     }
-    if (!q->is_running)
-        flush_start(s, loop);
+    is_due = flush_is_due(q);
     pthread_mutex_unlock(&q->lock);
+    if (is_due) { /* what else this turn of the loop brings goes along */
+        s->flush_job.mail.fn = flush_gathered;
+        sl_loop_post(loop, &s->flush_job.mail);
+    }
     return is_taken;
 }
 
 void
 queue_kick(struct store *s, struct sl_loop *loop)
 {
+    int is_due;
+
     pthread_mutex_lock(&s->queued.lock);
-    if (!s->queued.is_running)
-        flush_start(s, loop);
+    is_due = flush_is_due(&s->queued);
     pthread_mutex_unlock(&s->queued.lock);
+    if (is_due)
+        flush_start(s, loop);
 }
 
 void

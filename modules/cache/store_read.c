@@ -290,15 +290,22 @@ store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct sto
     return answer;
 }
 
+struct store_object *
+store_at_hand(struct store *s, struct store_hash hash, struct sl_span key)
+{
+    enum store_state state;
+    struct object *o = memory_look(s, hash, key, &state);
+
+    return o != NULL ? &o->pub : NULL;
+}
+
 enum store_answer
 store_peek(struct store *s, struct sl_span key, struct store_object **found)
 {
     struct store_hash hash = store_hash(s, key);
-    enum store_state state;
-    struct object *o = memory_look(s, hash, key, &state);
 
-    *found = o != NULL ? &o->pub : NULL;
-    return o != NULL ? STORE_HIT : disk_may_have(s, hash) ? STORE_WAIT : STORE_MISS;
+    *found = store_at_hand(s, hash, key);
+    return *found != NULL ? STORE_HIT : disk_may_have(s, hash) ? STORE_WAIT : STORE_MISS;
 }
 
 /* ---- bodies ---- */

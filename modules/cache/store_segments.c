@@ -324,7 +324,7 @@ reclaim_record(struct store *s, const struct walk *w, int64_t *left)
             o->size <= s->layout.segment_size / 4 * 3 && object_is_whole(s, o) &&
             purges_state(&s->purges, &o->pub) != STORE_GONE) {
             is_relocated = relocate(s, o, offset);
-            *left -= (int64_t)(o->size + o->head->size);
+            *left -= (int64_t)(o->size + object_head_size(o));
         }
         if (o != NULL)
             object_drop(&o);

@@ -64,8 +64,7 @@ object_make(struct store *s, const struct record *r, struct store_bytes *body,
     struct record own;
 
     if (o != NULL) {
-        record_encode(head->at, r, store_id(s));
-        SL_ASSERT(record_decode(head->at, head->size, store_id(s), &own) == RECORD_OK);
+        own = record_write(head->at, r); /* its checksum comes with its place on disk */
         if (object_fill(o, &own, head, body, body_at) == 0) {
             if (body != NULL)
                 bytes_hold(body);
@@ -142,8 +141,8 @@ store_stamp(const struct store *s)
     return purges_now(&s->purges);
 }
 
-static int
-can_be_stored(const struct store *s, const struct store_new *n)
+int
+store_takes(const struct store *s, const struct store_new *n)
 {
     uint64_t most = s->layout.n_segments * s->layout.segment_size / OBJECT_SHARE, size;
 
@@ -172,13 +171,47 @@ record_of(const struct store_new *n, struct store_hash hash)
                            .meta = n->meta};
 }
 
+/* The body stands behind the head, in the same bytes. */
+struct store_object *
+store_whole(struct store *s, const struct store_new *n, struct sl_span body)
+{
+    struct record r = record_of(n, store_hash(s, n->key)), own;
+    size_t n_head = record_head_size(&r);
+    struct store_bytes *bytes;
+    struct object *o;
+
+    SL_ASSERT(body.n <= STORE_INLINE);
+    if (!store_takes(s, n) || (bytes = bytes_new(n_head + body.n)) == NULL)
+        return NULL;
+    o = object_new(s->memory);
+    if (o == NULL) {
+        bytes_drop(&bytes);
+        return NULL;
+    }
+    r.h.size = body.n;
+    r.h.n_inline = (uint32_t)body.n;
+    own = record_write(bytes->at, &r);
+    if (body.n > 0) {
+        memcpy(bytes->at + n_head, body.at, body.n);
+        object_fill(o, &own, bytes, bytes_hold(bytes), bytes->at + n_head);
+    } else
+        object_fill(o, &own, bytes, NULL, NULL);
+    return &o->pub;
+}
+
+void
+store_keep(struct store *s, struct sl_loop *loop, struct store_object *o)
+{
+    object_commit(s, loop, object_of(o));
+}
+
 struct store_writer *
 store_writer_open(struct store *s, struct sl_loop *loop, const struct store_new *n)
 {
     struct record r = record_of(n, store_hash(s, n->key));
     struct store_writer *w;
 
-    if (!can_be_stored(s, n) || (w = store_zeros(sizeof *w)) == NULL)
+    if (!store_takes(s, n) || (w = store_zeros(sizeof *w)) == NULL)
         return NULL;
     w->s = s;
     w->loop = loop;

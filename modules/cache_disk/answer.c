@@ -44,8 +44,9 @@ with_number(apr_pool_t *pool, struct sl_span text, int64_t number)
 static struct sl_span
 cache_status(const struct visit *v)
 {
-    const char *collapsed = v->is_collapsed ? "; collapsed" : "";
-    const char *why, *said;
+    struct sl_span parts[5] = {SL_SPAN("sluice; fwd="), SL_SPAN("uri-miss"), SL_SPAN(""),
+                               SL_SPAN("; stored"), SL_SPAN("")};
+    int is_agreed = strcmp(v->status, "REVALIDATED") == 0;
 
     if (v->is_hit)
         return with_number(sl_req_pool(v->r),
@@ -53,12 +54,17 @@ cache_status(const struct visit *v)
                            : v->is_collapsed ? SL_SPAN("sluice; fwd=stale; collapsed; ttl=")
                                              : SL_SPAN("sluice; fwd=stale; ttl="),
                            v->meta.storing.lifetime - v->using.age);
-    said = strcmp(v->status, "REVALIDATED") == 0 ? "; fwd-status=304" : "";
-    why = v->is_partial ? "partial"
-          : *said != '\0' || strcmp(v->status, "EXPIRED") == 0 ? "stale"
-          : v->is_variant ? "vary-miss" : "uri-miss";
-    return sl_span(apr_pstrcat(sl_req_pool(v->r), "sluice; fwd=", why, said, "; stored", collapsed,
-                               NULL));
+    if (v->is_partial)
+        parts[1] = SL_SPAN("partial");
+    else if (is_agreed || strcmp(v->status, "EXPIRED") == 0)
+        parts[1] = SL_SPAN("stale");
+    else if (v->is_variant)
+        parts[1] = SL_SPAN("vary-miss");
+    if (is_agreed)
+        parts[2] = SL_SPAN("; fwd-status=304");
+    if (v->is_collapsed)
+        parts[4] = SL_SPAN("; collapsed");
+    return sl_spans_join(sl_req_pool(v->r), parts, 5);
 }
 
 /* Spans into what is held until the request ends. */
@@ -230,7 +236,7 @@ client_has_it(struct visit *v)
 {
     struct sl_fields *head = sl_req_head(v->r);
     struct condition_facts f = {
-        .if_none_match = sl_fields_joined(head, "If-None-Match"),
+        .if_none_match = sl_fields_joined_id(head, SL_F_IF_NONE_MATCH),
         .if_modified_since = sl_fields_get_id(head, SL_F_IF_MODIFIED_SINCE),
         .etag = meta_get(&v->meta, "ETag"),
         .last_modified = meta_get(&v->meta, "Last-Modified"),

@@ -136,7 +136,7 @@ flight_new(const struct visit *v)
 
     SL_ASSERT(f != NULL);
     f->key = kept(key_of(v));
-    f->primary = kept(v->key);
+    f->primary = v->is_variant ? kept(v->key) : f->key;
     f->hash = store_hash(cache_store, f->key);
     f->loop = sl_req_loop(v->r);
     f->conf = v->conf;
@@ -163,8 +163,9 @@ flight_drop(struct flight *f)
         store_drop(&f->object);
     if (f->base != NULL)
         store_drop(&f->base);
+    if (f->primary.at != f->key.at)
+        kept_free(f->primary);
     kept_free(f->key);
-    kept_free(f->primary);
     kept_free(f->marker.vary);
     kept_free(f->sliced);
     kept_free(f->etag);
@@ -276,11 +277,13 @@ flight_for(struct bucket *b, struct flight *own, struct visit *v)
 static int
 has_just_come(struct flight *own, struct visit *v)
 {
-    struct store_object *o = NULL;
+    struct store_object *o;
     int is_new;
 
-    if (v->has_looked_again || !is_shared(v) ||
-        store_peek(cache_store, own->key, &o) != STORE_HIT)
+    if (v->has_looked_again || !is_shared(v))
+        return 0;
+    o = store_at_hand(cache_store, own->hash, own->key);
+    if (o == NULL)
         return 0;
     is_new = o != v->found;
     store_drop(&o);

@@ -8,6 +8,7 @@
  *     flight_result.c what has come of it, for each who waited
  *     lately.c        what lately could not be stored, or was forgotten
  *
+ *   asking -> over                        what comes, small, is there at once, and is stored
  *   asking -> arriving -> over            what comes is stored, and all read it from the store
  *         \-> relayed -> over             it may not be stored: it goes to who began the flight
  *         \-> over                        it failed, or the server has agreed to what is stored
@@ -37,7 +38,7 @@ struct flight {
     struct store_hash hash;
     struct sl_loop *loop;
     const struct cache_conf *conf;
-    struct sl_span key, primary; /* copies; key: what is looked for */
+    struct sl_span key, primary; /* copies, or one; key: what is looked for */
     enum state state;
     enum result result;      /* settled: not ASKING any more */
     int is_listed;           /* in the table */
@@ -51,6 +52,7 @@ struct flight {
     int leader_reads;        /* the leader has become a source's request */
     struct sl_req *sub;      /* NULL: over, or handed over; the loop's */
     struct fetch *fetch;     /* with sub */
+    struct store_new *coming; /* to be stored, nothing of it is there yet; sub's; NULL: no such */
     struct store_writer *writer;
     struct store_object *object, *base; /* held: what comes, what is to be validated */
     int64_t asked_at, size, n; /* n: bytes so far; size -1: not said */
@@ -86,9 +88,13 @@ void flight_cancel(struct flight *f);
 
 /* ---- flight_store.c ---- */
 
-/* Opens the writer.  NULL, or why it is not stored. */
+/* Sets what is coming.  NULL, or why it is not stored. */
 extern const char key_is_too_long[]; /* one of the reasons, which is of one client alone */
 const char *flight_store(struct flight *f, struct sl_req *sub);
+/* What is coming is to be read while it comes: opens the writer.  0, or -1: no memory. */
+int flight_arrives(struct flight *f);
+/* What is coming has come, all of it.  0, or -1: no memory. */
+int flight_came(struct flight *f, struct sl_span body);
 /* The server agrees to what is stored, and says more about it (RFC 9111, 4.3.4). */
 enum sl_flow flight_agree(struct flight *f, struct sl_req *sub);
 /* The body is there.  One whose key was forgotten since it was asked for is given to those who

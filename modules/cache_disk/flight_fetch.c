@@ -9,6 +9,7 @@
  * wait for each other. */
 #define UNSTORABLE_MS 10000
 #define TOO_LARGE_MS (10 * 60 * 1000)
+#define AT_ONCE (64 * 1024)
 
 /* ---- what comes ---- */
 
@@ -26,13 +27,10 @@ static void
 date_add(struct flight *f, struct sl_req *sub)
 {
     struct sl_fields *fields = sl_req_response(sub);
-    char *text;
 
-    if (sl_fields_has_id(fields, SL_F_DATE))
-        return;
-    text = apr_palloc(sl_req_pool(sub), APR_RFC822_DATE_LEN);
-    apr_rfc822_date(text, sl_loop_wall_us(f->loop));
-    sl_fields_add(fields, "Date", sl_span(text));
+    if (!sl_fields_has_id(fields, SL_F_DATE)) /* the loop's text is of this second */
+        sl_fields_add(fields, "Date",
+                      sl_span(sl_span_dup(sl_req_pool(sub), sl_loop_http_date(f->loop))));
 }
 
 /* What is encoded is for those alone who said that they take it, also where the server forgets to
@@ -49,13 +47,30 @@ vary_add(struct flight *f, struct sl_req *sub)
         sl_fields_add(fields, "Vary", SL_SPAN("Accept-Encoding"));
 }
 
+/* It is read while it comes. */
+static enum sl_flow
+flight_opens(struct flight *f)
+{
+    if (flight_arrives(f) != 0)
+        return SL_FLOW_GONE;
+    flight_settle(f, ARRIVING, CAME);
+    return SL_FLOW_ROOM;
+}
+
+/* The body of a small response mostly comes with its head: then it becomes a whole object in one
+ * step, and who waits is woken once, to something that is as good as found. */
+static int
+may_come_at_once(const struct flight *f, int ends)
+{
+    return ends || (f->size >= 0 && f->size <= AT_ONCE);
+}
+
 static enum sl_flow
 flight_head(struct sl_req *sub, void *ctx, int ends)
 {
     struct flight *f = ((struct fetch *)ctx)->flight;
     const char *refused;
 
-    (void)ends;
     f->status = sl_req_status(sub);
     f->cause = sl_req_cause(sub);
     f->size = length_of(sub);
@@ -77,8 +92,7 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
             unstorable_learn(f, sub, UNSTORABLE_MS, refused);
         return flight_relays(f, NOT_STORED);
     }
-    flight_settle(f, ARRIVING, CAME);
-    return SL_FLOW_ROOM;
+    return may_come_at_once(f, ends) ? SL_FLOW_ROOM : flight_opens(f);
 }
 
 static int
@@ -127,8 +141,12 @@ flight_body(struct sl_req *sub, void *ctx, struct sl_data data, int ends)
 
     if (f->state == RELAYED)
         return flight_relay_body(f, data, ends);
-    if (f->writer == NULL || data.n == 0)
+    if (data.n == 0 || (f->writer == NULL && f->coming == NULL))
         return SL_FLOW_ROOM; /* a 304 has no body */
+    if (f->coming != NULL && (int64_t)data.n == f->size)
+        return flight_came(f, (struct sl_span){data.at, data.n}) == 0 ? SL_FLOW_ROOM : SL_FLOW_GONE;
+    if (f->coming != NULL && flight_opens(f) != SL_FLOW_ROOM)
+        return SL_FLOW_GONE;
     return flight_stores(f, sub, data);
 }
 
@@ -138,19 +156,25 @@ flight_ended(struct sl_req *sub, void *ctx, const struct sl_cause *cause)
     struct flight *f = ((struct fetch *)ctx)->flight;
 
     (void)sub;
+    if (f->coming != NULL && f->size <= 0 && cause == NULL)
+        flight_came(f, SL_SPAN(""));
     f->sub = NULL;
+    f->coming = NULL;
     free(f->fetch);
     f->fetch = NULL;
-    if (f->writer != NULL && cause == NULL)
+    if (cause == NULL && (f->writer != NULL || (f->state == ASKING && f->object != NULL)))
         flight_commit(f);
     else if (f->writer != NULL)
         store_abort(&f->writer);
-    if (f->state == ASKING) { /* it never had a head */
-        f->cause = cause;
-        flight_settle(f, OVER, FAILED);
-    } else if (f->state == RELAYED && cause != NULL)
-        flight_relay_failed(f, cause);
-    flight_over(f);
+    if (f->state == ASKING) {
+        f->cause = cause; /* NULL and no object: no memory */
+        f->status = 0;    /* a head alone is no answer */
+        flight_settle(f, OVER, cause == NULL && f->object != NULL ? CAME : FAILED);
+    } else {
+        if (f->state == RELAYED && cause != NULL)
+            flight_relay_failed(f, cause);
+        flight_over(f);
+    }
     flight_drop(f);
 }
 
@@ -162,8 +186,11 @@ static const struct sl_subrequest_owner fetcher = {flight_head, flight_body, fli
 static void
 flight_edit(struct flight *f)
 {
-    static const char *const dropped[] = {"If-None-Match", "If-Modified-Since", "If-Range",
-                                          "Range"};
+    static const struct {
+        enum sl_field_id id;
+        const char *name;
+    } dropped[] = {{SL_F_IF_NONE_MATCH, "If-None-Match"}, {SL_F_IF_RANGE, "If-Range"},
+                   {SL_F_IF_MODIFIED_SINCE, "If-Modified-Since"}, {SL_F_RANGE, "Range"}};
     struct sl_fields *head = sl_req_head(f->sub);
     struct meta m;
     struct sl_span etag, modified;
@@ -171,7 +198,8 @@ flight_edit(struct flight *f)
 
     sl_subrequest_set_line(f->sub, SL_SPAN("GET"), (struct sl_span){NULL, 0});
     for (i = 0; i < sizeof dropped / sizeof dropped[0]; i++)
-        sl_fields_unset(head, dropped[i]);
+        if (sl_fields_has_id(head, dropped[i].id))
+            sl_fields_unset(head, dropped[i].name);
     if (f->slice > 0)
         slice_ask(f);
     if (f->base == NULL || meta_read(f->base->meta, &m) != 0)

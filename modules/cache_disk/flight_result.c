@@ -59,7 +59,7 @@ result_none(struct visit *v, struct flight *f)
         v->status = "STALE";
         v->reason = f->cause != NULL ? f->cause->text : "the server answers with an error";
         v->is_hit = 1;
-    } else if (v->is_leader)
+    } else if (v->is_leader && f->state == RELAYED)
         v->outcome = OUT_RELAY;
     else if (f->cause != NULL) {
         v->outcome = OUT_FAILED;

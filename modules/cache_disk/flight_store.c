@@ -1,20 +1,22 @@
 /* What of a response is stored, and what a 304 changes of what is. */
 #include "flight.h"
 
+#include <apr_strings.h>
+
 static struct storing
 flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *fields)
 {
     struct cache_control asked =
-        cache_control_parse(sl_fields_joined(sl_req_head(sub), "Cache-Control"));
+        cache_control_parse(sl_fields_joined_id(sl_req_head(sub), SL_F_CACHE_CONTROL));
     struct response_facts facts = {
         .status = sl_req_status(sub),
-        .cache_control = sl_fields_joined(fields, "Cache-Control"),
+        .cache_control = sl_fields_joined_id(fields, SL_F_CACHE_CONTROL),
         .cdn_cache_control = sl_fields_joined(fields, "CDN-Cache-Control"),
         .pragma = sl_fields_get_id(fields, SL_F_PRAGMA),
         .expires = sl_fields_get_id(fields, SL_F_EXPIRES),
         .date = sl_fields_get_id(fields, SL_F_DATE),
         .age = sl_fields_get_id(fields, SL_F_AGE),
-        .vary = sl_fields_joined(fields, "Vary"),
+        .vary = sl_fields_joined_id(fields, SL_F_VARY),
         .last_modified = sl_fields_get_id(fields, SL_F_LAST_MODIFIED),
         .has_set_cookie = sl_fields_has_id(fields, SL_F_SET_COOKIE),
         .has_authorization =
@@ -61,7 +63,7 @@ marker_store(struct flight *f, struct sl_req *sub, struct sl_span vary)
 static struct sl_span
 flight_object_key(struct flight *f, struct sl_req *sub, struct meta *m)
 {
-    struct sl_span vary = sl_fields_joined(sl_req_response(sub), "Vary");
+    struct sl_span vary = sl_fields_joined_id(sl_req_response(sub), SL_F_VARY);
 
     if (vary.n == 0 || (f->conf->ignore & IGNORE_VARY))
         return f->primary;
@@ -94,8 +96,7 @@ flight_store(struct flight *f, struct sl_req *sub)
     struct storing s = flight_judge(f, sub, sl_req_response(sub));
     uint64_t tags[STORE_TAGS_MAX];
     struct meta m = meta_of(sub, &s);
-    struct store_new n = {
-        .tags = tags, .stamp = f->stamp, .size = f->size, .data = f, .room = has_room};
+    struct store_new n = {.stamp = f->stamp, .size = f->size, .data = f, .room = has_room};
 
     if (s.refused != NULL)
         return s.refused;
@@ -105,12 +106,37 @@ flight_store(struct flight *f, struct sl_req *sub)
     n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
     if (n.key.n > STORE_KEY_MAX)
         return key_is_too_long;
-    f->writer = store_writer_open(cache_store, f->loop, &n);
-    if (f->writer == NULL)
+    if (!store_takes(cache_store, &n))
         return "its head or body is too large, or it has too many tags";
+    n.tags = apr_pmemdup(sl_req_pool(sub), tags, n.n_tags * sizeof *tags);
+    f->coming = apr_pmemdup(sl_req_pool(sub), &n, sizeof n);
+    return NULL;
+}
+
+/* A disk that failed since its head came does not take it any more: it is relayed. */
+int
+flight_arrives(struct flight *f)
+{
+    f->writer = store_writer_open(cache_store, f->loop, f->coming);
+    if (f->writer == NULL) {
+        f->coming->size = -1;
+        f->writer = store_writer_open(cache_store, f->loop, f->coming);
+    }
+    f->coming = NULL;
+    if (f->writer == NULL)
+        return -1;
     f->object = store_writer_object(f->writer);
     store_hold(f->object);
-    return NULL;
+    return 0;
+}
+
+int
+flight_came(struct flight *f, struct sl_span body)
+{
+    f->n = (int64_t)body.n;
+    f->object = store_whole(cache_store, f->coming, body);
+    f->coming = NULL;
+    return f->object != NULL ? 0 : -1;
 }
 
 /* The head alone, under the key of the response. */
@@ -167,15 +193,22 @@ slice_store(struct flight *f, struct sl_req *sub)
 void
 flight_commit(struct flight *f)
 {
+    int is_past = !f->is_slice && is_forgotten(f);
+
     if (f->is_slice && f->n != f->size) {
         store_abort(&f->writer);
         return;
     }
-    if (store_is_relayed(f->writer) != STORE_NOT_RELAYED || (!f->is_slice && is_forgotten(f))) {
+    if (f->writer == NULL && is_past)
+        return;
+    if (f->writer != NULL && (store_is_relayed(f->writer) != STORE_NOT_RELAYED || is_past)) {
         store_forgo(&f->writer);
         return;
     }
-    store_commit(&f->writer);
+    if (f->writer != NULL)
+        store_commit(&f->writer);
+    else
+        store_keep(cache_store, f->loop, f->object);
     if (!f->is_slice) /* its response is counted */
         sl_count(f->loop, cache_counters[N_STORED], 1);
 }

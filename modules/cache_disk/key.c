@@ -236,7 +236,7 @@ says_more(struct sl_span field)
 static struct sl_span
 accept_encoding(struct sl_req *r)
 {
-    struct sl_span field = sl_fields_joined(sl_req_head(r), "Accept-Encoding");
+    struct sl_span field = sl_fields_joined_id(sl_req_head(r), SL_F_ACCEPT_ENCODING);
     struct sl_span parts[2 * N_KNOWN];
     unsigned i, n = 0;
 

@@ -104,14 +104,6 @@ now_s(const struct sl_req *r)
     return sl_loop_wall_us(sl_req_loop(r)) / 1000000;
 }
 
-/* at NULL: there is none. */
-static struct sl_span
-request_control(struct sl_fields *head)
-{
-    return sl_fields_has_id(head, SL_F_CACHE_CONTROL) ? sl_fields_joined(head, "Cache-Control")
-                                                      : (struct sl_span){NULL, 0};
-}
-
 static struct using
 visit_judge(struct visit *v)
 {
@@ -119,7 +111,7 @@ visit_judge(struct visit *v)
     struct use_facts f = {
         .stored = v->meta.storing,
         .is_soft = v->get.state == STORE_SOFT,
-        .cache_control = request_control(head),
+        .cache_control = sl_fields_joined_id(head, SL_F_CACHE_CONTROL),
         .pragma = sl_fields_get_id(head, SL_F_PRAGMA),
         .now = now_s(v->r),
         .ignore = v->conf->ignore,
@@ -342,7 +334,7 @@ visit_flies(struct visit *v)
 static void
 visit_missed(struct visit *v)
 {
-    struct cache_control cc = cache_control_parse(request_control(sl_req_head(v->r)));
+    struct cache_control cc = cache_control_parse(sl_fields_joined_id(sl_req_head(v->r), SL_F_CACHE_CONTROL));
 
     if ((cc.flags & CC_ONLY_IF_CACHED) && (v->conf->ignore & IGNORE_REQUEST) == 0)
         v->outcome = OUT_ABSENT;

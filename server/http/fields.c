@@ -100,12 +100,11 @@ sl_fields_next(const struct sl_fields *f, unsigned *i)
     return *i < f->n ? &f->at[(*i)++] : NULL;
 }
 
-struct sl_span
-sl_fields_joined(struct sl_fields *f, const char *name)
+static struct sl_span
+fields_join(struct sl_fields *f, enum sl_field_id id, struct sl_span s)
 {
-    struct sl_span s = sl_span(name), *parts;
-    enum sl_field_id id = sl_field_id(s);
     const struct sl_field *first = fields_find(f, id, s);
+    struct sl_span *parts;
     unsigned i, n = 1;
 
     if (first == NULL)
@@ -121,6 +120,20 @@ sl_fields_joined(struct sl_fields *f, const char *name)
             parts[n++] = SL_SPAN(", ");
         }
     return sl_spans_join(f->pool, parts, n - 1);
+}
+
+struct sl_span
+sl_fields_joined(struct sl_fields *f, const char *name)
+{
+    struct sl_span s = sl_span(name);
+
+    return fields_join(f, sl_field_id(s), s);
+}
+
+struct sl_span
+sl_fields_joined_id(struct sl_fields *f, enum sl_field_id id)
+{
+    return fields_join(f, id, (struct sl_span){NULL, 0});
 }
 
 /* Fields are taken out by moving the rest up: indexes of a walk stay those of lines. */
