@@ -196,7 +196,8 @@ flight_commit(struct flight *f)
     int is_past = !f->is_slice && is_forgotten(f);
 
     if (f->is_slice && f->n != f->size) {
-        store_abort(&f->writer);
+        if (f->writer != NULL)
+            store_abort(&f->writer);
         return;
     }
     if (f->writer == NULL && is_past)

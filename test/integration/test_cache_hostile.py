@@ -96,7 +96,7 @@ def test_all_that_is_behind_a_url_is_purged(operated, origin):
     ({"CDN-Cache-Control": "max-age=60", "Cache-Control": "private"}, True),
     ({"CDN-Cache-Control": "private", "Cache-Control": "max-age=60"}, False),
     ({"Cache-Control": "max-age=60", "Vary": "X, *"}, False), ({"Cache-Control": "max-age=60", "Set-Cookie": ""}, False),
-], ids=str)
+])
 def test_in_doubt_it_is_not_stored(cached, origin, fields, is_hit):
     origin.on("/", reply(200, b"x", list(fields.items())))
     s = cached("CacheValid 1h" if "CDN" not in str(fields) else "")
