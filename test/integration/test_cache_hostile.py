@@ -281,7 +281,7 @@ def test_files_that_were_damaged(sluice, origin, tmp_path, seed):
     for path, body in bodies.items():
         origin.on(path, fresh(body, X_Own=path))
     conf = BASE + f"CacheDisk {tmp_path}/cache size=64m memory=1m\nCache on\nHeader set X-Cache %{{cache_status}}\nProxyPass {origin}\n"
-    patient = {"SLUICE_HOOK_FATAL": "50"}  # many are read by offload threads, which may hold a lock for long
+    patient = {"SLUICE_HOOK_FATAL": "500"}  # many are read by offload threads, which may hold a lock for long
     s = sluice(conf, env=patient)
     for path, body in bodies.items():
         assert s.get(path).body == body
