@@ -219,6 +219,32 @@ def test_who_comes_after_a_purge_gets_what_is_asked_for_after_it(operated, origi
     first.close(), second.close()
 
 
+def test_what_another_generation_asked_for_is_forgotten(operated, origin):
+    hold, n = threading.Event(), []
+
+    def script(c, r):
+        if r.method != "GET":
+            c.send(reply(200))
+            return True
+        n.append(1)
+        late = len(n) == 1
+        late and hold.wait(10)
+        c.send(fresh(b"old" if late else b"new"))
+        return True
+    origin.on("/", script)
+    op = operated()
+    first = op.s.client(timeout=20)
+    first.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    time.sleep(0.3)
+    op.reload()
+    assert op.s.get("/", method="POST", body=b"x").status == 200
+    hold.set()
+    assert first.response().body == b"old"
+    first.close()
+    time.sleep(0.3)
+    assert op.s.get("/").body == b"new"
+
+
 # ---- many, slow, and servers that die ----
 
 def test_dribbled_then_dead(cached, origin):

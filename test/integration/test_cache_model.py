@@ -135,7 +135,7 @@ class Model:
 
 def again(op, how):
     """Another generation, or the next process after a crash."""
-    time.sleep(0.4)
+    time.sleep(0.4 if how == "reloads" else 1.5)
     if how == "reloads":
         op.reload()
     else:
