@@ -141,6 +141,29 @@ file_room(int fd, uint64_t from, uint64_t n)
     return errno == ENOSPC || errno == EDQUOT || errno == EIO || errno == EROFS ? -1 : 0;
 }
 
+/* What sendfile gave a socket are the pages of the file themselves, until the client has taken
+ * them, long after all pins are gone: they leave the file before other bytes come here. */
+int
+file_renew(int fd, uint64_t from, uint64_t n)
+{
+    if (fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)n) == 0)
+        return 0;
+    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)n) != 0 &&
+        errno != EOPNOTSUPP)
+        return -1;
+    return file_room(fd, from, n);
+}
+
+/* Whether pages can leave the file: asked of what is behind its end, where nothing is. */
+static int
+file_can_be_renewed(const struct store *s)
+{
+    uint64_t size = s->layout.n_segments * s->layout.segment_size;
+
+    return fallocate(s->fd_objects, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)size,
+                     SEGMENT_UNIT) == 0;
+}
+
 /* ---- pages ---- */
 
 /* 0, or -1; a page beyond the end of the file is zeroes. */
@@ -509,6 +532,7 @@ disk_open(struct store *s)
         disk_failed(s, "the folder cannot be used, objects are kept in memory alone", 0);
         return;
     }
+    s->gives_files = file_can_be_renewed(s);
     if (!files_take(s)) {
         atomic_store(&s->disk, DISK_WAITS);
         sl_log(SL_WARN, "CACHEDISK0104",

@@ -98,6 +98,7 @@ struct store {
     struct index index;
     struct memory *memory;
     int fd_objects, fd_index;
+    int gives_files; /* bodies may be sent from the file itself */
     _Atomic(int) disk; /* enum disk_state */
     _Atomic(int64_t) now_ms, rests_until_ms, said_at_ms;
     _Atomic(uint64_t) n_unwritten;
@@ -196,6 +197,9 @@ void disk_failed(struct store *s, const char *what, int rests);
 /* It has less room than the store may take. */
 void disk_is_full(struct store *s);
 int file_room(int fd, uint64_t from, uint64_t n);
+/* The same of what may have been written before; those who are still sent that get it as it was, if
+ * the file system can part with pages. */
+int file_renew(int fd, uint64_t from, uint64_t n);
 /* 0, or -1 with errno; a file that ends early is EIO. */
 int disk_read(struct store *s, void *to, size_t n, uint64_t offset);
 ssize_t disk_read_now(struct store *s, void *to, size_t n, uint64_t offset);

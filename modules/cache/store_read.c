@@ -390,6 +390,8 @@ read_extent(struct store *s, struct store_read *r, const struct store_extent *e,
 {
     int is_at_hand = checked && disk_is_cached(s, e->offset, e->n);
 
+    if (!s->gives_files)
+        r->how = STORE_MEMORY;
     if (is_at_hand && r->how == STORE_FILE)
         return piece_of_file(s, r, e);
     r->extent = *e;

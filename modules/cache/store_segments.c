@@ -10,7 +10,8 @@
  * is larger than three quarters.
  * Then it is free, and its bytes still as they were; they are overwritten by who claims it, with
  * another seq, and only while no process has it pinned: who reads pins first and then looks at
- * the seq, who claims changes the seq first and then looks at the pins. */
+ * the seq, who claims changes the seq first and then looks at the pins.  What sendfile took from it
+ * and clients have not, nobody can pin: see file_renew(). */
 #include "store_impl.h"
 
 #include <errno.h>
@@ -383,13 +384,12 @@ reclaim(struct store *s)
 
 /* ---- claiming ---- */
 
-/* One that was written before has its room already. */
 static int
 has_room(struct store *s, uint64_t segment)
 {
     uint64_t size = s->layout.segment_size;
 
-    if (file_room(s->fd_objects, segment * size, size) == 0)
+    if (file_renew(s->fd_objects, segment * size, size) == 0)
         return 1;
     disk_is_full(s);
     return 0;

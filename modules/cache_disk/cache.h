@@ -201,8 +201,10 @@ enum slice_answer flight_slice_result(struct visit *v, struct store_object **obj
                                       const struct sl_cause **cause);
 /* OUT_RELAY: answers with what the flight gets. */
 enum sl_verdict flight_relay(struct visit *v);
-/* What was asked for until now under this primary key, and comes later, is not stored. */
+/* What was asked for until now under this primary key, and comes later, is not stored; in no
+ * generation. */
 void flights_forget(struct sl_span key);
+int forgotten_open(void); /* in post_config: 0, or -1 with a message */
 /* A fetch of this key has lately shown that it may not be stored. */
 int is_known_unstorable(struct visit *v);
 /* Why what came last under this key was not stored; NULL: nothing is known. */

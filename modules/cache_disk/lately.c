@@ -4,6 +4,7 @@
 
 #define UNSTORABLE 4096
 #define FORGOTTEN 4096
+#define ZONE_LAYOUT 1
 
 static struct {
     _Atomic(uint64_t) key;
@@ -66,21 +67,32 @@ unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms, const c
 
 /* ---- what was forgotten while it was asked for ---- */
 
-static _Atomic(uint64_t) forgets;
-/* When; keys that share a cell are not stored once. */
-static _Atomic(uint64_t) forgotten[FORGOTTEN];
+/* In a zone: a generation that drains has flights of its own. */
+static struct forgotten {
+    _Atomic(uint64_t) clock;
+    _Atomic(uint64_t) at[FORGOTTEN]; /* when; keys that share a cell are not stored once */
+} *forgotten;
+
+int
+forgotten_open(void)
+{
+    int is_fresh;
+
+    forgotten = sl_zone("cache.forgotten", ZONE_LAYOUT, sizeof *forgotten, &is_fresh);
+    return forgotten != NULL ? 0 : -1;
+}
 
 static _Atomic(uint64_t) *
 forgotten_at(struct sl_span key)
 {
-    return &forgotten[store_hash(cache_store, key).lo % FORGOTTEN];
+    return &forgotten->at[store_hash(cache_store, key).lo % FORGOTTEN];
 }
 
 void
 flights_forget(struct sl_span key)
 {
     _Atomic(uint64_t) *cell = forgotten_at(key);
-    uint64_t now = atomic_fetch_add(&forgets, 1) + 1, before = atomic_load(cell);
+    uint64_t now = atomic_fetch_add(&forgotten->clock, 1) + 1, before = atomic_load(cell);
 
     while (before < now && !atomic_compare_exchange_weak(cell, &before, now))
         ;
@@ -89,7 +101,7 @@ flights_forget(struct sl_span key)
 uint64_t
 forgets_now(void)
 {
-    return atomic_load(&forgets);
+    return atomic_load(&forgotten->clock);
 }
 
 int

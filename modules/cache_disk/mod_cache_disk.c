@@ -130,7 +130,7 @@ cache_open(struct sl_worker *w)
         sl_log(SL_WARN, "CACHEDISK0001", "CacheDisk %s: %s", data->options.path, strerror(errno));
     body_names_begin();
     cache_store = store_open(&data->options);
-    return cache_store != NULL && hosts_open() == 0 ? 0 : -1;
+    return cache_store != NULL && hosts_open() == 0 && forgotten_open() == 0 ? 0 : -1;
 }
 
 static void

@@ -219,6 +219,32 @@ def test_who_comes_after_a_purge_gets_what_is_asked_for_after_it(operated, origi
     first.close(), second.close()
 
 
+def test_what_another_generation_asked_for_is_forgotten(operated, origin):
+    hold, n = threading.Event(), []
+
+    def script(c, r):
+        if r.method != "GET":
+            c.send(reply(200))
+            return True
+        n.append(1)
+        late = len(n) == 1
+        late and hold.wait(10)
+        c.send(fresh(b"old" if late else b"new"))
+        return True
+    origin.on("/", script)
+    op = operated()
+    first = op.s.client(timeout=20)
+    first.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    time.sleep(0.3)
+    op.reload()
+    assert op.s.get("/", method="POST", body=b"x").status == 200
+    hold.set()
+    assert first.response().body == b"old"
+    first.close()
+    time.sleep(0.3)
+    assert op.s.get("/").body == b"new"
+
+
 # ---- many, slow, and servers that die ----
 
 def test_dribbled_then_dead(cached, origin):
@@ -281,7 +307,7 @@ def test_files_that_were_damaged(sluice, origin, tmp_path, seed):
     for path, body in bodies.items():
         origin.on(path, fresh(body, X_Own=path))
     conf = BASE + f"CacheDisk {tmp_path}/cache size=64m memory=1m\nCache on\nHeader set X-Cache %{{cache_status}}\nProxyPass {origin}\n"
-    patient = {"SLUICE_HOOK_FATAL": "50"}  # many are read by offload threads, which may hold a lock for long
+    patient = {"SLUICE_HOOK_FATAL": "500"}  # many are read by offload threads, which may hold a lock for long
     s = sluice(conf, env=patient)
     for path, body in bodies.items():
         assert s.get(path).body == body

@@ -59,3 +59,26 @@ def test_a_client_that_leaves_in_the_middle(stored):
             while left > 0:
                 left -= len(s.recv(min(left, 65536)))
     assert stored.get("/").body == BODY
+
+
+def test_bytes_on_their_way_outlive_their_place(sluice, origin, tmp_path):
+    """What sendfile gave the kernel, and no client has taken yet, stays as it was when its segment is
+    written anew."""
+    body = os.urandom(300000)
+    origin.on("/", fresh(body, age=600))
+    for i in range(40):
+        origin.on(f"/{i}", fresh(os.urandom(1000000), age=600))
+    s = sluice(BASE + f"CacheDisk {tmp_path}/cache size=16m memory=0\nCache on\n"
+               f"ProxyPass {origin}\n")
+    assert s.get("/").body == body
+    time.sleep(0.5)
+    clients = [s.client() for _ in range(4)]
+    for c in clients:
+        c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    time.sleep(0.5)
+    for i in range(40):
+        assert len(s.get(f"/{i}").body) == 1000000
+    assert len([r for r in origin.requests if r.target == "/"]) == 1
+    for c in clients:
+        assert c.response().body == body
+        c.close()
