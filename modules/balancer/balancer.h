@@ -7,6 +7,7 @@
  *   condition.c     how servers fare: who rests after failures, what is told of it
  *   health.c        the states a server may be in, as a pure function; window.c: failures of late
  *   check.c         health checks; check_http.c: what is asked and what is a good answer
+ *   knock.c         whether a server is there again after a rest
  *   queue.c         requests that wait for a server with room
  *   sticky.c        clients that stay with a server
  *   members.c       servers that come and go: what follows, and sluice ctl server add and remove
@@ -131,6 +132,9 @@ const char *condition_word(const struct sl_server *s);
 /* check.c: begins and ends with the generation that serves. */
 void checks_start(struct sl_worker *w);
 void checks_stop(void);
+
+/* knock.c: a probe has begun; what comes of it is told to the server's health. */
+void knock(struct sl_server *s, struct sl_loop *loop);
 
 /* members.c: Seats N; servers have come or gone; sluice ctl server add and remove, with the words
  * behind those: exit statuses, or LATER. */

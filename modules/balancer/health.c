@@ -70,6 +70,13 @@ act_probe(struct word *w, const struct health_rules *rules, int64_t now_ms)
 }
 
 static void
+act_reached(struct word *w, const struct health_rules *rules, int64_t now_ms)
+{
+    (void)rules;
+    w->until = now_ms;
+}
+
+static void
 act_lost(struct word *w, const struct health_rules *rules, int64_t now_ms)
 {
     (void)rules;
@@ -126,6 +133,7 @@ static act_f *const acts[][HEALTH_EVENTS] = {
                            [HEALTH_CHECK_FAILED] = act_check_failed,
                            [HEALTH_UNCHECKED] = act_check_ok},
     [SL_HEALTH_PROBED] = {[HEALTH_PROBE_BEGINS] = act_probe,
+                          [HEALTH_PROBE_REACHED] = act_reached,
                           [HEALTH_PROBE_OK] = act_well,
                           [HEALTH_PROBE_FAILED] = act_rest,
                           [HEALTH_PROBE_LOST] = act_lost,

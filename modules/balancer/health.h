@@ -1,9 +1,9 @@
 /* The health of a server: one state machine for what requests and what checks have seen.
  *
  *             EJECTED                time is up, PROBE_BEGINS
- *        UP ---------> RESTING ------------------------------> PROBED
- *       ^ |^             ^  ^------- PROBE_FAILED, _LOST ---------| |
- *       | |'-- CHECK_OK -'  (its time is up)                        |
+ *        UP ---------> RESTING ------------------------------> PROBED, by a connection; REACHED:
+ *       ^ |^             ^  ^------- PROBE_FAILED, _LOST --------|  |  its time is up; PROBE_BEGINS:
+ *       | |'-- CHECK_OK -'  (its time is up)                        |  by a request
  *       | |                                       PROBE_OK -> UP <--'
  *       | '-- CHECK_FAILED, `fall` in a row, from any state ---> DOWN
  *       '----- CHECK_OK, `rise` in a row ------------------------'
@@ -22,7 +22,8 @@
 
 enum health_event {
     HEALTH_EJECTED,      /* requests failed too often */
-    HEALTH_PROBE_BEGINS, /* a request is about to try it */
+    HEALTH_PROBE_BEGINS, /* a connection, or then a request, is about to try it */
+    HEALTH_PROBE_REACHED, /* the connection was made: a request may follow */
     HEALTH_PROBE_OK,
     HEALTH_PROBE_FAILED,
     HEALTH_PROBE_LOST, /* its client left before it said anything */

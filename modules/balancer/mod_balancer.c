@@ -12,12 +12,13 @@ DESCRIPTION
     be used.
 
     A server is up, resting, probed or down.  It rests when requests fail there, as
-    Eject says: for 1 second, then 2, 4, 8 and at most 10; after that one request at
-    a time probes it, and its outcome decides.  It is down when its health checks
-    fail, as HealthCheck says, and comes back when they succeed.  When no server is
-    left, those that rest are used all the same; those that are down are not, and
-    requests get 503 at once.  What is known of a server is kept through reloads and
-    crashes; under another address it is a new one.
+    Eject says: for 1 second, then 2, 4, 8 and at most 10; after that it is probed: by
+    a connection no request waits for, then by one request at a time, whose outcome
+    decides.  It is down when its health checks fail, as HealthCheck says, and comes
+    back when they succeed.  When no server is left, those that rest are used all the
+    same; those that are down are not, and requests get 503 at once.  What is known of
+    a server is kept through reloads and crashes; under another address it is a new
+    one.
 
     A request that failed before any byte of an answer is tried on another server, as
     Retry says, when it is safe to repeat it.

@@ -2,7 +2,8 @@
  *
  * Of the servers that may be used, those of the lowest level share the requests by the pool's
  * method.  When none may be used, those that rest after failures are used all the same: resting
- * never makes a pool unusable.  A server whose rest is over is tried by one request at a time.
+ * never makes a pool unusable.  A server whose rest is over is tried by a connection (knock.c), and
+ * then by one request at a time.
  * A server that has just come back or was added is passed over now and then, ever less, until
  * its slowstart is over; so it is the same for every method.
  *
@@ -86,7 +87,24 @@ choose(struct sl_choice *choice, struct sl_pool *pool, int64_t now_ms)
     return other != NULL ? other : s;
 }
 
-/* Counts the attempt; 0 when others were faster: the server is full, or probed by them. */
+/* A server that is no more than hoped to be well: whether the attempt may be its probe, or it has
+ * come back meanwhile. */
+static int
+may_probe(struct sl_attempt *a, struct sl_server *s, uint64_t word, int64_t now_ms)
+{
+    struct sl_loop *loop = sl_attempt_loop(a);
+
+    if (!health_tell(s, HEALTH_PROBE_BEGINS, "its rest is over", moment_of(loop)))
+        return sl_server_may_be_used(s, now_ms);
+    if (SL_HEALTH_STATE(word) == SL_HEALTH_RESTING) {
+        knock(s, loop);
+        return 0;
+    }
+    *sl_attempt_owner_data(a) = &probe_mark;
+    return 1;
+}
+
+/* Counts the attempt; 0 when it has to look again: the server is full, or still to be probed. */
 static int
 claim(struct sl_attempt *a, struct sl_server *s, int64_t now_ms)
 {
@@ -94,13 +112,8 @@ claim(struct sl_attempt *a, struct sl_server *s, int64_t now_ms)
 
     if (!sl_server_take(s))
         return 0;
-    if (SL_HEALTH_STATE(word) == SL_HEALTH_UP || SL_HEALTH_UNTIL(word) > now_ms)
-        return 1;
-    if (health_tell(s, HEALTH_PROBE_BEGINS, "its rest is over", moment_of(sl_attempt_loop(a)))) {
-        *sl_attempt_owner_data(a) = &probe_mark;
-        return 1;
-    }
-    if (sl_server_may_be_used(s, now_ms)) /* it has come back meanwhile */
+    if (SL_HEALTH_STATE(word) == SL_HEALTH_UP || SL_HEALTH_UNTIL(word) > now_ms
+        || may_probe(a, s, word, now_ms))
         return 1;
     atomic_fetch_sub_explicit(s->n_active, 1, memory_order_seq_cst);
     return 0;

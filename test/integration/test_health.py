@@ -198,15 +198,54 @@ def test_one_probe_at_a_time(sluice, make_origin):
     until(lambda: s.get("/x").status == 200 and "rests for 1 s" in s.log())
     o["a"].on("/x", lambda c, r: (go.wait(5), c.send(reply(200, b"a back")))[1])
     time.sleep(1.1)
-    n = len(o["a"].requests)
-    clients = [s.client().send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(8)]
-    until(lambda: len(o["a"].requests) == n + 1)
+    n, clients = len(o["a"].requests), []
+
+    def ask():
+        clients.append(s.client().send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"))
+        return len(o["a"].requests) > n
+    until(ask)  # the first ones begin its connection, and go elsewhere
+    for _ in range(8):
+        ask()
     time.sleep(0.2)
     assert len(o["a"].requests) == n + 1
     go.set()
     assert sum(c.response().body == b"a back" for c in clients) == 1
     assert s.logged("server a is back: a request went well")
     assert set(who(s, 10)) == {"a", "b"}
+
+
+@pytest.fixture
+def gone():
+    """The port of a server that does not answer: its backlog is full."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    waiting = [socket.socket() for _ in range(4)]
+    for c in waiting:
+        c.setblocking(False)
+        c.connect_ex(listener.getsockname())
+    yield listener.getsockname()[1]
+    for c in (listener, *waiting):
+        c.close()
+
+
+def test_no_request_waits_for_a_server_that_is_gone(sluice, make_origin, gone):
+    """Once it rests, a connection of its own looks whether it is back."""
+    s = sluice("ProxyTimeout connect=1s\n" + pool([f"a=127.0.0.1:{gone}", f"b={names(make_origin, 'b')['b']}"],
+                                                 "    Eject errors=1\n")).expect("SL0502", "BALANCER0010")
+    until(lambda: s.get("/").status == 200 and "rests for 1 s" in s.log())
+    end = time.time() + 2.5
+    while time.time() < end:
+        began = time.time()
+        assert s.get("/").status == 200 and time.time() - began < 0.9
+        time.sleep(0.02)
+    assert s.log().count("SL0502") == 1
+    assert s.logged("server a rests for 2 s: no connection in time", 8)
+
+
+def test_no_request_tries_a_server_that_is_dead(sluice, make_origin):
+    s = sluice(pool([f"a=127.0.0.1:{free_port()}", f"b={names(make_origin, 'b')['b']}"], "    Eject errors=1\n"))
+    s.expect("SL0501", "BALANCER0010")
+    until(lambda: s.get("/").status == 200 and "rests for 2 s: " in s.log())
+    assert s.log().count("SL0501") == 1
 
 
 def test_a_probe_that_fails_backs_off(sluice, make_origin):
