@@ -3,6 +3,7 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 
 import pytest
@@ -218,6 +219,24 @@ def test_what_is_said_while_a_generation_starts_is_not_lost(stateful, make_origi
     assert [x["server"] for x in as_json(op, "list")] == ["b"]
     assert "what was said of it is forgotten" in ctl(op, "reset", "p/a")
     assert "p/" not in op.file.read_text()
+
+
+def test_a_command_that_meets_a_reload_is_kept(stateful):
+    """It was passed to a generation that drains when it comes to it."""
+    op = stateful()
+    worker, said = op.serving(), []
+    os.kill(worker, signal.SIGSTOP)
+    command = threading.Thread(target=lambda: said.append(op.say("ctl", "server", "drain", "p/a")))
+    command.start()
+    time.sleep(0.3)
+    reload = threading.Thread(target=op.reload)
+    reload.start()
+    until(lambda: op.serving() != worker)
+    os.kill(worker, signal.SIGCONT)
+    command.join()
+    reload.join()
+    assert said[0].returncode == 0 and "not kept" not in said[0].stdout
+    assert overrides(op) == ["drain", ""] and 'server "p/a" says "drain"' in op.file.read_text()
 
 
 def test_two_servers_do_not_share_their_state(stateful):
