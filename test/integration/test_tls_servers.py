@@ -1,6 +1,5 @@
 """mod_tls towards servers."""
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -8,6 +7,7 @@ import time
 import pytest
 from conftest import free_port
 from origin import reply
+from test_once import held_up
 from tls_peers import pki, secure, to
 
 
@@ -27,7 +27,7 @@ def test_requests_to_an_https_server(sluice, pki, secure):
 @pytest.mark.parametrize("says_goodbye", [True, False])
 def test_a_server_that_has_just_left_is_asked_anew(sluice, pki, secure, says_goodbye):
     """The proxy hears at once of a POST and of the end of its kept connection, in this order."""
-    o, go = secure(), threading.Semaphore(0)
+    o, go, gone = secure(), threading.Semaphore(0), threading.Semaphore(0)
 
     def script(c, r):
         c.send(reply(200, b"ok"))
@@ -39,18 +39,17 @@ def test_a_server_that_has_just_left_is_asked_anew(sluice, pki, secure, says_goo
             except OSError:  # the other side does not answer yet
                 pass
         c.sock.close()
+        gone.release()
         return False
     o.on("/last", script)
     s = sluice(to(o, options=f"ca={pki.ca.pem}"))
     client = s.client()
     for _ in range(3):
         assert client.request("GET", "/last").status == 200
-        os.kill(s.pids()[-1], signal.SIGSTOP)
-        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
-        time.sleep(0.05)
-        go.release()
-        time.sleep(0.1)
-        os.kill(s.pids()[-1], signal.SIGCONT)
+        with held_up(s.pids()[-1]):
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+            go.release()
+            gone.acquire()
         assert client.response().status == 200
     client.close()
 
