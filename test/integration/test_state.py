@@ -257,6 +257,26 @@ def test_two_servers_do_not_share_their_state(stateful):
     assert "another server keeps its state there" in op.refused()
 
 
+def test_who_was_added_and_has_a_line_now_is_there_once(stateful, make_origin):
+    c = names(make_origin, "c")["c"]
+    stateful.extra = "    Seats 2\n"
+    op = stateful()
+    ctl(op, "add", "p", "c", str(c))
+    op.lines["c"] = f"c={c} weight=2"
+    op.write(stateful.text(op.lines))
+    op.reload()
+    assert op.s.logged("BALANCER0065.*server c has a line in the configuration now")
+    until(lambda: [(x["server"], x["weight"]) for x in as_json(op, "list")] == [("a", 1), ("b", 1), ("c", 2)])
+    assert who(op.s, 8) == {"a": 2, "b": 2, "c": 4}
+    until(lambda: "p/c" not in op.file.read_text())
+    op.lines.pop("c")
+    op.write(stateful.text(op.lines))
+    op.reload()
+    assert [x["server"] for x in as_json(op, "list")] == ["a", "b"]
+    op.s.stop()
+    assert [x["server"] for x in as_json(stateful(), "list")] == ["a", "b"]
+
+
 def test_hostile_words_are_refused(stateful):
     """Nothing gets into the state file, the list or the log that is no name and no address."""
     stateful.extra = "    Seats 9\n"
