@@ -163,6 +163,12 @@ overrides_answered(unsigned number, const char *why)
     free(asked);
 }
 
+int
+overrides_are_asked(void)
+{
+    return own.asked != NULL;
+}
+
 void
 overrides_close(void)
 {

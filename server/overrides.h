@@ -12,6 +12,8 @@ void overrides_begin(struct sl_worker *w);
 int overrides_follow(void);
 /* MSG_KEPT: why is empty when it was done. */
 void overrides_answered(unsigned number, const char *why);
+/* Whether an answer is still to come. */
+int overrides_are_asked(void);
 /* No answer comes any more. */
 void overrides_close(void);
 

@@ -7,6 +7,7 @@
 #include "channel.h"
 #include "config/load.h"
 #include "net/listener.h"
+#include "overrides.h"
 #include "runtime/crash.h"
 #include "runtime/counter.h"
 #include "upstream/seats.h"
@@ -134,7 +135,8 @@ thread_is_done(struct serving_thread *t)
 
     if (atomic_load(&t->w->n_accepting) > 0) /* one of them may be for this thread */
         return 0;
-    if (loop->clients == NULL && atomic_load(&loop->n_conns) == 0 && loop->subrequests == NULL)
+    if (loop->clients == NULL && atomic_load(&loop->n_conns) == 0 && loop->subrequests == NULL &&
+        (loop->index > 0 || !overrides_are_asked()))
         return !thread_is_sent_more(t);
     if (loop->now_ms < atomic_load(&t->drain_until))
         return 0;

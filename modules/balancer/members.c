@@ -202,18 +202,52 @@ member_restore(apr_pool_t *pool, const struct sl_override *o)
     return err == NULL && sl_pool_seat(pool, b->pool, &m, &err) == NULL ? err : NULL;
 }
 
+static const struct sl_server *
+line_of_name(const struct sl_pool *pool, const char *name)
+{
+    unsigned i;
+
+    for (i = 0; i < pool->n_servers; i++)
+        if (!(pool->servers[i]->flags & SL_SERVER_SEAT) && strcmp(pool->servers[i]->name, name) == 0)
+            return pool->servers[i];
+    return NULL;
+}
+
+/* Who was added and has a line by now is there once, as the line says. */
+static void
+members_yield(apr_pool_t *memory, const struct sl_pool *pool)
+{
+    unsigned i;
+
+    for (i = 0; i < pool->n_servers; i++) {
+        struct sl_server *s = pool->servers[i];
+
+        if ((s->flags & SL_SERVER_SEAT) && !sl_server_is_gone(s) && line_of_name(pool, s->name) != NULL
+            && sl_pool_unseat(memory, s) == NULL)
+            sl_log(SL_NOTICE, "BALANCER0065", "pool %s: server %s has a line in the configuration now; "
+                   "what was added at run time leaves", pool->name, s->name);
+    }
+}
+
 void
 members_restore(struct sl_worker *w, apr_pool_t *pool)
 {
     static int is_done; /* later the zone knows better */
     const struct sl_override *o;
+    const struct sl_server *s;
+    struct balancer *b = NULL;
     const char *err;
     unsigned i;
 
+    while (!is_done && (b = balancer_next(b)) != NULL)
+        members_yield(pool, b->pool);
     for (i = 0; !is_done && (o = sl_override_kept(w, i)) != NULL; i++) {
-        if (strcmp(o->owner, OWNER) != 0 || server_find(o->key) != NULL)
+        if (strcmp(o->owner, OWNER) != 0)
             continue;
-        err = member_restore(pool, o);
+        s = server_find(o->key);
+        if (s != NULL && !(s->flags & SL_SERVER_SEAT))
+            sl_override_keep(OWNER, o->key, NULL, NULL, NULL, NULL);
+        err = s == NULL ? member_restore(pool, o) : NULL;
         if (err != NULL)
             sl_log(SL_WARN, "BALANCER0064", "server %s (%s), which was added at run time, is not there "
                    "again: %s", o->key, o->says, err);

@@ -76,6 +76,13 @@ keep_message(apr_pool_t *pool, const struct generation *g, char *text)
     return g->state_dir[0] != '\0' ? keep(pool, g->state_dir, &o) : "no StateDir is named";
 }
 
+/* A command may have been on its way to the generation before when the next one took over. */
+static int
+is_heard(const struct master *ma, const struct generation *g)
+{
+    return g->is_ready && ma->serving != NULL && strcmp(g->state_dir, ma->serving->state_dir) == 0;
+}
+
 void
 overrides_answer(const struct master *ma, const struct generation *g, const struct message *asked)
 {
@@ -84,7 +91,7 @@ overrides_answer(const struct master *ma, const struct generation *g, const stru
     apr_pool_t *pool;
 
     apr_pool_create(&pool, NULL);
-    if (g == ma->serving)
+    if (is_heard(ma, g))
         why = keep_message(pool, g, text.text);
     if (why != NULL)
         sl_log(SL_ERROR, "SL0271", "what was said at run time is not kept: %s", why);

@@ -1,5 +1,6 @@
 """Servers that fail in every way: a GET that another server can answer is answered, a POST is never
 sent to two servers that may have acted on it.  A recorder counts what reached whom."""
+import contextlib
 import os
 import random
 import signal
@@ -10,7 +11,7 @@ import time
 import pytest
 from conftest import free_port
 from origin import Connection, reply
-from test_balancer import pool
+from test_balancer import pool, until
 
 BIG = b"b" * 300000
 LISTED = "    Retry on=connect,error,timeout,500,503 max=3\n"
@@ -147,6 +148,17 @@ def test_a_get_is_saved_and_a_post_is_sent_once(sluice, recorder, name):
         good.seen.clear()
 
 
+@contextlib.contextmanager
+def held_up(pid):
+    """The process, all its threads, does nothing meanwhile."""
+    def states():
+        return {open(f"/proc/{pid}/task/{t}/stat").read().rsplit(")", 1)[1].split()[0] for t in os.listdir(f"/proc/{pid}/task")}
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: states() == {"T"})
+    yield
+    os.kill(pid, signal.SIGCONT)
+
+
 REQUESTS = {"POST": b"Content-Length: 2\r\n\r\nhi", "PUT": b"Content-Length: 2\r\n\r\nhi",
             "GET": b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"}
 
@@ -155,7 +167,7 @@ REQUESTS = {"POST": b"Content-Length: 2\r\n\r\nhi", "PUT": b"Content-Length: 2\r
 @pytest.mark.parametrize("method", REQUESTS)
 def test_a_server_that_has_just_left_is_asked_anew(sluice, recorder, end, method):
     """The proxy hears at once of the request and of the end of the kept connection, in this order."""
-    go = threading.Semaphore(0)
+    go, gone = threading.Semaphore(0), threading.Semaphore(0)
 
     def fault(o, c):
         while (r := o.request(c)) is not None:
@@ -163,18 +175,17 @@ def test_a_server_that_has_just_left_is_asked_anew(sluice, recorder, end, method
             if r.target == "/last":
                 go.acquire()
                 end(c)
+                gone.release()
                 return
     o = recorder(fault)
     s = sluice(pool([o]))
     client = s.client()
     for _ in range(3):
         assert client.request("GET", "/last").status == 200
-        os.kill(s.pids()[-1], signal.SIGSTOP)
-        client.send(f"{method} / HTTP/1.1\r\nHost: a\r\n".encode() + REQUESTS[method])
-        time.sleep(0.05)
-        go.release()
-        time.sleep(0.05)
-        os.kill(s.pids()[-1], signal.SIGCONT)
+        with held_up(s.pids()[-1]):
+            client.send(f"{method} / HTTP/1.1\r\nHost: a\r\n".encode() + REQUESTS[method])
+            go.release()
+            gone.acquire()
         assert client.response().status == 200
     assert o.seen == ["GET", method] * 3
     client.close()

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 
 import pytest
@@ -220,6 +221,24 @@ def test_what_is_said_while_a_generation_starts_is_not_lost(stateful, make_origi
     assert "p/" not in op.file.read_text()
 
 
+def test_a_command_that_meets_a_reload_is_kept(stateful):
+    """It was passed to a generation that drains when it comes to it."""
+    op = stateful()
+    worker, said = op.serving(), []
+    os.kill(worker, signal.SIGSTOP)
+    command = threading.Thread(target=lambda: said.append(op.say("ctl", "server", "drain", "p/a")))
+    command.start()
+    time.sleep(0.3)
+    reload = threading.Thread(target=op.reload)
+    reload.start()
+    until(lambda: op.serving() != worker)
+    os.kill(worker, signal.SIGCONT)
+    command.join()
+    reload.join()
+    assert said[0].returncode == 0 and "not kept" not in said[0].stdout
+    assert overrides(op) == ["drain", ""] and 'server "p/a" says "drain"' in op.file.read_text()
+
+
 def test_two_servers_do_not_share_their_state(stateful):
     op = stateful()
     ctl(op, "drain", "p/a")
@@ -236,6 +255,26 @@ def test_two_servers_do_not_share_their_state(stateful):
     op.s.expect("SL0208")
     op.write(op.text)
     assert "another server keeps its state there" in op.refused()
+
+
+def test_who_was_added_and_has_a_line_now_is_there_once(stateful, make_origin):
+    c = names(make_origin, "c")["c"]
+    stateful.extra = "    Seats 2\n"
+    op = stateful()
+    ctl(op, "add", "p", "c", str(c))
+    op.lines["c"] = f"c={c} weight=2"
+    op.write(stateful.text(op.lines))
+    op.reload()
+    assert op.s.logged("BALANCER0065.*server c has a line in the configuration now")
+    until(lambda: [(x["server"], x["weight"]) for x in as_json(op, "list")] == [("a", 1), ("b", 1), ("c", 2)])
+    assert who(op.s, 8) == {"a": 2, "b": 2, "c": 4}
+    until(lambda: "p/c" not in op.file.read_text())
+    op.lines.pop("c")
+    op.write(stateful.text(op.lines))
+    op.reload()
+    assert [x["server"] for x in as_json(op, "list")] == ["a", "b"]
+    op.s.stop()
+    assert [x["server"] for x in as_json(stateful(), "list")] == ["a", "b"]
 
 
 def test_hostile_words_are_refused(stateful):

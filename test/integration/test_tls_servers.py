@@ -1,11 +1,13 @@
 """mod_tls towards servers."""
 import os
 import subprocess
+import threading
 import time
 
 import pytest
 from conftest import free_port
 from origin import reply
+from test_once import held_up
 from tls_peers import pki, secure, to
 
 
@@ -20,6 +22,36 @@ def test_requests_to_an_https_server(sluice, pki, secure):
     assert c.request("GET", "/down").body == body
     assert o.n_connections == 1 and o.names == ["localhost"]  # kept between requests
     c.close()
+
+
+@pytest.mark.parametrize("says_goodbye", [True, False])
+def test_a_server_that_has_just_left_is_asked_anew(sluice, pki, secure, says_goodbye):
+    """The proxy hears at once of a POST and of the end of its kept connection, in this order."""
+    o, go, gone = secure(), threading.Semaphore(0), threading.Semaphore(0)
+
+    def script(c, r):
+        c.send(reply(200, b"ok"))
+        go.acquire()
+        if says_goodbye:
+            c.sock.settimeout(0.01)
+            try:
+                c.sock.unwrap()
+            except OSError:  # the other side does not answer yet
+                pass
+        c.sock.close()
+        gone.release()
+        return False
+    o.on("/last", script)
+    s = sluice(to(o, options=f"ca={pki.ca.pem}"))
+    client = s.client()
+    for _ in range(3):
+        assert client.request("GET", "/last").status == 200
+        with held_up(s.pids()[-1]):
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+            go.release()
+            gone.acquire()
+        assert client.response().status == 200
+    client.close()
 
 
 @pytest.mark.parametrize("options, host, good, why", [
