@@ -14,8 +14,12 @@
 #include <openssl/x509v3.h>
 
 #define TOO_SOON_DAYS 14 /* of a new one */
+#define TAKE_MS 300      /* changes of so long are one new table: hundreds may be renewed at once */
 
 static struct tls_cert *all, **all_end = &all;
+static struct sl_worker *worker;
+static struct sl_timer take_timer;
+static int is_taking; /* the timer is set */
 
 struct tls_cert *
 tls_certs(void)
@@ -231,6 +235,8 @@ forget_all(void *unused)
     for (c = all; c != NULL; c = c->next) {
         if (c->pair != NULL)
             tls_pair_free(c->pair);
+        if (c->other != NULL)
+            tls_pair_free(c->other);
         tls_text_free(&c->chain);
         tls_text_free(&c->key);
     }
@@ -287,26 +293,86 @@ tls_cert_parse(struct sl_cmd *cmd, void **item)
 
 /* ---- changes ---- */
 
+/* The new pair and the old one change places. */
+static void
+cert_swap(struct tls_cert *c)
+{
+    struct tls_pair *other = c->other;
+
+    c->other = c->pair;
+    c->pair = other;
+    tls_staple_renewed(c);
+}
+
+static void
+cert_is_taken(struct tls_cert *c)
+{
+    int days = tls_pair_days(c->pair);
+
+    c->is_new = 0;
+    c->why = NULL;
+    tls_cert_is_fresh(c);
+    if (c->other != NULL)
+        tls_pair_free(c->other);
+    c->other = NULL;
+    sl_log(days < TOO_SOON_DAYS ? SL_WARN : SL_NOTICE, "TLS0020",
+           "%s: the new certificate is used, it expires in %d days", c->chain_file, days);
+}
+
+/* 0: all new pairs are used, or only that of one line. */
+static int
+certs_use(struct tls_cert *one)
+{
+    struct tls_cert *c;
+    int rc;
+
+    for (c = all; c != NULL; c = c->next)
+        if (c->is_new && (one == NULL || c == one))
+            cert_swap(c);
+    rc = tls_sites_build();
+    for (c = all; c != NULL; c = c->next)
+        if (c->is_new && (one == NULL || c == one)) {
+            if (rc == 0)
+                cert_is_taken(c);
+            else
+                cert_swap(c);
+        }
+    return rc;
+}
+
+/* Where one of them cannot be used the others are. */
+static void
+certs_take(struct sl_loop *loop, struct sl_timer *t)
+{
+    struct tls_cert *c;
+
+    (void)loop;
+    (void)t;
+    is_taking = 0;
+    if (certs_use(NULL) == 0)
+        return;
+    for (c = all; c != NULL; c = c->next)
+        if (c->is_new && certs_use(c) != 0) {
+            c->is_new = 0;
+            tls_pair_free(c->other);
+            c->other = NULL;
+        }
+}
+
 static void
 cert_take(struct tls_cert *c, struct tls_pair *p)
 {
-    struct tls_pair *old = c->pair;
-    int days = tls_pair_days(p);
+    struct sl_loop *loop = sl_worker_loop(worker, 0);
 
-    c->pair = p;
-    tls_staple_renewed(c);
-    if (tls_sites_build() != 0) {
-        c->pair = old;
-        tls_staple_renewed(c);
-        tls_pair_free(p);
+    if (c->other != NULL)
+        tls_pair_free(c->other);
+    c->other = p;
+    c->is_new = 1;
+    if (is_taking)
         return;
-    }
-    c->why = NULL;
-    tls_cert_is_fresh(c);
-    if (old != NULL)
-        tls_pair_free(old);
-    sl_log(days < TOO_SOON_DAYS ? SL_WARN : SL_NOTICE, "TLS0020",
-           "%s: the new certificate is used, it expires in %d days", c->chain_file, days);
+    is_taking = 1;
+    take_timer.fn = certs_take;
+    sl_timer_set(loop, &take_timer, sl_loop_now(loop) + TAKE_MS);
 }
 
 static void
@@ -375,10 +441,11 @@ watch(const char *file, void (*changed)(int fd, void *ctx), struct tls_cert *c)
 }
 
 int
-tls_certs_watch(void)
+tls_certs_watch(struct sl_worker *w)
 {
     struct tls_cert *c;
 
+    worker = w;
     for (c = all; c != NULL; c = c->next) {
         if (c->why != NULL)
             sl_log(SL_ERROR, "TLS0023", "%s: TLSCertificate: %s; a self-signed placeholder is used, "
@@ -390,4 +457,11 @@ tls_certs_watch(void)
             watch(c->key_file, key_changed, c);
     }
     return 0;
+}
+
+void
+tls_certs_unwatch(void)
+{
+    sl_timer_unlink(&take_timer);
+    is_taking = 0;
 }

@@ -289,7 +289,7 @@ tls_begin(struct sl_worker *w)
         (tls_sites_want_early_data() && tls_early_open() != 0) ||
         tls_staples_open(w) != 0 || tls_sites_build() != 0)
         return -1;
-    tls_certs_watch();
+    tls_certs_watch(w);
     tls_clients_watch();
     tls_certs_look();
     tls_servers_warn();
@@ -336,6 +336,7 @@ tls_exit(struct sl_worker *w)
     tls_tickets_close();
     tls_offload_close();
     tls_staples_close();
+    tls_certs_unwatch();
     tls_certs_close();
     if (key_log_fd >= 0)
         close(key_log_fd);

@@ -58,6 +58,8 @@ struct tls_cert {
     const char *why;        /* it could not be taken: a phrase; NULL: it was */
     const char *cure;
     struct tls_pair *pair;  /* thread 0 replaces it; NULL: none */
+    struct tls_pair *other; /* waits to take its place; NULL: none */
+    int is_new;             /* so it does */
     int told; /* how soon it expires, as the log has it: expiry.c */
     struct tls_text chain, key; /* the files as they were read last */
     struct tls_cert *next;  /* of all */
@@ -66,8 +68,9 @@ struct tls_cert {
 sl_parse_f tls_cert_parse;
 /* The first of all lines. */
 struct tls_cert *tls_certs(void);
-/* In post_config: asks to be told of changes. */
-int tls_certs_watch(void);
+/* In post_config: asks to be told of changes.  Those of a moment are taken together. */
+int tls_certs_watch(struct sl_worker *w);
+void tls_certs_unwatch(void);
 /* A self-signed pair for a while. */
 struct tls_pair *tls_pair_placeholder(void);
 void tls_pair_free(struct tls_pair *pair);

@@ -1,13 +1,21 @@
 """mod_tls: which certificate is shown, and what becomes of those that are not good."""
+import datetime
 import json
 import os
 import re
 import shutil
+import socket
 import ssl
+import time
 
 import pytest
 from certs import CA, openssl
 from conftest import free_port
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from test_reload import Operator
 from tls_peers import connect, names_of, pki, refusal, tls
 
@@ -180,3 +188,34 @@ def test_days_that_are_left(sluice, pki, tmp_path):
         (f"{tmp_path}/none", [], True, None)]
     assert got[1]["days"] in (5, 6) and got[0]["place"].endswith("test.conf:8")
     assert o.say("ctl", "cert", "x").returncode == 2
+
+
+def test_hundreds_that_are_renewed_at_once(sluice, tmp_path):
+    """They are taken together: neither clients nor the server's end wait for one after the other."""
+    key, port, n = ec.generate_private_key(ec.SECP256R1()), free_port(), 300
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    def renew(i, serial):
+        now, name = datetime.datetime.utcnow(), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"n{i}")])
+        cert = x509.CertificateBuilder(name, name, key.public_key(), serial, now, now + datetime.timedelta(90))
+        names = x509.SubjectAlternativeName([x509.DNSName(f"{p}.n{i}.test") for p in ("www", "api", "img")])
+        cert = cert.add_extension(names, False).sign(key, hashes.SHA256())
+        (tmp_path / "fresh").write_bytes(cert.public_bytes(Encoding.PEM) + text)
+        os.rename(tmp_path / "fresh", tmp_path / f"{i}.pem")
+
+    def serial_of(i):
+        with socket.create_connection(("127.0.0.1", port)) as raw:
+            c = ssl._create_unverified_context().wrap_socket(raw, server_hostname=f"api.n{i}.test")
+            return x509.load_der_x509_certificate(c.getpeercert(True)).serial_number
+    for i in range(n):
+        renew(i, i + 1)
+    s = sluice(f"LoadModule route\nLoadModule tls\nListen 127.0.0.1:{port} tls\nReturn 200 x\n" +
+               "".join(f"TLSCertificate {tmp_path}/{i}.pem\n" for i in range(n)))
+    assert serial_of(n - 1) == n
+    for i in range(n):
+        renew(i, i + 1001)
+    end = time.time() + 15
+    while s.log().count("TLS0020") < n and time.time() < end:
+        assert s.get("/").status == 200
+        time.sleep(0.05)
+    assert s.log().count("TLS0020") == n and [serial_of(i) for i in (0, n - 1)] == [1001, 1000 + n]
