@@ -109,6 +109,9 @@ struct sl_fields *sl_fields_make(apr_pool_t *pool);
  * is true is the protocol's to say.  The fields of a connection (RFC 9113, 8.2.2) are refused but
  * for TE.  Bytes as in sl_fields_add(). */
 int sl_fields_receive(struct sl_fields *f, struct sl_span name, struct sl_span value);
+/* One that was received before, x->id of then, and has been in safe hands since: only names that
+ * are not well known are looked at again.  0, or -1. */
+int sl_fields_restore(struct sl_fields *f, const struct sl_field *x);
 /* Whether it may stand in trailers that are sent on. */
 int sl_field_may_trail(const struct sl_field *x);
 

@@ -23,6 +23,7 @@ struct memory {
     uint64_t n_ghosts;
     pthread_mutex_t lock; /* of the table's changes and the queues */
     struct fifo small, main;
+    struct object *gone;  /* taken out, and held by nobody: freed without the lock */
     uint64_t n_objects, n_evicted;
     pthread_mutex_t free_lock;
     struct object *free;
@@ -215,6 +216,26 @@ memory_open(uint64_t size)
     return m;
 }
 
+static void
+tier_lock(struct memory *m)
+{
+    pthread_mutex_lock(&m->lock);
+}
+
+/* Room for one large object may be that of many small ones, and the lock is a loop's to wait for. */
+static void
+tier_unlock(struct memory *m)
+{
+    struct object *o, *gone = m->gone;
+
+    m->gone = NULL;
+    pthread_mutex_unlock(&m->lock);
+    while ((o = gone) != NULL) {
+        gone = o->next;
+        object_free(o);
+    }
+}
+
 static _Atomic(uint64_t) *
 bucket_of(const struct memory *m, struct store_hash hash)
 {
@@ -312,8 +333,10 @@ out(struct memory *m, struct object *o)
             atomic_store(&bucket[i], 0);
     fifo_take(m, o);
     m->n_objects--;
-    if (atomic_fetch_and(&o->holds, ~OBJECT_LIVES) == OBJECT_LIVES)
-        object_free(o);
+    if (atomic_fetch_and(&o->holds, ~OBJECT_LIVES) == OBJECT_LIVES) {
+        o->next = m->gone;
+        m->gone = o;
+    }
 }
 
 static uint32_t *
@@ -418,9 +441,9 @@ memory_put(struct memory *m, struct object *o)
     if (!fits)
         memory_forget(m, o->hash);
     else {
-        pthread_mutex_lock(&m->lock);
+        tier_lock(m);
         put(m, o, find_locked(m, o->hash));
-        pthread_mutex_unlock(&m->lock);
+        tier_unlock(m);
     }
     return fits;
 }
@@ -432,11 +455,11 @@ memory_put_read(struct memory *m, struct object *o)
 
     if (charge_of(o) > m->size / LARGEST_SHARE)
         return;
-    pthread_mutex_lock(&m->lock);
+    tier_lock(m);
     before = find_locked(m, o->hash);
     if (before == NULL || before->change < o->change)
         put(m, o, before);
-    pthread_mutex_unlock(&m->lock);
+    tier_unlock(m);
 }
 
 void
@@ -444,20 +467,20 @@ memory_forget(struct memory *m, struct store_hash hash)
 {
     struct object *o;
 
-    pthread_mutex_lock(&m->lock);
+    tier_lock(m);
     o = find_locked(m, hash);
     if (o != NULL)
         out(m, o);
-    pthread_mutex_unlock(&m->lock);
+    tier_unlock(m);
 }
 
 void
 memory_remove(struct memory *m, struct object *o)
 {
-    pthread_mutex_lock(&m->lock);
+    tier_lock(m);
     if (atomic_load(&o->holds) & OBJECT_LIVES)
         out(m, o);
-    pthread_mutex_unlock(&m->lock);
+    tier_unlock(m);
 }
 
 /* ---- looking ---- */
@@ -465,9 +488,9 @@ memory_remove(struct memory *m, struct object *o)
 void
 memory_stats(struct memory *m, struct memory_stats *stats)
 {
-    pthread_mutex_lock(&m->lock);
+    tier_lock(m);
     *stats = (struct memory_stats){m->n_objects, m->small.bytes + m->main.bytes, m->n_evicted};
-    pthread_mutex_unlock(&m->lock);
+    tier_unlock(m);
 }
 
 static uint32_t
@@ -499,14 +522,14 @@ memory_top(struct memory *m, struct object **to, unsigned max)
     struct object *o;
     unsigned i, n = 0;
 
-    pthread_mutex_lock(&m->lock);
+    tier_lock(m);
     for (o = m->main.first; o != NULL; o = o->next)
         n = top_insert(to, n, max, o);
     for (o = m->small.first; o != NULL; o = o->next)
         n = top_insert(to, n, max, o);
     for (i = 0; i < n; i++)
         object_hold(to[i]);
-    pthread_mutex_unlock(&m->lock);
+    tier_unlock(m);
     return n;
 }
 
@@ -517,10 +540,12 @@ memory_close(struct memory **held)
     unsigned i;
 
     *held = NULL;
+    tier_lock(m);
     while (m->main.last != NULL)
         out(m, m->main.last);
     while (m->small.last != NULL)
         out(m, m->small.last);
+    tier_unlock(m);
     for (i = 0; i < m->n_made / BLOCK; i++)
         free(atomic_load(&m->blocks[i]));
     pthread_mutex_destroy(&m->lock);

@@ -72,12 +72,14 @@ static void
 put_fields(struct visit *v, int status)
 {
     struct sl_fields *to = sl_req_response(v->r);
-    struct sl_span rest = v->meta.fields, name, value;
+    struct sl_field x, age = {SL_SPAN("Age"), with_number(sl_req_pool(v->r), SL_SPAN(""), v->using.age),
+                              SL_F_AGE, 0};
+    struct sl_span rest = v->meta.fields;
 
-    while (meta_next(&rest, &name, &value))
-        if (!is_tag_field(name) && (status != 304 || is_of_304(name)))
-            sl_fields_receive(to, name, value);
-    sl_fields_set(to, "Age", with_number(sl_req_pool(v->r), SL_SPAN(""), v->using.age));
+    while (meta_next(&rest, &x))
+        if (!is_tag_field(&x) && (status != 304 || is_of_304(x.name)))
+            sl_fields_restore(to, &x);
+    sl_fields_restore(to, &age);
     sl_fields_add(to, "Cache-Status", cache_status(v));
 }
 

@@ -96,7 +96,7 @@ struct sl_span slice_key(struct sl_span key, uint64_t slices, int64_t i);
 struct sl_span kept(struct sl_span s);
 void kept_free(struct sl_span s);
 /* Fields for the cache alone: clients do not get them. */
-int is_tag_field(struct sl_span name);
+int is_tag_field(const struct sl_field *x);
 /* The tags of a response: its key, its host, and those it names itself.  More than STORE_TAGS_MAX:
  * it cannot be stored, for no purge would find it by the rest. */
 unsigned cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response,
@@ -125,7 +125,7 @@ struct visit {
     int is_waiting;    /* the request is suspended */
     int is_asking;     /* the store has not answered yet */
     int is_variant;    /* what is looked for is the variant's key */
-    struct sl_span key, variant; /* copies */
+    struct sl_span key, variant; /* copies; a request's key stands behind the visit */
     struct marker marker;        /* its vary a copy; n 0: there is none */
     struct store_object *found;  /* held: what the store had, or what has come */
     struct meta meta;            /* of found */

@@ -179,13 +179,14 @@ say_number(struct sl_control_call *call, const char *name, int64_t n, const char
 static void
 get_print_tags(struct sl_control_call *call, const struct meta *m)
 {
-    struct sl_span rest = m->fields, name, value;
+    struct sl_span rest = m->fields;
     const char *sum = "";
+    struct sl_field x;
 
-    while (meta_next(&rest, &name, &value))
-        if (is_tag_field(name))
+    while (meta_next(&rest, &x))
+        if (is_tag_field(&x))
             sum = apr_pstrcat(sl_control_pool(call), sum, *sum != '\0' ? " " : "",
-                              sl_span_dup(sl_control_pool(call), value), NULL);
+                              sl_span_dup(sl_control_pool(call), x.value), NULL);
     if (*sum != '\0')
         say_text(call, "tags", sl_span(sum));
 }

@@ -257,7 +257,8 @@ fields_merge(struct sl_req *sub, const struct meta *old)
     static const char *const not_taken[] = {"Set-Cookie", "Content-Encoding", "Content-Range"};
     struct sl_fields *fields = sl_req_response(sub);
     apr_pool_t *pool = sl_req_pool(sub);
-    struct sl_span rest = old->fields, name, value;
+    struct sl_span rest = old->fields;
+    struct sl_field x;
     unsigned n = 0;
     size_t i;
 
@@ -265,10 +266,10 @@ fields_merge(struct sl_req *sub, const struct meta *old)
         sl_fields_unset(fields, not_taken[i]);
     while (sl_fields_at(fields, n) != NULL)
         n++;
-    while (meta_next(&rest, &name, &value)) /* the old Date would make it old */
-        if (!is_among(fields, n, name) && !sl_span_eqi(name, SL_SPAN("Date")))
-            sl_fields_add(fields, sl_span_dup(pool, name),
-                          (struct sl_span){sl_span_dup(pool, value), value.n});
+    while (meta_next(&rest, &x)) /* the old Date would make it old */
+        if (!is_among(fields, n, x.name) && x.id != SL_F_DATE)
+            sl_fields_add(fields, sl_span_dup(pool, x.name),
+                          (struct sl_span){sl_span_dup(pool, x.value), x.value.n});
 }
 
 /* What may not be stored again stays as it is: stale. */

@@ -334,13 +334,13 @@ tags_of_field(struct sl_span field, uint64_t *tags, unsigned n)
 }
 
 int
-is_tag_field(struct sl_span name)
+is_tag_field(const struct sl_field *x)
 {
     static const struct sl_span names[] = {{"Surrogate-Key", 13}, {"Cache-Tag", 9}, {"xkey", 4}};
     size_t i;
 
-    for (i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (name.n == names[i].n && sl_span_eqi(name, names[i]))
+    for (i = 0; x->id == SL_F_OTHER && i < sizeof names / sizeof names[0]; i++)
+        if (x->name.n == names[i].n && sl_span_eqi(x->name, names[i]))
             return 1;
     return 0;
 }
@@ -371,7 +371,7 @@ cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *respons
     tags[n++] = own_tag(r, SL_SPAN("key:"), without_beside(key));
     tags[n++] = own_tag(r, SL_SPAN("host:"), sl_req_host(r));
     for (i = 0; (x = sl_fields_at(response, i)) != NULL; i++)
-        if (is_tag_field(x->name))
+        if (is_tag_field(x))
             n = tags_of_field(x->value, tags, n);
     return n;
 }

@@ -27,7 +27,6 @@ visit_free(struct visit *v)
         slices_free(&v->slices);
     if (v->found != NULL)
         store_drop(&v->found);
-    kept_free(v->key);
     kept_free(v->variant);
     kept_free(v->marker.vary);
     kept_free(v->form_key);
@@ -73,13 +72,17 @@ first_asked_for(struct sl_req *r)
 static struct visit *
 visit_begin(struct sl_req *r, const struct cache_conf *conf)
 {
-    struct visit *v = malloc(sizeof *v);
+    struct sl_span key = cache_key(r, conf);
+    struct visit *v = malloc(sizeof *v + key.n);
+    char *copy = (char *)(v + 1);
 
     SL_ASSERT(v != NULL);
+    if (key.n > 0)
+        memcpy(copy, key.at, key.n);
     *v = (struct visit){.r = r,
                         .conf = conf,
                         .loop = sl_req_loop(r),
-                        .key = kept(cache_key(r, conf)),
+                        .key = {copy, key.n},
                         .first = conf->slice > 0 ? first_asked_for(r) : 0,
                         .status = "MISS",
                         .reason = "nothing is stored"};

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define META_VERSION 0x53430004u
+#define META_VERSION 0x53430005u
 
 struct meta_front {
     uint32_t version;
@@ -17,7 +17,7 @@ struct meta_front {
 };
 
 struct meta_field {
-    uint32_t n_name, n_value;
+    uint32_t n_name, n_value, id;
 };
 
 /* ---- writing ---- */
@@ -37,13 +37,13 @@ pen_put(struct pen *p, const void *bytes, size_t n)
 }
 
 static void
-pen_field(struct pen *p, struct sl_span name, struct sl_span value)
+pen_field(struct pen *p, const struct sl_field *x)
 {
-    struct meta_field f = {(uint32_t)name.n, (uint32_t)value.n};
+    struct meta_field f = {(uint32_t)x->name.n, (uint32_t)x->value.n, x->id};
 
     pen_put(p, &f, sizeof f);
-    pen_put(p, name.at, name.n);
-    pen_put(p, value.at, value.n);
+    pen_put(p, x->name.at, x->name.n);
+    pen_put(p, x->value.at, x->value.n);
     p->n_fields++;
 }
 
@@ -88,7 +88,7 @@ pen_fields(struct pen *p, const struct sl_fields *fields, unsigned ignore)
 
     for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
         if (is_kept(x, ignore))
-            pen_field(p, x->name, x->value);
+            pen_field(p, x);
 }
 
 struct sl_span
@@ -108,7 +108,7 @@ meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *field
 /* ---- reading ---- */
 
 int
-meta_next(struct sl_span *rest, struct sl_span *name, struct sl_span *value)
+meta_next(struct sl_span *rest, struct sl_field *x)
 {
     struct meta_field f;
 
@@ -117,10 +117,11 @@ meta_next(struct sl_span *rest, struct sl_span *name, struct sl_span *value)
     memcpy(&f, rest->at, sizeof f);
     if (f.n_name > rest->n - sizeof f || f.n_value > rest->n - sizeof f - f.n_name)
         return 0;
-    *name = (struct sl_span){rest->at + sizeof f, f.n_name};
-    *value = (struct sl_span){name->at + f.n_name, f.n_value};
+    x->name = (struct sl_span){rest->at + sizeof f, f.n_name};
+    x->value = (struct sl_span){x->name.at + f.n_name, f.n_value};
+    x->id = (uint8_t)(f.id < SL_F_COUNT ? f.id : SL_F_OTHER);
     rest->n -= sizeof f + f.n_name + f.n_value;
-    rest->at = value->at + value->n;
+    rest->at = x->value.at + x->value.n;
     return 1;
 }
 
@@ -128,7 +129,8 @@ int
 meta_read(struct sl_span bytes, struct meta *m)
 {
     struct meta_front front;
-    struct sl_span rest, name, value;
+    struct sl_span rest;
+    struct sl_field x;
     unsigned n = 0;
 
     if (bytes.n < sizeof front)
@@ -154,7 +156,7 @@ meta_read(struct sl_span bytes, struct meta *m)
         .fields = {bytes.at + sizeof front, bytes.n - sizeof front},
         .n_fields = front.n_fields,
     };
-    for (rest = m->fields; meta_next(&rest, &name, &value); n++)
+    for (rest = m->fields; meta_next(&rest, &x); n++)
         ;
     return rest.n == 0 && n == m->n_fields ? 0 : -1;
 }
@@ -162,11 +164,12 @@ meta_read(struct sl_span bytes, struct meta *m)
 struct sl_span
 meta_get(const struct meta *m, const char *name)
 {
-    struct sl_span rest = m->fields, found, value, wanted = sl_span(name);
+    struct sl_span rest = m->fields, wanted = sl_span(name);
+    struct sl_field x;
 
-    while (meta_next(&rest, &found, &value))
-        if (found.n == wanted.n && sl_span_eqi(found, wanted))
-            return value;
+    while (meta_next(&rest, &x))
+        if (x.name.n == wanted.n && sl_span_eqi(x.name, wanted))
+            return x.value;
     return (struct sl_span){NULL, 0};
 }
 

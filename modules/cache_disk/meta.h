@@ -23,8 +23,8 @@ struct sl_span meta_write(apr_pool_t *pool, const struct meta *m, const struct s
                           unsigned ignore);
 /* The bytes of one stored, which may be anything: 0, or -1. */
 int meta_read(struct sl_span bytes, struct meta *m);
-/* Walks the fields: *rest begins as m->fields.  0 behind the last. */
-int meta_next(struct sl_span *rest, struct sl_span *name, struct sl_span *value);
+/* Walks the fields: *rest begins as m->fields.  Sets name, value and id.  0 behind the last. */
+int meta_next(struct sl_span *rest, struct sl_field *x);
 struct sl_span meta_get(const struct meta *m, const char *name); /* at NULL: absent */
 
 /* ---- markers: that a URL has variants, and what they differ by ---- */

@@ -202,6 +202,15 @@ sl_fields_receive(struct sl_fields *f, struct sl_span name, struct sl_span value
 }
 
 int
+sl_fields_restore(struct sl_fields *f, const struct sl_field *x)
+{
+    if (x->id == SL_F_OTHER || sl_field_is_framing((enum sl_field_id)x->id))
+        return sl_fields_receive(f, x->name, x->value);
+    fields_push(f, (enum sl_field_id)x->id, x->name, x->value);
+    return 0;
+}
+
+int
 sl_fields_put(struct sl_fields *f, unsigned i, struct sl_span value)
 {
     if (i >= f->n || !is_field_value(value) || sl_field_is_framing(f->at[i].id))
