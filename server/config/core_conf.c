@@ -245,8 +245,12 @@ listen_word(struct sl_cmd *cmd, struct listen_conf *l, const char *word)
     l->transport = sl_provider_find("transport", word);
     if (l->transport != NULL)
         return NULL;
-    if (strcmp(word, "ssl") == 0 || strcmp(word, "https") == 0)
-        sl_cmd_cure(cmd, "it is called tls, and needs a module that brings it");
+    if (strcmp(word, "tls") == 0)
+        sl_cmd_cure(cmd, "write \"LoadModule tls\"");
+    else if (strcmp(word, "ssl") == 0 || strcmp(word, "https") == 0)
+        sl_cmd_cure(cmd, "it is called tls, and needs LoadModule tls");
+    else if (strcmp(word, "http2") == 0 || strcmp(word, "h2") == 0)
+        sl_cmd_cure(cmd, "write \"Protocols h2 http/1.1\" on a line of its own");
     else
         sl_cmd_cure(cmd, "write \"LoadModule %s\" if a module of that name brings it", word);
     return sl_cmd_error(cmd, "expected proxy, backlog=N or a transport, found \"%s\", which no loaded "
