@@ -116,6 +116,9 @@ DIRECTIVES
     client and the address it came to, also before TLS. The server must expect it. Such a
     connection serves one request.
 EXAMPLE
+    LoadModule route
+    LoadModule balancer
+    Listen 80
     <Balancer backend>
         Method leastconn
         Server 192.168.1.101:8080 slowstart=30s

@@ -95,15 +95,17 @@ DIRECTIVES
     lists; for a status between 300 and 399 it is where to go, as in Return 301
     https://example.com%{uri}.
 EXAMPLE
+    LoadModule route
+    Listen 80
     <VirtualHost example.com *.example.com>
         <Location "/api">
             ProxyPass http://10.0.0.1:8080
         </Location>
         <LocationMatch "\.(png|jpg)$">
-            ProxyPass balancer://images
+            ProxyPass http://10.0.0.2:8080
         </LocationMatch>
         <If "%{method} == POST && %{req:X-Beta} == '1'">
-            ProxyPass balancer://beta
+            ProxyPass http://10.0.0.3:8080
         </If>
         Redirect 301 /old-page /new-page
     </VirtualHost>

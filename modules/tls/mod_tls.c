@@ -113,6 +113,8 @@ DIRECTIVES
     HSTS on|off|TIME [subdomains] [preload]: the field Strict-Transport-Security in answers
     over TLS; on is a year.
 EXAMPLE
+    LoadModule route
+    LoadModule tls
     Listen 80
     Listen 443 tls
     TLSCertificate /etc/ssl/site.pem /etc/ssl/site.key

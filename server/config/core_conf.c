@@ -167,10 +167,13 @@ VARIABLES
     Modules bring more: sluice -L lists all.
 
 EXAMPLE
+    LoadModule route
     Listen 80
     Listen [::1]:8080
     Timeout header=5s keepalive=30s
     LimitBody 10m
+    Redirect 301 /old-page /new-page
+    ProxyPass http://127.0.0.1:3000
     <Test "GET http://example.com/old-page">
         Status 301
         Header Location /new-page
