@@ -75,6 +75,7 @@ on && /^\*\// { on = 0; seen = 1; next }
 END {
     if (section == "EXAMPLE") print ".fi"
     if (n_variables > 0) { if (section != "VARIABLES") print ".SH VARIABLES"; variables_list() }
+    printf ".SH SEE ALSO\n.BR sluice (8),\n.BR %s (8)\n", name == "sluice-core" ? "mod_route" : "sluice\\-core"
     if (!seen) { printf "%s: no /*man block\n", FILENAME > "/dev/stderr"; bad = 1 }
     for (w in want) { printf "%s: %s has no manual entry\n", FILENAME, w > "/dev/stderr"; bad = 1 }
     exit bad

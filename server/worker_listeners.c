@@ -100,6 +100,16 @@ worker_listeners_make(struct sl_worker *w)
                       APR_ARRAY_IDX(lines, i, struct listen_conf *), &limits);
 }
 
+static void
+protocol_unknown(struct sl_worker *w, const char *place, const char *name)
+{
+    int is_h2 = strcmp(name, "h2") == 0;
+
+    sl_worker_config_error(w, place, "Protocols: no loaded module speaks \"%s\"\n    cure: %s", name,
+                           is_h2 ? "write \"LoadModule http2\""
+                                 : "http/1.1 is always there, h2 is brought by LoadModule http2");
+}
+
 void
 worker_protocols_check(struct sl_worker *w)
 {
@@ -113,8 +123,7 @@ worker_protocols_check(struct sl_worker *w)
             continue;
         for (k = 0; k < names->nelts; k++)
             if (sl_provider_find("protocol", APR_ARRAY_IDX(names, k, const char *)) == NULL)
-                sl_worker_config_error(w, core_place(w->config, s, "Protocols"), "Protocols: no loaded module speaks \"%s\"",
-                                       APR_ARRAY_IDX(names, k, const char *));
+                protocol_unknown(w, core_place(w->config, s, "Protocols"), APR_ARRAY_IDX(names, k, const char *));
     }
 }
 

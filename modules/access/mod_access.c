@@ -38,12 +38,16 @@ DIRECTIVES
     it; when a line is no network the log says which, and the networks from before are kept. Best
     write a new file and rename it. Lines that name the same file share it.
 EXAMPLE
+    LoadModule route
+    LoadModule access
+    Listen 80
     AccessFile deny /etc/sluice/blocked.txt
     <Location "/admin/">
         Allow 10.0.0.0/8 192.168.1.7
         Allow all if="%{req:X-Token} == 's3cret'"
         Deny all
     </Location>
+    ProxyPass http://127.0.0.1:3000
 */
 #include "access.h"
 

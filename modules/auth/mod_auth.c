@@ -60,6 +60,10 @@ DIRECTIVES
 VARIABLES
     %{user} and %{jwt:NAME} are absent until the access phase has found out who asks.
 EXAMPLE
+    LoadModule route
+    LoadModule headers
+    LoadModule auth
+    Listen 80
     <Location "/admin/">
         AuthBasic "Staff" /etc/sluice/htpasswd
         AuthRequire "%{user} in {alice, bob}"
@@ -72,6 +76,7 @@ EXAMPLE
     <Location "/app/">
         AuthForward http://127.0.0.1:4180/oauth2/auth copy=X-Auth-Request-User
     </Location>
+    ProxyPass http://127.0.0.1:3000
 */
 #include "auth.h"
 

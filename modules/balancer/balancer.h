@@ -161,6 +161,8 @@ struct reply;
 struct reply *said(struct sl_control_call *call, struct sl_server *s, const char *what);
 void reply_end(void *reply, enum sl_kept how, const char *why);
 extern const struct sl_control_command server_command;
+/* Says how the command is written: 2, its exit status. */
+int wrong_words(struct sl_control_call *call);
 
 extern const struct sl_balance_method roundrobin_method;
 extern const struct sl_balance_method leastconn_method;

@@ -71,10 +71,10 @@ print_row(struct sl_control_call *call, const struct sl_server *s)
 
     sl_control_print(call, "%-15s %-21s %-9s %6u %6u %7u  %s", s->pool->name, s->name,
                      condition_word(s), (unsigned)s->weight, s->level, sl_server_active(s),
-                     s->flags & SL_SERVER_CHECKED ? "checked" : "-");
+                     s->flags & SL_SERVER_CHECKED ? "checked" : said[0] == '\0' ? "-" : "");
     if (said[0] != '\0')
-        sl_control_print(call, ", %s%s%s; the file says %s", said, when[0] != '\0' ? " since " : "",
-                         when, override_line(pool, s));
+        sl_control_print(call, "%s%s%s%s; the file says %s", s->flags & SL_SERVER_CHECKED ? ", " : "", said,
+                         when[0] != '\0' ? " since " : "", when, override_line(pool, s));
     sl_control_print(call, "\n");
 }
 
@@ -131,12 +131,27 @@ list_print(struct sl_control_call *call, const char *name)
 }
 
 static int
+pool_is_defined(const char *name)
+{
+    struct balancer *b = NULL;
+
+    while ((b = balancer_next(b)) != NULL)
+        if (strcmp(b->pool->name, name) == 0)
+            return 1;
+    return 0;
+}
+
+static int
 run_list(struct sl_control_call *call, int argc, const char *const *argv)
 {
     const char *name = argc > 0 ? argv[0] : NULL;
     int is_json = sl_control_wants_json(call);
     unsigned n;
 
+    if (name != NULL && !pool_is_defined(name)) {
+        sl_control_print(call, "there is no pool \"%s\"\n", name);
+        return 1;
+    }
     if (is_json)
         sl_control_print(call, "[");
     else
@@ -146,8 +161,8 @@ run_list(struct sl_control_call *call, int argc, const char *const *argv)
     if (is_json)
         sl_control_print(call, "%s]\n", n > 0 ? "\n" : "");
     else if (n == 0)
-        sl_control_print(call, name != NULL ? "no such pool\n" : "there are no pools\n");
-    return n > 0 || name == NULL ? 0 : 1;
+        sl_control_print(call, "there are no servers\n");
+    return 0;
 }
 
 /* ---- why ---- */
@@ -366,6 +381,13 @@ static const struct verb {
     {"disable", 1, run_disable}, {"reset", 1, run_reset}, {"weight", 2, run_weight},
 };
 
+int
+wrong_words(struct sl_control_call *call)
+{
+    sl_control_print(call, "expected server %s\n", server_command.usage);
+    return 2;
+}
+
 static int
 run_verb(struct sl_control_call *call, int argc, const char *const *argv)
 {
@@ -376,7 +398,7 @@ run_verb(struct sl_control_call *call, int argc, const char *const *argv)
         if (strcmp(argv[0], verbs[i].word) == 0)
             break;
     if (i == sizeof verbs / sizeof verbs[0] || argc - 1 != verbs[i].argc)
-        return 2;
+        return wrong_words(call);
     s = server_find(argv[1]);
     if (s == NULL && verbs[i].run == run_reset)
         return run_forget(call, argv[1]);

@@ -135,7 +135,7 @@ run_add(struct sl_control_call *call, int argc, const char *const *argv)
     const char *err;
 
     if (argc < 3)
-        return 2;
+        return wrong_words(call);
     b = pool_find(argv[0], strlen(argv[0]));
     if (b == NULL) {
         sl_control_print(call, "no pool \"%s\"\n", argv[0]);
@@ -164,7 +164,7 @@ run_remove(struct sl_control_call *call, int argc, const char *const *argv)
     const char *err;
 
     if (argc != 1)
-        return 2;
+        return wrong_words(call);
     err = s != NULL ? sl_pool_unseat(sl_control_pool(call), s)
                     : "no such server: expected POOL/SERVER, as \"server list\" shows them";
     if (err != NULL) {

@@ -116,7 +116,25 @@ DIRECTIVES
     Each connection to a server begins with a header of the PROXY protocol, which names the
     client and the address it came to, also before TLS. The server must expect it. Such a
     connection serves one request.
+COMMANDS
+    sluice ctl server tells of servers and gives them more or less to do while requests run:
+        list [POOL]             states, weights, requests in flight
+        why POOL/SERVER         what happened to it, the last first
+        drain POOL/SERVER       no new clients; those of Sticky stay
+        disable POOL/SERVER     nobody, whatever a cookie says
+        enable POOL/SERVER      also one that the file drains
+        weight POOL/SERVER N    at once
+        reset POOL/SERVER       as the file says
+        add POOL NAME ADDRESS   a server for one of the Seats
+        remove POOL/SERVER      one that was added
+
+    add takes weight=, maxconn=, slowstart=, priority=, backup and drain, as Server does. What was
+    said holds through reloads and crashes, and with StateDir of sluice-core(8) beyond a stop; -T
+    shows it below the line it was said of. With --json the answers are JSON.
 EXAMPLE
+    LoadModule route
+    LoadModule balancer
+    Listen 80
     <Balancer backend>
         Method leastconn
         Server 192.168.1.101:8080 slowstart=30s

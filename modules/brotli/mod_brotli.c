@@ -29,8 +29,11 @@ DIRECTIVES
     off leaves responses alone that set cookies or whose Cache-Control says private or
     no-store: see GzipPrivate.
 EXAMPLE
+    LoadModule route
     LoadModule brotli
+    Listen 80
     Brotli on
+    ProxyPass http://127.0.0.1:3000
 */
 
 #include "sluice/module.h"

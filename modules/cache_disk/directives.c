@@ -124,12 +124,19 @@ static const struct word ignore_words[] = {
     {"off", 0}, {NULL, 0},
 };
 
-static int
-words_take(struct sl_worker *w, const char *name, const apr_array_header_t *list,
-           const struct word *words, unsigned *bits)
+/* What a scope has from one around it is an error there. */
+static const char *
+said_at(const struct sl_scope *scope, const char *name)
 {
+    return sl_scope_said(scope, &sl_module_record, name);
+}
+
+static void
+words_take(struct sl_worker *w, const struct sl_scope *scope, const char *name,
+           const apr_array_header_t *list, const struct word *words, unsigned *bits)
+{
+    const char *place = said_at(scope, name), *known = "";
     const struct word *word;
-    const char *known = "";
     int i;
 
     for (word = words; word->name != NULL; word++)
@@ -139,46 +146,47 @@ words_take(struct sl_worker *w, const char *name, const apr_array_header_t *list
 
         for (word = words; word->name != NULL && !sl_span_eqi(text, sl_span(word->name)); word++)
             ;
-        if (word->name == NULL) {
-            sl_worker_config_error(w, NULL, "%s: expected %s, found \"%s\"", name, known, text.at);
-            return -1;
-        }
+        if (word->name == NULL && place != NULL)
+            sl_worker_config_error(w, place, "%s: expected %s, found \"%s\"", name, known, text.at);
         *bits |= word->bit;
     }
-    return 0;
+}
+
+static void
+numbers_check(struct sl_worker *w, const struct sl_scope *scope, const struct cache_conf *conf)
+{
+    const char *slice = said_at(scope, "CacheSlice"), *uses = said_at(scope, "CacheMinUses");
+
+    if (slice != NULL && conf->slice >= 0 && (conf->slice < SLICE_MIN || conf->slice > SLICE_MAX))
+        sl_worker_config_error(w, slice, "CacheSlice: expected off, or %dk to %dm, such as 1m",
+                               SLICE_MIN >> 10, SLICE_MAX >> 20);
+    if (uses != NULL && (conf->min_uses < 1 || conf->min_uses > MIN_USES_MAX))
+        sl_worker_config_error(w, uses, "CacheMinUses: expected 1 to %d, found %" PRId64, MIN_USES_MAX,
+                               conf->min_uses);
 }
 
 int
 cache_check(struct sl_worker *w)
 {
     const struct cache_data *data = sl_worker_module_data(w, &sl_module_record);
+    const char *used_at = NULL;
     struct sl_scope *scope;
     unsigned i;
-    int rc = 0, is_used = 0;
 
     for (i = 0; (scope = sl_worker_scope(w, i)) != NULL; i++) {
         struct cache_conf *conf = (void *)(uintptr_t)sl_scope_conf(scope, &sl_module_record);
 
-        is_used |= conf->is_on;
-        rc |= words_take(w, "CacheUseStale", conf->stale_words, stale_words, &conf->stale);
-        rc |= words_take(w, "CacheIgnore", conf->ignore_words, ignore_words, &conf->ignore);
-        if (conf->slice >= 0 && (conf->slice < SLICE_MIN || conf->slice > SLICE_MAX)) {
-            sl_worker_config_error(w, NULL, "CacheSlice: expected off, or %dk to %dm, such as 1m",
-                                   SLICE_MIN >> 10, SLICE_MAX >> 20);
-            rc = -1;
-        }
-        if (conf->min_uses < 1 || conf->min_uses > MIN_USES_MAX) {
-            sl_worker_config_error(w, NULL, "CacheMinUses: expected 1 to %d, found %" PRId64,
-                                   MIN_USES_MAX, conf->min_uses);
-            rc = -1;
-        }
+        if (conf->is_on && used_at == NULL)
+            used_at = said_at(scope, "Cache");
+        words_take(w, scope, "CacheUseStale", conf->stale_words, stale_words, &conf->stale);
+        words_take(w, scope, "CacheIgnore", conf->ignore_words, ignore_words, &conf->ignore);
+        numbers_check(w, scope, conf);
     }
-    if (is_used && data->place == NULL) {
-        sl_worker_config_error(w, NULL, "Cache on needs a line that says where: "
-                               "CacheDisk /var/cache/sluice size=1g memory=64m");
-        rc = -1;
-    }
-    return rc;
+    if (used_at != NULL && data->place == NULL)
+        sl_worker_config_error(w, used_at, "Cache: no CacheDisk line says where responses are kept\n"
+                               "    cure: write \"CacheDisk /var/cache/sluice size=1g memory=64m\" outside all "
+                               "sections, or \"CacheDisk off\" to keep them in memory alone");
+    return 0;
 }
 
 const struct sl_directive cache_directives[] = {

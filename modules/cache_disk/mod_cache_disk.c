@@ -61,6 +61,10 @@ DIRECTIVES
   CachePurge
     Networks whose clients may say PURGE for a URL.
 EXAMPLE
+    LoadModule route
+    LoadModule headers
+    LoadModule cache_disk
+    Listen 80
     CacheDisk /var/cache/sluice size=10g memory=256m
     <Location "/">
         Cache on
@@ -69,7 +73,7 @@ EXAMPLE
         CacheUseStale error timeout updating
         CacheBypass "%{cookie:session} != ''"
         Header set X-Cache-Status %{cache_status}
-        ProxyPass balancer://backend
+        ProxyPass http://127.0.0.1:3000
     </Location>
 */
 #include "cache.h"

@@ -33,11 +33,15 @@ DIRECTIVES
     /etc/resolv.conf. timeout= is how long one is given for an answer; each is
     asked twice. ttl=MIN-MAX are the bounds of what records say of themselves.
 EXAMPLE
+    LoadModule route
+    LoadModule balancer
     LoadModule dns
+    Listen 80
     Resolver 192.168.1.2 192.168.1.3:5353 timeout=1s ttl=5s-2m
     <Balancer app>
         Server app.example.test:8080 resolve
     </Balancer>
+    ProxyPass balancer://app
 */
 
 #include "dns.h"

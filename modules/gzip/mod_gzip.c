@@ -45,12 +45,15 @@ DIRECTIVES
     no-store. Where a page shows a secret beside what a request brought, an attacker who sees
     lengths can guess the secret (BREACH).
 EXAMPLE
+    LoadModule route
     LoadModule gzip
+    Listen 80
     Gzip on
     GzipTypes application/x-ndjson
     <Location "/account/">
         GzipPrivate off
     </Location>
+    ProxyPass http://127.0.0.1:3000
 */
 
 #include "sluice/module.h"

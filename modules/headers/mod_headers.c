@@ -50,14 +50,18 @@ DIRECTIVES
     CookieFlags [secure] [httponly] [samesite=lax|strict|none] [only=NAMES] [except=NAMES]:
     attributes that passing cookies lack; what a cookie has itself stays.
 EXAMPLE
+    LoadModule route
+    LoadModule headers
+    Listen 80
     SecurityHeaders basic
     CookieFlags secure httponly samesite=lax except=theme
     CORS https://app.example.com methods=GET,PUT headers=Content-Type,X-Token credentials
-    Header set X-Frame-Options "SAMEORIGIN"
-    Header edit Set-Cookie "$" "; Secure"
+    Header set X-Frame-Options DENY
+    Header edit Location "^http:" "https:"
     Header set Cache-Control no-store if="%{status} >= 400 || %{path} starts_with /private/"
     RequestHeader set X-Client %{remote_addr}
     RequestHeader unset X-Debug
+    ProxyPass http://127.0.0.1:3000
 */
 
 #include "headers.h"

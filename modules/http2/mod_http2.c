@@ -43,6 +43,9 @@ DIRECTIVES
   HTTP2ServerStreams
     How many requests share a connection to a server; servers that allow fewer get fewer.
 EXAMPLE
+    LoadModule route
+    LoadModule tls
+    LoadModule http2
     Listen 443 tls
     Protocols h2 http/1.1
     TLSCertificate /etc/ssl/site.pem

@@ -30,12 +30,16 @@ DIRECTIVES
     condition holds; it may ask for all that is known when the request is over. off: nowhere,
     from here inwards. Files are made by the user who starts the server, with the mode 0640.
 EXAMPLE
+    LoadModule route
+    LoadModule log
+    Listen 80
     LogFormat brief "%h %>s %{request_time} %U"
     AccessLog /var/log/sluice/access.log combined
     AccessLog /var/log/sluice/access.json json buffer=256k
     AccessLog /var/log/sluice/slow.log brief if="%{request_time} > 1s || %{status} >= 500"
     LogFormat short json at=%{time} who=%{remote_addr} agent=%{req:User-Agent}
     AccessLog /var/log/sluice/short.json short
+    ProxyPass http://127.0.0.1:3000
 */
 
 #include "format.h"

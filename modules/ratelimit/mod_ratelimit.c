@@ -65,7 +65,9 @@ DIRECTIVES
     bytes a second for each that is under way. after=SIZE is free in each body. if=, except=,
     ipv4= and ipv6= are as above. A tunnel (101) is limited on its way up only.
 EXAMPLE
+    LoadModule route
     LoadModule ratelimit
+    Listen 80
     RateLimitZone api key=%{remote_addr} rate=10r/s
     RateLimitZone login key="%{remote_addr} %{path}" rate=5r/m size=1m
     <Location "/api/">
@@ -80,6 +82,7 @@ EXAMPLE
         BandwidthLimit 2m key=%{remote_addr}
         BandwidthLimit 1m upload
     </Location>
+    ProxyPass http://127.0.0.1:3000
 */
 
 #include "ratelimit.h"

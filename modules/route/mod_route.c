@@ -52,9 +52,10 @@ DIRECTIVES
     A condition, in double quotes, on what is known when the request is; the directives inside
     hold for requests of which it is true.
   ProxyPass
-    Sends requests to a server: [http://]HOST:PORT, unix:/PATH or balancer://POOL. A path
-    behind it replaces the prefix of the location; with $1 in it, inside an If or LocationMatch
-    with groups, it is the whole path that is asked for.
+    Sends requests to a server: HOST:PORT, http://HOST[:PORT], https:// (mod_tls), h2:// and h2c://
+    (mod_http2), unix:/PATH; or to a pool, balancer://POOL. A path behind it replaces the prefix of
+    the location; with $1 in it, inside an If or LocationMatch with groups, it is the whole path
+    that is asked for.
   ProxyTimeout
     How long a server may take: connect= to accept, send= between two writes of the
     request, first= until its response begins, idle= between two reads of the response,
@@ -95,15 +96,17 @@ DIRECTIVES
     lists; for a status between 300 and 399 it is where to go, as in Return 301
     https://example.com%{uri}.
 EXAMPLE
+    LoadModule route
+    Listen 80
     <VirtualHost example.com *.example.com>
         <Location "/api">
             ProxyPass http://10.0.0.1:8080
         </Location>
         <LocationMatch "\.(png|jpg)$">
-            ProxyPass balancer://images
+            ProxyPass http://10.0.0.2:8080
         </LocationMatch>
         <If "%{method} == POST && %{req:X-Beta} == '1'">
-            ProxyPass balancer://beta
+            ProxyPass http://10.0.0.3:8080
         </If>
         Redirect 301 /old-page /new-page
     </VirtualHost>

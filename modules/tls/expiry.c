@@ -106,21 +106,42 @@ expiry_of(apr_pool_t *pool, const struct tls_cert *c)
 }
 
 static void
-print_text(struct sl_control_call *call, const struct tls_cert *c)
+print_stapling(struct sl_control_call *call, const struct tls_staple_state *s)
 {
     apr_pool_t *pool = sl_control_pool(call);
+
+    if (s->source == NULL)
+        return;
+    if (s->until_s != 0)
+        sl_control_print(call, "    OCSP response: %s %s, %s %s",
+                         strcmp(s->source, "file") == 0 ? "read" : "fetched", date_of(pool, s->asked_s),
+                         s->until_s > time(NULL) ? "good until" : "over since", date_of(pool, s->until_s));
+    else
+        sl_control_print(call, "    OCSP response: none%s", s->is_revoked ? ", the certificate is revoked" : "");
+    if (s->due_s != 0)
+        sl_control_print(call, "; next asked for %s", date_of(pool, s->due_s));
+    if (s->failure != NULL)
+        sl_control_print(call, "; last failure %s: %s", date_of(pool, s->failed_s), s->failure);
+    if (s->n_failed > 1)
+        sl_control_print(call, ", %u in a row", s->n_failed);
+    sl_control_print(call, "\n");
+}
+
+static void
+print_text(struct sl_control_call *call, const struct tls_cert *c)
+{
     const apr_array_header_t *names = c->pair->names;
-    int64_t until = tls_stapled_until(c);
+    struct tls_staple_state stapled = tls_staple_state(c);
     int i;
 
-    sl_control_print(call, "%s: %d days, until %s%s%s%s;", c->chain_file, tls_pair_days(c->pair),
-                     expiry_of(pool, c), until != 0 ? ", OCSP response until " : "", date_of(pool, until),
-                     c->why != NULL ? ", a placeholder" : "");
+    sl_control_print(call, "%s: %d days, until %s%s;", c->chain_file, tls_pair_days(c->pair),
+                     expiry_of(sl_control_pool(call), c), c->why != NULL ? ", a placeholder" : "");
     for (i = 0; i < names->nelts && i < NAMES_SHOWN; i++)
         sl_control_print(call, " %s", APR_ARRAY_IDX(names, i, const char *));
     if (names->nelts > NAMES_SHOWN)
         sl_control_print(call, " and %d more", names->nelts - NAMES_SHOWN);
     sl_control_print(call, "\n");
+    print_stapling(call, &stapled);
 }
 
 static const char *
@@ -133,21 +154,41 @@ json_of(apr_pool_t *pool, const char *text)
     return to;
 }
 
+static const char *
+json_date(apr_pool_t *pool, int64_t s)
+{
+    return s != 0 ? apr_psprintf(pool, "\"%s\"", date_of(pool, s)) : "null";
+}
+
+static void
+json_stapling(struct sl_control_call *call, const struct tls_staple_state *s)
+{
+    apr_pool_t *pool = sl_control_pool(call);
+
+    if (s->source == NULL) {
+        sl_control_print(call, "null");
+        return;
+    }
+    sl_control_print(call, "{\"source\":\"%s\",\"fetched\":%s,\"until\":%s,\"next\":%s,\"revoked\":%s,",
+                     s->source, json_date(pool, s->asked_s), json_date(pool, s->until_s),
+                     json_date(pool, s->due_s), s->is_revoked ? "true" : "false");
+    sl_control_print(call, "\"failures\":%u,\"failed\":%s,\"failure\":%s}", s->n_failed,
+                     json_date(pool, s->failed_s), s->failure != NULL ? json_of(pool, s->failure) : "null");
+}
+
 static void
 print_json(struct sl_control_call *call, const struct tls_cert *c)
 {
     apr_pool_t *pool = sl_control_pool(call);
     const apr_array_header_t *names = c->pair->names;
-    int64_t until = tls_stapled_until(c);
+    struct tls_staple_state stapled = tls_staple_state(c);
     int i;
 
-    sl_control_print(call, "%s{\"file\":%s,\"place\":%s,\"days\":%d,\"expires\":\"%s\",\"ocsp_until\":",
+    sl_control_print(call, "%s{\"file\":%s,\"place\":%s,\"days\":%d,\"expires\":\"%s\",\"stapling\":",
                      c != tls_certs() ? "," : "", json_of(pool, c->chain_file), json_of(pool, c->place),
-                     tls_pair_days(c->pair),
-                     expiry_of(pool, c));
-    sl_control_print(call, "%s,\"placeholder\":%s,\"names\":[",
-                     until != 0 ? json_of(pool, date_of(pool, until)) : "null",
-                     c->why != NULL ? "true" : "false");
+                     tls_pair_days(c->pair), expiry_of(pool, c));
+    json_stapling(call, &stapled);
+    sl_control_print(call, ",\"placeholder\":%s,\"names\":[", c->why != NULL ? "true" : "false");
     for (i = 0; i < names->nelts; i++)
         sl_control_print(call, "%s%s", i > 0 ? "," : "",
                          json_of(pool, APR_ARRAY_IDX(names, i, const char *)));
@@ -180,7 +221,7 @@ run_cert(struct sl_control_call *call, int argc, const char *const *argv)
 
 const struct sl_control_command tls_cert_command = {
     .usage = "",
-    .help = "lists certificates, and how many days they are good for",
+    .help = "lists certificates, how many days they are good for, and their OCSP responses",
     .run = run_cert,
 };
 

@@ -122,6 +122,8 @@ DIRECTIVES
     HSTS on|off|TIME [subdomains] [preload]: the field Strict-Transport-Security in answers
     over TLS; on is a year.
 EXAMPLE
+    LoadModule route
+    LoadModule tls
     Listen 80
     Listen 443 tls
     TLSCertificate /etc/ssl/site.pem /etc/ssl/site.key
@@ -393,8 +395,8 @@ static const struct sl_directive directives[] = {
             "Starts without a certificate that cannot be read"),
     {"TLSOffload", SL_SLOT_NUMBER, SL_IN_GLOBAL, offsetof(struct tls_conf, offload), "off",
      "Threads that sign for RSA certificates", "off|N", offload_check, NULL, NULL},
-    SL_STRING("TLSKeyLog", struct tls_conf, key_log, NULL, SL_IN_GLOBAL,
-              "Writes the secrets of connections to a file"),
+    {"TLSKeyLog", SL_SLOT_STRING, SL_IN_GLOBAL, offsetof(struct tls_conf, key_log), NULL,
+     "Writes the secrets of connections to a file", "FILE", NULL, NULL, NULL},
     SL_LINES("ProxyTLS", struct tls_conf, proxy, tls_proxy_parse, SL_IN_GLOBAL,
              "[TARGET] [verify=] [ca=] [sni=] [cert=] [key=]", "How https:// servers are spoken to"),
     SL_PARSED("HTTPSRedirect", struct tls_conf, redirect, tls_redirect_parse, SL_IN_ANY,

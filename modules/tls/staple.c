@@ -6,6 +6,8 @@
  * that serves asks.  TLSStapling FILE takes what somebody else has fetched. */
 #include "staple.h"
 
+#include <apr_strings.h>
+
 #include <time.h>
 
 /* A certificate that has responses stapled. */
@@ -15,7 +17,10 @@ struct keeper {
     const struct tls_stapling *files; /* of one of its hosts; NULL: none has any */
     int is_asking;     /* the responder */
     int64_t due_s;     /* when to ask, since the epoch; 0: never */
+    int is_revoked;
     unsigned n_failed; /* in a row */
+    int64_t failed_s;  /* the last time */
+    char failure[192];
 };
 
 static struct keeper *keepers;
@@ -52,35 +57,45 @@ log_good(const struct keeper *k, int64_t until_s, int is_first)
 static void
 log_bad(struct keeper *k, const char *text, int64_t now_s)
 {
-    int64_t until_s = tls_stapled_until(k->cert);
+    int64_t until_s = stapled_until(k->cert);
     int is_over = until_s != 0 && until_s <= now_s;
 
     sl_log(k->n_failed == 1 || is_over ? SL_WARN : SL_INFO, "TLS0051",
            "%s: no OCSP response: %s; %s, asked again in %d s", k->cert->chain_file, text,
            until_s > now_s ? "the last one is good for now" : "none is stapled", (int)(k->due_s - now_s));
     if (is_over)
-        stapled_set(k->cert->pair->leaf, NULL, 0, 0);
+        stapled_set(k->cert->pair->leaf, NULL, 0, 0, 0);
+}
+
+static void
+keeper_fails(struct keeper *k, const char *text, int64_t now_s)
+{
+    k->n_failed++;
+    k->failed_s = now_s;
+    apr_cpystrn(k->failure, text, sizeof k->failure);
 }
 
 /* What the responder said of the certificate k has now. */
 static void
 keeper_heard(struct keeper *k, const struct tls_fetch *f, int64_t now_s)
 {
-    int is_first = tls_stapled_until(k->cert) == 0;
+    int is_first = stapled_until(k->cert) == 0;
 
     if (f->what == TLS_OCSP_BAD) {
-        k->due_s = now_s + tls_ocsp_backoff_s(++k->n_failed, random_number());
+        keeper_fails(k, f->text, now_s);
+        k->due_s = now_s + tls_ocsp_backoff_s(k->n_failed, random_number());
         log_bad(k, f->text, now_s);
         return;
     }
     k->n_failed = 0;
+    k->is_revoked = f->what == TLS_OCSP_REVOKED;
     k->due_s = tls_ocsp_renew_s(now_s, f->said.next_s, random_number());
     if (f->what == TLS_OCSP_GOOD) {
-        stapled_set(k->cert->pair->leaf, f->der, (size_t)f->n, f->said.next_s);
+        stapled_set(k->cert->pair->leaf, f->der, (size_t)f->n, now_s, f->said.next_s);
         log_good(k, f->said.next_s, is_first);
         return;
     }
-    stapled_set(k->cert->pair->leaf, NULL, 0, 0);
+    stapled_set(k->cert->pair->leaf, NULL, 0, 0, 0);
     sl_log(SL_ERROR, "TLS0052", "%s: its CA has revoked this certificate; nothing is stapled, and "
            "clients that ask will refuse it: get another", k->cert->chain_file);
 }
@@ -179,11 +194,12 @@ keeper_remember(struct keeper *k)
     k->due_s = now_s;
     if (!kept_get(leaf, &kept, der) || kept.until_s <= now_s)
         return;
-    if (kept.n == 0) /* revoked */
+    k->is_revoked = kept.n == 0;
+    if (k->is_revoked)
         k->due_s = tls_ocsp_renew_s(kept.asked_s, kept.until_s, random_number());
     else if (tls_ocsp_check(der, kept.n, leaf, tls_ocsp_issuer(k->cert->pair), now_s, &said) ==
              TLS_OCSP_GOOD) {
-        stapled_set(leaf, der, kept.n, said.next_s);
+        stapled_set(leaf, der, kept.n, kept.asked_s, said.next_s);
         k->due_s = tls_ocsp_renew_s(kept.asked_s, said.next_s, random_number());
     }
 }
@@ -193,17 +209,20 @@ keeper_begin(struct keeper *k)
 {
     const char *why;
 
-    k->due_s = 0;
+    k->due_s = k->failed_s = 0;
     k->n_failed = 0;
+    k->is_revoked = 0;
     if (stapled_prepare(k->cert->pair->leaf) != 0)
         return;
     if (!k->is_asking || k->cert->why != NULL)
         return;
     why = cannot_be_asked(k->cert);
-    if (why == NULL)
+    if (why == NULL) {
         keeper_remember(k);
-    else
-        sl_log(SL_WARN, "TLS0054", "%s: TLSStapling: %s; nothing is stapled", k->cert->chain_file, why);
+        return;
+    }
+    keeper_fails(k, why, time(NULL));
+    sl_log(SL_WARN, "TLS0054", "%s: TLSStapling: %s; nothing is stapled", k->cert->chain_file, why);
 }
 
 static struct keeper *
@@ -230,6 +249,25 @@ keeper_add(apr_pool_t *pool, struct tls_cert *cert, const struct tls_stapling *c
     k->is_asking |= conf->files == NULL;
     if (conf->files != NULL)
         k->files = conf;
+}
+
+struct tls_staple_state
+tls_staple_state(const struct tls_cert *cert)
+{
+    const struct keeper *k = keeper_of(cert);
+    struct tls_staple_state s = {.source = NULL};
+
+    if (k == NULL)
+        return s;
+    s.source = k->is_asking ? "responder" : "file";
+    s.asked_s = stapled_asked(cert);
+    s.until_s = stapled_until(cert);
+    s.due_s = k->due_s;
+    s.is_revoked = k->is_revoked;
+    s.n_failed = k->n_failed;
+    s.failed_s = k->failed_s;
+    s.failure = k->failed_s != 0 ? k->failure : NULL;
+    return s;
 }
 
 static void

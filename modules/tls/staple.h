@@ -26,7 +26,10 @@ void stapled_close(void);
 /* Room for a response, which is part of the certificate.  0, or -1: out of memory. */
 int stapled_prepare(X509 *leaf);
 /* Copies it.  NULL der: none from now on. */
-void stapled_set(X509 *leaf, const unsigned char *der, size_t n, int64_t until_s);
+void stapled_set(X509 *leaf, const unsigned char *der, size_t n, int64_t asked_s, int64_t until_s);
+/* When what is stapled was asked for and until when it holds, since the epoch; 0: nothing is. */
+int64_t stapled_asked(const struct tls_cert *cert);
+int64_t stapled_until(const struct tls_cert *cert);
 
 /* ---- staple_kept.c; where it was not opened nothing is kept ---- */
 

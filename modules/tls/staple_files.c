@@ -31,7 +31,7 @@ file_give(const struct staple_file *f, struct tls_cert *cert, int *n_taken, cons
         *why = "the certificate is revoked";
     if (what != TLS_OCSP_GOOD)
         return;
-    stapled_set(cert->pair->leaf, der, f->text.n, said.next_s);
+    stapled_set(cert->pair->leaf, der, f->text.n, time(NULL), said.next_s);
     ++*n_taken;
 }
 

@@ -15,7 +15,7 @@
 struct response {
     struct response *next; /* of those that were replaced */
     int64_t retired_s;
-    int64_t until_s;
+    int64_t asked_s, until_s;
     size_t n;
     unsigned char der[];
 };
@@ -91,7 +91,7 @@ response_retire(struct response *r)
 }
 
 void
-stapled_set(X509 *leaf, const unsigned char *der, size_t n, int64_t until_s)
+stapled_set(X509 *leaf, const unsigned char *der, size_t n, int64_t asked_s, int64_t until_s)
 {
     struct staple *s = staple_of(leaf);
     struct response *r = NULL, *old;
@@ -99,6 +99,7 @@ stapled_set(X509 *leaf, const unsigned char *der, size_t n, int64_t until_s)
     if (s == NULL || (der != NULL && (r = calloc(1, sizeof *r + n)) == NULL))
         return;
     if (r != NULL) {
+        r->asked_s = asked_s;
         r->until_s = until_s;
         r->n = n;
         memcpy(r->der, der, n);
@@ -133,11 +134,26 @@ tls_staple_use(SSL_CTX *ctx, const struct tls_stapling *conf)
         SSL_CTX_set_tlsext_status_cb(ctx, status_wanted);
 }
 
-int64_t
-tls_stapled_until(const struct tls_cert *cert)
+static const struct response *
+response_of(const struct tls_cert *cert)
 {
     const struct staple *s = x509_index >= 0 ? staple_of(cert->pair->leaf) : NULL;
-    const struct response *r = s != NULL ? atomic_load(&s->now) : NULL;
+
+    return s != NULL ? atomic_load(&s->now) : NULL;
+}
+
+int64_t
+stapled_asked(const struct tls_cert *cert)
+{
+    const struct response *r = response_of(cert);
+
+    return r != NULL ? r->asked_s : 0;
+}
+
+int64_t
+stapled_until(const struct tls_cert *cert)
+{
+    const struct response *r = response_of(cert);
 
     return r != NULL ? r->until_s : 0;
 }

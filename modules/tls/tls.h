@@ -192,8 +192,17 @@ int tls_staples_open(struct sl_worker *w);
 void tls_staple_renewed(struct tls_cert *cert);
 /* The contexts of hosts where it is on. */
 void tls_staple_use(SSL_CTX *ctx, const struct tls_stapling *conf);
-/* Until when the response that is stapled holds, since the epoch; 0: none is. */
-int64_t tls_stapled_until(const struct tls_cert *cert);
+/* What ctl cert tells; seconds since the epoch, 0: never. */
+struct tls_staple_state {
+    const char *source;         /* "responder" or "file"; NULL: no stapling for this certificate */
+    int64_t asked_s, until_s;   /* of the response that is stapled; a file's: when it was read */
+    int64_t due_s;              /* when the responder is asked next */
+    int is_revoked;
+    unsigned n_failed;          /* in a row, up to now */
+    int64_t failed_s;           /* the last time */
+    const char *failure;
+};
+struct tls_staple_state tls_staple_state(const struct tls_cert *cert);
 void tls_staples_ready(void);
 void tls_staples_drain(void);
 void tls_staples_close(void);

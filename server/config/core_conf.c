@@ -167,10 +167,13 @@ VARIABLES
     Modules bring more: sluice -L lists all.
 
 EXAMPLE
+    LoadModule route
     Listen 80
     Listen [::1]:8080
     Timeout header=5s keepalive=30s
     LimitBody 10m
+    Redirect 301 /old-page /new-page
+    ProxyPass http://127.0.0.1:3000
     <Test "GET http://example.com/old-page">
         Status 301
         Header Location /new-page
@@ -245,8 +248,12 @@ listen_word(struct sl_cmd *cmd, struct listen_conf *l, const char *word)
     l->transport = sl_provider_find("transport", word);
     if (l->transport != NULL)
         return NULL;
-    if (strcmp(word, "ssl") == 0 || strcmp(word, "https") == 0)
-        sl_cmd_cure(cmd, "it is called tls, and needs a module that brings it");
+    if (strcmp(word, "tls") == 0)
+        sl_cmd_cure(cmd, "write \"LoadModule tls\"");
+    else if (strcmp(word, "ssl") == 0 || strcmp(word, "https") == 0)
+        sl_cmd_cure(cmd, "it is called tls, and needs LoadModule tls");
+    else if (strcmp(word, "http2") == 0 || strcmp(word, "h2") == 0)
+        sl_cmd_cure(cmd, "write \"Protocols h2 http/1.1\" on a line of its own");
     else
         sl_cmd_cure(cmd, "write \"LoadModule %s\" if a module of that name brings it", word);
     return sl_cmd_error(cmd, "expected proxy, backlog=N or a transport, found \"%s\", which no loaded "

@@ -91,12 +91,40 @@ find_section(const struct config *c, const char *name, struct loaded_module **ow
     return NULL;
 }
 
+static const struct sl_directive *
+section_directive(const struct loaded_module *m, const struct sl_section *s, const char *name)
+{
+    const struct sl_directive *d;
+    unsigned i;
+
+    for (i = 0; (d = directive_row(m, s->directives, i)) != NULL; i++)
+        if (strcasecmp(d->name, name) == 0)
+            return d;
+    return NULL;
+}
+
+/* The section a directive of that name stands in; NULL: none has it. */
+static const struct sl_section *
+section_with(const struct config *c, const char *name)
+{
+    const struct sl_section *s;
+    int i;
+    unsigned j;
+
+    for (i = 0; i < c->modules->nelts; i++)
+        for (j = 0; (s = section_row(config_module(c, i), j)) != NULL; j++)
+            if (section_directive(config_module(c, i), s, name) != NULL)
+                return s;
+    return NULL;
+}
+
 static void
 unknown_name(struct load *ld, const struct conf_line *line)
 {
     struct sl_cmd cmd = {.c = ld->c, .line = line};
     const char *name = line->words[0], *module = stock_module_of(name);
     const char *near = nearest_directive(ld->c, name), *here = foreign_name(name);
+    const struct sl_section *section = section_with(ld->c, name);
     int i;
 
     for (i = 0; module != NULL && i < ld->c->modules->nelts; i++)
@@ -106,9 +134,13 @@ unknown_name(struct load *ld, const struct conf_line *line)
         sl_cmd_cure(&cmd, "it belongs to mod_%s: write \"LoadModule %s\"", module, module);
     else if (here != NULL)
         sl_cmd_cure(&cmd, "here: %s", here);
+    else if (section != NULL)
+        sl_cmd_cure(&cmd, "write it between <%s %s> and </%s>", section->name, section->args, section->name);
     else if (near != NULL)
         sl_cmd_cure(&cmd, "did you mean \"%s\"?", near);
-    cmd_error(&cmd, "no loaded module knows this name");
+    cmd_error(&cmd, module == NULL && section != NULL
+                        ? sl_cmd_error(&cmd, "may not stand here, expected it in <%s>", section->name)
+                        : "no loaded module knows this name");
 }
 
 static unsigned
@@ -184,18 +216,6 @@ load_in_scope(struct load *ld, const struct conf_line *line, struct sl_scope *sc
         row_error(&cmd, err);
 }
 
-static const struct sl_directive *
-object_row(const struct frame *f, const char *name)
-{
-    const struct sl_directive *d;
-    unsigned i;
-
-    for (i = 0; (d = directive_row(f->module, f->section->directives, i)) != NULL; i++)
-        if (strcasecmp(d->name, name) == 0)
-            return d;
-    return NULL;
-}
-
 static void
 load_in_object(struct load *ld, const struct conf_line *line, struct frame *f)
 {
@@ -205,7 +225,7 @@ load_in_object(struct load *ld, const struct conf_line *line, struct frame *f)
     const struct sl_directive *d;
     unsigned i;
 
-    cmd.row = object_row(f, line->words[0]);
+    cmd.row = section_directive(f->module, f->section, line->words[0]);
     if (cmd.row != NULL) {
         if ((err = slots_set(&cmd, f->section->directives, f->object, f->marks)) != NULL)
             row_error(&cmd, err);

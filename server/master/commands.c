@@ -154,6 +154,11 @@ run_close(struct master *ma, int client, const char *line)
     unsigned id = (unsigned)control_number(line, "id", 0);
     struct generation *g;
 
+    if (id == 0) {
+        control_print(client, "expected id=N, a generation that drains: ctl generations lists them\n");
+        control_exit(&client, 2);
+        return;
+    }
     for (g = ma->generations; g != NULL; g = g->next)
         if (g->id == id && g->state == GENERATION_DRAINING) {
             generation_drain(g, NULL, g->stop_ms, &ma->listeners);

@@ -78,3 +78,22 @@ def test_every_kind_of_error_has_a_file():
     golden = "".join(open(os.path.join(FOLDER, n + ".txt")).read() for n in NAMES)
     lacking = {k for k in kinds() if not re.search(as_pattern(k), golden)}
     assert lacking == ELSEWHERE
+
+
+STOCK = sorted(n[4:-3] for n in os.listdir(MODULES)
+               if n.startswith("mod_") and os.path.isdir(os.path.join(TOP, "modules", n[4:-3])))
+
+
+@pytest.mark.parametrize("module", STOCK)
+def test_the_module_of_a_name_is_told_where_it_is_not_loaded(tmp_path, module):
+    """Of every directive and section it has."""
+    def run(text, *args):
+        (tmp_path / "c.conf").write_text(text)
+        return subprocess.run([PROGRAM, "-f", str(tmp_path / "c.conf"), "--module-dir", MODULES, *args],
+                              capture_output=True, text=True, timeout=60)
+
+    listed = run(f"LoadModule {module}\n", "-L").stdout.split(f"\nmod_{module}\n")[1]
+    names = re.findall(r"^  (<?\w+).*\n      ", listed, re.M)
+    lines = [f"{n}>\n</{n[1:]}>" if n.startswith("<") else n for n in names]
+    said = run("".join(f"{l}\n" for l in lines), "-t").stderr
+    assert names and said.count(f'cure: it belongs to mod_{module}: write "LoadModule {module}"') == len(names), said

@@ -192,6 +192,7 @@ def test_a_draining_generation_can_be_closed(operate, origin):
     assert o.say("ctl", "close", "id=1").returncode == 0
     assert busy.closed(5) and o.settled()
     assert o.say("ctl", "close", "id=1").returncode == 1
+    assert "expected id=N" in o.say("ctl", "close").stdout and o.say("ctl", "close", "id=x").returncode == 2
 
 
 def test_an_unconfirmed_reload_goes_back(operate, origin):

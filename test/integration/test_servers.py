@@ -40,9 +40,10 @@ def test_the_list(two):
     assert rows[0] == {"pool": "p", "server": "a", "address": str(op.o["a"]), "state": "up", "weight": 3,
                        "level": 0, "active": 0, "maxconn": 7, "is_checked": True, "override": "", "said_at": "",
                        "configured": f"{op.o['a']} weight=3"}
-    assert "no such pool" in ctl(op, "list", "q", code=1)
+    assert ctl(op, "list", "q", code=1) == 'there is no pool "q"\n'
     assert "expected POOL/SERVER" in ctl(op, "drain", "p/x", code=1)
-    ctl(op, "drain", code=2)
+    for words in (["drain"], ["nonsense"], ["list", "p", "a"], ["add", "p"], ["remove"]):
+        assert ctl(op, *words, code=2).startswith("expected server list [POOL] | why|drain|"), words
     assert "1 to 256" in ctl(op, "weight", "p/a", "0", code=2)
 
 

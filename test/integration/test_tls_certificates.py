@@ -183,7 +183,7 @@ def test_days_that_are_left(sluice, pki, tmp_path):
     out = o.say("ctl", "cert").stdout
     assert re.search(rf"^{late.pem}: (89|90) days, until 20[0-9T:-]+Z; a.test b.test c.test and 1 more$", out, re.M)
     got = json.loads(o.say("ctl", "cert", "--json").stdout)["certificates"]
-    assert [(c["file"], c["names"], c["placeholder"], c["ocsp_until"]) for c in got] == [
+    assert [(c["file"], c["names"], c["placeholder"], c["stapling"]) for c in got] == [
         (late.pem, ["a.test", "b.test", "c.test", "d.test"], False, None), (soon.pem, ["soon.test"], False, None),
         (f"{tmp_path}/none", [], True, None)]
     assert got[1]["days"] in (5, 6) and got[0]["place"].endswith("test.conf:8")

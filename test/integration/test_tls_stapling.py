@@ -1,5 +1,6 @@
 """mod_tls: OCSP responses beside certificates, against openssl's responder and a scripted one."""
 import datetime
+import json
 import os
 import re
 import signal
@@ -126,6 +127,49 @@ def test_responses_are_fetched_and_kept(sluice, responder):
     os.kill(o.serving(), signal.SIGKILL)
     assert until(lambda: o.serving() is not None) and stapled(port) == "good"
     assert responder.n_asked == 2
+
+
+DATE = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+
+
+def test_ctl_cert_tells_of_responses(sluice, responder, tmp_path):
+    """Of what is stapled, whence and until when; of the last failure beside it; of what is none."""
+    a, b, c, d = (responder.make(f"{n}.test") for n in "abcd")
+    mute, file, port = responder.ca.make("mute.test"), tmp_path / "b.ocsp", free_port()
+    responder.answer = lambda q: responder.good(q, lasts=8 if q.serial_number == responder.certs[0].serial_number else 99,
+                                                status=ocsp.OCSPCertStatus.REVOKED if q.serial_number ==
+                                                responder.certs[2].serial_number else ocsp.OCSPCertStatus.GOOD)
+    file.write_bytes(responder.good(None, about=responder.certs[1]))
+    text = f"LoadModule route\nLoadModule tls\nListen 127.0.0.1:{port} tls\nReturn 200 x\n"
+    for n, cert, on in (("a", a, "on"), ("b", b, file), ("c", c, "on"), ("d", d, "off"), ("mute", mute, "on")):
+        text += f"<VirtualHost {n}.test>\nTLSCertificate {cert}\nTLSStapling {on}\n</VirtualHost>\n"
+    o = Operator(sluice, text)
+    o.s.expect("TLS0051", "TLS0052", "TLS0054")
+    assert o.s.logged("TLS0052") and o.s.logged("TLS0050")
+    responder.answer = lambda q: b"no"
+    assert o.s.logged("TLS0051", 12)
+
+    def told():
+        return {c["names"][0][0]: c["stapling"] for c in json.loads(o.say("ctl", "cert", "--json").stdout)["certificates"]}
+    t = told()
+    assert t["d"] is None and {t[n]["source"] for n in "acm"} == {"responder"} and t["b"]["source"] == "file"
+    for n in "ab":
+        assert re.fullmatch(DATE, t[n]["fetched"]) and t[n]["fetched"] < t[n]["until"]
+    assert t["a"]["failures"] >= 1 and t["a"]["failure"].startswith(f"http://127.0.0.1:{responder.port}/ocsp: ")
+    assert re.fullmatch(DATE, t["a"]["failed"]) and t["a"]["failed"] >= t["a"]["fetched"]
+    assert re.fullmatch(DATE, t["a"]["next"]) and t["b"]["next"] is None
+    assert [t[n]["revoked"] for n in "abcm"] == [False, False, True, False]
+    assert t["b"]["failure"] is t["c"]["failure"] is t["c"]["until"] is t["m"]["until"] is None
+    assert t["m"]["failure"] == "it names no OCSP responder (http://)"
+    out = o.say("ctl", "cert").stdout
+    assert re.search(f"; a.test\n    OCSP response: fetched {DATE}, (good until|over since) {DATE}; next asked for {DATE}; "
+                     f"last failure {DATE}: http://127.0.0.1:{responder.port}/ocsp: ", out), out
+    assert re.search(f"; b.test\n    OCSP response: read {DATE}, good until {DATE}\n", out), out
+    assert re.search(f"; c.test\n    OCSP response: none, the certificate is revoked; next asked for {DATE}\n", out), out
+    assert re.search("; d.test\n[^ ]", out), out
+    assert re.search(f"; mute.test\n    OCSP response: none; last failure {DATE}: it names no OCSP responder", out), out
+    o.reload()
+    assert told()["b"]["source"] == "file" and told()["c"]["revoked"]
 
 
 @pytest.mark.parametrize("what, says", [
