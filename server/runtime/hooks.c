@@ -52,7 +52,7 @@ static double fatal_ns; /* 0: never */
 /* What this thread has done by itself, and how long it waited for a processor (0 where the kernel
  * does not tell): read before a hook where slow ones are fatal. */
 struct spent {
-    uint64_t cpu_ns, waited_ns;
+    uint64_t cpu_ns, waited_ns, at_ns;
     long n_sleeps;
 };
 static _Thread_local struct spent before;
@@ -71,21 +71,28 @@ waited_ns(void)
     return ns;
 }
 
+/* The clock comes last: looking may itself take a while, which is not the hook's. */
 static struct spent
 spent_now(void)
 {
+    struct spent now;
     struct rusage u;
 
     getrusage(RUSAGE_THREAD, &u);
-    return (struct spent){clock_ns(CLOCK_THREAD_CPUTIME_ID), waited_ns(), u.ru_nvcsw};
+    now.n_sleeps = u.ru_nvcsw;
+    now.cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    now.waited_ns = waited_ns();
+    now.at_ns = clock_ns(CLOCK_MONOTONIC);
+    return now;
 }
 
 static int
-hook_is_to_blame(double ns)
+hook_is_to_blame(void)
 {
     struct spent now = spent_now();
     double cpu_ns = (double)(now.cpu_ns - before.cpu_ns);
-    double slept_ns = ns - cpu_ns - (double)(now.waited_ns - before.waited_ns);
+    double away_ns = (double)(now.at_ns - before.at_ns) - cpu_ns;
+    double slept_ns = away_ns - (double)(now.waited_ns - before.waited_ns);
 
     return cpu_ns > fatal_ns || (now.n_sleeps > before.n_sleeps && slept_ns > fatal_ns);
 }
@@ -109,7 +116,7 @@ hook_was_slow(const struct hook_call *call, uint64_t n_ticks)
         return;
     sl_log(SL_WARN, "SL0310", "mod_%s: %s held its thread for %.1f ms (at most 5 ms): move "
            "what blocks to sl_offload()", call->module->name, call->hook->name, ns / 1e6);
-    if (fatal_ns > 0 && ns > fatal_ns && hook_is_to_blame(ns))
+    if (fatal_ns > 0 && ns > fatal_ns && hook_is_to_blame())
         sl_panic(__FILE__, __LINE__, call->hook->name, "a hook that does not block");
 }
 
