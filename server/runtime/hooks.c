@@ -74,6 +74,7 @@ waited_ns(void)
 static void
 spent_read(struct spent *s)
 {
+    struct spent now;
     struct rusage u;
 
     getrusage(RUSAGE_THREAD, &u);
