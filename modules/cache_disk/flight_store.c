@@ -1,6 +1,8 @@
 /* What of a response is stored, and what a 304 changes of what is. */
 #include "flight.h"
 
+const char key_is_too_long[] = "what it varies by is too long";
+
 static struct storing
 flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *fields)
 {
@@ -86,8 +88,6 @@ has_room(struct sl_loop *loop, void *data)
         sl_req_writable(f->sub);
 }
 
-const char key_is_too_long[] = "what it varies by is too long";
-
 const char *
 flight_store(struct flight *f, struct sl_req *sub)
 {
@@ -101,10 +101,10 @@ flight_store(struct flight *f, struct sl_req *sub)
         return s.refused;
     m.body = body_name();
     n.key = flight_object_key(f, sub, &m);
-    n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
-    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
     if (n.key.n > STORE_KEY_MAX)
         return key_is_too_long;
+    n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
+    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
     f->writer = store_writer_open(cache_store, f->loop, &n);
     if (f->writer == NULL)
         return "its head or body is too large, or it has too many tags";
