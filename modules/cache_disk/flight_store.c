@@ -1,8 +1,6 @@
 /* What of a response is stored, and what a 304 changes of what is. */
 #include "flight.h"
 
-const char key_is_too_long[] = "what it varies by is too long";
-
 static struct storing
 flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *fields)
 {
@@ -171,7 +169,7 @@ flight_commit(struct flight *f)
         store_abort(&f->writer);
         return;
     }
-    if (store_is_relayed(f->writer) != STORE_NOT_RELAYED || (!f->is_slice && is_forgotten(f))) {
+    if (store_is_relayed(f->writer) != STORE_NOT_RELAYED || is_forgotten(f)) {
         store_forgo(&f->writer);
         return;
     }
