@@ -37,13 +37,10 @@ bucket_unlock(struct bucket *b)
     pthread_mutex_unlock(&b->lock);
 }
 
-/* Who comes now is not to get what was asked for before it was forgotten; a slice is of the head
- * that he has. */
+/* Who comes now is not to get what was asked for before it was forgotten. */
 static int
 is_of_the_past(const struct flight *f)
 {
-    if (f->is_slice)
-        return 0;
     return is_forgotten(f) ||
            (f->state == ARRIVING && store_state(cache_store, f->object) == STORE_GONE);
 }

@@ -128,6 +128,7 @@ void flight_relay_failed(struct flight *f, const struct sl_cause *cause);
 uint64_t forgets_now(void);
 int is_forgotten(const struct flight *f);
 /* For so long, whoever asks for it goes past the cache.  why: it lasts as long as the process. */
+extern const char key_is_too_long[]; /* a reason that is of one client alone: not to be learned */
 void unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms, const char *why);
 
 #endif

@@ -88,8 +88,6 @@ has_room(struct sl_loop *loop, void *data)
         sl_req_writable(f->sub);
 }
 
-const char key_is_too_long[] = "what it varies by is too long";
-
 const char *
 flight_store(struct flight *f, struct sl_req *sub)
 {
@@ -102,10 +100,10 @@ flight_store(struct flight *f, struct sl_req *sub)
         return s.refused;
     m.body = body_name();
     n.key = flight_object_key(f, sub, &m);
-    n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
-    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
     if (n.key.n > STORE_KEY_MAX)
         return key_is_too_long;
+    n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
+    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
     if (!store_takes(cache_store, &n))
         return "its head or body is too large, or it has too many tags";
     n.tags = apr_pmemdup(sl_req_pool(sub), tags, n.n_tags * sizeof *tags);
@@ -193,11 +191,10 @@ slice_store(struct flight *f, struct sl_req *sub)
 void
 flight_commit(struct flight *f)
 {
-    int is_past = !f->is_slice && is_forgotten(f);
+    int is_past = is_forgotten(f);
 
     if (f->is_slice && f->n != f->size) {
-        if (f->writer != NULL)
-            store_abort(&f->writer);
+        store_abort(&f->writer);
         return;
     }
     if (f->writer == NULL && is_past)

@@ -14,6 +14,8 @@ static struct {
 
 /* ---- what lately could not be stored ---- */
 
+const char key_is_too_long[] = "what it varies by is too long";
+
 #define QUESTIONS 4 /* about a key */
 
 /* With Authorization or Cookie it is another question: who asks with them decides for his like
@@ -104,8 +106,9 @@ forgets_now(void)
     return atomic_load(&forgotten->clock);
 }
 
+/* A slice is not: it is of a head that is. */
 int
 is_forgotten(const struct flight *f)
 {
-    return atomic_load(forgotten_at(f->primary)) > f->begun;
+    return !f->is_slice && atomic_load(forgotten_at(f->primary)) > f->begun;
 }

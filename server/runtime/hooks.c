@@ -74,7 +74,6 @@ waited_ns(void)
 static void
 spent_read(struct spent *s)
 {
-    struct spent now;
     struct rusage u;
 
     getrusage(RUSAGE_THREAD, &u);

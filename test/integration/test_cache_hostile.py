@@ -311,6 +311,7 @@ def test_files_that_were_damaged(sluice, origin, tmp_path, seed):
     s = sluice(conf, env=patient)
     for path, body in bodies.items():
         assert s.get(path).body == body
+    time.sleep(1)  # until all is written
     s.stop()
     draw = random.Random(seed)
     for name in os.listdir(tmp_path / "cache"):
