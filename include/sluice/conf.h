@@ -60,8 +60,9 @@ struct sl_option {
 
 /* Makes one item of a LINES, RULES or PARSED slot: stores it in *item and returns NULL, or
  * returns a phrase ("expected a status between 300 and 399") to which the core adds
- * directive, file, line and the words it stands on.  On a row of a scalar type it checks
- * the value that was just stored at `item`. */
+ * directive, file, line and the words it stands on.  There is a first word where the row's args
+ * ask for one, outside of brackets.  On a row of a scalar type it checks the value that was just
+ * stored at `item`. */
 typedef const char *sl_parse_f(struct sl_cmd *cmd, void **item);
 
 struct sl_directive {

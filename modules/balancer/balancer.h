@@ -93,8 +93,6 @@ sl_parse_f server_parse;
 const char *method_set(struct sl_cmd *cmd, struct balancer *b, const char *name);
 /* A line that may stand once in a section: *place is where it stood first. */
 const char *line_once(struct sl_cmd *cmd, const char **place);
-/* An option of a later version must not look like a misspelt one. */
-const char *later_check(struct sl_cmd *cmd, int from, const char *const *later);
 
 /* share.c: what a pool's owner does, by what is configured. */
 void share_own(struct balancer *b);

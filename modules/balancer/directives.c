@@ -1,5 +1,5 @@
 /* The lines of a <Balancer> section but for its servers.  Each fills in the pool of the section
- * being read.  What comes with a later version is refused by name. */
+ * being read. */
 #include "balancer.h"
 #include "check_http.h"
 #include "queue.h"
@@ -10,22 +10,6 @@
 #define TIMES_MAX_MS 86400000
 
 struct balancer *section_pool;
-
-const char *
-later_check(struct sl_cmd *cmd, int from, const char *const *later)
-{
-    int i;
-
-    for (i = from; i < sl_cmd_argc(cmd); i++) {
-        const char *arg = sl_cmd_arg(cmd, i);
-        size_t k, n = strcspn(arg, "=");
-
-        for (k = 0; later[k] != NULL; k++)
-            if (strlen(later[k]) == n && strncmp(later[k], arg, n) == 0)
-                return sl_cmd_error(cmd, "the option %s is not in this version", later[k]);
-    }
-    return NULL;
-}
 
 /* ---- Method, Keepalive, Retry ---- */
 

@@ -31,6 +31,42 @@ const struct sl_option server_options[] = {
     {NULL, SL_SLOT_FLAG, 0, NULL, NULL, NULL},
 };
 
+/* What servers of a pool are told in nginx, HAProxy and httpd. */
+static const struct {
+    const char *word, *here;
+} foreign[] = {
+    {"down", "drain, or sluice ctl server disable while it runs"},
+    {"max_fails", "Eject errors=N, a line of the Balancer"},
+    {"fail_timeout", "Eject errors=N window=TIME, a line of the Balancer"},
+    {"max_conns", "maxconn=N"},
+    {"slow_start", "slowstart=TIME"},
+    {"inter", "HealthCheck uri=PATH interval=TIME, a line of the Balancer"},
+    {"rise", "HealthCheck uri=PATH rise=N, a line of the Balancer"},
+    {"fall", "HealthCheck uri=PATH fall=N, a line of the Balancer"},
+    {"ssl", "https:// before the address"},
+    {"cookie", "Sticky cookie=NAME, a line of the Balancer"},
+    {"route", "Sticky route=EXPR, a line of the Balancer, with the server's name"},
+    {"loadfactor", "weight=N"},
+    {"send-proxy", "SendProxy v1, a line of the Balancer"},
+};
+
+static const char *
+foreign_check(struct sl_cmd *cmd)
+{
+    const char *arg;
+    size_t k;
+    int i;
+
+    for (i = 1; (arg = sl_cmd_arg(cmd, i)) != NULL; i++)
+        for (k = 0; k < sizeof foreign / sizeof foreign[0]; k++)
+            if (strlen(foreign[k].word) == strcspn(arg, "=") &&
+                strncmp(foreign[k].word, arg, strcspn(arg, "=")) == 0) {
+                sl_cmd_cure(cmd, "here: %s", foreign[k].here);
+                return "expected an option that servers have here";
+            }
+    return NULL;
+}
+
 /* "web1=10.0.0.1:80" -> "web1"; NULL: no name stands before the address. */
 static const char *
 server_name(struct sl_cmd *cmd, const char **text)
@@ -173,7 +209,9 @@ server_parse(struct sl_cmd *cmd, void **item)
         return "expected the address of a server";
     *line = SERVER_LINE_DEFAULT;
     line->place = sl_cmd_place(cmd);
-    err = sl_cmd_options(cmd, 1, server_options, line);
+    err = foreign_check(cmd);
+    if (err == NULL)
+        err = sl_cmd_options(cmd, 1, server_options, line);
     if (err != NULL)
         return err;
     name = server_name(cmd, &text);

@@ -124,31 +124,6 @@ tls_early_enter(SSL *ssl, const SSL_CTX *ctx)
     SSL_set_max_early_data(ssl, SSL_CTX_get_max_early_data(ctx));
 }
 
-/* ---- --lint ---- */
-
-static const struct sl_lint_rule no_early_data = {
-    "no-early-data",
-    "who shows a certificate has to end the handshake first: such hosts take no early data",
-    "TLSEarlyData off there, or hosts of their own for clients with certificates",
-};
-
-void
-tls_early_lint(struct sl_worker *w)
-{
-    const struct sl_scope *scope;
-    unsigned i;
-
-    for (i = 0; (scope = sl_worker_scope(w, i)) != NULL; i++) {
-        const struct tls_conf *conf = sl_scope_conf(scope, &sl_module_record);
-        const char *early = sl_scope_said(scope, &sl_module_record, "TLSEarlyData");
-        const char *verify = sl_scope_said(scope, &sl_module_record, "TLSClientVerify");
-
-        if (conf->early_data && conf->client_verify != TLS_VERIFY_OFF && (early != NULL || verify != NULL))
-            sl_lint(w, &no_early_data, early != NULL ? early : verify,
-                    "TLSEarlyData is on where clients are asked for certificates (TLSClientVerify)");
-    }
-}
-
 /* ---- a connection ---- */
 
 /* A request that may not be repeated, until the handshake is over. */

@@ -278,7 +278,6 @@ static int
 tls_check(struct sl_worker *w)
 {
     tls_sites_check(w);
-    tls_early_lint(w);
     return tls_servers_check(w);
 }
 

@@ -212,6 +212,29 @@ listeners_check(struct sl_worker *w)
     }
 }
 
+static const struct sl_lint_rule no_early_data = {
+    "no-early-data",
+    "who shows a certificate has to end the handshake first: such hosts take no early data",
+    "TLSEarlyData off there, or hosts of their own for clients with certificates",
+};
+
+static void
+early_data_lint(struct sl_worker *w)
+{
+    const struct sl_scope *scope;
+    unsigned i;
+
+    for (i = 0; (scope = sl_worker_scope(w, i)) != NULL; i++) {
+        const struct tls_conf *conf = sl_scope_conf(scope, &sl_module_record);
+        const char *early = sl_scope_said(scope, &sl_module_record, "TLSEarlyData");
+        const char *verify = sl_scope_said(scope, &sl_module_record, "TLSClientVerify");
+
+        if (conf->early_data && conf->client_verify != TLS_VERIFY_OFF && (early != NULL || verify != NULL))
+            sl_lint(w, &no_early_data, early != NULL ? early : verify,
+                    "TLSEarlyData is on where clients are asked for certificates (TLSClientVerify)");
+    }
+}
+
 int
 tls_sites_check(struct sl_worker *w)
 {
@@ -221,6 +244,7 @@ tls_sites_check(struct sl_worker *w)
     sites_make(w);
     certs_check(w);
     listeners_check(w);
+    early_data_lint(w);
     return 0;
 }
 

@@ -259,7 +259,6 @@ tls_site_in_use(const struct tls *t)
 /* In post_config, behind the tickets', where a site has it on.  0 or -1. */
 int tls_early_open(void);
 void tls_early_use(SSL_CTX *ctx, const struct tls_conf *conf);
-void tls_early_lint(struct sl_worker *w);
 /* For tls_context_enter(). */
 void tls_early_enter(SSL *ssl, const SSL_CTX *ctx);
 /* A client's connection begins. */

@@ -427,12 +427,28 @@ set_scalar(struct sl_cmd *cmd, void *slot, struct mark *mark)
     return found(cmd, err);
 }
 
+/* Whether the syntax of a row has anything outside brackets. */
+static int
+asks_for_words(const char *args)
+{
+    int depth = 0;
+
+    for (; args != NULL && *args != '\0'; args++) {
+        if (depth == 0 && *args != ' ' && *args != '[')
+            return 1;
+        depth += (*args == '[') - (*args == ']');
+    }
+    return 0;
+}
+
 static const char *
 set_slot(struct sl_cmd *cmd, void *own, struct mark *mark)
 {
     void *slot = (char *)own + cmd->row->offset;
     const char *err;
 
+    if (sl_cmd_argc(cmd) == 0 && asks_for_words(cmd->row->args))
+        return sl_cmd_error(cmd, "expected %s, found nothing", cmd->row->args);
     switch (cmd->row->type) {
     case SL_SLOT_OPTIONS:
         return set_options(cmd, own, mark);

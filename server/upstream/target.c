@@ -53,16 +53,20 @@ known_schemes(apr_pool_t *pool)
 }
 
 static const char *
+scheme_needs(struct sl_cmd *cmd, const char *name, const char *module)
+{
+    sl_cmd_cure(cmd, "LoadModule %s", module);
+    return sl_cmd_error(cmd, "%s:// needs the module %s, which is not loaded", name, module);
+}
+
+static const char *
 scheme_unknown(struct sl_cmd *cmd, const char *name)
 {
     size_t i;
 
     for (i = 0; i < sizeof(scheme_modules) / sizeof(scheme_modules[0]); i++)
-        if (strcmp(name, scheme_modules[i].scheme) == 0) {
-            sl_cmd_cure(cmd, "LoadModule %s", scheme_modules[i].module);
-            return sl_cmd_error(cmd, "%s:// needs the module %s, which is not loaded", name,
-                                scheme_modules[i].module);
-        }
+        if (strcmp(name, scheme_modules[i].scheme) == 0)
+            return scheme_needs(cmd, name, scheme_modules[i].module);
     return sl_cmd_error(cmd, "%s:// is no known scheme; known are %s", name,
                         known_schemes(sl_cmd_pool(cmd)));
 }
@@ -84,7 +88,7 @@ scheme_find(struct sl_cmd *cmd, const char *name, struct sl_scheme *scheme)
     if (scheme->protocol == NULL && (scheme->transport == NULL || strcmp(name, "h2") == 0))
         return scheme_unknown(cmd, name);
     if (is_tls && scheme->transport == NULL)
-        return scheme_unknown(cmd, "https");
+        return scheme_needs(cmd, name, "tls");
     return NULL;
 }
 

@@ -84,16 +84,48 @@ STOCK = sorted(n[4:-3] for n in os.listdir(MODULES)
                if n.startswith("mod_") and os.path.isdir(os.path.join(TOP, "modules", n[4:-3])))
 
 
+def look(folder, text, *args):
+    (folder / "c.conf").write_text(text)
+    return subprocess.run([PROGRAM, "-f", str(folder / "c.conf"), "--module-dir", MODULES, *args],
+                          capture_output=True, text=True, timeout=60)
+
+
+def listed(folder, module):
+    """What -L has of a module: lines of the names of its directives and sections, and of those in them."""
+    out = "\n" + look(folder, f"LoadModule {module}\n" if module != "core" else "", "-L").stdout
+    title = "core" if module == "core" else f"mod_{module}"
+    return re.split(r"\n(?=\w)", out.split(f"\n{title}\n")[1])[0]
+
+
 @pytest.mark.parametrize("module", STOCK)
 def test_the_module_of_a_name_is_told_where_it_is_not_loaded(tmp_path, module):
     """Of every directive and section it has."""
-    def run(text, *args):
-        (tmp_path / "c.conf").write_text(text)
-        return subprocess.run([PROGRAM, "-f", str(tmp_path / "c.conf"), "--module-dir", MODULES, *args],
-                              capture_output=True, text=True, timeout=60)
-
-    listed = run(f"LoadModule {module}\n", "-L").stdout.split(f"\nmod_{module}\n")[1]
-    names = re.findall(r"^  (<?\w+).*\n      ", listed, re.M)
+    names = re.findall(r"^  (<?\w+).*\n      ", listed(tmp_path, module), re.M)
     lines = [f"{n}>\n</{n[1:]}>" if n.startswith("<") else n for n in names]
-    said = run("".join(f"{l}\n" for l in lines), "-t").stderr
+    said = look(tmp_path, "".join(f"{l}\n" for l in lines), "-t").stderr
     assert names and said.count(f'cure: it belongs to mod_{module}: write "LoadModule {module}"') == len(names), said
+
+
+ODD = ["", '""', "-", '- ""', "=", "a=", "x", "x y", 'x ""', "- -", "on off", "1 2 3", "%{x}", "9" * 30, "x " * 40]
+
+
+@pytest.mark.parametrize("module", ["core", *STOCK])
+def test_odd_words_are_errors_and_nothing_worse(tmp_path, module):
+    """Each directive bare, and with words it hardly expects."""
+    text, section = "", None
+    for l in listed(tmp_path, module).splitlines():
+        name = re.match(r"  (?:  )?(<?\w+)", l)
+        if name is None or name.group(1) in ("LoadModule", "ModuleDir", "Include", "Define"):
+            continue
+        if l.startswith("  <"):
+            section = name.group(1)[1:]
+            text += "".join(f"<{section} {w}>\n</{section}>\n" for w in ODD)
+        elif l.startswith("    ") and l[4] != " " and section:
+            text += f"<{section} p>\n" + "".join(f"{name.group(1)} {w}\n" for w in ODD) + f"</{section}>\n"
+        elif l.startswith("  ") and l[2] != " ":
+            text += "".join(f"{name.group(1)} {w}\n" for w in ODD)
+    loads = "".join(f"LoadModule {m}\n" for m in STOCK)
+    r = look(tmp_path, loads + text, "-t")
+    assert r.returncode == 1 and "Sanitizer" not in r.stderr, (r.returncode, r.stderr[-2000:])
+    bare = [m.group(1) for m in re.finditer(r"^(\w+) $", text, re.M)]
+    assert not bare or "found nothing" in r.stderr or "found 0" in r.stderr
