@@ -152,6 +152,8 @@ session_is_blocked(const struct http2 *h)
 {
     return h->left != NULL;
 }
+/* A frame came: the connection fails where those of no use are too many. */
+void session_guard(struct http2 *h, const nghttp2_frame_hd *hd);
 /* Closed by what the peer did: GOAWAY with the code, and the log says why. */
 void session_fail(struct http2 *h, uint32_t code, const char *why);
 /* A GOAWAY has left: also those that nghttp2 sends itself are noted as failures. */

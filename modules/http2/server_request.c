@@ -278,12 +278,24 @@ headers_came(struct stream *s, const nghttp2_frame *frame)
     body_give_end(s);
 }
 
+/* Padding alone is no data. */
+static void
+guard_padding(struct http2 *h, const nghttp2_frame *frame)
+{
+    nghttp2_frame_hd bare = frame->hd;
+
+    bare.length -= frame->data.padlen;
+    session_guard(h, &bare);
+}
+
 int
 server_frame_came(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct stream *s = server_stream_by_id(user, frame->hd.stream_id);
 
     (void)session;
+    if (frame->hd.type == NGHTTP2_DATA && frame->data.padlen > 0)
+        guard_padding(user, frame);
     if (s == NULL || s->is_closed)
         return 0;
     if (frame->hd.type == NGHTTP2_HEADERS)

@@ -396,6 +396,15 @@ session_flush(struct http2 *h)
 
 /* ---- what nghttp2 tells of both sides ---- */
 
+void
+session_guard(struct http2 *h, const nghttp2_frame_hd *hd)
+{
+    if (guard_frame(h, hd))
+        return;
+    sl_count(sl_conn_loop(h->conn), count_abuse, 1);
+    session_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "more frames of control than HTTP2ControlFrames");
+}
+
 static int
 frame_begins(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
 {
@@ -403,11 +412,8 @@ frame_begins(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
 
     (void)session;
     h->frame_left = hd->length;
-    if (h->is_server && !guard_frame(h, hd)) {
-        sl_count(sl_conn_loop(h->conn), count_abuse, 1);
-        session_fail(h, NGHTTP2_ENHANCE_YOUR_CALM,
-                     "more frames of control than HTTP2ControlFrames");
-    }
+    if (h->is_server)
+        session_guard(h, hd);
     return 0;
 }
 

@@ -327,13 +327,22 @@ def test_floods_of_control_frames(h2, what):
     assert s.h2().get().status == 200
 
 
-def test_flood_of_empty_data(h2):
+@pytest.mark.parametrize("flags, payload", [(0, b""), (PADDED, b"\0"), (PADDED, b"\x07" + b"\0" * 7)],
+                         ids=["empty", "no padding", "padding"])
+def test_flood_of_empty_data(h2, flags, payload):
     c = h2("HTTP2ControlFrames 500\n").h2()
     stream = c.request("POST", end=False)
     assert c.ping()
     for _ in range(20):
-        send_all(c, frame(DATA, 0, stream) * 100)
+        send_all(c, frame(DATA, flags, stream, payload) * 100)
     assert c.ended() == ENHANCE_YOUR_CALM
+
+
+def test_padding_around_data_is_no_flood(h2):
+    c = h2("HTTP2ControlFrames 50\n").h2()
+    stream = c.request("POST", end=False)
+    c.send(frame(DATA, PADDED, stream, b"\2x\0\0") * 200 + frame(DATA, PADDED | END_STREAM, stream, b"\2\0\0"))
+    assert c.answer(stream).json()["body"] == "x" * 200
 
 
 def test_continuation_flood(h2):

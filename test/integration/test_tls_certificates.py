@@ -190,9 +190,9 @@ def test_days_that_are_left(sluice, pki, tmp_path):
     assert o.say("ctl", "cert", "x").returncode == 2
 
 
-def test_hundreds_that_are_renewed_at_once(sluice, tmp_path):
+def test_many_that_are_renewed_at_once(sluice, tmp_path):
     """They are taken together: neither clients nor the server's end wait for one after the other."""
-    key, port, n = ec.generate_private_key(ec.SECP256R1()), free_port(), 300
+    key, port, n = ec.generate_private_key(ec.SECP256R1()), free_port(), 60
     text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def renew(i, serial):
@@ -218,4 +218,6 @@ def test_hundreds_that_are_renewed_at_once(sluice, tmp_path):
     while s.log().count("TLS0020") < n and time.time() < end:
         assert s.get("/").status == 200
         time.sleep(0.05)
-    assert s.log().count("TLS0020") == n and [serial_of(i) for i in (0, n - 1)] == [1001, 1000 + n]
+    moments = [l[:21] for l in s.log().split("\n") if "TLS0020" in l]  # to a tenth of a second
+    assert len(moments) == n and len(set(moments)) <= 10
+    assert [serial_of(i) for i in (0, n - 1)] == [1001, 1000 + n]
