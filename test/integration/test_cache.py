@@ -351,6 +351,46 @@ def test_one_fetch_for_many(cached, origin):
     assert len(origin.requests) == 1 and status(s.get("/")) == "HIT"
 
 
+@pytest.mark.parametrize("parts", [[b"", b"small"], [b"sma", b"ll"], [b"small"]], ids=["behind", "parts", "at once"])
+def test_small_body_by_itself_and_in_parts(cached, origin, parts):
+    hold = [threading.Event() for _ in parts]
+
+    def script(c, r):
+        for i, part in enumerate(parts):
+            hold[i].wait(5)
+            head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 5\r\n\r\n" if i == 0 else b""
+            c.send(head + part)
+        return True
+    origin.on("/", script)
+    s = cached()
+    clients = [s.client() for _ in range(4)]
+    for i, event in enumerate(hold):
+        for c in clients[2 * i:2 * i + 2]:
+            c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        time.sleep(0.2)
+        event.set()
+        time.sleep(0.2)
+    got = [c.response() for c in clients[:2 * len(parts)]]
+    assert all(r.status == 200 and r.body == b"small" and r.get("Content-Length") == "5" for r in got)
+    assert sum("collapsed" in r.get("Cache-Status") for r in got) == len(got) - 1
+    assert status(s.get("/")) == "HIT" and len(origin.requests) == 1
+
+
+def test_head_alone_is_no_answer(cached, origin):
+    hold = threading.Event()
+    head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 5\r\n\r\n"
+    origin.on("/", lambda c, r: hold.wait(5) and c.send(head) or False)
+    s = cached().expect("SL0509")
+    clients = [s.client() for _ in range(3)]
+    for c in clients:
+        c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    time.sleep(0.2)
+    hold.set()
+    assert [c.response().status for c in clients] == [502] * 3 and len(origin.requests) == 1
+    origin.on("/", fresh(b"whole"))
+    assert s.get("/").body == b"whole" and status(s.get("/")) == "HIT"
+
+
 def test_first_client_leaves(cached, origin):
     hold = threading.Event()
     origin.on("/", lambda c, r: hold.wait(5) and c.send(fresh(b"z" * 1000)) or True)

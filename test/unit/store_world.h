@@ -124,21 +124,40 @@ unmake(struct made *m)
     free(m->body);
 }
 
+static inline struct store_new
+new_of(const struct made *m, int64_t size, const uint64_t *tags, uint32_t n_tags)
+{
+    return (struct store_new){.key = sl_span(m->key),
+                              .meta = sl_span(m->meta),
+                              .tags = tags,
+                              .n_tags = n_tags,
+                              .stamp = store_stamp(store),
+                              .flags = 7,
+                              .size = size};
+}
+
 static inline struct store_writer *
 writer_of(const struct made *m, int64_t size, const uint64_t *tags, uint32_t n_tags)
 {
-    struct store_new n = {.key = sl_span(m->key),
-                          .meta = sl_span(m->meta),
-                          .tags = tags,
-                          .n_tags = n_tags,
-                          .stamp = store_stamp(store),
-                          .flags = 7,
-                          .size = size};
+    struct store_new n = new_of(m, size, tags, n_tags);
 
     return store_writer_open(store, here, &n);
 }
 
-/* Tagged with its host. */
+static inline int
+put_whole(const struct made *m, uint64_t tag)
+{
+    struct store_new n = new_of(m, (int64_t)m->n, &tag, 1);
+    struct store_object *o = store_whole(store, &n, (struct sl_span){m->body, m->n});
+
+    if (o == NULL)
+        return -1;
+    store_keep(store, here, o);
+    store_drop(&o);
+    return 0;
+}
+
+/* Tagged with its host; every second one in one step, if it may. */
 static inline int
 put_object(unsigned i, unsigned version, size_t n)
 {
@@ -146,11 +165,13 @@ put_object(unsigned i, unsigned version, size_t n)
     char host[16];
     uint64_t tag;
     struct store_writer *w;
-    int rc = -1;
+    int is_whole = n <= STORE_INLINE && i % 2 == 1, rc = -1;
 
     snprintf(host, sizeof host, "h%u", i % 3);
     tag = store_tag(store, sl_span(host));
-    w = writer_of(&m, (int64_t)n, &tag, 1);
+    if (is_whole)
+        rc = put_whole(&m, tag);
+    w = is_whole ? NULL : writer_of(&m, (int64_t)n, &tag, 1);
     if (w != NULL) {
         size_t at = 0;
 
