@@ -80,7 +80,7 @@ static const struct {
     {"headers", " Header RequestHeader SecurityHeaders CORS CookieFlags "},
     {"log", " LogFormat AccessLog "},
     {"tls", " TLSCertificate TLSProfile TLSProtocols TLSCiphers TLSTickets TLSStapling "
-            "TLSClientCA TLSClientCRL TLSClientDepth TLSClientVerify TLSStrictSNI TLSEarlyData "
+            "TLSClientCA TLSClientCRL TLSClientDepth TLSClientVerify TLSStrictSNI TLSSessionCache TLSEarlyData "
             "TLSPlaceholder TLSOffload TLSKeyLog ProxyTLS HTTPSRedirect HSTS "},
     {"cache_disk", " CacheDisk Cache CacheKey CacheValid CacheUseStale CacheBypass CacheNoStore "
                    "CacheIgnore CacheMinUses CacheMaxObject CacheLock CacheSlice CachePurge "},

@@ -60,14 +60,14 @@ static _Thread_local struct spent before;
 static uint64_t
 waited_ns(void)
 {
-    static _Thread_local int fd = -1; /* until the thread ends */
+    int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
     char text[64] = "";
     uint64_t ns = 0;
 
-    if (fd < 0)
-        fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
-    if (fd >= 0 && pread(fd, text, sizeof text - 1, 0) > 0)
+    if (fd >= 0 && read(fd, text, sizeof text - 1) > 0)
         sscanf(text, "%*u %" SCNu64, &ns);
+    if (fd >= 0)
+        close(fd);
     return ns;
 }
 

@@ -595,6 +595,10 @@ def test_a_client_that_leaves_says_nothing_about_a_server(sluice, origin):
         silent.bind(("127.0.0.1", port))
         silent.listen()
         time.sleep(1.1)
+        assert s.get("/").status == 502  # by the backup, while a connection finds out who is there
+        silent.settimeout(10)
+        silent.accept()[0].close()
+        time.sleep(0.2)
         c = s.client().send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         asked = silent.accept()[0]
         assert asked.recv(1000)
