@@ -244,6 +244,7 @@ void
 sl_attempt_unsent(struct sl_attempt *a)
 {
     a->has_sent = 0;
+    a->is_refused = 1;
 }
 
 void

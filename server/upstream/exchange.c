@@ -248,8 +248,9 @@ exchange_attempt_failed(struct sl_exchange *ex, const struct sl_cause *cause)
         exchange_fail(ex, cause);
         return;
     }
-    if (a->is_reused && !a->is_replay && !a->has_response && cause->status == 502) {
-        ex_log_failure(ex, cause, "its kept connection was stale, replaying on a new one");
+    if ((a->is_reused || a->is_refused) && !a->is_replay && !a->has_response && cause->status == 502) {
+        ex_log_failure(ex, cause, a->is_refused ? "it did not act on it, replaying on a new connection"
+                                                : "its kept connection was stale, replaying on a new one");
         ex_drop_conn(ex);
         a->is_replay = 1;
         hooks_run_attempt(ex->scope, SL_HOOK_UPSTREAM_DONE, a);
@@ -467,7 +468,7 @@ exchange_attempt(struct sl_exchange *ex)
     ex->n_unreachable = 0;
     a->began_us = ex->loop->wall_us;
     a->first_us = -1;
-    a->has_sent = a->has_response = 0;
+    a->has_sent = a->has_response = a->is_refused = 0;
     a->conn = a->is_replay ? NULL
               : ex->shares ? idle_with_room(a->server, ex->loop)
                            : ex_take_idle(ex);

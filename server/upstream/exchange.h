@@ -37,6 +37,7 @@ struct sl_attempt {
     uint8_t is_reused; /* the connection had served before */
     uint8_t is_replay; /* of a request that found its connection dead */
     uint8_t has_sent;  /* a byte of the request may have reached the server */
+    uint8_t is_refused; /* it has, and the server says that it did not act on it */
     uint8_t is_unsendable; /* its head does not fit: no fault of a server's */
     uint8_t has_response; /* a byte of the response arrived */
 };

@@ -320,6 +320,23 @@ def test_what_was_refused_is_sent_again(proxied):
     assert s.get(method="POST", body=b"2").body == b"good" and n[0] == 3
 
 
+def test_what_a_new_connection_refuses_is_sent_again(proxied):
+    n = [0]
+
+    def act(x):
+        x.ended.wait(5)
+        n[0] += 1
+        if n[0] != 2 and x.get(":path") == "/":
+            x.conn.do(lambda c: c.reset_stream(x.id, 7))
+        elif x.get(":path") == "/never":
+            x.conn.do(lambda c: c.reset_stream(x.id, 7))
+        else:
+            x.respond(body=b"good")
+    s = proxied(act).expect("SL0505")
+    assert s.get(method="POST", body=b"1").body == b"good" and n[0] == 2
+    assert s.get("/never").status == 502 and n[0] == 4
+
+
 def test_goaway(proxied):
     def act(x):
         x.ended.wait(5)
