@@ -19,7 +19,8 @@ DESCRIPTION
     Certificates are read while the server has its rights, and again when their files
     change: a new pair is used without a reload once it has been checked. The log warns when
     one has 30, 14, 7 and 1 days left; sluice ctl cert [--json] lists them all with their days
-    and OCSP responses, sluice ctl metrics has the days as tls_certificate_expiry_days. A client that speaks HTTP in clear is answered with 400.
+    and OCSP responses, sluice ctl metrics has the days as tls_certificate_expiry_days. A client
+    that speaks HTTP in clear is answered with 400.
 
     Handshakes of clients that fail are in the log at level info with their cause: one line a
     minute for each client, then how many more there were.
@@ -46,8 +47,8 @@ DIRECTIVES
 
     Machines that share a FILE of keys take each other's tickets. It holds up to eight keys of
     80 bytes, or up to four of 48, one behind the other, each in the form of nginx's
-    ssl_session_ticket_key, of which every file has one: "openssl rand 80" makes one. The first writes tickets, all of them read. A changed file is
-    used without a reload; one that holds no keys is complained about, and those from before
+    ssl_session_ticket_key, of which every file has one: "openssl rand 80" makes one. The first
+    writes tickets, all of them read. A changed file is used without a reload; one that holds no keys is complained about, and those from before
     stay. So a key is replaced without a ticket lost in two steps, each on all machines: the
     new one behind the old, then before it. Who has the file can read what was said in
     sessions of TLS 1.2 and as early data: keep it as secret as a certificate's key. rotate=
