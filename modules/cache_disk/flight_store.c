@@ -111,21 +111,36 @@ flight_store(struct flight *f, struct sl_req *sub)
     return NULL;
 }
 
-/* A disk that failed since its head came does not take it any more: it is relayed. */
-int
-flight_arrives(struct flight *f)
+/* 0, or -1: the store does not take it, or no memory. */
+static int
+writer_opens(struct flight *f, const struct store_new *n)
 {
-    f->writer = store_writer_open(cache_store, f->loop, f->coming);
-    if (f->writer == NULL) {
-        f->coming->size = -1;
-        f->writer = store_writer_open(cache_store, f->loop, f->coming);
-    }
-    f->coming = NULL;
+    f->writer = store_writer_open(cache_store, f->loop, n);
     if (f->writer == NULL)
         return -1;
     f->object = store_writer_object(f->writer);
     store_hold(f->object);
     return 0;
+}
+
+/* One that the disk does not take, any more or for its size, is still relayed to who waits for it, as
+ * what turns out too large is. */
+static int
+writer_opens_or_relays(struct flight *f, struct store_new *n)
+{
+    if (writer_opens(f, n) == 0)
+        return 0;
+    n->size = -1;
+    return writer_opens(f, n);
+}
+
+int
+flight_arrives(struct flight *f)
+{
+    int rc = writer_opens_or_relays(f, f->coming);
+
+    f->coming = NULL;
+    return rc;
 }
 
 int
@@ -154,17 +169,11 @@ slices_store(struct flight *f, struct sl_req *sub)
     n.key = flight_object_key(f, sub, &m);
     n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
     n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
-    f->writer = store_writer_open(cache_store, f->loop, &n);
-    if (f->writer == NULL)
-        return "its head is too large, or it has too many tags";
-    f->object = store_writer_object(f->writer);
-    store_hold(f->object);
-    return NULL;
+    return writer_opens(f, &n) == 0 ? NULL : "its head is too large, or it has too many tags";
 }
 
 /* Whether and how long it is good, the head says; it alone is purged, and who has it already may
- * end what he began.  One that the disk does not take is still relayed to who waits for it, as what
- * turns out too large is. */
+ * end what he began. */
 int
 slice_store(struct flight *f, struct sl_req *sub)
 {
@@ -176,16 +185,7 @@ slice_store(struct flight *f, struct sl_req *sub)
 
     n.meta = meta_write(pool, &m, sl_fields_make(pool), 0);
     n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
-    f->writer = store_writer_open(cache_store, f->loop, &n);
-    if (f->writer == NULL) {
-        n.size = -1;
-        f->writer = store_writer_open(cache_store, f->loop, &n);
-    }
-    if (f->writer == NULL)
-        return -1;
-    f->object = store_writer_object(f->writer);
-    store_hold(f->object);
-    return 0;
+    return writer_opens_or_relays(f, &n);
 }
 
 void
