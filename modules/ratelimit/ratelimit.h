@@ -2,7 +2,7 @@
  *
  *   mod_ratelimit.c  manual, rows, hooks
  *   gcra.c           rates and debts, pure
- *   table.c          the debts of a zone's keys; siphash.c: hashes of keys
+ *   table.c          the debts of a zone's keys; siphash.h: hashes of keys
  *   offenders.c      who went over a limit lately
  *   key.c            what a request is counted under
  *   zone.c           RateLimitZone: by name, opened in shared memory

@@ -3,9 +3,15 @@
 #ifndef RATELIMIT_SIPHASH_H
 #define RATELIMIT_SIPHASH_H
 
+#include <apr_siphash.h>
+
 #include <stddef.h>
 #include <stdint.h>
 
-uint64_t siphash(const uint64_t key[2], const void *bytes, size_t n);
+static inline uint64_t
+siphash(const uint64_t key[2], const void *bytes, size_t n)
+{
+    return apr_siphash24(bytes, n, (const unsigned char *)key);
+}
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "../../modules/ratelimit/gcra.c"
 #include "../../modules/ratelimit/offenders.c"
-#include "../../modules/ratelimit/siphash.c"
+#include "../../modules/ratelimit/siphash.h"
 #include "../../modules/ratelimit/table.c"
 #include "../../modules/ratelimit/told.c"
 
