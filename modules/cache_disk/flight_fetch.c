@@ -47,6 +47,17 @@ vary_add(struct flight *f, struct sl_req *sub)
         sl_fields_add(fields, "Vary", SL_SPAN("Accept-Encoding"));
 }
 
+/* In one line: who finds what is stored looks at one. */
+static void
+vary_join(struct sl_req *sub)
+{
+    struct sl_fields *fields = sl_req_response(sub);
+    struct sl_span all = sl_fields_joined_id(fields, SL_F_VARY);
+
+    if (all.at != sl_fields_get_id(fields, SL_F_VARY).at)
+        sl_fields_set(fields, "Vary", all);
+}
+
 /* It is read while it comes. */
 static enum sl_flow
 flight_opens(struct flight *f)
@@ -76,6 +87,7 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
     f->size = length_of(sub);
     date_add(f, sub);
     vary_add(f, sub);
+    vary_join(sub);
     if (f->is_slice)
         return slice_head(f, sub);
     if (f->cause != NULL || (f->status >= 500 && valid_seconds(f->conf, f->status) == CC_ABSENT))

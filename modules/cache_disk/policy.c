@@ -180,12 +180,17 @@ policy_store(const struct response_facts *f)
 
 /* ---- using ---- */
 
+static int
+is_within(int64_t limit, int64_t late)
+{
+    return limit != CC_ABSENT && late <= limit;
+}
+
 /* max-stale (RFC 9111, 5.2.1.2): a client that takes what is stale. */
 static int
 client_takes_stale(const struct cache_control *cc, int64_t late)
 {
-    return (cc->flags & CC_MAX_STALE_ANY) != 0 ||
-           (cc->max_stale != CC_ABSENT && late <= cc->max_stale);
+    return (cc->flags & CC_MAX_STALE_ANY) != 0 || is_within(cc->max_stale, late);
 }
 
 /* What the client wants fresher than the server does: NULL, or why it is to be validated. */
@@ -220,7 +225,8 @@ policy_use(const struct use_facts *f)
     u.is_stale = late >= 0 || f->is_soft;
     if (f->is_soft && late < 0)
         late = 0;
-    u.may_on_error = !s->is_strict && s->if_error != CC_ABSENT && late <= s->if_error;
+    u.may_on_error = !s->is_strict && (is_within(s->if_error, late) || /* RFC 5861, 4 */
+                                       is_within(cc.stale_if_error, late));
     refused = f->ignore & IGNORE_REQUEST ? NULL : client_refuses(f, &cc, u.age);
     if (s->is_always_asked)
         u.reason = "the server says no-cache";
@@ -231,8 +237,7 @@ policy_use(const struct use_facts *f)
         u.reason = "fresh";
     } else if (s->is_strict)
         u.reason = "stale, and must be validated";
-    else if ((s->while_revalidate != CC_ABSENT && late <= s->while_revalidate) ||
-             f->serves_stale_updating) {
+    else if (is_within(s->while_revalidate, late) || f->serves_stale_updating) {
         u.use = USE_STALE_UPDATE;
         u.reason = f->is_soft ? "purged softly, given while it is updated"
                               : "stale, given while it is updated";

@@ -150,6 +150,11 @@ stores_with_care(void **state)
     assert_null(policy_store(&f).refused);
     f.cache_control = text("must-revalidate, max-age=60");
     assert_null(policy_store(&f).refused);
+    f.cache_control = text("s-maxage=60");
+    assert_null(policy_store(&f).refused);
+    f.cache_control = text("proxy-revalidate, max-age=60");
+    assert_non_null(policy_store(&f).refused);
+    f.cache_control = text("max-age=60");
     f.has_authorization = 0;
     f.has_set_cookie = 1;
     assert_non_null(policy_store(&f).refused);
@@ -188,6 +193,12 @@ static const struct {
     {"max-age=60, stale-while-revalidate=10", NULL, 71, 0, 0, USE_VALIDATE, 0},
     {"max-age=60, stale-if-error=10", NULL, 65, 0, 0, USE_VALIDATE, 1},
     {"max-age=60, stale-if-error=10", NULL, 71, 0, 0, USE_VALIDATE, 0},
+    {"max-age=60", "stale-if-error=10", 70, 0, 0, USE_VALIDATE, 1},
+    {"max-age=60", "stale-if-error=10", 71, 0, 0, USE_VALIDATE, 0},
+    {"max-age=60, stale-if-error=20", "stale-if-error=10", 80, 0, 0, USE_VALIDATE, 1},
+    {"max-age=60, must-revalidate", "stale-if-error=10", 61, 0, 0, USE_VALIDATE, 0},
+    {"max-age=60, proxy-revalidate, stale-while-revalidate=9", NULL, 61, 1, 0, USE_VALIDATE, 0},
+    {"max-age=60, proxy-revalidate, stale-if-error=9", NULL, 61, 0, 0, USE_VALIDATE, 0},
     {"no-cache, max-age=60", NULL, 0, 1, 0, USE_VALIDATE, 0},
     {"max-age=60", "no-cache", 0, 0, 0, USE_VALIDATE, 0},
     {"max-age=60", "max-age=5", 5, 0, 0, USE_FRESH, 0},

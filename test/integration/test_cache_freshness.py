@@ -1,0 +1,251 @@
+"""mod_cache_disk: what RFC 9111 and RFC 5861 let a shared cache keep and give, at its edges, seen from outside.
+
+What a response says of its Age makes it as old as a test needs it, without a wait."""
+import time
+
+import pytest
+from origin import reply
+from test_cache import asked, cached, failing, fresh, operated, status  # noqa: F401 (fixtures)
+
+
+def aged(control, age, *more, body=b"old"):
+    """A response that was made so many seconds ago."""
+    return reply(200, body, [("Cache-Control", control), ("Age", str(age)), *more])
+
+
+# ---- what clients wish (RFC 9111, 5.2.1) ----
+
+@pytest.mark.parametrize("age, wish, is_asked", [
+    (20, "max-age=30", False), (20, "max-age=10", True), (20, "max-age=0", True), (20, "max-age=nonsense", True),
+    (20, "min-fresh=30", False), (20, "min-fresh=50", True), (20, "no-cache", True), (20, "unknown=1", False),
+    (70, "max-stale", False), (70, "max-stale=30", False), (70, "max-stale=5", True), (70, "", True),
+    (70, "max-stale=30, max-age=60", True), (20, "no-store", False),
+], ids=str)
+def test_what_clients_wish(cached, origin, age, wish, is_asked):
+    origin.on("/", aged("max-age=60", age))
+    s = cached()
+    s.get("/")
+    s.get("/", {"Cache-Control": wish} if wish else {})
+    assert asked(origin) == 1 + is_asked
+
+
+@pytest.mark.parametrize("age, code", [(20, 200), (70, 504)])
+def test_only_if_cached(cached, origin, age, code):
+    origin.on("/", aged("max-age=60", age))
+    s = cached()
+    assert s.get("/", {"Cache-Control": "only-if-cached"}).status == 504
+    s.get("/")
+    assert s.get("/", {"Cache-Control": "only-if-cached"}).status == code and asked(origin) == 1
+
+
+def test_wishes_can_be_ignored(cached, origin):
+    origin.on("/", aged("max-age=60", 20))
+    s = cached("CacheIgnore request")
+    s.get("/")
+    for wish in ("no-cache", "no-store", "max-age=0", "min-fresh=50"):
+        assert status(s.get("/", {"Cache-Control": wish, "Pragma": "no-cache"})) == "HIT", wish
+
+
+# ---- stale (RFC 9111, 4.2.4; RFC 5861) ----
+
+STRICT = ["must-revalidate", "proxy-revalidate", "s-maxage=60", "no-cache"]
+
+
+@pytest.mark.parametrize("control, age, state", [
+    ("max-age=60, stale-while-revalidate=100", 150, "UPDATING"), ("max-age=60, stale-while-revalidate=100", 170, "EXPIRED"),
+    ("max-age=60, s-maxage=60, stale-while-revalidate=100", 150, "UPDATING"),
+    *[(f"max-age=60, stale-while-revalidate=100, {word}", 150, "EXPIRED") for word in STRICT if "s-max" not in word]])
+def test_stale_while_revalidate_has_an_end(cached, origin, control, age, state):
+    origin.on("/", aged(control, age))
+    s = cached()
+    s.get("/")
+    origin.on("/", fresh(b"new"))
+    assert status(s.get("/")) == state
+    for _ in range(200):  # the update is behind that
+        if status(s.get("/")) == "HIT":
+            break
+        time.sleep(0.02)
+    assert s.get("/").body == b"new" and asked(origin) == 2
+
+
+@pytest.mark.parametrize("control, age, is_given", [
+    ("max-age=60, stale-if-error=100", 150, True), ("max-age=60, stale-if-error=100", 170, False),
+    ("max-age=60", 150, False), ("s-maxage=60, stale-if-error=100", 150, True),
+    *[(f"max-age=60, stale-if-error=100, {word}", 150, False) for word in STRICT if "s-max" not in word]])
+@pytest.mark.parametrize("fails", ["refused", 500, 502, 503, 504])
+def test_stale_if_error_has_an_end(cached, origin, control, age, is_given, fails):
+    origin.on("/", aged(control, age))
+    s = cached().expect("SL0505", "SL0501")
+    s.get("/")
+    failing(origin) if fails == "refused" else origin.on("/", reply(fails, b"no"))
+    r = s.get("/")
+    assert (r.status, r.body) == (200, b"old") if is_given else r.status == (502 if fails == "refused" else fails)
+
+
+def test_stale_if_error_is_of_errors_alone(cached, origin):
+    origin.on("/", aged("max-age=60, stale-if-error=100", 70))
+    s = cached()
+    s.get("/")
+    origin.on("/", reply(404, b"gone"))
+    assert s.get("/").status == 404
+
+
+@pytest.mark.parametrize("wish, is_given", [("stale-if-error=100", True), ("stale-if-error=5", False), ("max-age=60", False)])
+def test_clients_may_take_what_is_stale_on_errors(cached, origin, wish, is_given):
+    """RFC 5861, 4: stale-if-error of a request."""
+    origin.on("/", aged("max-age=60", 70))
+    origin.on("/strict", aged("max-age=60, must-revalidate", 70))
+    s = cached()
+    for path in ("/", "/strict"):
+        s.get(path)
+        origin.on(path, reply(503, b"no"))
+        assert s.get(path, {"Cache-Control": wish}).status == (200 if is_given and path == "/" else 503)
+
+
+@pytest.mark.parametrize("word", STRICT)
+def test_what_is_strict_is_never_stale(cached, origin, word):
+    origin.on("/", aged(f"max-age=60, {word}", 70))
+    s = cached("CacheUseStale error timeout invalid updating 500 503")
+    s.get("/")
+    origin.on("/", reply(503, b"no"))
+    for wish in ("", "max-stale", "stale-if-error=100"):
+        assert s.get("/", {"Cache-Control": wish} if wish else {}).status == 503
+
+
+# ---- what may be kept (RFC 9111, 3) ----
+
+@pytest.mark.parametrize("control, is_kept", [
+    ("max-age=60", False), ("public, max-age=60", True), ("s-maxage=60", True), ("must-revalidate, max-age=60", True),
+    ("proxy-revalidate, max-age=60", False), ("private, public, max-age=60", False), ("s-maxage=0", True)])
+def test_of_who_signed_in(cached, origin, control, is_kept):
+    """RFC 9111, 3.5."""
+    origin.on("/", reply(200, b"x", [("Cache-Control", control), ("ETag", '"a"')]))
+    s = cached()
+    who = {"Authorization": "Basic x"}
+    s.get("/", who), s.get("/", who)
+    want = None if not is_kept or control == "s-maxage=0" else 1
+    assert asked(origin) == (want or 2)
+    assert (origin.requests[-1].get("If-None-Match") == '"a"') == (is_kept and want is None)
+
+
+@pytest.mark.parametrize("status_, modified_ago, n_asked", [(200, 1000, 1), (404, 1000, 1), (410, 1000, 1), (302, 1000, 2), (200, 5, 2)])
+def test_a_lifetime_nobody_says_is_guessed(cached, origin, status_, modified_ago, n_asked):
+    """A tenth of the time since the last change (RFC 9111, 4.2.2), for the statuses that allow it."""
+    from email.utils import formatdate
+    origin.on("/", reply(status_, b"x", [("Last-Modified", formatdate(time.time() - modified_ago, usegmt=True))]))
+    s = cached()
+    s.get("/"), s.get("/")
+    assert asked(origin) == n_asked
+
+
+def test_a_guess_has_an_end(cached, origin):
+    from email.utils import formatdate
+    origin.on("/", reply(200, b"x", [("Last-Modified", formatdate(time.time() - 10 ** 8, usegmt=True)), ("Age", "86000")]))
+    origin.on("/old", reply(200, b"x", [("Last-Modified", formatdate(time.time() - 10 ** 8, usegmt=True)), ("Age", "86500")]))
+    s = cached()
+    for path, n_asked in (("/", 1), ("/old", 2)):
+        s.get(path), s.get(path)
+        assert asked(origin, path) == n_asked, "a day at most"
+
+
+def test_a_field_in_several_lines(cached, origin):
+    origin.on("/private", reply(200, b"x", [("Cache-Control", "max-age=60"), ("Cache-Control", "private")]))
+    origin.on("/cdn", reply(200, b"x", [("CDN-Cache-Control", "max-age=60"), ("CDN-Cache-Control", "no-store")]))
+    s = cached()
+    for path in ("/private", "/cdn"):
+        s.get(path), s.get(path)
+        assert asked(origin, path) == 2
+
+
+def test_vary_in_several_lines(cached, origin):
+    origin.on("/", lambda c, r: c.send(reply(200, f"{r.get('A')}{r.get('B')}".encode(), [
+        ("Cache-Control", "max-age=60"), ("Vary", "A"), ("Vary", "B")])) or True)
+    s = cached()
+    for want in ("MISS", "HIT"):
+        for a in "12":
+            for b in "12":
+                r = s.get("/", {"A": a, "B": b})
+                assert (r.body, status(r)) == ((a + b).encode(), want)
+
+
+def test_the_field_for_caches_goes_before_the_others(cached, origin):
+    """RFC 9213, 2.2; those behind this one get the field, too (3.1)."""
+    origin.on("/", reply(200, b"x", [("CDN-Cache-Control", "max-age=60"), ("Cache-Control", "no-cache"), ("Expires", "0"),
+                                     ("Age", "30")]))
+    origin.on("/short", reply(200, b"x", [("CDN-Cache-Control", "max-age=10"), ("Cache-Control", "s-maxage=60"), ("Age", "30")]))
+    origin.on("/empty", reply(200, b"x", [("CDN-Cache-Control", ""), ("Cache-Control", "max-age=60"), ("Age", "30")]))
+    s = cached()
+    for path, n_asked in (("/", 1), ("/short", 2), ("/empty", 1)):
+        r = [s.get(path) for _ in range(2)][1]
+        assert asked(origin, path) == n_asked, path
+        assert r.get("Cache-Control") is not None and r.get("CDN-Cache-Control") is not None
+
+
+# ---- HEAD ----
+
+def test_head_is_answered_from_what_get_brought(cached, origin):
+    origin.on("/", fresh(b"12345", ETag='"a"', X_Own="1"))
+    s = cached()
+    s.get("/")
+    got, head = s.get("/"), s.get("/", method="HEAD")
+    assert status(head) == "HIT" and head.body == b"" and asked(origin) == 1
+    without = lambda r: {f for f in r.fields if f[0] not in ("Age", "Cache-Status", "Connection")}  # noqa: E731
+    assert without(head) == without(got)
+    assert s.get("/", {"If-None-Match": '"a"'}, method="HEAD").status == 304
+
+
+def test_head_brings_what_is_new(cached, origin):
+    """A HEAD for what is stale renews it for all (RFC 9111, 4.3.5): the server is asked as by GET."""
+    origin.on("/", aged("max-age=60", 70, ("ETag", '"a"')))
+    s = cached()
+    s.get("/")
+    origin.on("/", fresh(b"news", ETag='"b"'))
+    r = s.get("/", method="HEAD")
+    assert r.get("ETag") == '"b"' and r.get("Content-Length") == "4"
+    r = s.get("/")
+    assert status(r) == "HIT" and r.body == b"news" and asked(origin) == 2
+
+
+# ---- what unsafe methods make invalid (RFC 9111, 4.4) ----
+
+@pytest.mark.parametrize("method, code, is_gone", [
+    ("POST", 200, True), ("PUT", 201, True), ("PUT", 204, True), ("DELETE", 204, True), ("PATCH", 200, True),
+    ("MOVE", 201, True), ("POST", 303, True), ("POST", 302, True), ("POST", 400, False), ("POST", 404, False),
+    ("DELETE", 403, False), ("POST", 500, False), ("OPTIONS", 200, False), ("TRACE", 200, False)])
+def test_what_unsafe_methods_make_invalid(cached, origin, method, code, is_gone):
+    origin.on("/", lambda c, r: c.send(fresh(b"g") if r.method == "GET" else reply(code, b"", length=code != 204)) or True)
+    s = cached()
+    s.get("/")
+    assert s.get("/", method=method).status == code
+    assert status(s.get("/")) == ("MISS" if is_gone else "HIT")
+
+
+# ---- where an answer ends ----
+
+@pytest.mark.parametrize("version, is_kept", [("1.0", True), ("1.1", True)])
+def test_an_answer_that_ends_with_its_connection(cached, origin, version, is_kept):
+    body = b"until the end" * 1000
+
+    def script(c, r):
+        c.send(reply(200, body[:5000], [("Cache-Control", "max-age=60"), ("Connection", "close")], version, length=False))
+        time.sleep(0.05)
+        c.send(body[5000:])
+        c.close()
+        return False
+    origin.on("/", script)
+    s = cached()
+    got = [s.get("/") for _ in range(2)]
+    assert [r.body for r in got] == [body] * 2 and (status(got[1]) == "HIT") == is_kept
+
+
+def test_one_that_is_reset_is_not_whole(cached, origin):
+    def script(c, r):
+        c.send(reply(200, b"x" * 5000, [("Cache-Control", "max-age=60"), ("Connection", "close")], length=False))
+        time.sleep(0.2)
+        c.reset()
+        return False
+    origin.on("/", script)
+    s = cached().expect("SL05")
+    s.raw(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+    origin.on("/", fresh(b"whole"))
+    assert s.get("/").body == b"whole"
