@@ -57,7 +57,7 @@ cache_status(const struct visit *v)
     if (v->is_partial)
         parts[1] = SL_SPAN("partial");
     else if (is_agreed || strcmp(v->status, "EXPIRED") == 0)
-        parts[1] = SL_SPAN("stale");
+        parts[1] = v->using.is_refused ? SL_SPAN("request") : SL_SPAN("stale");
     else if (v->is_variant)
         parts[1] = SL_SPAN("vary-miss");
     if (is_agreed)

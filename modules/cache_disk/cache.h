@@ -8,6 +8,7 @@
  *   form.c        the bodies of objects in a coding, made once and stored beside them
  *   answer.c      what is stored, as an answer: conditions and ranges
  *   giver.c       its body, piece by piece
+ *   passed.c      what is said of requests that went to the server, and bytes
  *   hosts.c       how requests were answered, by host
  *   command.c     sluice ctl cache, and PURGE
  *   directives.c  the lines
@@ -254,6 +255,11 @@ enum sl_verdict answer_body(struct visit *v);
 /* The first byte of its body that the answer needs; -1: none. */
 int64_t answer_first(struct visit *v);
 
+/* ---- passed.c ---- */
+
+enum sl_verdict cache_says(struct sl_req *r, const void *conf);
+enum sl_verdict cache_count_bytes(struct sl_req *r, const void *conf);
+
 /* ---- command.c ---- */
 
 extern const struct sl_control_command cache_command;
@@ -261,14 +267,18 @@ enum sl_verdict cache_purge(struct sl_req *r, const void *conf);
 /* A method that is not safe has succeeded (RFC 9111, 4.4). */
 enum sl_verdict cache_invalidate(struct sl_req *r, const void *conf);
 
-enum { N_HIT, N_MISS, N_STALE, N_REVALIDATED, N_BYPASS, N_STORED, N_REFUSED, N_ENCODED, N_COUNTERS };
+enum {
+    N_HIT, N_MISS, N_STALE, N_REVALIDATED, N_BYPASS, N_HIT_BYTES, N_MISS_BYTES,
+    N_STORED, N_REFUSED, N_ENCODED, N_COUNTERS
+};
+#define N_OF_HOST (N_MISS_BYTES + 1) /* the first are also counted by host */
 extern int cache_counters[N_COUNTERS];
 
 /* ---- hosts.c ---- */
 
 int hosts_open(void); /* in post_config: 0, or -1 with a message */
-/* which: N_HIT to N_BYPASS. */
-void hosts_count(struct sl_req *r, int which);
+/* which: one of the first N_OF_HOST. */
+void hosts_count(struct sl_req *r, int which, int64_t by);
 void hosts_print(struct sl_control_call *call);
 
 #endif

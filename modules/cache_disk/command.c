@@ -115,7 +115,8 @@ static void
 stats_run(struct sl_control_call *call)
 {
     static const char *const names[N_COUNTERS] = {
-        "hits", "misses", "stale", "revalidated", "bypassed", "stored", "not_storable", "encoded"};
+        "hits", "misses", "stale", "revalidated", "bypassed", "hit_bytes", "miss_bytes",
+        "stored", "not_storable", "encoded"};
     struct store_stats s;
     int i, is_json = sl_control_wants_json(call);
 

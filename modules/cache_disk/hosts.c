@@ -5,7 +5,7 @@
 
 #include <xxhash.h>
 
-#define ZONE_LAYOUT 1
+#define ZONE_LAYOUT 2
 #define ROWS 1024
 #define TRIES 16
 #define NAME_MAX_BYTES 79 /* longer names are cut where they are printed */
@@ -14,7 +14,7 @@ struct host_row {
     _Atomic(uint64_t) hash; /* 0: free */
     _Atomic(uint32_t) n_name; /* 0: not written yet */
     char name[NAME_MAX_BYTES + 1];
-    _Atomic(uint64_t) n[N_BYPASS + 1];
+    _Atomic(uint64_t) n[N_OF_HOST];
 };
 
 static struct host_row *rows; /* ROWS, and that of the others; NULL: not opened */
@@ -61,19 +61,20 @@ row_of(struct sl_span host, int is_hit)
 }
 
 void
-hosts_count(struct sl_req *r, int which)
+hosts_count(struct sl_req *r, int which, int64_t by)
 {
     struct sl_span host = sl_req_host(r);
 
     if (host.n > 0)
-        atomic_fetch_add_explicit(&row_of(host, which == N_HIT || which == N_STALE)->n[which], 1,
-                                  memory_order_relaxed);
+        atomic_fetch_add_explicit(&row_of(host, which == N_HIT || which == N_STALE)->n[which],
+                                  (uint64_t)by, memory_order_relaxed);
 }
 
 static void
 row_print(struct sl_control_call *call, const struct host_row *row, struct sl_span name)
 {
-    static const char *const names[] = {"hits", "misses", "stale", "revalidated", "bypassed"};
+    static const char *const names[N_OF_HOST] = {"hits", "misses", "stale", "revalidated",
+                                                 "bypassed", "hit_bytes", "miss_bytes"};
     int i, is_json = sl_control_wants_json(call);
     char text[6 * NAME_MAX_BYTES + 3];
 
@@ -82,13 +83,13 @@ row_print(struct sl_control_call *call, const struct host_row *row, struct sl_sp
         sl_control_print(call, "%s\n{\"host\": %s", row == rows + ROWS ? "" : ",", text);
     } else
         sl_control_print(call, "%-40.*s", (int)name.n, name.at);
-    for (i = 0; i <= N_BYPASS; i++) {
+    for (i = 0; i < N_OF_HOST; i++) {
         unsigned long n = atomic_load_explicit(&row->n[i], memory_order_relaxed);
 
         if (is_json)
             sl_control_print(call, ", \"%s\": %lu", names[i], n);
         else
-            sl_control_print(call, " %11lu", n);
+            sl_control_print(call, " %*lu", i < N_HIT_BYTES ? 11 : 15, n);
     }
     sl_control_print(call, is_json ? "}" : "\n");
 }
@@ -100,7 +101,8 @@ hosts_print(struct sl_control_call *call)
     unsigned i, n;
 
     sl_control_print(call, is_json ? "[" : "host                                            hits"
-                                           "      misses       stale revalidated    bypassed\n");
+                                           "      misses       stale revalidated    bypassed"
+                                           "       hit_bytes      miss_bytes\n");
     row_print(call, &rows[ROWS], SL_SPAN("(others)"));
     for (i = 0; i < ROWS; i++)
         if ((n = atomic_load_explicit(&rows[i].n_name, memory_order_acquire)) > 0)

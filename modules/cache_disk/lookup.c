@@ -534,7 +534,7 @@ visit_count(const struct visit *v)
                 : v->using.is_stale ? N_STALE : N_HIT;
 
     sl_count(sl_req_loop(v->r), cache_counters[which], 1);
-    hosts_count(v->r, which);
+    hosts_count(v->r, which, 1);
 }
 
 enum sl_verdict

@@ -176,6 +176,8 @@ static const struct sl_hook hooks[] = {
     SL_ON_HANDLER(cache_reply, SL_EARLY, SL_DRY_OK),
     SL_ON_HANDLER(cache_give, SL_EARLY, SL_DRY_OK),
     SL_ON_RESPONSE(cache_invalidate, SL_EARLY, SL_DRY_OK),
+    SL_ON_RESPONSE(cache_says, SL_EARLY, SL_DRY_OK),
+    SL_ON_LOG(cache_count_bytes, SL_EARLY, SL_DRY_OK),
     SL_HOOKS_END,
 };
 
@@ -188,6 +190,8 @@ cache_init(const struct sl_module *self)
         {"cache_stale", "answers from the cache that were stale"},
         {"cache_revalidated", "answers servers have agreed to"},
         {"cache_bypassed", "requests that went past the cache"},
+        {"cache_hit_bytes", "bytes of bodies that clients got from what was stored"},
+        {"cache_miss_bytes", "bytes of bodies that had to be fetched"},
         {"cache_stored", "responses that were stored"},
         {"cache_not_storable", "responses that may not be stored"},
         {"cache_encoded", "encoded forms of responses that were stored"},

@@ -230,9 +230,10 @@ policy_use(const struct use_facts *f)
     refused = f->ignore & IGNORE_REQUEST ? NULL : client_refuses(f, &cc, u.age);
     if (s->is_always_asked)
         u.reason = "the server says no-cache";
-    else if (refused != NULL)
+    else if (refused != NULL) {
         u.reason = refused;
-    else if (!u.is_stale) {
+        u.is_refused = !u.is_stale;
+    } else if (!u.is_stale) {
         u.use = USE_FRESH;
         u.reason = "fresh";
     } else if (s->is_strict)

@@ -59,6 +59,7 @@ struct using {
     const char *reason; /* for who asks why */
     int may_on_error;   /* also when the server fails: stale-if-error has not run out */
     int is_stale;
+    int is_refused; /* fresh, and the client wants it fresher */
 };
 struct using policy_use(const struct use_facts *f);
 

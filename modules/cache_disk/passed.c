@@ -1,0 +1,62 @@
+/* What is said of a request that was not answered from the store, and how many bytes answers had. */
+#include "cache.h"
+
+/* ---- Cache-Status (RFC 9211) where answer.c does not say it: nothing was stored ---- */
+
+static const char *
+why_forwarded(const struct visit *v)
+{
+    if (v == NULL)
+        return "method";
+    if (strcmp(v->status, "BYPASS") == 0)
+        return "bypass";
+    if (v->found != NULL)
+        return v->using.is_refused ? "request" : "stale";
+    return v->is_variant ? "vary-miss" : "uri-miss";
+}
+
+static int
+is_forwarded(struct sl_req *r, const struct visit *v)
+{
+    return v != NULL ? v->outcome == OUT_PASS || v->outcome == OUT_RELAY
+                     : sl_req_server(r) != NULL;
+}
+
+enum sl_verdict
+cache_says(struct sl_req *r, const void *confp)
+{
+    const struct cache_conf *conf = confp;
+    struct visit *v = visit_of(r);
+    struct sl_span parts[2] = {SL_SPAN("sluice; fwd="), SL_SPAN("")};
+
+    if (!conf->is_on || cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) ||
+        !is_forwarded(r, v))
+        return SL_NEXT;
+    parts[1] = sl_span(why_forwarded(v));
+    sl_fields_add(sl_req_response(r), "Cache-Status", sl_spans_join(sl_req_pool(r), parts, 2));
+    return SL_NEXT;
+}
+
+/* ---- bytes ---- */
+
+/* Whether the body came from the store, though its server may have been asked. */
+static int
+is_of_store(const struct visit *v)
+{
+    return v->outcome == OUT_OBJECT && !v->is_new && !v->is_partial;
+}
+
+enum sl_verdict
+cache_count_bytes(struct sl_req *r, const void *confp)
+{
+    struct visit *v = visit_of(r);
+    int which;
+
+    (void)confp;
+    if (v == NULL || cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r))
+        return SL_NEXT;
+    which = is_of_store(v) ? N_HIT_BYTES : N_MISS_BYTES;
+    sl_count(sl_req_loop(r), cache_counters[which], sl_req_bytes_sent(r));
+    hosts_count(r, which, sl_req_bytes_sent(r));
+    return SL_NEXT;
+}
