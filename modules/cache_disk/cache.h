@@ -10,7 +10,8 @@
  *   giver.c       its body, piece by piece
  *   passed.c      what is said of requests that went to the server, and bytes
  *   hosts.c       how requests were answered, by host
- *   command.c     sluice ctl cache, and PURGE
+ *   purge.c       what is to be forgotten: PURGE, unsafe methods, sluice ctl cache purge
+ *   command.c     the rest of sluice ctl cache
  *   directives.c  the lines
  *
  * A request that may be answered from the cache never goes to a server itself: it asks the store,
@@ -263,6 +264,10 @@ enum sl_verdict cache_count_bytes(struct sl_req *r, const void *conf);
 /* ---- command.c ---- */
 
 extern const struct sl_control_command cache_command;
+
+/* ---- purge.c ---- */
+
+void cache_purge_run(struct sl_control_call *call, int argc, const char *const *argv);
 enum sl_verdict cache_purge(struct sl_req *r, const void *conf);
 /* A method that is not safe has succeeded (RFC 9111, 4.4). */
 enum sl_verdict cache_invalidate(struct sl_req *r, const void *conf);

@@ -1,106 +1,7 @@
-/* sluice ctl cache ..., the method PURGE, and what unsafe methods make invalid. */
+/* sluice ctl cache ... */
 #include "cache.h"
 
-#include <apr_lib.h>
 #include <apr_strings.h>
-
-/* ---- purging ---- */
-
-struct purging {
-    struct store_purge purge;
-    struct sl_control_call *call;
-};
-
-static void
-purge_done(struct sl_loop *loop, struct store_purge *p, int is_kept)
-{
-    struct purging *d = (struct purging *)(void *)p;
-
-    (void)loop;
-    sl_control_print(d->call, "purged%s\n",
-                     is_kept ? "" : " (not on disk yet: a crash would bring it back)");
-    sl_control_end(&d->call, 0);
-}
-
-static struct sl_span
-prefixed(apr_pool_t *pool, const char *prefix, struct sl_span text)
-{
-    return sl_spans_join(pool, (struct sl_span[]){sl_span(prefix), text}, 2);
-}
-
-/* As hosts of requests are. */
-static struct sl_span
-in_lower_case(apr_pool_t *pool, struct sl_span text)
-{
-    char *low = sl_span_dup(pool, text);
-    size_t i;
-
-    for (i = 0; i < text.n; i++)
-        low[i] = (char)apr_tolower(low[i]);
-    return (struct sl_span){low, text.n};
-}
-
-static struct sl_span
-host_of_url(apr_pool_t *pool, struct sl_span url)
-{
-    const char *text = sl_span_dup(pool, url), *host = strstr(text, "://");
-    size_t n;
-
-    if (host == NULL)
-        return SL_SPAN("");
-    host += 3;
-    n = *host == '[' ? strcspn(host, "]/") : strcspn(host, ":/");
-    n += host[n] == ']';
-    return prefixed(pool, "host:", (struct sl_span){host, n});
-}
-
-/* 0, or -1: the words are wrong. */
-static int
-purge_words(struct purging *d, int argc, const char *const *argv)
-{
-    apr_pool_t *pool = sl_control_pool(d->call);
-    struct store_purge *p = &d->purge;
-    const char *what = argc > 0 ? argv[0] : "";
-    struct sl_span text = sl_span(argc > 1 ? argv[1] : "");
-
-    p->is_soft = argc > 1 && strcmp(argv[argc - 1], "soft") == 0;
-    if (strcmp(what, "all") == 0) {
-        p->what = STORE_PURGE_ALL;
-        return argc - p->is_soft == 1 ? 0 : -1;
-    }
-    if (argc - p->is_soft != 2 || text.n == 0)
-        return -1;
-    p->what = STORE_PURGE_TAG;
-    if (strcmp(what, "tag") == 0)
-        p->text = text;
-    else if (strcmp(what, "host") == 0)
-        p->text = prefixed(pool, "host:", in_lower_case(pool, text));
-    else if (strcmp(what, "url") == 0)
-        p->text = prefixed(pool, "key:", cache_key_of_url(pool, text));
-    else if (strcmp(what, "prefix") == 0) {
-        p->what = STORE_PURGE_PREFIX;
-        p->text = cache_key_of_url(pool, text);
-        p->host = host_of_url(pool, p->text);
-    } else
-        return -1;
-    return 0;
-}
-
-static void
-purge_run(struct sl_control_call *call, int argc, const char *const *argv)
-{
-    struct purging *d = apr_pcalloc(sl_control_pool(call), sizeof *d);
-
-    d->call = call;
-    d->purge.done = purge_done;
-    if (purge_words(d, argc, argv) != 0) {
-        sl_control_print(call, "expected purge all, or url, prefix, host or tag and a text; "
-                               "soft behind it marks stale\n");
-        sl_control_end(&call, 2);
-        return;
-    }
-    store_purge(cache_store, sl_loop_self(), &d->purge);
-}
 
 /* ---- what there is ---- */
 
@@ -385,7 +286,7 @@ cache_run(struct sl_control_call *call, int argc, const char *const *argv)
     else if (strcmp(what, "top") == 0 && argc == 1)
         top_run(call);
     else if (strcmp(what, "purge") == 0)
-        purge_run(call, argc - 1, argv + 1);
+        cache_purge_run(call, argc - 1, argv + 1);
     else {
         sl_control_print(call, "expected stats, hosts, top, get URL or purge\n");
         sl_control_end(&call, 2);
@@ -397,78 +298,3 @@ const struct sl_control_command cache_command = {
     "what the cache holds, and how it is made to forget",
     cache_run,
 };
-
-/* ---- the method PURGE ---- */
-
-/* Flights first: what comes of one before the store forgets goes with the rest. */
-static void
-forget(struct sl_req *r, struct sl_span key)
-{
-    flights_forget(key);
-    store_invalidate(cache_store, sl_req_loop(r), key);
-}
-
-enum sl_verdict
-cache_purge(struct sl_req *r, const void *confp)
-{
-    const struct cache_conf *conf = confp;
-
-    if (!conf->is_on || conf->purge == NULL || !sl_span_eq(sl_req_method(r), SL_SPAN("PURGE")))
-        return SL_NEXT;
-    if (!sl_networks_has(conf->purge, sl_req_client(r)))
-        return sl_respond(r, 403, NULL, SL_SPAN(""));
-    if (sl_req_is_dry(r) || cache_store == NULL)
-        return sl_respond(r, 200, "text/plain", SL_SPAN("purged\n"));
-    forget(r, cache_key(r, conf));
-    return sl_respond(r, 200, "text/plain", SL_SPAN("purged\n"));
-}
-
-/* ---- RFC 9111, 4.4 ---- */
-
-static int
-is_safe(struct sl_span method)
-{
-    static const struct sl_span safe[] = {{"GET", 3}, {"HEAD", 4}, {"OPTIONS", 7}, {"TRACE", 5}};
-    size_t i;
-
-    for (i = 0; i < sizeof safe / sizeof safe[0]; i++)
-        if (sl_span_eq(method, safe[i]))
-            return 1;
-    return 0;
-}
-
-/* Location and Content-Location of the same origin: what stands there has changed, too. */
-static void
-invalidate_field(struct sl_req *r, enum sl_field_id id)
-{
-    apr_pool_t *pool = sl_req_pool(r);
-    struct sl_span parts[] = {cache_scheme(r), SL_SPAN("://"), sl_req_authority(r)};
-    struct sl_span url = sl_fields_get_id(sl_req_response(r), id), key;
-    struct sl_span origin = sl_spans_join(pool, parts, 3);
-    const char *fragment = url.n > 0 ? memchr(url.at, '#', url.n) : NULL;
-
-    if (fragment != NULL)
-        url.n = (size_t)(fragment - url.at);
-    if (url.n == 0)
-        return;
-    if (url.at[0] == '/' && (url.n == 1 || url.at[1] != '/'))
-        url = sl_spans_join(pool, (struct sl_span[]){origin, url}, 2);
-    key = cache_key_of_url(pool, url);
-    if (key.n > origin.n && key.at[origin.n] == '/' &&
-        sl_span_eqi((struct sl_span){key.at, origin.n}, origin))
-        forget(r, sl_spans_join(pool, (struct sl_span[]){key, cache_key_beside(r)}, 2));
-}
-
-enum sl_verdict
-cache_invalidate(struct sl_req *r, const void *confp)
-{
-    const struct cache_conf *conf = confp;
-
-    if (!conf->is_on || cache_store == NULL || sl_req_is_dry(r) || is_safe(sl_req_method(r)) ||
-        sl_req_status(r) >= 400 || sl_req_server(r) == NULL)
-        return SL_NEXT;
-    forget(r, cache_key(r, conf));
-    invalidate_field(r, SL_F_LOCATION);
-    invalidate_field(r, SL_F_CONTENT_LOCATION);
-    return SL_NEXT;
-}

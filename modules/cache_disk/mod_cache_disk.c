@@ -16,8 +16,8 @@ DESCRIPTION
 
     sluice ctl cache stats | hosts | top | get URL | purge ... looks into the cache and makes it forget:
     all, one URL, all URLs that begin alike, a host, or what servers have marked by a tag in
-    Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored). With soft it is
-    marked stale instead.
+    Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored; clients do not see these
+    fields). With soft it is marked stale instead.
 DIRECTIVES
   CacheDisk
     CacheDisk FOLDER|off [size=SIZE] [memory=SIZE] [objects=N]: size= is what the folder may
@@ -59,7 +59,9 @@ DIRECTIVES
   CacheLock
     Off: each request that misses fetches for itself.
   CachePurge
-    Networks whose clients may say PURGE for a URL.
+    Networks whose clients may say PURGE: for the URL, in all its variants, or for what the field Purge
+    says, which has the words of sluice ctl cache purge: url, prefix, host (those of the request), tag
+    NAME or all, and soft behind it: curl -X PURGE -H "Purge: prefix soft" http://example.org/news/.
 EXAMPLE
     LoadModule route
     LoadModule headers
