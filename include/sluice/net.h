@@ -145,7 +145,8 @@ struct sl_protocol {
     /* Moves up to n body bytes out of a pipe to the client, unseen: how many, or SL_IO_*
      * (AGAIN: sl_req_writable() follows).  NULL: bodies must be handed over. */
     ssize_t (*splice)(struct sl_req *r, int pipe, size_t n);
-    /* The same, out of a file.  May take less and be asked for the rest at once. */
+    /* The same, out of a file; SL_IO_EOF: it has no more, or its disk fails.  May take less and
+     * be asked for the rest at once. */
     ssize_t (*file)(struct sl_req *r, int fd, int64_t offset, size_t n);
     /* 1: no byte of the answer has left, and what was given of it is forgotten: another answer
      * takes its place.  NULL: never. */

@@ -27,7 +27,8 @@ enum sl_flow sl_source_body(struct sl_req *r, struct sl_data data, int ends);
 int sl_source_takes_files(const struct sl_req *r);
 /* As sl_source_body(), for n > 0 bytes of a file: what the client took of them (*offset and *n are
  * moved on) has left without passing through the process; FULL: want() follows, the rest is to be
- * given again.  The pages are read on the loop's thread, so they should be in memory. */
+ * given again; ROOM with bytes left: the file has no more, or cannot be read.  The pages are read
+ * on the loop's thread, so they should be in memory. */
 enum sl_flow sl_source_file(struct sl_req *r, int fd, int64_t *offset, size_t *n, int ends);
 /* The rest cannot be given: the answer is cut short so that the client can tell.  closed() is
  * called, and r may be freed. */

@@ -19,6 +19,25 @@ giver_free(struct giver *g)
 static void giver_go(struct giver *g);
 
 static void
+giver_fail(struct giver *g)
+{
+    sl_source_fail(g->r, g->cause != NULL ? g->cause : &sl_cause_truncated);
+}
+
+/* The disk does not have what it had: whoever asks from now on has it fetched anew.  What arrives and
+ * breaks off was not to be found. */
+static void
+giver_torn(struct giver *g)
+{
+    int is_complete;
+
+    store_size(g->read.object, &is_complete);
+    if (is_complete)
+        store_invalidate(cache_store, sl_req_loop(g->r), g->read.object->key);
+    giver_fail(g);
+}
+
+static void
 giver_read(struct sl_loop *loop, struct store_read *read, enum store_io io)
 {
     struct giver *g = (struct giver *)(void *)read;
@@ -28,6 +47,8 @@ giver_read(struct sl_loop *loop, struct store_read *read, enum store_io io)
     g->is_reading = 0;
     if (g->r == NULL)
         giver_free(g);
+    else if (io == STORE_IO_BROKEN) /* it would be read again */
+        giver_torn(g);
     else
         giver_go(g);
 }
@@ -123,12 +144,6 @@ io_of_slice(struct giver *g, enum slice_answer answer)
 }
 
 static void
-giver_fail(struct giver *g)
-{
-    sl_source_fail(g->r, g->cause != NULL ? g->cause : &sl_cause_truncated);
-}
-
-static void
 giver_slice(struct slices *s, enum slice_answer answer)
 {
     struct giver *g = s->ctx;
@@ -176,8 +191,12 @@ giver_file(struct giver *g)
         n = left = (size_t)s->n;
     ends = giver_is_last(g) && s->n == (int64_t)n;
     flow = sl_source_file(g->r, piece->fd, &at, &left, ends);
-    if (flow == SL_FLOW_GONE || (ends && flow == SL_FLOW_ROOM))
+    if (flow == SL_FLOW_GONE || (ends && flow == SL_FLOW_ROOM && left == 0))
         return 0; /* g may be free */
+    if (flow == SL_FLOW_ROOM && left > 0) {
+        giver_torn(g);
+        return 0;
+    }
     n -= left;
     g->used += n;
     s->from += (int64_t)n;

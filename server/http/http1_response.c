@@ -322,7 +322,10 @@ h1_file(struct sl_req *r, int fd, int64_t offset, size_t n)
         return k;
     if (h->file_turn >= FILE_TURN_BYTES)
         return h1_file_pause(c);
-    k = h1_moved(c, sendfile(c->io.fd, fd, &from, n));
+    k = sendfile(c->io.fd, fd, &from, n);
+    if (k == 0 || (k < 0 && errno == EIO))
+        return SL_IO_EOF;
+    k = h1_moved(c, k);
     h->file_turn = k > 0 ? h->file_turn + (uint32_t)k : 0;
     return k;
 }

@@ -85,6 +85,8 @@ sl_source_file(struct sl_req *r, int fd, int64_t *offset, size_t *n, int ends)
     }
     if (k == SL_IO_AGAIN)
         return SL_FLOW_FULL;
+    if (k == SL_IO_EOF)
+        return SL_FLOW_ROOM;
     if (k > 0 && ends)
         r->flags |= REQ_SOURCE_ENDED | REQ_ENDS_GIVEN;
     return source_gave(r, k > 0 ? SL_FLOW_ROOM : SL_FLOW_GONE, ends);
