@@ -13,7 +13,8 @@ CONF = "CacheDisk {folder} size=64m memory=16m\nCache on\nHeader set X-Cache %{{
 
 
 def start(sluice, origin, folder, **k):
-    return sluice(BASE + CONF.format(folder=folder, origin=origin), **k)
+    """Patient with hooks: offload threads that read what is wrong may hold a lock for long."""
+    return sluice(BASE + CONF.format(folder=folder, origin=origin), env={"SLUICE_HOOK_FATAL": "500"}, **k)
 
 
 def serves(s, origin, n=20, size=3000):
