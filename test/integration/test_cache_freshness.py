@@ -249,3 +249,57 @@ def test_one_that_is_reset_is_not_whole(cached, origin):
     s.raw(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
     origin.on("/", fresh(b"whole"))
     assert s.get("/").body == b"whole"
+
+
+# ---- what else is read of fields ----
+
+@pytest.mark.parametrize("control, is_kept", [
+    ('max-age=60, x="no-store, private", y=no-store', True), ("max-age=60, immutable, no-transform", True),
+    ("must-understand, no-store, max-age=60", True), ("MAX-AGE=60", True), ('max-age="60"', True), ("max-age=60,,", True),
+    ("max-age = 60", False), ("max-age=60, No-Store", False), ('no-cache="X-Own", max-age=60', False)])
+def test_directives_known_and_unknown(cached, origin, control, is_kept):
+    """RFC 9111, 5.2 and 5.2.3."""
+    origin.on("/", reply(200, b"x", [("Cache-Control", control)]))
+    s = cached()
+    s.get("/"), s.get("/")
+    assert asked(origin) == (1 if is_kept else 2)
+
+
+@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"])
+def test_dates_in_all_three_forms(cached, origin, form):
+    """RFC 9110, 5.6.7."""
+    for path, ahead in (("/fresh", 100), ("/stale", -100)):
+        origin.on(path, reply(200, b"x", [("Expires", time.strftime(form, time.gmtime(time.time() + ahead)))]))
+    s = cached()
+    for path, n_asked in (("/fresh", 1), ("/stale", 2)):
+        s.get(path), s.get(path)
+        assert asked(origin, path) == n_asked
+
+
+def test_entity_tags_go_before_dates(cached, origin):
+    """RFC 9110, 13.2.2."""
+    from email.utils import formatdate
+    changed = formatdate(time.time() - 1000, usegmt=True)
+    origin.on("/", fresh(b"x", ETag='W/"a"', Last_Modified=changed))
+    s = cached()
+    s.get("/")
+    for fields, code in (({"If-None-Match": '"b"', "If-Modified-Since": changed}, 200), ({"If-None-Match": '"a"', "If-Modified-Since": "x"}, 304),
+                         ({"If-Modified-Since": changed}, 304), ({"If-Modified-Since": formatdate(time.time() - 2000, usegmt=True)}, 200)):
+        assert s.get("/", fields).status == code, fields
+    assert asked(origin) == 1
+
+
+def test_a_304_renews_fields_and_freshness(cached, origin):
+    """RFC 9111, 3.2 and 4.3.4."""
+    def script(c, r):
+        if r.get("If-None-Match") == '"a"' and r.get("If-Modified-Since"):
+            c.send(reply(304, b"", [("ETag", '"a"'), ("Cache-Control", "max-age=60"), ("X-New", "2"), ("Content-Length", "99")], length=False))
+        else:
+            c.send(aged("max-age=60", 70, ("ETag", '"a"'), ("X-New", "1"), ("X-Old", "1"), ("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")))
+        return True
+    origin.on("/", script)
+    s = cached()
+    got = [s.get("/") for _ in range(3)]
+    assert [status(r) for r in got] == ["MISS", "REVALIDATED", "HIT"]
+    assert [r.get("X-New") for r in got] == ["1", "2", "2"] and [r.body for r in got] == [b"old"] * 3
+    assert got[2].get("X-Old") == "1" and int(got[2].get("Age")) <= 2 and got[2].get("Content-Length") == "3"
