@@ -185,12 +185,13 @@ server_settle(struct http2 *h)
 
 /* ---- events ---- */
 
-/* By the client: it opens no window, or reads nothing at all.  Others may just be more urgent. */
+/* By the client: it opens no window for the stream, or for all of them next to none.  Else others are
+ * just more urgent. */
 static int
 stream_is_kept_waiting(struct http2 *h, const struct stream *s)
 {
     return nghttp2_session_get_stream_remote_window_size(h->session, s->id) <= 0 ||
-           http2_now(h) - h->data_at >= h->terms.send_ms;
+           h->n_data - s->all_then < (uint64_t)SEND_LEAST * h->n_streams;
 }
 
 static void
@@ -204,7 +205,7 @@ stream_late(struct http2 *h, struct stream *s, int64_t now)
         sl_req_abort(s->r, &sl_cause_body_timeout);
     }
     if (s->send_due != 0 && now >= s->send_due && !stream_is_kept_waiting(h, s))
-        s->send_due = now + h->terms.send_ms;
+        stream_time_send(s);
     if (s->send_due != 0 && now >= s->send_due) {
         s->send_due = 0;
         sl_req_log(s->r, SL_INFO, sl_cause_send_timeout.id, "%s", sl_cause_send_timeout.text);
