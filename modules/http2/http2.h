@@ -125,6 +125,7 @@ struct http2 {
     uint8_t drains;     /* 1: told so, 2: the last stream was named */
     uint8_t lingers;    /* all was said; what still comes is thrown away */
     uint8_t knows_settings; /* client.c: the server's */
+    uint8_t allows_none;    /* client.c: of streams, the server says now */
     uint8_t is_failing; /* closed for what the peer did */
 };
 
