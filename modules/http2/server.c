@@ -141,14 +141,16 @@ server_shutdown(struct sl_conn *c)
         shutdown(sl_conn_fd(c), SHUT_WR);
 }
 
+/* There may be no request of which the access log would tell: anybody can cause as many as he likes. */
 static void
 server_log_failure(const struct http2 *h)
 {
     struct sl_span peer = sl_conn_peer_text(h->conn);
 
     sl_count(sl_conn_loop(h->conn), count_errors, 1);
-    sl_log(SL_INFO, "HTTP20001", "client %.*s: %s; its connection is closed", (int)peer.n, peer.at,
-           h->why);
+    if (sl_conn_failure_has_line(h->conn, h->why))
+        sl_log(SL_INFO, "HTTP20001", "client %.*s: %s; its connection is closed", (int)peer.n,
+               peer.at, h->why);
 }
 
 static void
@@ -226,7 +228,7 @@ server_late(struct http2 *h)
 
     h->due = 0;
     if (h->lingers || (h->send_due != 0 && now >= h->send_due)) {
-        if (!h->lingers)
+        if (!h->lingers && sl_conn_failure_has_line(c, sl_cause_send_timeout.text))
             sl_log(SL_INFO, "HTTP20006", "client %.*s: %s", (int)sl_conn_peer_text(c).n,
                    sl_conn_peer_text(c).at, sl_cause_send_timeout.text);
         sl_conn_close(&c);
