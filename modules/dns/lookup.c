@@ -265,10 +265,34 @@ question_failed(struct question *q, int status)
 
 /* ---- addresses ---- */
 
+static int
+is_in_file(const struct family *f)
+{
+    struct hostent *found = NULL;
+    int rc = ares_gethostbyname_file(f->host->q->channel, f->host->name, f->at[0].u.sa.sa_family,
+                                     &found);
+
+    ares_free_hostent(found);
+    return rc == ARES_SUCCESS;
+}
+
+/* c-ares gives 0 for what it has from the file, too. */
+static void
+family_is_good(const struct family *f, unsigned ttl)
+{
+    struct question *q = f->host->q;
+
+    if (ttl == 0 && is_in_file(f))
+        ttl = FILE_TTL;
+    if (ttl < q->ttl)
+        q->ttl = ttl;
+}
+
 static void
 family_take(struct family *f, const struct ares_addrinfo_node *node)
 {
     struct sl_sockaddr *at = calloc(ADDRESSES_MAX, sizeof *at);
+    unsigned ttl = UINT32_MAX;
 
     if (at == NULL)
         return;
@@ -279,9 +303,10 @@ family_take(struct family *f, const struct ares_addrinfo_node *node)
     for (; node != NULL && f->n < ADDRESSES_MAX; node = node->ai_next) {
         memcpy(&at[f->n].u, node->ai_addr, node->ai_addrlen);
         at[f->n++].len = node->ai_addrlen;
-        if ((unsigned)node->ai_ttl < f->host->q->ttl)
-            f->host->q->ttl = (unsigned)node->ai_ttl;
+        if ((unsigned)node->ai_ttl < ttl)
+            ttl = (unsigned)node->ai_ttl;
     }
+    family_is_good(f, ttl);
 }
 
 static void

@@ -7,6 +7,9 @@
  * request), and a stream before its attempt (the response is all here, its reader has no room):
  * the one that is left is let go when it ends.
  *
+ * A server that allows no streams at all has no room for what waits here, nor is the connection of
+ * use once it carries none: the former goes on elsewhere, the latter is closed.
+ *
  * An attempt that asks for a tunnel has a stream that nghttp2 does not know until the server has
  * said whether it offers them.
  *
@@ -52,6 +55,8 @@ attempt_part(struct stream *s)
     *sl_attempt_protocol_data(a) = NULL;
     s->a = NULL;
     s->pool = NULL;
+    if (s->h->allows_none) /* this may have been the last */
+        sl_conn_again(s->h->conn);
     return a;
 }
 
@@ -229,14 +234,54 @@ headers_came(struct stream *s, int ends)
         s->trailers_in = fields;
 }
 
-/* Those who waited to know whether they may ask for a tunnel. */
+/* A stream with an attempt that nghttp2 has not opened; NULL: none. */
+static struct stream *
+stream_unsent(const struct http2 *h)
+{
+    struct stream *s = h->streams;
+
+    while (s != NULL && (s->a == NULL ||
+                         (s->id != 0 && (s->is_closed ||
+                                         nghttp2_session_find_stream(h->session, s->id) != NULL))))
+        s = s->next;
+    return s;
+}
+
 static void
-settings_came(struct http2 *h)
+unsent_go_on(struct http2 *h)
 {
     struct stream *s;
 
+    while ((s = stream_unsent(h)) != NULL) {
+        sl_attempt_unsent(s->a);
+        attempt_fails(s, &sl_cause_no_response);
+        stream_abandon(s, NGHTTP2_CANCEL);
+    }
+}
+
+static int
+has_attempts(const struct http2 *h)
+{
+    const struct stream *s = h->streams;
+
+    while (s != NULL && s->a == NULL)
+        s = s->next;
+    return s != NULL;
+}
+
+static void
+settings_came(struct http2 *h)
+{
+    int is_first = !h->knows_settings;
+    struct stream *s;
+
     h->knows_settings = 1;
-    for (s = h->streams; s != NULL; s = s->next)
+    h->allows_none = nghttp2_session_get_remote_settings(
+                         h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS) == 0;
+    if (h->allows_none)
+        unsent_go_on(h);
+    /* Those who waited to know whether they may ask for a tunnel. */
+    for (s = h->streams; is_first && s != NULL; s = s->next)
         if (s->id == 0)
             stream_touch(s);
 }
@@ -276,7 +321,7 @@ frame_came(nghttp2_session *session, const nghttp2_frame *frame, void *user)
     (void)session;
     if (frame->hd.type == NGHTTP2_GOAWAY)
         goaway_came(h, &frame->goaway);
-    if (frame->hd.type == NGHTTP2_SETTINGS && !h->knows_settings)
+    if (frame->hd.type == NGHTTP2_SETTINGS && (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0)
         settings_came(h);
     if (s == NULL || s->a == NULL ||
         (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA))
@@ -597,6 +642,8 @@ client_ready(struct sl_conn *c, unsigned what)
         client_end(h);
         return;
     }
+    if (h->allows_none && !has_attempts(h))
+        nghttp2_session_terminate_session(h->session, NGHTTP2_NO_ERROR);
     session_flush(h);
     if (session_is_over(h))
         client_end(h);

@@ -22,6 +22,9 @@
 
 #define STREAM_HIGH 32768u /* queued bytes of a body from which on its source waits */
 #define STREAM_LOW 16384u  /* and below which it is asked for more */
+/* What a client has to take of a body within Timeout send=: about as much as TCP wants free before it
+ * says that there is room again.  A window that opens byte by byte is no progress. */
+#define SEND_LEAST 1024u
 #define NV_MAX 320u        /* fields of a head that is sent */
 
 struct http2_conf {
@@ -72,6 +75,8 @@ struct stream {
 
     /* Loop time; 0: none. */
     int64_t head_due, body_due, send_due;
+    size_t n_moved;    /* since send_due was set: of this body, */
+    uint64_t all_then; /* and what h->n_data was */
     int64_t waits_since, waited_ms; /* for bytes of the request's body */
 
     uint8_t is_started;  /* the head was taken */
@@ -112,7 +117,7 @@ struct http2 {
     int64_t due;      /* what the connection's timer is set to; 0: nothing */
     int64_t idle_due; /* loop time; 0: it is in use */
     int64_t send_due; /* the socket is full; 0: it is not */
-    int64_t data_at;  /* loop time: a part of some body left */
+    uint64_t n_data;  /* bytes of bodies that left */
     struct sl_client_terms terms;
     const char *why;    /* it is closed, for the log */
     uint8_t is_server;
@@ -120,6 +125,7 @@ struct http2 {
     uint8_t drains;     /* 1: told so, 2: the last stream was named */
     uint8_t lingers;    /* all was said; what still comes is thrown away */
     uint8_t knows_settings; /* client.c: the server's */
+    uint8_t allows_none;    /* client.c: of streams, the server says now */
     uint8_t is_failing; /* closed for what the peer did */
 };
 
@@ -183,6 +189,8 @@ void stream_receive(struct stream *s, const char *at, size_t n, stream_give_f *g
 void stream_wants(struct stream *s, stream_give_f *give);
 /* The reader wants no more: windows open for what comes. */
 void stream_ignore(struct stream *s);
+/* server.c: a body waits for the client from now on, for as long as Timeout send= says. */
+void stream_time_send(struct stream *s);
 nghttp2_data_provider stream_source(struct stream *s);
 
 /* fields.c.  A field that came: 0, or -1 where the message is to be refused. */

@@ -141,14 +141,16 @@ server_shutdown(struct sl_conn *c)
         shutdown(sl_conn_fd(c), SHUT_WR);
 }
 
+/* There may be no request of which the access log would tell: anybody can cause as many as he likes. */
 static void
 server_log_failure(const struct http2 *h)
 {
     struct sl_span peer = sl_conn_peer_text(h->conn);
 
     sl_count(sl_conn_loop(h->conn), count_errors, 1);
-    sl_log(SL_INFO, "HTTP20001", "client %.*s: %s; its connection is closed", (int)peer.n, peer.at,
-           h->why);
+    if (sl_conn_failure_has_line(h->conn, h->why))
+        sl_log(SL_INFO, "HTTP20001", "client %.*s: %s; its connection is closed", (int)peer.n,
+               peer.at, h->why);
 }
 
 static void
@@ -185,12 +187,13 @@ server_settle(struct http2 *h)
 
 /* ---- events ---- */
 
-/* By the client: it opens no window, or reads nothing at all.  Others may just be more urgent. */
+/* By the client: it opens no window for the stream, or for all of them next to none.  Else others are
+ * just more urgent. */
 static int
 stream_is_kept_waiting(struct http2 *h, const struct stream *s)
 {
     return nghttp2_session_get_stream_remote_window_size(h->session, s->id) <= 0 ||
-           http2_now(h) - h->data_at >= h->terms.send_ms;
+           h->n_data - s->all_then < (uint64_t)SEND_LEAST * h->n_streams;
 }
 
 static void
@@ -204,7 +207,7 @@ stream_late(struct http2 *h, struct stream *s, int64_t now)
         sl_req_abort(s->r, &sl_cause_body_timeout);
     }
     if (s->send_due != 0 && now >= s->send_due && !stream_is_kept_waiting(h, s))
-        s->send_due = now + h->terms.send_ms;
+        stream_time_send(s);
     if (s->send_due != 0 && now >= s->send_due) {
         s->send_due = 0;
         sl_req_log(s->r, SL_INFO, sl_cause_send_timeout.id, "%s", sl_cause_send_timeout.text);
@@ -225,7 +228,7 @@ server_late(struct http2 *h)
 
     h->due = 0;
     if (h->lingers || (h->send_due != 0 && now >= h->send_due)) {
-        if (!h->lingers)
+        if (!h->lingers && sl_conn_failure_has_line(c, sl_cause_send_timeout.text))
             sl_log(SL_INFO, "HTTP20006", "client %.*s: %s", (int)sl_conn_peer_text(c).n,
                    sl_conn_peer_text(c).at, sl_cause_send_timeout.text);
         sl_conn_close(&c);

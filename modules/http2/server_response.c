@@ -138,8 +138,10 @@ server_body(struct sl_req *r, struct sl_data data, int ends)
 {
     struct stream *s = server_stream(r);
 
-    if (data.n > 0 && s->send_due == 0 && !s->is_closed)
-        s->send_due = server_in(s->h, s->h->terms.send_ms);
+    if (data.n > 0 && s->send_due == 0 && !s->is_closed) {
+        stream_time_send(s);
+        server_due(s->h, s->send_due);
+    }
     return stream_queue(s, data, ends);
 }
 

@@ -275,9 +275,7 @@ send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, s
         left -= k;
     }
     stream_sent(s, n);
-    h->data_at = http2_now(h);
     guard_sent(h, n);
-    s->send_due = s->n_out == 0 ? 0 : s->send_due > 0 ? http2_now(h) + h->terms.send_ms : 0;
     if (s->is_full && s->n_out < STREAM_LOW)
         stream_touch(s);
     return 0;

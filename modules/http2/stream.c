@@ -115,9 +115,29 @@ stream_queue(struct stream *s, struct sl_data data, int ends)
 }
 
 void
+stream_time_send(struct stream *s)
+{
+    s->n_moved = 0;
+    s->all_then = s->h->n_data;
+    s->send_due = s->h->terms.send_ms < 0 ? 0 : http2_now(s->h) + s->h->terms.send_ms;
+}
+
+static void
+stream_moves(struct stream *s, size_t n)
+{
+    s->n_moved += n;
+    if (s->n_out == 0)
+        s->send_due = 0;
+    else if (s->send_due != 0 && s->n_moved >= SEND_LEAST)
+        stream_time_send(s);
+}
+
+void
 stream_sent(struct stream *s, size_t n)
 {
     s->n_out -= n;
+    s->h->n_data += n;
+    stream_moves(s, n);
     while (n > 0) {
         size_t k = n < s->out->n ? n : s->out->n;
 

@@ -1,13 +1,11 @@
 /* ConnLimit: how many requests of a key are under way at once.
  *
- * They are counted in the slot of this process, which the master clears when the process has
- * died: a count cannot leak.  A word is a part of the key's hash and its count; one whose count
- * is 0 may be taken for another key.  What other generations count is added.
- *
- *   word   | 40 bits of the hash, never 0 | 24 bits count |
+ * They are counted in the slot of this process (counts.h), which the master clears when the process
+ * has died: a count cannot leak.  What other generations count is added.
  *
  * Lines with the same name (the text of the key where none is given) share their counts, and a
  * request counts once in each name. */
+#include "counts.h"
 #include "ratelimit.h"
 #include "siphash.h"
 
@@ -15,8 +13,6 @@
 
 #include <inttypes.h>
 
-#define COUNT_BITS 24
-#define COUNT_MASK ((UINT64_C(1) << COUNT_BITS) - 1)
 #define COUNTS_SIZE (1024 * 1024) /* a process: 131,072 keys under way at once */
 #define N_BUCKETS (COUNTS_SIZE / sizeof(struct bucket))
 #define SHARED_SIZE (256 * 1024) /* for offenders */
@@ -155,75 +151,10 @@ conns_open_all(void)
 
 /* ---- counting ---- */
 
-static uint64_t
-tag_of(uint64_t hash)
-{
-    uint64_t tag = hash >> COUNT_BITS;
-
-    return tag != 0 ? tag : 1;
-}
-
 static struct bucket *
 bucket_of(const struct conn_zone *z, unsigned place, uint64_t hash)
 {
     return (struct bucket *)sl_slot(z->slots, place) + hash % N_BUCKETS;
-}
-
-static int64_t
-bucket_count(struct bucket *b, uint64_t tag)
-{
-    int64_t n = 0;
-    uint64_t word;
-    int i;
-
-    for (i = 0; i < BUCKET_WORDS; i++) {
-        word = atomic_load_explicit(&b->words[i], memory_order_relaxed);
-        if (word >> COUNT_BITS == tag)
-            n += (int64_t)(word & COUNT_MASK);
-    }
-    return n;
-}
-
-/* The word of the key, else one that is free, else NULL. */
-static _Atomic(uint64_t) *
-bucket_word(struct bucket *b, uint64_t tag, uint64_t *word)
-{
-    _Atomic(uint64_t) *free_word = NULL;
-    uint64_t its, free_its = 0;
-    int i;
-
-    for (i = 0; i < BUCKET_WORDS; i++) {
-        its = atomic_load_explicit(&b->words[i], memory_order_relaxed);
-        if (its >> COUNT_BITS == tag) {
-            *word = its;
-            return &b->words[i];
-        }
-        if ((its & COUNT_MASK) == 0 && free_word == NULL) {
-            free_word = &b->words[i];
-            free_its = its;
-        }
-    }
-    *word = free_its;
-    return free_word;
-}
-
-/* Counts one more in our slot; *n: so many with it.  NULL: there is no room. */
-static _Atomic(uint64_t) *
-count_up(const struct conn_zone *z, uint64_t hash, int64_t *n)
-{
-    struct bucket *b = bucket_of(z, z->slots->mine, hash);
-    _Atomic(uint64_t) *at;
-    uint64_t word, tag = tag_of(hash), next;
-
-    do {
-        at = bucket_word(b, tag, &word);
-        if (at == NULL)
-            return NULL;
-        next = word >> COUNT_BITS == tag ? word + 1 : (tag << COUNT_BITS) + 1;
-    } while (!atomic_compare_exchange_strong_explicit(
-        at, &word, next, memory_order_relaxed, memory_order_relaxed));
-    *n = (int64_t)(next & COUNT_MASK);
-    return at;
 }
 
 static int64_t
@@ -233,15 +164,14 @@ count_elsewhere(const struct conn_zone *z, uint64_t hash)
     int64_t n = 0;
 
     for (; others != 0; others &= others - 1)
-        n += bucket_count(bucket_of(z, (unsigned)__builtin_ctzll(others), hash),
-                          tag_of(hash));
+        n += counts_of(bucket_of(z, (unsigned)__builtin_ctzll(others), hash), hash);
     return n;
 }
 
 static apr_status_t
 count_down(void *at)
 {
-    atomic_fetch_sub_explicit((_Atomic(uint64_t) *)at, 1, memory_order_relaxed);
+    counts_down(at);
     return APR_SUCCESS;
 }
 
@@ -261,8 +191,7 @@ conn_count(const char *name, uint64_t hash)
 {
     const struct conn_zone *z = conn_find(name);
 
-    return bucket_count(bucket_of(z, z->slots->mine, hash), tag_of(hash)) +
-           count_elsewhere(z, hash);
+    return counts_of(bucket_of(z, z->slots->mine, hash), hash) + count_elsewhere(z, hash);
 }
 
 /* ---- one request ---- */
@@ -312,7 +241,7 @@ conn_hold(struct sl_req *r, const struct conn_zone *z, struct hold *holds, int *
     if (key.n == 0)
         return 0;
     *hash = siphash(z->seed, key.at, key.n);
-    at = count_up(z, *hash, &n);
+    at = counts_up(bucket_of(z, z->slots->mine, *hash), *hash, &n);
     if (at == NULL) {
         sl_count(sl_req_loop(r), count_uncounted, 1);
         return 0;

@@ -122,7 +122,8 @@ DIRECTIVES
     How many generations of the configuration may be alive at once, 2 to 64.
   Timeout
     How long a client may take: for a whole request head, between two reads of a body,
-    between two writes of an answer, and between two requests.  minrate is the least speed
+    between two writes of an answer, and between two requests.  Over HTTP/2 it has to take 1 KiB
+    of an answer that waits in the time of send=, or all there is.  minrate is the least speed
     of a request body, such as 1k/s, once it was waited for for five seconds.
   KeepaliveRequests
     How many requests a connection may carry.

@@ -144,6 +144,18 @@ def test_what_failed_in_part_is_asked_for_again_soon(operate, dns, target, name)
     assert dns.asked[name, "A"] in (5, 7)
 
 
+def test_what_the_file_says_is_good_for_a_while(sluice, dns, make_origin):
+    """It has no TTL, which is not a TTL of 0.  The other type of address is asked of name servers, which
+    tells when the name was asked for."""
+    name = socket.gethostname()
+    if not re.search(rf"^127\.0\.\d\.1\s.*\b{name}\b", open("/etc/hosts").read(), re.M):
+        pytest.skip("/etc/hosts does not have this machine's name")
+    s = sluice(text(dns, f"{name}:{port_of(make_origin())}", "timeout=1s ttl=100ms-1h"))
+    assert s.get().status == 200
+    time.sleep(1)
+    assert sum(n for (asked, kind), n in dns.asked.items() if asked.startswith(name) and kind == "AAAA") <= 2
+
+
 @pytest.mark.parametrize("target", ["localhost:{port} resolve", "x.localhost:{port} resolve", "srv:_a._tcp.b.test resolve"])
 def test_localhost_is_here(operate, dns, make_origin, target):  # noqa: F811
     """And asked of nobody, again and again, without a leak."""

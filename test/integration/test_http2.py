@@ -279,6 +279,39 @@ def test_a_window_that_stays_closed(h2, origin):
     assert c.get().status == 200
 
 
+@pytest.mark.parametrize("at", ["stream", "connection"])
+def test_a_window_that_opens_byte_by_byte(h2, origin, at):
+    """No progress: else it would hold the answer and its server for days."""
+    origin.on("/big", reply(body=b"x" * 300000))
+    s = h2("Timeout send=1s\nLogLevel info\n")
+    c = s.h2(auto_window=False, **({} if at == "stream" else {"window": 1 << 30}))
+    if at == "stream":
+        c.window(0, 1 << 20)
+    stream = c.request(path="/big")
+    a = c.answers[stream]
+    c.until(lambda: len(a.body) == 65535)
+    for _ in range(40):
+        if a.reset is None:
+            c.window(stream if at == "stream" else 0, 1)
+            assert c.ping()
+            time.sleep(0.1)
+    assert a.reset == CANCEL and len(a.body) > 65535 and s.logged("SL0416")
+
+
+def test_a_reader_that_takes_little_but_enough_has_time(h2, origin):
+    origin.on("/big", reply(body=b"x" * 80000))
+    c = h2("Timeout send=1s\n").h2(auto_window=False)
+    c.window(0, 1 << 20)
+    stream = c.request(path="/big")
+    c.until(lambda: len(c.answers[stream].body) == 65535)
+    for _ in range(12):
+        c.window(stream, 600)
+        assert c.ping() and c.answers[stream].reset is None
+        time.sleep(0.2)
+    c.window(stream, 1 << 20)
+    assert len(c.answer(stream).body) == 80000
+
+
 def test_whom_others_keep_waiting_has_time(h2, origin):
     """A long answer that is more urgent: the other's time for sending is not over for that."""
     origin.on("/long", reply(body=b"x" * 400000))

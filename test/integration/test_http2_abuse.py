@@ -426,3 +426,15 @@ def test_a_client_that_leaves_in_the_middle(h2, origin):
         c.request("POST", body=b"x" * 1000, end=False)
         c.close()
     assert s.h2().get().status == 200
+
+
+def test_errors_of_a_client_are_a_line_a_minute(h2):
+    """Else one client fills the disk."""
+    s = h2("LogLevel info\n")
+    for _ in range(50):
+        c = s.h2()
+        c.frame(DATA, 0, 0, b"x")
+        assert c.ended() == PROTOCOL_ERROR
+    s.stop()
+    assert s.log().count("HTTP20001") == 1
+    assert re.search("SL0218 client 127.0.0.1: 49 more within a minute; the last: ", s.log())

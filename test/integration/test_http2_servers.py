@@ -58,7 +58,7 @@ class Conn:
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8",
                                                                       **server.config))
         self.h2.local_settings = h2.settings.Settings(client=False, initial_values=server.settings)
-        self.streams, self.takes = {}, server.takes
+        self.streams, self.takes, self.closed = {}, server.takes, threading.Event()
         self.do(lambda c: c.initiate_connection())
 
     def do(self, f):
@@ -83,6 +83,7 @@ class Conn:
             except OSError:
                 data = b""
             if not data:
+                self.closed.set()
                 for s in self.streams.values():
                     s.ended.set()
                 return
@@ -394,7 +395,7 @@ class Bare:
     """A server that answers each head with the frames it is told to send, right or wrong."""
 
     def __init__(self, act, greeting=b""):
-        self.act, self.greeting, self.n_requests = act, greeting, 0
+        self.act, self.greeting, self.n_requests, self.n_open = act, greeting, 0, 0
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -409,6 +410,7 @@ class Bare:
 
     def _serve(self, sock):
         reader, encoder = sock.makefile("rb"), hpack.Encoder()
+        self.n_open += 1
         try:
             sock.sendall(frame(SETTINGS, payload=self.greeting))
             reader.read(24)
@@ -423,6 +425,7 @@ class Bare:
                         time.sleep(part) if isinstance(part, float) else sock.sendall(part)
         except OSError:
             pass
+        self.n_open -= 1
 
     def stop(self):
         self.listener.close()
@@ -443,6 +446,40 @@ def bare(sluice):
     yield start
     for b in made:
         b.stop()
+
+
+# ---- servers that allow no streams ----
+
+def test_a_server_that_allows_no_streams(bare, sluice):
+    """No room: what it did not get, and what it refused, goes elsewhere at once, and the connections
+    are not kept."""
+    made = [Bare(lambda s, h: [frame(RST_STREAM, 0, s, struct.pack(">I", 7))], greeting=settings(streams=0)),
+            Bare(lambda s, h: answers(s, h))]
+    s = sluice(f"{BASE}LoadModule balancer\n<Balancer p>\n" +
+               "".join(f"Server h2c://127.0.0.1:{b.port}\n" for b in made) +
+               "Retry on=error max=2 budget=100\n</Balancer>\n<Location \"/\">\nProxyPass balancer://p\n"
+               "</Location>\n").expect("SL0505", "BALANCER0010")
+    c = H2(s.port)
+    streams = [c.request(path=f"/{i}") for i in range(20)]
+    assert [c.answer(x).body for x in streams] == [b"abc"] * 20
+    time.sleep(0.3)
+    assert made[0].n_requests > 0 and made[0].n_open == 0
+    for b in made:
+        b.stop()
+
+
+def test_a_server_that_allows_no_more_streams(proxied):
+    """What is under way ends, then the connection: the next request has another."""
+    def act(x):
+        if x.get(":path") == "/last":
+            x.conn.do(lambda c: c.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 0}))
+            time.sleep(0.3)
+        x.respond(body=b"good")
+    s = proxied(act)
+    c = H2(s.port)
+    assert c.get().body == b"good" and c.get(path="/last").body == b"good"
+    assert s.backend.conns[0].closed.wait(5)
+    assert c.get().body == b"good" and len(s.backend.conns) == 2
 
 
 def head_of(stream, block, flags=END_HEADERS):

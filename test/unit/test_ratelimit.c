@@ -3,6 +3,7 @@
 /* threads */
 #include "unit.h"
 
+#include "../../modules/ratelimit/counts.c"
 #include "../../modules/ratelimit/gcra.c"
 #include "../../modules/ratelimit/offenders.c"
 #include "../../modules/ratelimit/siphash.h"
@@ -525,6 +526,32 @@ test_offenders(void **state)
     free(rows);
 }
 
+/* Two threads that met it at once gave it a word each: neither may count for itself alone. */
+static void
+test_a_count_is_of_all_words(void **state)
+{
+    const uint64_t hash = UINT64_C(0x123456789abcdef0), other = UINT64_C(0x23456789abcdef01);
+    struct bucket b = {{0}};
+    _Atomic(uint64_t) *first, *second, *third;
+    int64_t n;
+
+    (void)state;
+    first = counts_up(&b, other, &n);
+    second = counts_up(&b, hash, &n);
+    counts_down(first);
+    assert_int_equal(counts_of(&b, other), 0);
+    b.words[0] = (count_tag(hash) << COUNT_BITS) + 1; /* by a thread that saw the other's gone sooner */
+    first = &b.words[0];
+    assert_ptr_not_equal(first, second);
+    third = counts_up(&b, hash, &n);
+    assert_int_equal(n, 3);
+    assert_int_equal(counts_of(&b, hash), 3);
+    counts_down(third);
+    counts_down(second);
+    counts_down(first);
+    assert_int_equal(counts_of(&b, hash), 0);
+}
+
 int
 main(void)
 {
@@ -543,6 +570,7 @@ main(void)
         cmocka_unit_test(test_threads_place_a_key_once),
         cmocka_unit_test(test_killed_processes_leave_it_whole),
         cmocka_unit_test(test_offenders),
+        cmocka_unit_test(test_a_count_is_of_all_words),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
