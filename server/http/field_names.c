@@ -4,7 +4,7 @@
  * comparison then tells whether it is that name.  A name added to SL_FIELD_NAMES needs a
  * SLOT row here: test_head.c misses a forgotten one, and the compiler warns where two
  * rows fall on one slot. */
-#include "http/head.h"
+#include "http/fields.h"
 
 #define NAME_MAX_LENGTH 24 /* room for the longest, and for reading it by eights */
 
@@ -189,12 +189,40 @@ id_in_any_case(uint8_t id, struct sl_span name)
     return SL_F_OTHER;
 }
 
-unsigned
-field_id_received(struct sl_span name)
+static inline unsigned
+id_received(struct sl_span name)
 {
     uint8_t id = candidate(name);
 
     if (id == SL_F_OTHER || is_name_in(names[id], name, AS_WRITTEN)) /* most write it so */
         return id;
     return id_in_any_case(id, name);
+}
+
+unsigned
+field_id_received(struct sl_span name)
+{
+    return id_received(name);
+}
+
+uint64_t
+fields_identify(struct sl_field *fields, unsigned n, uint64_t *doubled)
+{
+    uint64_t ids = 0, twice = 0, bit;
+    unsigned i, id;
+
+    for (i = 0; i < n; i++) {
+        id = id_received(fields[i].name);
+        if (id == FIELD_ID_FOLDED) {
+            fields[i].flags |= FIELD_FOLDED;
+            ids |= field_bit(FIELD_ID_FOLDED);
+            id = SL_F_OTHER;
+        }
+        fields[i].id = (uint8_t)id;
+        bit = field_bit((enum sl_field_id)id);
+        twice |= ids & bit;
+        ids |= bit;
+    }
+    *doubled = twice;
+    return ids;
 }

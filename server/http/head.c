@@ -269,13 +269,12 @@ enum kind { IN_REQUEST, IN_RESPONSE };
 /* One line "name: value CRLF" (RFC 9112, 5).  A continued one begins with white space and
  * so has no name: obs-fold is refused (RFC 9112, 5.2). */
 static inline enum step
-eat_field(const char *name, const char *end, enum kind kind, struct sl_field *field,
-          const char **next)
+eat_field(const char **begin, const char *end, enum kind kind, struct sl_field *field)
 {
-    const char *name_end = token_end(name, end), *colon = name_end, *value, *last, *at;
+    const char *name = *begin, *name_end = token_end(name, end), *colon = name_end, *value, *last, *at;
     enum step s;
 
-    if (kind == IN_RESPONSE && colon < end && *colon != ':')
+    if (colon < end && *colon != ':' && kind == IN_RESPONSE)
         colon = skip_blanks(colon, end);
     if (colon == end)
         return STEP_MORE;
@@ -290,11 +289,10 @@ eat_field(const char *name, const char *end, enum kind kind, struct sl_field *fi
 
     field->name = (struct sl_span){name, (size_t)(name_end - name)};
     field->value = (struct sl_span){value, (size_t)(last - value)};
-    field->id = (uint8_t)field_id_received(field->name);
     field->flags = value == name_end + 2 && name_end[1] == ' ' && last > value && last + 2 == at
                        ? FIELD_CANONICAL
                        : 0;
-    *next = at;
+    *begin = at;
     return STEP_OK;
 }
 
@@ -304,44 +302,26 @@ struct section {
     uint64_t ids, doubled; /* names that came once at least, and more than once */
 };
 
-static void
-mark_folded(struct section *section, struct sl_field *fields)
-{
-    unsigned i;
-
-    section->ids |= field_bit(SL_F_OTHER);
-    for (i = 0; i < section->n; i++)
-        if (fields[i].id == FIELD_ID_FOLDED) {
-            fields[i].id = SL_F_OTHER;
-            fields[i].flags |= FIELD_FOLDED;
-        }
-}
-
-static inline enum step
-eat_fields(const char **at, const char *end, enum kind kind, unsigned room,
+static enum step
+eat_fields(const char **begin, const char *end, enum kind kind, unsigned room,
            struct section *section, struct sl_field *fields)
 {
-    const char *next;
-    uint64_t bit;
+    const char *at = *begin;
+    unsigned n;
     enum step s;
 
-    for (;; *at = next) {
-        if (*at == end)
-            return STEP_MORE;
-        if (**at == '\r') {
-            if (section->ids >> FIELD_ID_FOLDED)
-                mark_folded(section, fields);
-            return eat_crlf(at, end);
-        }
-        if (section->n == room)
+    for (n = 0; at < end && *at != '\r'; n++) {
+        if (n == room)
             return STEP_FIELDS;
-        if ((s = eat_field(*at, end, kind, &fields[section->n], &next)) != STEP_OK)
+        if ((s = eat_field(&at, end, kind, &fields[n])) != STEP_OK)
             return s;
-        bit = field_bit((enum sl_field_id)fields[section->n].id);
-        section->doubled |= section->ids & bit;
-        section->ids |= bit;
-        section->n++;
     }
+    *begin = at;
+    if ((s = eat_crlf(begin, end)) != STEP_OK)
+        return s;
+    section->n = n;
+    section->ids = fields_identify(fields, n, &section->doubled);
+    return STEP_OK;
 }
 
 /* A first line that is too long, or will be when the rest has come. */

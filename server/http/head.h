@@ -25,6 +25,10 @@ enum {
  * say who is asking or where the body ends. */
 unsigned field_id_received(struct sl_span name);
 
+/* Gives fields as they came in, flags set, their ids: the bits of those, and in *doubled of those that
+ * came more than once. */
+uint64_t fields_identify(struct sl_field *fields, unsigned n, uint64_t *doubled);
+
 /* The bytes of a canonical line, CRLF included. */
 static inline struct sl_span
 field_line(const struct sl_field *f)
@@ -91,8 +95,8 @@ int connection_persists(int version, const struct sl_field *fields, unsigned n, 
 int64_t keep_alive_ms(const struct sl_field *fields, unsigned n, uint64_t ids);
 
 /* Marks hop-by-hop fields FIELD_DROPPED: the fixed ones and those Connection names
- * (RFC 9110, 7.6.1).  Content-Length is never dropped by being named. */
-void fields_drop_hop_by_hop(struct sl_field *fields, unsigned n, uint64_t ids);
+ * (RFC 9110, 7.6.1).  Content-Length is never dropped by being named.  0: there are none. */
+int fields_drop_hop_by_hop(struct sl_field *fields, unsigned n, uint64_t ids);
 /* The same for the trailers of a message whose Connection said `options`. */
 void fields_drop_named(struct sl_field *fields, unsigned n, struct sl_span options);
 

@@ -55,17 +55,24 @@ h1_put_connection(struct writer *w, struct sl_conn *c, struct sl_req *r)
 }
 
 static void
+put_status(struct writer *w, int status, struct sl_span reason)
+{
+    char line[] = "HTTP/1.1 000 ";
+
+    line[9] = (char)('0' + status / 100);
+    line[10] = (char)('0' + status / 10 % 10);
+    line[11] = (char)('0' + status % 10);
+    put(w, line, sizeof line - 1);
+    put_span(w, reason);
+    PUT(w, "\r\n");
+}
+
+static void
 h1_put_head(struct writer *w, struct sl_conn *c, struct sl_req *r)
 {
     const char *server = r->scope->core->server_header;
-    char status[3] = {(char)('0' + r->status / 100), (char)('0' + r->status / 10 % 10),
-                      (char)('0' + r->status % 10)};
 
-    PUT(w, "HTTP/1.1 ");
-    put(w, status, 3);
-    PUT(w, " ");
-    put_span(w, r->reason.at != NULL ? r->reason : sl_span(status_reason(r->status)));
-    PUT(w, "\r\n");
+    put_status(w, r->status, r->reason.at != NULL ? r->reason : sl_span(status_reason(r->status)));
     put_fields(w, &r->response);
     if (!fields_may_have(&r->response, SL_F_CONTENT_LENGTH) ||
         h1_of(c)->out_framing == FRAMING_CHUNKED)
@@ -194,11 +201,7 @@ h1_interim(struct sl_req *r, int status, struct sl_fields *fields)
 
     if (r->version == 10) /* RFC 9110, 15.2: not to HTTP/1.0 */
         return SL_FLOW_ROOM;
-    PUT(&w, "HTTP/1.1 ");
-    put_number(&w, (uint64_t)status);
-    PUT(&w, " ");
-    put_span(&w, sl_span(status_reason(status)));
-    PUT(&w, "\r\n");
+    put_status(&w, status, sl_span(status_reason(status)));
     put_fields(&w, fields);
     PUT(&w, "\r\n");
     if (w.is_full)

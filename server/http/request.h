@@ -49,7 +49,7 @@ struct sl_req {
     void *protocol_data;
     struct sl_scope *scope;
     const struct hook_list *list; /* of the phase being run */
-    uint16_t phase;
+    uint16_t phase; /* enum sl_hook_point */
     uint16_t hook;
     int version;
     int status;
@@ -204,8 +204,14 @@ enum sl_verdict hooks_run_conn(struct sl_conn *c, enum sl_hook_point point);
 enum sl_verdict hook_call_req(const struct hook_call *call, struct sl_req *r, uint64_t *began);
 uint64_t hook_clock(void);
 /* Runs a list that may not be suspended. */
-enum sl_verdict hooks_run_attempt(const struct sl_scope *scope, enum sl_hook_point point,
-                                  struct sl_attempt *a);
+enum sl_verdict hooks_call_attempt(const struct hook_list *list, struct sl_attempt *a);
+static inline enum sl_verdict
+hooks_run_attempt(const struct sl_scope *scope, enum sl_hook_point point, struct sl_attempt *a)
+{
+    const struct hook_list *list = &scope->lists[point];
+
+    return list->n == 0 ? SL_NEXT : hooks_call_attempt(list, a);
+}
 
 void serving_thread_init(struct sl_loop *loop);
 

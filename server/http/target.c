@@ -42,7 +42,7 @@ skip_name(const char *at, const char *end)
 }
 
 /* Behind the bracket of an IPv6 address, or NULL. */
-static const char *
+static const char * __attribute__((noinline))
 skip_ipv6(const char *at, const char *end)
 {
     char text[INET6_ADDRSTRLEN];
@@ -59,10 +59,28 @@ skip_ipv6(const char *at, const char *end)
     return inet_pton(AF_INET6, text, &address) == 1 ? close + 1 : NULL;
 }
 
+/* ":port" or nothing; -1: neither.  The digits may be missing (RFC 3986, 3.2.3). */
+static int
+port_of(const char *at, const char *end)
+{
+    int port = 0;
+
+    if (at == end)
+        return 0;
+    if (*at++ != ':' || end - at > 5)
+        return -1;
+    for (; at < end; at++) {
+        if (*at < '0' || *at > '9')
+            return -1;
+        port = port * 10 + (*at - '0');
+    }
+    return port <= 65535 ? port : -1;
+}
+
 int
 host_split(struct sl_span authority, struct sl_span *name, int *port)
 {
-    const char *at = authority.at, *end = at + authority.n, *digits;
+    const char *at = authority.at, *end = at + authority.n;
 
     *port = 0;
     if (authority.n == 0)
@@ -71,13 +89,8 @@ host_split(struct sl_span authority, struct sl_span *name, int *port)
     if (at == NULL || at == authority.at)
         return 0;
     *name = (struct sl_span){authority.at, (size_t)(at - authority.at)};
-    if (at == end)
-        return 1;
-    if (*at++ != ':')
-        return 0;
-    for (digits = at; at < end && *at >= '0' && *at <= '9' && at - digits < 5; at++)
-        *port = *port * 10 + (*at - '0');
-    return at == end && *port <= 65535;
+    *port = port_of(at, end);
+    return *port >= 0;
 }
 
 /* Path and query of what begins with '/', '?' or nothing at all. */
