@@ -58,6 +58,16 @@ fields_push(struct sl_fields *f, enum sl_field_id id, struct sl_span name, struc
     f->ids |= field_bit(id);
 }
 
+void
+fields_push_line(struct sl_fields *f, enum sl_field_id id, size_t n_name, struct sl_span line)
+{
+    size_t n_around = n_name + 2; /* ": " */
+
+    fields_push(f, id, (struct sl_span){line.at, n_name},
+                (struct sl_span){line.at + n_around, line.n - n_around - 2});
+    f->at[f->n - 1].flags = FIELD_CANONICAL;
+}
+
 static int
 field_is(const struct sl_field *x, enum sl_field_id id, struct sl_span name)
 {

@@ -227,8 +227,8 @@ eat_request_line(const char **at, const char *end, struct request_head *head)
 static inline enum step
 eat_status_line(const char **at, const char *end, struct response_head *head)
 {
+    int i, status = 0;
     enum step s;
-    int i;
 
     if ((s = eat_version(at, end, &head->version)) != STEP_OK)
         return s;
@@ -239,10 +239,11 @@ eat_status_line(const char **at, const char *end, struct response_head *head)
             return STEP_MORE;
         if (**at < '0' || **at > '9')
             return STEP_BAD;
-        head->status = head->status * 10 + (**at - '0');
+        status = status * 10 + (**at - '0');
     }
-    if (head->status < 100 || head->status > 599)
+    if (status < 100 || status > 599)
         return STEP_BAD;
+    head->status = status;
     if (*at < end && **at == ' ')
         ++*at;
     else

@@ -118,6 +118,8 @@ enum parse target_split(struct sl_span method, struct sl_span raw, struct target
  * merged.  `to` has room for raw.n + 1 bytes.  The length, or -1: %00, a bad escape.
  * *is_same: raw needed no change (then `to` is untouched). */
 int path_normalise(struct sl_span raw, char *to, int *is_same);
+/* Most are, and need no copy. */
+int path_is_normal(struct sl_span raw);
 
 int is_token(struct sl_span s);
 int is_field_value(struct sl_span s); /* no CR, LF, NUL or other control but HTAB */

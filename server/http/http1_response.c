@@ -149,7 +149,9 @@ h1_write(struct sl_conn *c, struct sl_req *r, struct sl_data data, int ends)
         return SL_FLOW_GONE;
     }
     c->ends = ends && !h->persists && h->out_framing != FRAMING_CLOSE;
-    flow = writer_send(&w, c, data, tail);
+    flow = data.n + tail.n == 0 && w.at > c->loop->scratch
+               ? conn_send_one(c, writer_written(&w, c))
+               : conn_send(c, writer_written(&w, c), data, tail);
     c->ends = 0;
     return h1_sent(c, flow);
 }
@@ -206,7 +208,7 @@ h1_interim(struct sl_req *r, int status, struct sl_fields *fields)
     PUT(&w, "\r\n");
     if (w.is_full)
         return SL_FLOW_ROOM;
-    return h1_sent(c, writer_send_alone(&w, c));
+    return h1_sent(c, conn_send_one(c, writer_written(&w, c)));
 }
 
 enum sl_flow
@@ -238,7 +240,7 @@ h1_trailers(struct sl_req *r, struct sl_fields *fields)
         h->broken = 1;
         return SL_FLOW_GONE;
     }
-    return h1_sent(c, writer_send_alone(&w, c));
+    return h1_sent(c, conn_send_one(c, writer_written(&w, c)));
 }
 
 void

@@ -121,9 +121,15 @@ req_find_host(struct sl_req *r)
 static int
 req_normalise(struct sl_req *r)
 {
-    char *to = apr_palloc(r->pool, r->path.n + 1);
-    int is_same, n = path_normalise(r->path, to, &is_same);
+    char *to;
+    int is_same, n;
 
+    if (path_is_normal(r->path)) {
+        r->match = r->path;
+        return 0;
+    }
+    to = apr_palloc(r->pool, r->path.n + 1);
+    n = path_normalise(r->path, to, &is_same);
     if (n < 0)
         return -1;
     r->match = is_same ? r->path : (struct sl_span){to, (size_t)n};

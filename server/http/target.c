@@ -29,16 +29,14 @@ escaped_byte(const char *at, const char *end)
 static const char *
 skip_name(const char *at, const char *end)
 {
-    for (; at < end; at++) {
-        if (host_bytes[(unsigned char)*at])
-            continue;
-        if (*at != '%')
-            break;
+    for (;; at += 3) {
+        while (at < end && host_bytes[(unsigned char)*at])
+            at++;
+        if (at == end || *at != '%')
+            return at;
         if (escaped_byte(at, end) < 0)
             return NULL;
-        at += 2;
     }
-    return at;
 }
 
 /* Behind the bracket of an IPv6 address, or NULL. */
@@ -169,7 +167,7 @@ is_target_text(struct sl_span raw)
     size_t i;
 
     for (i = 0; i < raw.n; i++)
-        if (raw.at[i] <= 0x20 || raw.at[i] >= 0x7f || raw.at[i] == '#')
+        if ((unsigned char)(raw.at[i] - '!') > '~' - '!' || raw.at[i] == '#')
             return 0;
     return 1;
 }
@@ -193,18 +191,17 @@ target_split(struct sl_span method, struct sl_span raw, struct target *out)
     return split_absolute(method, raw, out);
 }
 
-/* Most paths are normal, and one look tells: no escape, and no slash before a slash or dot. */
-static int
-is_plain(struct sl_span raw)
+/* One look tells: no escape, and no slash before a slash or dot. */
+int
+path_is_normal(struct sl_span raw)
 {
-    char before = 0, c;
-    size_t i;
+    const char *at = raw.at, *end = at + raw.n;
 
-    for (i = 0; i < raw.n; i++, before = c) {
-        c = raw.at[i];
-        if (c == '%' || (before == '/' && (c == '/' || c == '.')))
+    if (raw.n == 0 || *at != '/')
+        return 0;
+    for (; at < end; at++)
+        if (*at == '%' || (*at == '/' && at + 1 < end && (at[1] == '/' || at[1] == '.')))
             return 0;
-    }
     return 1;
 }
 
@@ -231,15 +228,12 @@ path_normalise(struct sl_span raw, char *to, int *is_same)
     const char *at = raw.at, *end = at + raw.n;
     size_t n = 1, begin = 1;
 
-    *is_same = 1;
-    if (raw.n == 0 || sl_span_eq(raw, SL_SPAN("*")))
+    *is_same = path_is_normal(raw) || raw.n == 0 || sl_span_eq(raw, SL_SPAN("*"));
+    if (*is_same)
         return (int)raw.n;
     if (*at != '/')
         return -1;
-    if (is_plain(raw))
-        return (int)raw.n;
 
-    *is_same = 0;
     to[0] = '/';
     while (++at < end) {
         int c = *at == '%' ? escaped_byte(at, end) : (unsigned char)*at;

@@ -352,6 +352,20 @@ conn_send(struct sl_conn *c, struct sl_span head, struct sl_data data, struct sl
     return conn_queue_rest(c, head, data, tail, done);
 }
 
+enum sl_flow
+conn_send_one(struct sl_conn *c, struct sl_span head)
+{
+    struct iovec iov = {(void *)(uintptr_t)head.at, head.n};
+    ssize_t wrote = c->out == NULL ? sl_conn_writev(c, &iov, 1) : 0;
+
+    if (wrote == (ssize_t)head.n)
+        return SL_FLOW_ROOM;
+    if (wrote == SL_IO_ERROR)
+        return SL_FLOW_GONE;
+    return conn_queue_rest(c, head, (struct sl_data){NULL, 0, NULL}, SL_SPAN(""),
+                           wrote > 0 ? (size_t)wrote : 0);
+}
+
 static void
 conn_piece_done(struct sl_conn *c)
 {

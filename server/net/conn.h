@@ -67,6 +67,8 @@ void conn_same_peer(struct sl_conn *c, struct sl_conn *as);
  * copied.  SL_FLOW_ROOM: nothing is queued.  */
 enum sl_flow conn_send(struct sl_conn *c, struct sl_span head, struct sl_data data,
                        struct sl_span tail);
+/* The same of one part, not empty. */
+enum sl_flow conn_send_one(struct sl_conn *c, struct sl_span head);
 /* Goes on with what is queued. */
 enum sl_flow conn_flush(struct sl_conn *c);
 

@@ -88,7 +88,7 @@ h1c_start(struct sl_attempt *a, struct sl_conn *c)
         a->is_unsendable = 1;
         return SL_FLOW_GONE;
     }
-    return writer_send_alone(&w, c);
+    return conn_send_one(c, writer_written(&w, c));
 }
 
 static enum sl_flow
@@ -126,7 +126,7 @@ h1c_trailers(struct sl_attempt *a, struct sl_fields *fields)
     PUT(&w, "\r\n");
     if (w.is_full)
         return SL_FLOW_GONE;
-    return writer_send_alone(&w, c);
+    return conn_send_one(c, writer_written(&w, c));
 }
 
 /* ---- the response head ---- */
@@ -205,7 +205,7 @@ h1c_parse(struct sl_conn *c)
 
     while (h->a != NULL && buf_used(h->in) > 0) {
         struct sl_attempt *a = h->a;
-        struct response_head head = {.status = 0};
+        struct response_head head;
 
         switch (head_parse_response(h->in->bytes + h->in->begin, buf_used(h->in), &limits, &head,
                                     c->loop->parsed)) {
