@@ -19,7 +19,7 @@ sl_req_new(struct sl_conn *c, const struct sl_protocol *protocol)
     apr_pool_t *pool = loop_pool_take(loop);
     struct sl_req *r = apr_palloc(pool, sizeof *r);
 
-    memset(r, 0, sizeof *r);
+    memset(r, 0, offsetof(struct sl_req, client));
     r->magic = REQ_MAGIC;
     r->flags = sl_log_wants(SL_DEBUG) ? REQ_NOTING : 0;
     r->pool = pool;

@@ -39,8 +39,7 @@ conn_make(struct sl_loop *loop, int fd, int is_client)
     struct sl_conn *c = slab_take(&loop->conns);
     struct sl_conn **list = is_client ? &loop->clients : &loop->upstreams;
 
-    memset(c, 0, offsetof(struct sl_conn, peer_text));
-    memset(c->space, 0, sizeof c->space);
+    memset(c, 0, sizeof *c);
     c->io.fd = fd;
     c->io.on_ready = conn_event;
     c->magic = CONN_MAGIC;
@@ -537,7 +536,7 @@ conn_release(struct sl_loop *loop, struct io *io)
 void
 conn_thread_init(struct sl_loop *loop)
 {
-    loop->conns.size = (sizeof(struct sl_conn) + 15) & ~(size_t)15;
+    loop->conns.size = slab_lines(sizeof(struct sl_conn));
     loop->pieces.size = (sizeof(struct piece) + 15) & ~(size_t)15;
     loop_on_release(loop, conn_release);
     serving_thread_init(loop);

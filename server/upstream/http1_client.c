@@ -27,14 +27,14 @@ struct h1c {
     struct sl_buf *in;
     struct sl_attempt *a; /* NULL: idle */
     uint64_t left;        /* of the response body */
-    struct chunked chunked;
-    struct splice splice;
     uint8_t state;
     uint8_t framing;
     uint8_t persists;
     uint8_t in_trailers;
     uint8_t is_full;     /* the receiver has no room */
     uint8_t out_chunked; /* of the request body */
+    struct splice splice;
+    struct chunked chunked;
 };
 
 _Static_assert(sizeof(struct h1c) <= CONN_SPACE, "the state of HTTP/1 lies in the connection");
