@@ -20,7 +20,7 @@ serving_register(void)
 void
 serving_thread_init(struct sl_loop *loop)
 {
-    loop->exchanges.size = (sizeof(struct sl_exchange) + 15) & ~(size_t)15;
+    loop->exchanges.size = slab_lines(sizeof(struct sl_exchange));
     loop->parsed = malloc(FIELDS_MAX * sizeof *loop->parsed);
     SL_ASSERT(loop->parsed != NULL);
     req_tokens_init(loop);

@@ -209,6 +209,7 @@ work_target(struct sl_req *r, struct work *w, const struct route_pass *pass)
     w->is_changed = 1;
 }
 
+/* A change may have come to the client's own path. */
 static void
 work_set(struct sl_req *r, const struct work *w)
 {
@@ -234,6 +235,7 @@ route_map_path(struct sl_req *r, const struct route_conf *conf)
         return sl_req_fail(r, 0, &sl_cause_pattern_limit, "Rewrite");
     if (conf->pass != NULL && conf->pass->target->path.n > 0)
         work_target(r, &w, conf->pass);
-    work_set(r, &w);
+    if (w.is_changed)
+        work_set(r, &w);
     return SL_NEXT;
 }

@@ -105,6 +105,14 @@ void loop_bury(struct sl_loop *loop, struct io *io);
 typedef void loop_release_f(struct sl_loop *loop, struct io *io);
 void loop_on_release(struct sl_loop *loop, loop_release_f *f);
 
+/* The size of objects that begin with a cache line: an odd number of them, so that the first lines of
+ * many do not fall into the same cache sets. */
+static inline size_t
+slab_lines(size_t size)
+{
+    return ((size + 63) / 64 | 1) * 64;
+}
+
 void *slab_take(struct slab *slab);
 void slab_give(struct slab *slab, void *object);
 void slab_end(struct slab *slab);

@@ -5,9 +5,9 @@
 #include "sluice/base.h"
 
 struct chunked {
-    uint8_t state; /* zeroed to begin */
-    uint64_t left; /* of the current chunk */
+    uint64_t left;   /* of the current chunk */
     uint32_t n_line; /* bytes of the current size line, extensions included */
+    uint8_t state;   /* zeroed to begin */
 };
 
 enum chunked_step {

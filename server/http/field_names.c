@@ -4,7 +4,7 @@
  * comparison then tells whether it is that name.  A name added to SL_FIELD_NAMES needs a
  * SLOT row here: test_head.c misses a forgotten one, and the compiler warns where two
  * rows fall on one slot. */
-#include "http/head.h"
+#include "http/fields.h"
 
 #define NAME_MAX_LENGTH 24 /* room for the longest, and for reading it by eights */
 
@@ -86,44 +86,56 @@ static const uint8_t slots[256] = {
     SLOT(HTTP2_SETTINGS, 'h', 's'),
 };
 
-/* Compares eight bytes without case: only where `known` has a letter does 0x20 not count,
- * so that no other byte passes for '-'. */
+enum letters { AS_WRITTEN, ANY_CASE };
+
+/* The bits in which eight bytes differ.  In any case: only where `known` has a letter does 0x20 not
+ * count, so that no other byte passes for '-'. */
 static inline uint64_t
-differ8(const char *known, const char *at)
+differ8(const char *known, const char *at, enum letters in)
 {
-    uint64_t a, b, fold;
+    uint64_t a, b;
 
     memcpy(&a, known, 8);
     memcpy(&b, at, 8);
-    fold = (a & 0x4040404040404040u) >> 1;
-    return (a | fold) ^ (b | fold);
+    return (a ^ b) & (in == ANY_CASE ? ~((a & 0x4040404040404040u) >> 1) : ~(uint64_t)0);
+}
+
+static inline uint32_t
+differ4(const char *known, const char *at, enum letters in)
+{
+    uint32_t a, b;
+
+    memcpy(&a, known, 4);
+    memcpy(&b, at, 4);
+    return (a ^ b) & (in == ANY_CASE ? ~((a & 0x40404040u) >> 1) : ~0u);
 }
 
 static inline unsigned
-differ1(const char *known, const char *at)
+differ1(const char *known, const char *at, enum letters in)
 {
-    unsigned fold = ((unsigned char)*known & 0x40u) >> 1;
+    unsigned a = (unsigned char)*known, b = (unsigned char)*at;
 
-    return ((unsigned char)*known | fold) ^ ((unsigned char)*at | fold);
+    return (a ^ b) & (in == ANY_CASE ? ~((a & 0x40u) >> 1) : ~0u);
 }
 
-/* The last eight bytes may overlap those before; names are shorter than 24. */
+/* The last eight bytes, or four, may overlap those before; names are shorter than 24. */
 static inline int
-is_name(const char *known, struct sl_span s)
+is_name_in(const char *known, struct sl_span s, enum letters in)
 {
-    uint64_t differs;
-    unsigned few = 0;
+    uint64_t differs = 0;
     size_t i;
 
     if (s.n >= 8) {
-        differs = differ8(known, s.at) | differ8(known + s.n - 8, s.at + s.n - 8);
+        differs = differ8(known, s.at, in) | differ8(known + s.n - 8, s.at + s.n - 8, in);
         if (s.n > 16)
-            differs |= differ8(known + 8, s.at + 8);
+            differs |= differ8(known + 8, s.at + 8, in);
         return differs == 0;
     }
+    if (s.n >= 4)
+        return (differ4(known, s.at, in) | differ4(known + s.n - 4, s.at + s.n - 4, in)) == 0;
     for (i = 0; i < s.n; i++)
-        few |= differ1(known + i, s.at + i);
-    return few == 0;
+        differs |= differ1(known + i, s.at + i, in);
+    return differs == 0;
 }
 
 /* The only well-known name of this length, first and last letter, if there is one. */
@@ -146,7 +158,7 @@ sl_field_id(struct sl_span name)
 {
     uint8_t id = candidate(name);
 
-    return id != SL_F_OTHER && is_name(names[id], name) ? id : SL_F_OTHER;
+    return id != SL_F_OTHER && is_name_in(names[id], name, ANY_CASE) ? id : SL_F_OTHER;
 }
 
 _Static_assert(SL_F_COUNT <= FIELD_ID_FOLDED, "a bit of its own");
@@ -158,7 +170,7 @@ is_folded(const char *known, struct sl_span s)
     size_t i;
 
     for (i = 0; i < s.n; i++)
-        differs |= differ1(known + i, s.at[i] == '_' ? "-" : s.at + i);
+        differs |= differ1(known + i, s.at[i] == '_' ? "-" : s.at + i, ANY_CASE);
     return differs == 0;
 }
 
@@ -167,14 +179,50 @@ is_folded(const char *known, struct sl_span s)
      (uint64_t)1 << SL_F_X_FORWARDED_FOR | (uint64_t)1 << SL_F_X_FORWARDED_PROTO |           \
      (uint64_t)1 << SL_F_X_FORWARDED_HOST | (uint64_t)1 << SL_F_X_REAL_IP)
 
-unsigned
-field_id_received(struct sl_span name)
+static unsigned __attribute__((noinline))
+id_in_any_case(uint8_t id, struct sl_span name)
 {
-    uint8_t id = candidate(name);
-
-    if (id == SL_F_OTHER || is_name(names[id], name))
+    if (is_name_in(names[id], name, ANY_CASE))
         return id;
     if ((FOLDING_IDS >> id & 1) && is_folded(names[id], name))
         return FIELD_ID_FOLDED;
     return SL_F_OTHER;
+}
+
+static inline unsigned
+id_received(struct sl_span name)
+{
+    uint8_t id = candidate(name);
+
+    if (id == SL_F_OTHER || is_name_in(names[id], name, AS_WRITTEN)) /* most write it so */
+        return id;
+    return id_in_any_case(id, name);
+}
+
+unsigned
+field_id_received(struct sl_span name)
+{
+    return id_received(name);
+}
+
+uint64_t
+fields_identify(struct sl_field *fields, unsigned n, uint64_t *doubled)
+{
+    uint64_t ids = 0, twice = 0, bit;
+    unsigned i, id;
+
+    for (i = 0; i < n; i++) {
+        id = id_received(fields[i].name);
+        if (id == FIELD_ID_FOLDED) {
+            fields[i].flags |= FIELD_FOLDED;
+            ids |= field_bit(FIELD_ID_FOLDED);
+            id = SL_F_OTHER;
+        }
+        fields[i].id = (uint8_t)id;
+        bit = field_bit((enum sl_field_id)id);
+        twice |= ids & bit;
+        ids |= bit;
+    }
+    *doubled = twice;
+    return ids;
 }

@@ -31,15 +31,41 @@ fields_grow(struct sl_fields *f)
     f->room = room;
 }
 
+static void __attribute__((noinline))
+fields_push_growing(struct sl_fields *f, enum sl_field_id id, struct sl_span name,
+                    struct sl_span value)
+{
+    fields_grow(f);
+    fields_push(f, id, name, value);
+}
+
 void
 fields_push(struct sl_fields *f, enum sl_field_id id, struct sl_span name, struct sl_span value)
 {
-    if (f->n == f->room)
-        fields_grow(f);
+    struct sl_field *x;
+
+    if (f->n == f->room) {
+        fields_push_growing(f, id, name, value);
+        return;
+    }
     if (value.at == NULL) /* there, and empty: not absent */
         value.at = "";
-    f->at[f->n++] = (struct sl_field){name, value, (uint8_t)id, 0};
+    x = &f->at[f->n++];
+    x->name = name;
+    x->value = value;
+    x->id = (uint8_t)id;
+    x->flags = 0;
     f->ids |= field_bit(id);
+}
+
+void
+fields_push_line(struct sl_fields *f, enum sl_field_id id, size_t n_name, struct sl_span line)
+{
+    size_t n_around = n_name + 2; /* ": " */
+
+    fields_push(f, id, (struct sl_span){line.at, n_name},
+                (struct sl_span){line.at + n_around, line.n - n_around - 2});
+    f->at[f->n - 1].flags = FIELD_CANONICAL;
 }
 
 static int
@@ -48,6 +74,20 @@ field_is(const struct sl_field *x, enum sl_field_id id, struct sl_span name)
     if (x->flags & FIELD_DROPPED)
         return 0;
     return id != SL_F_OTHER ? x->id == id : x->id == SL_F_OTHER && sl_span_eqi(x->name, name);
+}
+
+/* Of a well-known name. */
+static struct sl_field *
+fields_find_id(const struct sl_fields *f, enum sl_field_id id)
+{
+    struct sl_field *x, *end;
+
+    if (!fields_may_have(f, id))
+        return NULL;
+    for (x = f->at, end = x + f->n; x < end; x++)
+        if (x->id == id && (x->flags & FIELD_DROPPED) == 0)
+            return x;
+    return NULL;
 }
 
 static struct sl_field *
@@ -75,7 +115,7 @@ sl_fields_get(const struct sl_fields *f, const char *name)
 struct sl_span
 sl_fields_get_id(const struct sl_fields *f, enum sl_field_id id)
 {
-    const struct sl_field *x = fields_find(f, id, (struct sl_span){NULL, 0});
+    const struct sl_field *x = fields_find_id(f, id);
 
     return x != NULL ? x->value : (struct sl_span){NULL, 0};
 }
@@ -83,7 +123,7 @@ sl_fields_get_id(const struct sl_fields *f, enum sl_field_id id)
 int
 sl_fields_has_id(const struct sl_fields *f, enum sl_field_id id)
 {
-    return fields_find(f, id, (struct sl_span){NULL, 0}) != NULL;
+    return fields_find_id(f, id) != NULL;
 }
 
 const struct sl_field *

@@ -33,6 +33,8 @@ void fields_take(struct sl_fields *f, apr_pool_t *pool, const struct sl_field *a
 /* Adds without a check: name and value are ours. */
 void fields_push(struct sl_fields *f, enum sl_field_id id, struct sl_span name,
                  struct sl_span value);
+/* The same of a whole line, "Name: value\r\n", which leaves as it is. */
+void fields_push_line(struct sl_fields *f, enum sl_field_id id, size_t n_name, struct sl_span line);
 void fields_unset_if(struct sl_fields *f, int (*is_out)(const struct sl_field *x));
 void fields_unset_id(struct sl_fields *f, enum sl_field_id id);
 /* Whether a list value has this member (RFC 9110, 5.6.1), parameters not compared. */

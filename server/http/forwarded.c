@@ -120,15 +120,31 @@ drop_folded(struct sl_fields *f)
             f->at[i].flags |= FIELD_DROPPED;
 }
 
+#define N_NAME(name) (sizeof(name) - 1)
+
+static void
+push_via(struct sl_fields *to, int version)
+{
+    fields_push_line(to, SL_F_VIA, N_NAME("Via"),
+                     version == 11 ? SL_SPAN("Via: 1.1 sluice\r\n")
+                     : version == 20 ? SL_SPAN("Via: 2 sluice\r\n") : SL_SPAN("Via: 1.0 sluice\r\n"));
+}
+
+static void
+push_proto(struct sl_fields *to, int is_tls)
+{
+    fields_push_line(to, SL_F_X_FORWARDED_PROTO, N_NAME("X-Forwarded-Proto"),
+                     is_tls ? SL_SPAN("X-Forwarded-Proto: https\r\n")
+                            : SL_SPAN("X-Forwarded-Proto: http\r\n"));
+}
+
 void
 forwarded_add(struct sl_req *r, struct sl_fields *to)
 {
     int mode = r->scope->core->forwarded, trusted = 0;
     struct sl_span peer = conn_peer_text(r->conn), old = {NULL, 0};
 
-    fields_push(to, SL_F_VIA, SL_SPAN("Via"),
-                r->version == 10 ? SL_SPAN("1.0 sluice")
-                                 : r->version == 20 ? SL_SPAN("2 sluice") : SL_SPAN("1.1 sluice"));
+    push_via(to, r->version);
     if (r->head.ids & (FORWARDED_IDS | (uint64_t)1 << FIELD_ID_FOLDED))
         trusted = sl_req_peer_is_trusted(r);
     if (!trusted && r->head.ids >> FIELD_ID_FOLDED)
@@ -153,7 +169,7 @@ forwarded_add(struct sl_req *r, struct sl_fields *to)
         fields_push(to, SL_F_X_REAL_IP, SL_SPAN("X-Real-IP"), sl_req_client_text(r));
     }
     if (!trusted || !fields_may_have(&r->head, SL_F_X_FORWARDED_PROTO))
-        fields_push(to, SL_F_X_FORWARDED_PROTO, SL_SPAN("X-Forwarded-Proto"), sl_req_scheme(r));
+        push_proto(to, sl_req_is_tls(r));
     if (r->authority.n > 0 && (!trusted || !fields_may_have(&r->head, SL_F_X_FORWARDED_HOST)))
         fields_push(to, SL_F_X_FORWARDED_HOST, SL_SPAN("X-Forwarded-Host"), r->authority);
 }

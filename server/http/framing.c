@@ -13,17 +13,17 @@
 static int
 length_of(struct sl_span text, uint64_t *length)
 {
-    uint64_t sum = 0;
+    int64_t sum = 0;
     size_t i;
 
     for (i = 0; i < text.n; i++) {
         unsigned digit = (unsigned char)text.at[i] - (unsigned)'0';
 
-        if (digit > 9 || sum > ((uint64_t)INT64_MAX - digit) / 10)
+        if (digit > 9 || __builtin_mul_overflow(sum, 10, &sum) ||
+            __builtin_add_overflow(sum, digit, &sum))
             return 0;
-        sum = sum * 10 + digit;
     }
-    *length = sum;
+    *length = (uint64_t)sum;
     return text.n > 0;
 }
 
@@ -31,7 +31,7 @@ enum coding { CODING_CHUNKED, CODING_UNKNOWN, CODING_BAD };
 
 /* All Transfer-Encoding lines as one list (RFC 9112, 6.1): chunked alone, others that are
  * at least well formed and end in chunked, or nonsense. */
-static enum coding
+static enum coding __attribute__((noinline))
 coding_of(const struct sl_field *fields, unsigned n)
 {
     unsigned i, n_codings = 0, n_chunked = 0, is_chunked = 0;
@@ -149,15 +149,12 @@ framing_of_response(const struct response_head *head, const struct sl_field *fie
     return PARSE_OK;
 }
 
-int
-connection_persists(int version, const struct sl_field *fields, unsigned n, uint64_t ids)
+static int __attribute__((noinline))
+connection_says(const struct sl_field *fields, unsigned n, int is_kept)
 {
     struct sl_span rest, member;
-    int is_kept = version >= 11;
     unsigned i;
 
-    if ((ids & BIT(CONNECTION)) == 0)
-        return is_kept;
     for (i = 0; i < n; i++) {
         if (fields[i].id != SL_F_CONNECTION)
             continue;
@@ -169,6 +166,14 @@ connection_persists(int version, const struct sl_field *fields, unsigned n, uint
         }
     }
     return is_kept;
+}
+
+int
+connection_persists(int version, const struct sl_field *fields, unsigned n, uint64_t ids)
+{
+    int is_kept = version >= 11;
+
+    return ids & BIT(CONNECTION) ? connection_says(fields, n, is_kept) : is_kept;
 }
 
 #define KEEP_ALIVE_DIGITS 7 /* of seconds; more is as good as for ever */
@@ -192,15 +197,13 @@ keep_alive_member(struct sl_span member)
     return seconds * 1000;
 }
 
-int64_t
-keep_alive_ms(const struct sl_field *fields, unsigned n, uint64_t ids)
+static int64_t __attribute__((noinline))
+keep_alive_says(const struct sl_field *fields, unsigned n)
 {
     struct sl_span rest, member;
     int64_t ms;
     unsigned i;
 
-    if ((ids & BIT(KEEP_ALIVE)) == 0)
-        return -1;
     for (i = 0; i < n; i++) {
         if (fields[i].id != SL_F_KEEP_ALIVE)
             continue;
@@ -209,6 +212,12 @@ keep_alive_ms(const struct sl_field *fields, unsigned n, uint64_t ids)
                 return ms;
     }
     return -1;
+}
+
+int64_t
+keep_alive_ms(const struct sl_field *fields, unsigned n, uint64_t ids)
+{
+    return ids & BIT(KEEP_ALIVE) ? keep_alive_says(fields, n) : -1;
 }
 
 /* Gone at every hop; Trailer and the Proxy-Auth pair go only when named. */
@@ -269,18 +278,19 @@ drop_options(struct sl_field *fields, unsigned n, uint64_t ids, struct sl_span o
 }
 
 /* Drops well-known names by their bits in one pass. */
-void
+int
 fields_drop_hop_by_hop(struct sl_field *fields, unsigned n, uint64_t ids)
 {
     uint64_t drop = HOP_BY_HOP;
     unsigned i;
 
     if ((ids & HOP_BY_HOP) == 0)
-        return;
+        return 0;
     for (i = 0; i < n && (ids & BIT(CONNECTION)) != 0; i++)
         if (fields[i].id == SL_F_CONNECTION)
             drop |= drop_options(fields, n, ids, fields[i].value);
     drop_known(fields, n, drop);
+    return 1;
 }
 
 void

@@ -63,10 +63,43 @@ is_target_byte(char c)
     return c > 0x20 && c < 0x7f;
 }
 
+#ifdef __SSE2__
+/* 0xff where a byte is first to first + span. */
+static inline __m128i
+bytes_in(__m128i x, char first, char span)
+{
+    __m128i from_first = _mm_sub_epi8(x, _mm_set1_epi8(first));
+
+    return _mm_cmpeq_epi8(_mm_min_epu8(from_first, _mm_set1_epi8(span)), from_first);
+}
+#endif
+
+/* Past letters, digits and '-', which most names are made of, by sixteens; the byte that stops it
+ * may be another token byte. */
+static inline const char *
+plain_name_end(const char *at, const char *end)
+{
+#ifdef __SSE2__
+    for (; end - at >= 16; at += 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)at);
+        __m128i letter = bytes_in(_mm_or_si128(x, _mm_set1_epi8(0x20)), 'a', 'z' - 'a');
+        __m128i other = _mm_or_si128(bytes_in(x, '0', 9), _mm_cmpeq_epi8(x, _mm_set1_epi8('-')));
+        unsigned mask = (unsigned)_mm_movemask_epi8(_mm_or_si128(letter, other)) ^ 0xffffu;
+
+        if (mask != 0)
+            return at + __builtin_ctz(mask);
+    }
+#else
+    (void)end;
+#endif
+    return at;
+}
+
 /* The first byte that is no token byte, or `end`. */
 static inline const char *
 token_end(const char *at, const char *end)
 {
+    at = plain_name_end(at, end);
     while (at < end && is_token_byte(*at))
         at++;
     return at;
@@ -133,8 +166,13 @@ eat(const char **at, const char *end, char c)
 static inline enum step
 eat_crlf(const char **at, const char *end)
 {
-    enum step s = eat(at, end, '\r');
+    enum step s;
 
+    if (end - *at >= 2 && memcmp(*at, "\r\n", 2) == 0) {
+        *at += 2;
+        return STEP_OK;
+    }
+    s = eat(at, end, '\r');
     return s == STEP_OK ? eat(at, end, '\n') : s;
 }
 
@@ -142,14 +180,13 @@ eat_crlf(const char **at, const char *end)
 static inline enum step
 eat_version(const char **at, const char *end, int *version)
 {
-    static const char name[] = "HTTP/";
     const char *v = *at;
     size_t have = (size_t)(end - v);
 
-    if (memcmp(v, name, have < 5 ? have : 5) != 0)
-        return STEP_BAD;
     if (have < 8)
-        return STEP_MORE;
+        return memcmp(v, "HTTP/", have < 5 ? have : 5) == 0 ? STEP_MORE : STEP_BAD;
+    if (memcmp(v, "HTTP/", 5) != 0)
+        return STEP_BAD;
     if (v[5] < '0' || v[5] > '9' || v[6] != '.' || v[7] < '0' || v[7] > '9')
         return STEP_BAD;
     if (v[5] != '1')
@@ -190,8 +227,8 @@ eat_request_line(const char **at, const char *end, struct request_head *head)
 static inline enum step
 eat_status_line(const char **at, const char *end, struct response_head *head)
 {
+    int i, status = 0;
     enum step s;
-    int i;
 
     if ((s = eat_version(at, end, &head->version)) != STEP_OK)
         return s;
@@ -202,10 +239,11 @@ eat_status_line(const char **at, const char *end, struct response_head *head)
             return STEP_MORE;
         if (**at < '0' || **at > '9')
             return STEP_BAD;
-        head->status = head->status * 10 + (**at - '0');
+        status = status * 10 + (**at - '0');
     }
-    if (head->status < 100 || head->status > 599)
+    if (status < 100 || status > 599)
         return STEP_BAD;
+    head->status = status;
     if (*at < end && **at == ' ')
         ++*at;
     else
@@ -219,7 +257,7 @@ eat_status_line(const char **at, const char *end, struct response_head *head)
 
 /* A proxy takes white space before the colon out of responses; in a request it is an error
  * (RFC 9112, 5.1). */
-static const char *
+static inline const char *
 skip_blanks(const char *at, const char *end)
 {
     while (at < end && is_blank(*at))
@@ -232,34 +270,30 @@ enum kind { IN_REQUEST, IN_RESPONSE };
 /* One line "name: value CRLF" (RFC 9112, 5).  A continued one begins with white space and
  * so has no name: obs-fold is refused (RFC 9112, 5.2). */
 static inline enum step
-eat_field(const char **at, const char *end, enum kind kind, struct sl_field *field)
+eat_field(const char **begin, const char *end, enum kind kind, struct sl_field *field)
 {
-    const char *name = *at, *name_end, *colon, *value, *last;
+    const char *name = *begin, *name_end = token_end(name, end), *colon = name_end, *value, *last, *at;
     enum step s;
 
-    name_end = colon = token_end(name, end);
-    if (kind == IN_RESPONSE && colon < end && *colon != ':')
+    if (colon < end && *colon != ':' && kind == IN_RESPONSE)
         colon = skip_blanks(colon, end);
     if (colon == end)
         return STEP_MORE;
     if (*colon != ':' || name_end == name)
         return STEP_BAD;
-    value = colon + 1;
-    while (value < end && is_blank(*value))
-        value++;
-    last = *at = text_end(value, end);
-    if ((s = eat_crlf(at, end)) != STEP_OK)
+    value = skip_blanks(colon + 1, end);
+    last = at = text_end(value, end);
+    if ((s = eat_crlf(&at, end)) != STEP_OK)
         return s;
     while (last > value && is_blank(last[-1]))
         last--;
 
     field->name = (struct sl_span){name, (size_t)(name_end - name)};
     field->value = (struct sl_span){value, (size_t)(last - value)};
-    field->id = (uint8_t)field_id_received(field->name);
-    field->flags = value == name_end + 2 && name_end[1] == ' ' && last > value &&
-                           last + 2 == *at
+    field->flags = value == name_end + 2 && name_end[1] == ' ' && last > value && last + 2 == at
                        ? FIELD_CANONICAL
                        : 0;
+    *begin = at;
     return STEP_OK;
 }
 
@@ -269,43 +303,26 @@ struct section {
     uint64_t ids, doubled; /* names that came once at least, and more than once */
 };
 
-static void
-mark_folded(struct section *section, struct sl_field *fields)
-{
-    unsigned i;
-
-    section->ids |= field_bit(SL_F_OTHER);
-    for (i = 0; i < section->n; i++)
-        if (fields[i].id == FIELD_ID_FOLDED) {
-            fields[i].id = SL_F_OTHER;
-            fields[i].flags |= FIELD_FOLDED;
-        }
-}
-
-static inline enum step
-eat_fields(const char **at, const char *end, enum kind kind, unsigned room,
+static enum step
+eat_fields(const char **begin, const char *end, enum kind kind, unsigned room,
            struct section *section, struct sl_field *fields)
 {
-    uint64_t bit;
+    const char *at = *begin;
+    unsigned n;
     enum step s;
 
-    for (;;) {
-        if (*at == end)
-            return STEP_MORE;
-        if (**at == '\r') {
-            if (section->ids >> FIELD_ID_FOLDED)
-                mark_folded(section, fields);
-            return eat_crlf(at, end);
-        }
-        if (section->n == room)
+    for (n = 0; at < end && *at != '\r'; n++) {
+        if (n == room)
             return STEP_FIELDS;
-        if ((s = eat_field(at, end, kind, &fields[section->n])) != STEP_OK)
+        if ((s = eat_field(&at, end, kind, &fields[n])) != STEP_OK)
             return s;
-        bit = field_bit((enum sl_field_id)fields[section->n].id);
-        section->doubled |= section->ids & bit;
-        section->ids |= bit;
-        section->n++;
     }
+    *begin = at;
+    if ((s = eat_crlf(begin, end)) != STEP_OK)
+        return s;
+    section->n = n;
+    section->ids = fields_identify(fields, n, &section->doubled);
+    return STEP_OK;
 }
 
 /* A first line that is too long, or will be when the rest has come. */

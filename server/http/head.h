@@ -25,6 +25,10 @@ enum {
  * say who is asking or where the body ends. */
 unsigned field_id_received(struct sl_span name);
 
+/* Gives fields as they came in, flags set, their ids: the bits of those, and in *doubled of those that
+ * came more than once. */
+uint64_t fields_identify(struct sl_field *fields, unsigned n, uint64_t *doubled);
+
 /* The bytes of a canonical line, CRLF included. */
 static inline struct sl_span
 field_line(const struct sl_field *f)
@@ -91,8 +95,8 @@ int connection_persists(int version, const struct sl_field *fields, unsigned n, 
 int64_t keep_alive_ms(const struct sl_field *fields, unsigned n, uint64_t ids);
 
 /* Marks hop-by-hop fields FIELD_DROPPED: the fixed ones and those Connection names
- * (RFC 9110, 7.6.1).  Content-Length is never dropped by being named. */
-void fields_drop_hop_by_hop(struct sl_field *fields, unsigned n, uint64_t ids);
+ * (RFC 9110, 7.6.1).  Content-Length is never dropped by being named.  0: there are none. */
+int fields_drop_hop_by_hop(struct sl_field *fields, unsigned n, uint64_t ids);
 /* The same for the trailers of a message whose Connection said `options`. */
 void fields_drop_named(struct sl_field *fields, unsigned n, struct sl_span options);
 
@@ -114,6 +118,8 @@ enum parse target_split(struct sl_span method, struct sl_span raw, struct target
  * merged.  `to` has room for raw.n + 1 bytes.  The length, or -1: %00, a bad escape.
  * *is_same: raw needed no change (then `to` is untouched). */
 int path_normalise(struct sl_span raw, char *to, int *is_same);
+/* Most are, and need no copy. */
+int path_is_normal(struct sl_span raw);
 
 int is_token(struct sl_span s);
 int is_field_value(struct sl_span s); /* no CR, LF, NUL or other control but HTAB */

@@ -43,19 +43,10 @@ writer_begin(struct sl_conn *c)
     return (struct writer){c->loop->scratch, c->loop->scratch + LOOP_SCRATCH, 0};
 }
 
-/* What was put together, then data and tail. */
-static inline enum sl_flow
-writer_send(const struct writer *w, struct sl_conn *c, struct sl_data data, struct sl_span tail)
+static inline struct sl_span
+writer_written(const struct writer *w, const struct sl_conn *c)
 {
-    struct sl_span head = {c->loop->scratch, (size_t)(w->at - c->loop->scratch)};
-
-    return conn_send(c, head, data, tail);
-}
-
-static inline enum sl_flow
-writer_send_alone(const struct writer *w, struct sl_conn *c)
-{
-    return writer_send(w, c, (struct sl_data){NULL, 0, NULL}, SL_SPAN(""));
+    return (struct sl_span){c->loop->scratch, (size_t)(w->at - c->loop->scratch)};
 }
 
 /* http1_client.c: the head of an attempt as a server gets it. */

@@ -55,17 +55,24 @@ h1_put_connection(struct writer *w, struct sl_conn *c, struct sl_req *r)
 }
 
 static void
+put_status(struct writer *w, int status, struct sl_span reason)
+{
+    char line[] = "HTTP/1.1 000 ";
+
+    line[9] = (char)('0' + status / 100);
+    line[10] = (char)('0' + status / 10 % 10);
+    line[11] = (char)('0' + status % 10);
+    put(w, line, sizeof line - 1);
+    put_span(w, reason);
+    PUT(w, "\r\n");
+}
+
+static void
 h1_put_head(struct writer *w, struct sl_conn *c, struct sl_req *r)
 {
     const char *server = r->scope->core->server_header;
-    char status[3] = {(char)('0' + r->status / 100), (char)('0' + r->status / 10 % 10),
-                      (char)('0' + r->status % 10)};
 
-    PUT(w, "HTTP/1.1 ");
-    put(w, status, 3);
-    PUT(w, " ");
-    put_span(w, r->reason.at != NULL ? r->reason : sl_span(status_reason(r->status)));
-    PUT(w, "\r\n");
+    put_status(w, r->status, r->reason.at != NULL ? r->reason : sl_span(status_reason(r->status)));
     put_fields(w, &r->response);
     if (!fields_may_have(&r->response, SL_F_CONTENT_LENGTH) ||
         h1_of(c)->out_framing == FRAMING_CHUNKED)
@@ -142,7 +149,9 @@ h1_write(struct sl_conn *c, struct sl_req *r, struct sl_data data, int ends)
         return SL_FLOW_GONE;
     }
     c->ends = ends && !h->persists && h->out_framing != FRAMING_CLOSE;
-    flow = writer_send(&w, c, data, tail);
+    flow = data.n + tail.n == 0 && w.at > c->loop->scratch
+               ? conn_send_one(c, writer_written(&w, c))
+               : conn_send(c, writer_written(&w, c), data, tail);
     c->ends = 0;
     return h1_sent(c, flow);
 }
@@ -194,16 +203,12 @@ h1_interim(struct sl_req *r, int status, struct sl_fields *fields)
 
     if (r->version == 10) /* RFC 9110, 15.2: not to HTTP/1.0 */
         return SL_FLOW_ROOM;
-    PUT(&w, "HTTP/1.1 ");
-    put_number(&w, (uint64_t)status);
-    PUT(&w, " ");
-    put_span(&w, sl_span(status_reason(status)));
-    PUT(&w, "\r\n");
+    put_status(&w, status, sl_span(status_reason(status)));
     put_fields(&w, fields);
     PUT(&w, "\r\n");
     if (w.is_full)
         return SL_FLOW_ROOM;
-    return h1_sent(c, writer_send_alone(&w, c));
+    return h1_sent(c, conn_send_one(c, writer_written(&w, c)));
 }
 
 enum sl_flow
@@ -235,7 +240,7 @@ h1_trailers(struct sl_req *r, struct sl_fields *fields)
         h->broken = 1;
         return SL_FLOW_GONE;
     }
-    return h1_sent(c, writer_send_alone(&w, c));
+    return h1_sent(c, conn_send_one(c, writer_written(&w, c)));
 }
 
 void

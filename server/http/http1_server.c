@@ -81,7 +81,7 @@ static int
 h1_parse(struct sl_conn *c)
 {
     struct h1 *h = h1_of(c);
-    struct request_head head = {.size = 0};
+    struct request_head head;
 
     h->unparsed = 0;
     switch (head_parse_request(h->in->bytes + h->in->begin, buf_used(h->in), &c->listener->limits, &head,

@@ -17,12 +17,7 @@ struct h1 {
     uint64_t left;     /* of the request body */
     uint64_t out_left; /* of the response body, FRAMING_LENGTH */
     int64_t send_due, body_due; /* while answering, loop time; 0: none */
-    int64_t waits_since;        /* for bytes of the request body; 0: it does not */
-    int64_t waited_ms;          /* before that */
-    struct chunked chunked;
     uint32_t n_requests;
-    uint32_t lingered;
-    uint32_t file_turn; /* bytes of a file since the socket was full last */
     uint8_t state;
     uint8_t framing;     /* of the request */
     uint8_t out_framing; /* of the response */
@@ -35,6 +30,11 @@ struct h1 {
     uint8_t broken; /* writing failed, or the answer was cut */
     uint8_t in_trailers;
     uint8_t waits_room; /* a splice found the socket full */
+    int64_t waits_since; /* for bytes of the request body; 0: it does not */
+    int64_t waited_ms;   /* before that */
+    struct chunked chunked;
+    uint32_t lingered;
+    uint32_t file_turn; /* bytes of a file since the socket was full last */
 };
 
 _Static_assert(sizeof(struct h1) <= CONN_SPACE, "the state of HTTP/1 lies in the connection");

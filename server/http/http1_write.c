@@ -13,6 +13,25 @@ put_number(struct writer *w, uint64_t n)
     put(w, p, (size_t)(digits + sizeof digits - p));
 }
 
+/* A line written anew. */
+static void
+put_line(struct writer *w, const struct sl_field *x)
+{
+    size_t n = x->name.n + x->value.n + 4;
+    char *at = w->at;
+
+    if ((size_t)(w->end - at) < n) {
+        w->is_full = 1;
+        return;
+    }
+    at = mempcpy(at, x->name.at, x->name.n);
+    at = mempcpy(at, ": ", 2);
+    if (x->value.n > 0)
+        at = mempcpy(at, x->value.at, x->value.n);
+    memcpy(at, "\r\n", 2);
+    w->at += n;
+}
+
 void
 put_fields(struct writer *w, const struct sl_fields *f)
 {
@@ -38,10 +57,7 @@ put_fields(struct writer *w, const struct sl_fields *f)
         if (run != NULL)
             put(w, run, (size_t)(run_end - run));
         run = run_end = NULL;
-        put_span(w, x->name);
-        PUT(w, ": ");
-        put_span(w, x->value);
-        PUT(w, "\r\n");
+        put_line(w, x);
     }
     if (run != NULL)
         put(w, run, (size_t)(run_end - run));
@@ -78,9 +94,6 @@ put_trailers(struct writer *w, const struct sl_fields *f)
 
         if (!sl_field_may_trail(x))
             continue;
-        put_span(w, x->name);
-        PUT(w, ": ");
-        put_span(w, x->value);
-        PUT(w, "\r\n");
+        put_line(w, x);
     }
 }

@@ -184,23 +184,27 @@ sl_req_scheme(struct sl_req *r)
     return sl_req_is_tls(r) ? SL_SPAN("https") : SL_SPAN("http");
 }
 
+#define ID_CHARS 16
+
 /* A random start for each thread, then a count: unique, and nothing to wait for. */
 struct sl_span
 sl_req_id(struct sl_req *r)
 {
     static _Thread_local uint64_t next;
     uint64_t id;
+    char *text;
     int i;
 
-    if (r->id[0] == '\0') {
+    if (r->id == NULL) {
+        r->id = text = apr_palloc(r->pool, ID_CHARS + 1);
         if (next == 0)
             sl_random_bytes(&next, sizeof next);
         id = next++;
-        for (i = 15; i >= 0; i--, id >>= 4)
-            r->id[i] = "0123456789abcdef"[id & 15];
-        r->id[16] = '\0';
+        for (i = ID_CHARS - 1; i >= 0; i--, id >>= 4)
+            text[i] = "0123456789abcdef"[id & 15];
+        text[ID_CHARS] = '\0';
     }
-    return (struct sl_span){r->id, 16};
+    return (struct sl_span){r->id, ID_CHARS};
 }
 
 void

@@ -4,16 +4,13 @@
 #include "runtime/counter.h"
 #include "upstream/exchange.h"
 
-#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 /* The phases a request passes before somebody answers. */
-static const enum sl_hook_point phases[] = {
-    SL_HOOK_CREATED, SL_HOOK_HEAD_READ, SL_HOOK_ROUTE,
-    SL_HOOK_ACCESS,  SL_HOOK_FIXUP,     SL_HOOK_HANDLER,
-};
-#define N_PHASES (sizeof phases / sizeof phases[0])
+#define PHASE_FIRST SL_HOOK_CREATED
+#define PHASE_LAST  SL_HOOK_HANDLER
+_Static_assert(PHASE_LAST - PHASE_FIRST == 5, "created, head_read, route, access, fixup, handler");
 
 struct sl_req *
 sl_req_new(struct sl_conn *c, const struct sl_protocol *protocol)
@@ -22,7 +19,7 @@ sl_req_new(struct sl_conn *c, const struct sl_protocol *protocol)
     apr_pool_t *pool = loop_pool_take(loop);
     struct sl_req *r = apr_palloc(pool, sizeof *r);
 
-    memset(r, 0, sizeof *r);
+    memset(r, 0, offsetof(struct sl_req, client));
     r->magic = REQ_MAGIC;
     r->flags = sl_log_wants(SL_DEBUG) ? REQ_NOTING : 0;
     r->pool = pool;
@@ -30,6 +27,7 @@ sl_req_new(struct sl_conn *c, const struct sl_protocol *protocol)
     r->conn = c;
     r->protocol = protocol;
     r->scope = c->listener->scope;
+    r->phase = PHASE_FIRST;
     r->version = 11;
     r->length = -1;
     r->upstream_us = -1;
@@ -39,6 +37,12 @@ sl_req_new(struct sl_conn *c, const struct sl_protocol *protocol)
     return r;
 }
 
+static int
+is_upper(char c)
+{
+    return c >= 'A' && c <= 'Z';
+}
+
 /* The authority's host in lower case: what VirtualHost names are compared with. */
 static void
 req_set_host(struct sl_req *r, struct sl_span name)
@@ -46,7 +50,7 @@ req_set_host(struct sl_req *r, struct sl_span name)
     char *low;
     size_t i;
 
-    for (i = 0; i < name.n && !isupper((unsigned char)name.at[i]); i++)
+    for (i = 0; i < name.n && !is_upper(name.at[i]); i++)
         ;
     if (i == name.n) {
         r->host = name;
@@ -54,7 +58,7 @@ req_set_host(struct sl_req *r, struct sl_span name)
     }
     low = apr_palloc(r->pool, name.n);
     for (i = 0; i < name.n; i++)
-        low[i] = (char)tolower((unsigned char)name.at[i]);
+        low[i] = (char)(is_upper(name.at[i]) ? name.at[i] | 0x20 : name.at[i]);
     r->host = (struct sl_span){low, name.n};
 }
 
@@ -117,9 +121,15 @@ req_find_host(struct sl_req *r)
 static int
 req_normalise(struct sl_req *r)
 {
-    char *to = apr_palloc(r->pool, r->path.n + 1);
-    int is_same, n = path_normalise(r->path, to, &is_same);
+    char *to;
+    int is_same, n;
 
+    if (path_is_normal(r->path)) {
+        r->match = r->path;
+        return 0;
+    }
+    to = apr_palloc(r->pool, r->path.n + 1);
+    n = path_normalise(r->path, to, &is_same);
     if (n < 0)
         return -1;
     r->match = is_same ? r->path : (struct sl_span){to, (size_t)n};
@@ -176,7 +186,7 @@ sl_req_start_refused(struct sl_req *r, const struct sl_cause *cause)
 void
 req_refuse(struct sl_req *r, const struct sl_cause *cause)
 {
-    r->phase = N_PHASES;
+    r->phase = PHASE_LAST + 1;
     if (r->method.at == NULL)
         r->method = SL_SPAN("-");
     if (r->path.at == NULL)
@@ -258,9 +268,9 @@ req_phase_over(struct sl_req *r)
 {
     const struct sl_cause *why;
 
-    if (r->access != NULL && phases[r->phase] == SL_HOOK_ACCESS)
+    if (r->phase == SL_HOOK_ACCESS && r->access != NULL)
         return access_settle(r);
-    if (phases[r->phase] != SL_HOOK_ROUTE || (why = req_over_limit(r)) == NULL)
+    if (r->phase != SL_HOOK_ROUTE || (why = req_over_limit(r)) == NULL)
         return 1;
     r->flags |= REQ_NO_REUSE;
     sl_req_fail(r, 0, why, NULL);
@@ -270,8 +280,7 @@ req_phase_over(struct sl_req *r)
 void
 req_run_from(struct sl_req *r, enum sl_hook_point point)
 {
-    for (r->phase = 0; r->phase < N_PHASES && phases[r->phase] < point; r->phase++)
-        ;
+    r->phase = point <= PHASE_LAST ? (uint16_t)point : PHASE_LAST + 1;
     req_run(r);
 }
 
@@ -283,9 +292,9 @@ req_run(struct sl_req *r)
 
     r->flags |= REQ_RUNNING;
     loop->n_running++;
-    for (; r->phase < N_PHASES; r->phase++, r->list = NULL) {
+    for (; r->phase <= PHASE_LAST; r->phase++, r->list = NULL) {
         if (r->list == NULL) {
-            r->list = &r->scope->lists[phases[r->phase]];
+            r->list = &r->scope->lists[r->phase];
             r->hook = 0;
         }
         if (!req_run_phase(r, &began) || !req_phase_over(r))
@@ -299,7 +308,7 @@ req_run(struct sl_req *r)
     if (r->flags & REQ_GONE)
         sl_req_finish(&r);
     else {
-        if (r->phase == N_PHASES && (r->flags & REQ_ANSWERED) == 0)
+        if (r->phase > PHASE_LAST && (r->flags & REQ_ANSWERED) == 0)
             sl_req_fail(r, 0, &sl_cause_no_handler, NULL);
         req_settle(r);
     }

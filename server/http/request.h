@@ -37,6 +37,8 @@ enum req_flag {
     REQ_SUB = 524288,     /* of the server's own: subrequest.c */
 };
 
+/* In the order of use: what is touched again when the response arrives lies together at the
+ * beginning.  Until then others had their turn, and the cache. */
 struct sl_req {
     /* struct sl_req_public */
     unsigned magic;
@@ -49,27 +51,27 @@ struct sl_req {
     void *protocol_data;
     struct sl_scope *scope;
     const struct hook_list *list; /* of the phase being run */
-    uint16_t phase;
+    uint16_t phase;               /* enum sl_hook_point */
     uint16_t hook;
     int version;
     int status;
     int failed_status; /* a response hook failed the request: the page for this is sent; 0 */
-    struct sl_span reason; /* at NULL: the status's own */
-    unsigned head_size;    /* bytes of the request head, 0: its protocol does not count them */
-    int64_t length;        /* of the response body, -1: unknown */
-    int64_t body_length;   /* of the request body, -1: unknown */
-    int64_t body_seen;
-    int64_t bytes_sent;
     struct sl_exchange *exchange;
     const struct sl_source *source; /* a module answers; NULL: not, or no more */
-    void *source_ctx;
-    struct sl_encoded *encoded; /* what the source has beside it; NULL: nothing */
+    struct sl_filter *filters;
+    struct req_pace *pace;       /* of the request's body; NULL: as fast as it comes */
     struct sl_buf *head_buf;     /* holds the request head */
     struct sl_buf *response_buf; /* holds the response head */
-    struct sl_filter *filters;
-    struct sl_fields head;
     struct sl_fields response;
+    struct sl_span reason; /* at NULL: the status's own */
+    int64_t length;        /* of the response body, -1: unknown */
+    int64_t bytes_sent;
+    int64_t upstream_us;
     struct sl_span method;
+    uint32_t token_slot; /* 0: none */
+    unsigned head_size;  /* bytes of the request head, 0: its protocol does not count them */
+    /* the rest is of no use any more when the server's response is there, but to hooks */
+    struct sl_fields head;
     struct sl_span target;        /* as it came */
     struct sl_span path;          /* raw */
     struct sl_span query;         /* at NULL: none */
@@ -77,21 +79,22 @@ struct sl_req {
     struct sl_span host;          /* lower case, no port */
     struct sl_span match;         /* normalised path; at NULL: not made yet */
     struct sl_span upstream_path; /* at NULL: the client's own */
-    struct sl_span respond_body;
-    struct sl_span client_text; /* at NULL: not known yet */
+    int64_t body_length;          /* of the request body, -1: unknown */
+    int64_t body_seen;
+    int64_t started_us;
     const struct sl_cause *cause;
     const struct sl_server *server;
-    int64_t started_us;
-    int64_t upstream_us;
-    void *vars;            /* http/variables.c */
-    void *captures;        /* config/captures.c */
+    void *vars;                /* http/variables.c */
+    void *captures;            /* config/captures.c */
     struct req_access *access; /* access.c; NULL: no opinion is kept */
     struct req_data *data;     /* of modules */
     struct req_note *notes, **notes_end;
+    struct sl_span client_text; /* at NULL: not known yet, as client */
+    const char *id;             /* NULL: not made yet */
+    struct sl_encoded *encoded; /* what the source has beside it; NULL: nothing */
+    void *source_ctx;
+    struct sl_span respond_body;
     struct sl_sockaddr client;
-    char id[17];
-    struct req_pace *pace; /* of the request's body; NULL: as fast as it comes */
-    uint32_t token_slot; /* 0: none */
 };
 
 enum req_note_kind {
@@ -204,8 +207,14 @@ enum sl_verdict hooks_run_conn(struct sl_conn *c, enum sl_hook_point point);
 enum sl_verdict hook_call_req(const struct hook_call *call, struct sl_req *r, uint64_t *began);
 uint64_t hook_clock(void);
 /* Runs a list that may not be suspended. */
-enum sl_verdict hooks_run_attempt(const struct sl_scope *scope, enum sl_hook_point point,
-                                  struct sl_attempt *a);
+enum sl_verdict hooks_call_attempt(const struct hook_list *list, struct sl_attempt *a);
+static inline enum sl_verdict
+hooks_run_attempt(const struct sl_scope *scope, enum sl_hook_point point, struct sl_attempt *a)
+{
+    const struct hook_list *list = &scope->lists[point];
+
+    return list->n == 0 ? SL_NEXT : hooks_call_attempt(list, a);
+}
 
 void serving_thread_init(struct sl_loop *loop);
 

@@ -159,8 +159,7 @@ sub_copy(struct sl_req *to, struct sl_req *from)
     to->upstream_path = copied(to, from->upstream_path);
     to->client_text = copied(to, sl_req_client_text(from));
     to->client = *sl_req_client(from);
-    sl_req_id(from);
-    memcpy(to->id, from->id, sizeof to->id);
+    to->id = copied(to, sl_req_id(from)).at;
     sub_set_path(to, req_uri(from));
     sub_copy_fields(to, from);
     captures_copy(to, from);

@@ -29,20 +29,18 @@ escaped_byte(const char *at, const char *end)
 static const char *
 skip_name(const char *at, const char *end)
 {
-    for (; at < end; at++) {
-        if (host_bytes[(unsigned char)*at])
-            continue;
-        if (*at != '%')
-            break;
+    for (;; at += 3) {
+        while (at < end && host_bytes[(unsigned char)*at])
+            at++;
+        if (at == end || *at != '%')
+            return at;
         if (escaped_byte(at, end) < 0)
             return NULL;
-        at += 2;
     }
-    return at;
 }
 
 /* Behind the bracket of an IPv6 address, or NULL. */
-static const char *
+static const char * __attribute__((noinline))
 skip_ipv6(const char *at, const char *end)
 {
     char text[INET6_ADDRSTRLEN];
@@ -59,10 +57,28 @@ skip_ipv6(const char *at, const char *end)
     return inet_pton(AF_INET6, text, &address) == 1 ? close + 1 : NULL;
 }
 
+/* ":port" or nothing; -1: neither.  The digits may be missing (RFC 3986, 3.2.3). */
+static int
+port_of(const char *at, const char *end)
+{
+    int port = 0;
+
+    if (at == end)
+        return 0;
+    if (*at++ != ':' || end - at > 5)
+        return -1;
+    for (; at < end; at++) {
+        if (*at < '0' || *at > '9')
+            return -1;
+        port = port * 10 + (*at - '0');
+    }
+    return port <= 65535 ? port : -1;
+}
+
 int
 host_split(struct sl_span authority, struct sl_span *name, int *port)
 {
-    const char *at = authority.at, *end = at + authority.n, *digits;
+    const char *at = authority.at, *end = at + authority.n;
 
     *port = 0;
     if (authority.n == 0)
@@ -71,13 +87,8 @@ host_split(struct sl_span authority, struct sl_span *name, int *port)
     if (at == NULL || at == authority.at)
         return 0;
     *name = (struct sl_span){authority.at, (size_t)(at - authority.at)};
-    if (at == end)
-        return 1;
-    if (*at++ != ':')
-        return 0;
-    for (digits = at; at < end && *at >= '0' && *at <= '9' && at - digits < 5; at++)
-        *port = *port * 10 + (*at - '0');
-    return at == end && *port <= 65535;
+    *port = port_of(at, end);
+    return *port >= 0;
 }
 
 /* Path and query of what begins with '/', '?' or nothing at all. */
@@ -156,7 +167,7 @@ is_target_text(struct sl_span raw)
     size_t i;
 
     for (i = 0; i < raw.n; i++)
-        if (raw.at[i] <= 0x20 || raw.at[i] >= 0x7f || raw.at[i] == '#')
+        if ((unsigned char)(raw.at[i] - '!') > '~' - '!' || raw.at[i] == '#')
             return 0;
     return 1;
 }
@@ -180,18 +191,17 @@ target_split(struct sl_span method, struct sl_span raw, struct target *out)
     return split_absolute(method, raw, out);
 }
 
-/* Most paths are normal, and one look tells: no escape, and no slash before a slash or dot. */
-static int
-is_plain(struct sl_span raw)
+/* One look tells: no escape, and no slash before a slash or dot. */
+int
+path_is_normal(struct sl_span raw)
 {
-    char before = 0, c;
-    size_t i;
+    const char *at = raw.at, *end = at + raw.n;
 
-    for (i = 0; i < raw.n; i++, before = c) {
-        c = raw.at[i];
-        if (c == '%' || (before == '/' && (c == '/' || c == '.')))
+    if (raw.n == 0 || *at != '/')
+        return 0;
+    for (; at < end; at++)
+        if (*at == '%' || (*at == '/' && at + 1 < end && (at[1] == '/' || at[1] == '.')))
             return 0;
-    }
     return 1;
 }
 
@@ -218,15 +228,12 @@ path_normalise(struct sl_span raw, char *to, int *is_same)
     const char *at = raw.at, *end = at + raw.n;
     size_t n = 1, begin = 1;
 
-    *is_same = 1;
-    if (raw.n == 0 || sl_span_eq(raw, SL_SPAN("*")))
+    *is_same = path_is_normal(raw) || raw.n == 0 || sl_span_eq(raw, SL_SPAN("*"));
+    if (*is_same)
         return (int)raw.n;
     if (*at != '/')
         return -1;
-    if (is_plain(raw))
-        return (int)raw.n;
 
-    *is_same = 0;
     to[0] = '/';
     while (++at < end) {
         int c = *at == '%' ? escaped_byte(at, end) : (unsigned char)*at;

@@ -11,7 +11,7 @@
 #include "net/buf.h"
 #include "worker.h"
 
-#define CONN_SPACE 152 /* bytes a built-in protocol may keep here */
+#define CONN_SPACE 112 /* bytes a built-in protocol may keep here */
 #define CONN_MAGIC 0x51c0a7e3u
 
 /* Bytes that wait to be written. */
@@ -22,6 +22,8 @@ struct piece {
     size_t n;
 };
 
+/* In the order of use: what a request touches lies in the first lines of the cache, and what
+ * protocols keep begins with one. */
 struct sl_conn {
     struct io io;
     unsigned magic;
@@ -31,27 +33,30 @@ struct sl_conn {
     uint8_t ends; /* what is being sent is the last */
     struct sl_loop *loop;
     const struct sl_transport *transport; /* NULL: the plain socket */
-    void *transport_data;
     void (*on_ready)(struct sl_conn *c, unsigned what); /* the protocol's */
-    void *protocol_data;
-    const struct sl_protocol *protocol;                   /* clients */
-    const struct sl_upstream_protocol *upstream_protocol; /* servers */
+    struct piece *out;                                  /* not yet written */
+    struct sl_timer timer;
     struct listener *listener;                            /* clients */
     struct upstream_server *server;                       /* servers */
-    struct sl_exchange *waiting; /* servers: for it to open, the first is who began it */
-    unsigned n_attempts;         /* servers: on one that carries several at a time */
-    int64_t retires_at;          /* servers: ms; too old to be kept then; 0: never */
-    int64_t peer_keeps_ms;       /* servers: how long the peer keeps it idle; -1: it does not say */
-    unsigned epoch;              /* servers: of the set its address is from */
-    apr_pool_t *pool;
-    struct piece *out, **out_end; /* not yet written */
-    struct sl_timer timer;
-    struct sl_conn *next, **prev;           /* all of the loop */
+    const struct sl_upstream_protocol *upstream_protocol; /* servers */
     struct sl_conn *idle_next, **idle_prev; /* a server's idle ones */
+    int64_t retires_at;                     /* servers: ms; too old to be kept then; 0: never */
+    int64_t peer_keeps_ms; /* servers: how long the peer keeps it idle; -1: it does not say */
+    unsigned epoch;        /* servers: of the set its address is from */
+    unsigned n_attempts;   /* servers: on one that carries several at a time */
+    struct sl_exchange *waiting; /* servers: for it to open, the first is who began it */
+    struct piece **out_end;
+    apr_pool_t *pool;
+    _Alignas(8) char space[CONN_SPACE];
     struct sl_sockaddr peer;
     char peer_text[46];
-    _Alignas(8) char space[CONN_SPACE];
+    const struct sl_protocol *protocol; /* clients */
+    void *protocol_data;
+    void *transport_data;
+    struct sl_conn *next, **prev; /* all of the loop */
 };
+
+_Static_assert(offsetof(struct sl_conn, space) % 64 == 0, "of a line of the cache");
 
 /* Takes the descriptor over and watches it.  NULL (descriptor closed) on failure. */
 struct sl_conn *conn_make(struct sl_loop *loop, int fd, int is_client);
@@ -67,6 +72,8 @@ void conn_same_peer(struct sl_conn *c, struct sl_conn *as);
  * copied.  SL_FLOW_ROOM: nothing is queued.  */
 enum sl_flow conn_send(struct sl_conn *c, struct sl_span head, struct sl_data data,
                        struct sl_span tail);
+/* The same of one part, not empty. */
+enum sl_flow conn_send_one(struct sl_conn *c, struct sl_span head);
 /* Goes on with what is queued. */
 enum sl_flow conn_flush(struct sl_conn *c);
 

@@ -83,7 +83,7 @@ spent_read(struct spent *s)
 
 /* Reading takes its time, too, and may be put aside: that is not the hook's. So the instant is the last
  * that is read here, and the first behind the hook. */
-static void
+static void __attribute__((noinline))
 spent_before(void)
 {
     before.waited_ns = waited_ns();
@@ -113,7 +113,7 @@ hooks_clock_start(void)
         fatal_ns = atof(getenv("SLUICE_HOOK_FATAL")) * 1e6;
 }
 
-static void
+static void __attribute__((noinline))
 hook_was_slow(const struct hook_call *call, uint64_t n_ticks)
 {
     double ns_per_tick = (double)(clock_ns(CLOCK_MONOTONIC) - start_ns) / (double)(hook_clock() - start_ticks + 1);
@@ -127,7 +127,7 @@ hook_was_slow(const struct hook_call *call, uint64_t n_ticks)
         sl_panic(__FILE__, __LINE__, call->hook->name, "a hook that does not block");
 }
 
-static void
+static inline void
 hook_enter(const struct hook_call *call, struct sl_req *request)
 {
     crash_place = (struct crash_place){call, request, NULL};
@@ -147,7 +147,7 @@ hook_leave(const struct hook_call *call, uint64_t began)
 }
 
 /* A dry run calls only what leaves no trace, and lists the others. */
-static int
+static inline int
 hook_is_left_out(const struct hook_call *call, struct sl_req *r)
 {
     if ((r->flags & REQ_DRY) == 0 || (call->hook->flags & SL_DRY_OK) != 0)
@@ -189,18 +189,13 @@ hooks_run_conn(struct sl_conn *c, enum sl_hook_point point)
 }
 
 enum sl_verdict
-hooks_run_attempt(const struct sl_scope *scope, enum sl_hook_point point, struct sl_attempt *a)
+hooks_call_attempt(const struct hook_list *list, struct sl_attempt *a)
 {
-    const struct hook_list *list = &scope->lists[point];
+    struct sl_req *r = exchange_of(a)->r;
+    uint64_t began = hook_clock();
     enum sl_verdict v = SL_NEXT;
-    struct sl_req *r;
-    uint64_t began;
     unsigned i;
 
-    if (list->n == 0)
-        return SL_NEXT;
-    r = exchange_of(a)->r;
-    began = hook_clock();
     for (i = 0; i < list->n && v == SL_NEXT; i++) {
         if (r != NULL && hook_is_left_out(&list->at[i], r))
             continue;

@@ -60,7 +60,7 @@ sl_attempt_switched(struct sl_attempt *a, struct sl_span to)
     fields_push(a->response, SL_F_UPGRADE, SL_SPAN("Upgrade"), to);
 }
 
-static void
+static void __attribute__((noinline))
 fields_compact(struct sl_fields *f)
 {
     unsigned i, n = 0;
@@ -100,8 +100,8 @@ ex_take_head(struct sl_exchange *ex, int status, int64_t body)
     ex->a.has_response = 1;
     if (fields_may_have(f, SL_F_CONNECTION))
         ex->connection = sl_fields_joined(f, "Connection");
-    fields_drop_hop_by_hop(f->at, f->n, f->ids);
-    fields_compact(f);
+    if (fields_drop_hop_by_hop(f->at, f->n, f->ids))
+        fields_compact(f);
     if (status == 204 || status == 101) /* RFC 9110, 8.6 */
         fields_unset_id(f, SL_F_CONTENT_LENGTH);
     if (upgrade.n > 0 && (status == 101 || status == 426)) /* RFC 9110, 7.8 */

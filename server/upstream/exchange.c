@@ -372,7 +372,7 @@ exchange_send(struct sl_exchange *ex)
     struct sl_req *r = ex->r;
     enum sl_flow flow;
 
-    exchange_goto(ex, EX_SEND, ex->conf->send_ms);
+    ex->state = EX_SEND;
     if (exchange_prepare(ex) != 0) {
         exchange_fail(ex, &sl_cause_hook_failed);
         return;
@@ -389,6 +389,8 @@ exchange_send(struct sl_exchange *ex)
     }
     if (flow == SL_FLOW_ROOM && (ex->body_ended || r->body_length == 0))
         exchange_goto(ex, EX_FIRST, ex->conf->first_ms);
+    else
+        exchange_goto(ex, EX_SEND, ex->conf->send_ms);
     if (flow == SL_FLOW_ROOM && !ex->body_ended)
         req_want(r);
 }

@@ -27,14 +27,14 @@ struct h1c {
     struct sl_buf *in;
     struct sl_attempt *a; /* NULL: idle */
     uint64_t left;        /* of the response body */
-    struct chunked chunked;
-    struct splice splice;
     uint8_t state;
     uint8_t framing;
     uint8_t persists;
     uint8_t in_trailers;
     uint8_t is_full;     /* the receiver has no room */
     uint8_t out_chunked; /* of the request body */
+    struct splice splice;
+    struct chunked chunked;
 };
 
 _Static_assert(sizeof(struct h1c) <= CONN_SPACE, "the state of HTTP/1 lies in the connection");
@@ -88,7 +88,7 @@ h1c_start(struct sl_attempt *a, struct sl_conn *c)
         a->is_unsendable = 1;
         return SL_FLOW_GONE;
     }
-    return writer_send_alone(&w, c);
+    return conn_send_one(c, writer_written(&w, c));
 }
 
 static enum sl_flow
@@ -126,7 +126,7 @@ h1c_trailers(struct sl_attempt *a, struct sl_fields *fields)
     PUT(&w, "\r\n");
     if (w.is_full)
         return SL_FLOW_GONE;
-    return writer_send_alone(&w, c);
+    return conn_send_one(c, writer_written(&w, c));
 }
 
 /* ---- the response head ---- */
@@ -205,7 +205,7 @@ h1c_parse(struct sl_conn *c)
 
     while (h->a != NULL && buf_used(h->in) > 0) {
         struct sl_attempt *a = h->a;
-        struct response_head head = {.status = 0};
+        struct response_head head;
 
         switch (head_parse_response(h->in->bytes + h->in->begin, buf_used(h->in), &limits, &head,
                                     c->loop->parsed)) {
