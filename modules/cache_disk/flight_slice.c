@@ -99,6 +99,7 @@ flight_of_slice(const struct flight *of, int64_t n)
     struct meta m;
 
     SL_ASSERT(f != NULL && meta_read(of->object->meta, &m) == 0);
+    f->state = ASKING;
     f->key = slice_key(of->object->key, m.slices, of->from / of->slice);
     f->primary = kept(of->primary);
     f->hash = store_hash(cache_store, f->key);

@@ -98,6 +98,7 @@ flight_store(struct flight *f, struct sl_req *sub)
 
     if (s.refused != NULL)
         return s.refused;
+    f->born = s.born;
     m.body = body_name();
     n.key = flight_object_key(f, sub, &m);
     if (n.key.n > STORE_KEY_MAX)

@@ -333,16 +333,31 @@ tags_of_field(struct sl_span field, uint64_t *tags, unsigned n)
     return n;
 }
 
+static const struct sl_span tag_fields[] = {{"Surrogate-Key", 13}, {"Cache-Tag", 9}, {"xkey", 4}};
+#define N_TAG_FIELDS (sizeof tag_fields / sizeof tag_fields[0])
+
 int
 is_tag_field(const struct sl_field *x)
 {
-    static const struct sl_span names[] = {{"Surrogate-Key", 13}, {"Cache-Tag", 9}, {"xkey", 4}};
     size_t i;
 
-    for (i = 0; x->id == SL_F_OTHER && i < sizeof names / sizeof names[0]; i++)
-        if (x->name.n == names[i].n && sl_span_eqi(x->name, names[i]))
+    for (i = 0; x->id == SL_F_OTHER && i < N_TAG_FIELDS; i++)
+        if (x->name.n == tag_fields[i].n && sl_span_eqi(x->name, tag_fields[i]))
             return 1;
     return 0;
+}
+
+void
+tag_fields_drop(struct sl_fields *fields)
+{
+    const struct sl_field *x;
+    unsigned i;
+    size_t k;
+
+    for (i = 0; (x = sl_fields_at(fields, i)) != NULL && !is_tag_field(x); i++)
+        ;
+    for (k = 0; x != NULL && k < N_TAG_FIELDS; k++)
+        sl_fields_unset(fields, tag_fields[k].at);
 }
 
 static uint64_t

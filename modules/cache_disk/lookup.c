@@ -537,6 +537,13 @@ visit_count(const struct visit *v)
     hosts_count(v->r, which);
 }
 
+void
+visit_came(struct visit *v)
+{
+    visit_count(v);
+    sl_note(v->r, "the cache: %s, %s", v->status, v->reason);
+}
+
 enum sl_verdict
 cache_reply(struct sl_req *r, const void *confp)
 {
@@ -546,13 +553,15 @@ cache_reply(struct sl_req *r, const void *confp)
     if (cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) || (v = visit_of(r)) == NULL)
         return SL_NEXT;
     v->is_waiting = 0;
+    if (v->outcome == OUT_DIRECT)
+        return SL_NEXT;
     if (v->outcome == OUT_FLIGHT)
         flight_result(v);
-    visit_count(v);
-    sl_note(r, "the cache: %s, %s", v->status, v->reason);
+    visit_came(v);
     switch (v->outcome) {
     case OUT_PASS:
     case OUT_FLIGHT:
+    case OUT_DIRECT:
         break;
     case OUT_OBJECT:
         return answer_object(v);

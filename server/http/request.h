@@ -51,6 +51,7 @@ struct sl_req {
     const struct hook_list *list; /* of the phase being run */
     uint16_t phase;
     uint16_t hook;
+    uint16_t watch_hook; /* the one behind that which watches */
     int version;
     int status;
     int failed_status; /* a response hook failed the request: the page for this is sent; 0 */
@@ -63,6 +64,8 @@ struct sl_req {
     struct sl_exchange *exchange;
     const struct sl_source *source; /* a module answers; NULL: not, or no more */
     void *source_ctx;
+    const struct sl_watch *watch; /* who looks at the answer before all others; NULL: nobody */
+    void *watch_ctx;
     struct sl_encoded *encoded; /* what the source has beside it; NULL: nothing */
     struct sl_buf *head_buf;     /* holds the request head */
     struct sl_buf *response_buf; /* holds the response head */
@@ -163,6 +166,11 @@ void answer_from_source(struct sl_req *r);
 void source_want(struct sl_req *r);
 /* Nothing is wanted from it any more, if there is one. */
 void source_drop(struct sl_req *r);
+
+/* watch.c: the answer has come; r, or the subrequest that goes on in its place. */
+struct sl_req *watch_tell(struct sl_req *r);
+/* The request cannot be watched: SL_WAIT, or SL_FAIL if it was not suspended. */
+enum sl_verdict watch_refuse(struct sl_req *r);
 
 /* subrequest.c */
 void subrequest_has_room(struct sl_req *r);
