@@ -40,6 +40,13 @@ with_number(apr_pool_t *pool, struct sl_span text, int64_t number)
     return (struct sl_span){at, (size_t)(end - at)};
 }
 
+static int
+is_plain_miss(const struct visit *v)
+{
+    return !v->is_hit && !v->is_partial && !v->is_variant && !v->is_collapsed &&
+           strcmp(v->status, "MISS") == 0;
+}
+
 /* RFC 9211.  What a server was asked for in vain is no hit. */
 static struct sl_span
 cache_status(const struct visit *v)
@@ -48,6 +55,8 @@ cache_status(const struct visit *v)
                                SL_SPAN("; stored"), SL_SPAN("")};
     int is_agreed = strcmp(v->status, "REVALIDATED") == 0;
 
+    if (is_plain_miss(v))
+        return SL_SPAN("sluice; fwd=uri-miss; stored");
     if (v->is_hit)
         return with_number(sl_req_pool(v->r),
                            v->flight == NULL ? SL_SPAN("sluice; hit; ttl=")
@@ -73,9 +82,10 @@ put_own_fields(struct visit *v)
     struct sl_fields *to = sl_req_response(v->r);
     struct sl_field age = {SL_SPAN("Age"), with_number(sl_req_pool(v->r), SL_SPAN(""), v->using.age),
                            SL_F_AGE, 0};
+    struct sl_field status = {SL_SPAN("Cache-Status"), cache_status(v), SL_F_CACHE_STATUS, 0};
 
     sl_fields_restore(to, &age);
-    sl_fields_add(to, "Cache-Status", cache_status(v));
+    sl_fields_restore(to, &status);
 }
 
 /* Spans into what is held until the request ends. */

@@ -129,6 +129,7 @@ struct visit {
     int is_asking;     /* the store has not answered yet */
     int is_variant;    /* what is looked for is the variant's key */
     struct sl_span key, variant; /* copies; a request's key stands behind the visit */
+    struct store_hash hash;      /* of the key, when it was looked for */
     struct marker marker;        /* its vary a copy; n 0: there is none */
     struct store_object *found;  /* held: what the store had, or what has come */
     struct meta meta;            /* of found */

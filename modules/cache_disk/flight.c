@@ -126,24 +126,50 @@ key_of(const struct visit *v)
     return v->is_variant ? v->variant : v->key;
 }
 
+/* Copies to *at, which moves on. */
+static struct sl_span
+copied(char **at, struct sl_span s)
+{
+    struct sl_span copy = {*at, s.n};
+
+    if (s.n > 0)
+        memcpy(*at, s.at, s.n);
+    *at += s.n;
+    return copy;
+}
+
+struct flight *
+flight_make(struct sl_span key, struct sl_span primary, const struct marker *marker)
+{
+    int is_one = primary.at == key.at;
+    struct flight *f = malloc(sizeof *f + key.n + (is_one ? 0 : primary.n) + marker->vary.n);
+    char *behind = (char *)(f + 1);
+
+    SL_ASSERT(f != NULL);
+    memset(f, 0, sizeof *f);
+    f->state = ASKING;
+    f->n_refs = 1;
+    f->size = -1;
+    f->key = copied(&behind, key);
+    f->primary = is_one ? f->key : copied(&behind, primary);
+    f->marker = (struct marker){marker->era, copied(&behind, marker->vary)};
+    return f;
+}
+
+/* What it looked for was looked up, and the hash is known; but for slices. */
 static struct flight *
 flight_new(const struct visit *v)
 {
-    struct flight *f = store_zeros(sizeof *f);
+    static const struct marker none;
+    struct flight *f = flight_make(key_of(v), v->key,
+                                   v->is_variant && v->of == NULL ? &v->marker : &none);
 
-    SL_ASSERT(f != NULL);
-    f->state = ASKING;
-    f->key = kept(key_of(v));
-    f->primary = v->is_variant ? kept(v->key) : f->key;
-    f->hash = store_hash(cache_store, f->key);
+    f->hash = v->of == NULL ? v->get.hash : store_hash(cache_store, f->key);
+    f->primary_hash = v->of == NULL ? v->hash : store_hash(cache_store, f->primary);
     f->loop = sl_req_loop(v->r);
     f->conf = v->conf;
-    f->n_refs = 1;
-    f->size = -1;
     f->begun = forgets_now();
     f->is_personal = sl_var_get(v->r, "user").n > 0; /* mod_auth took Authorization away */
-    if (v->is_variant && v->of == NULL)
-        f->marker = (struct marker){v->marker.era, kept(v->marker.vary)};
     slice_begin(f, v);
     if (v->found != NULL) {
         f->base = v->found;
@@ -161,10 +187,6 @@ flight_drop(struct flight *f)
         store_drop(&f->object);
     if (f->base != NULL)
         store_drop(&f->base);
-    if (f->primary.at != f->key.at)
-        kept_free(f->primary);
-    kept_free(f->key);
-    kept_free(f->marker.vary);
     kept_free(f->sliced);
     kept_free(f->etag);
     kept_free(f->modified);
@@ -428,6 +450,10 @@ flight_leave(struct visit *v)
         f->leader = NULL;
     if (v->is_leader && f->state == DIRECT)
         direct_leave(f);
+    if (v->is_leader && v->outcome == OUT_DIRECT) { /* it is over, and he waited for nothing */
+        flight_drop(f);
+        return;
+    }
     b = bucket_lock(f->hash);
     waiter_remove(f, v);
     is_last = --f->n_users == 0 && f->state != OVER && !f->is_background && f->mail.fn == NULL;

@@ -38,10 +38,10 @@ struct fetch {
 
 struct flight {
     struct flight *next; /* of the bucket */
-    struct store_hash hash;
+    struct store_hash hash, primary_hash;
     struct sl_loop *loop;
     const struct cache_conf *conf;
-    struct sl_span key, primary; /* copies, or one; key: what is looked for */
+    struct sl_span key, primary; /* behind it, maybe one; key: what is looked for */
     enum state state;
     enum result result;      /* settled: neither DIRECT nor ASKING any more */
     int is_listed;           /* in the table */
@@ -61,7 +61,7 @@ struct flight {
     int64_t asked_at, size, n; /* n: bytes so far; size -1: not said */
     uint64_t stamp;
     uint64_t begun;       /* by the clock of what was forgotten */
-    struct marker marker; /* of what is looked for; its vary a copy, n 0: there was none */
+    struct marker marker; /* of what is looked for; its vary behind it, n 0: there was none */
     int64_t slice, from; /* slice > 0: so many bytes are asked for, from there on */
     int is_slice;        /* of this response: */
     int64_t whole, date;
@@ -74,6 +74,10 @@ struct flight {
 };
 
 /* ---- flight.c ---- */
+
+/* One that asks, with copies of these; primary: of key, if it is the same.  Its hashes are the
+ * caller's to set. */
+struct flight *flight_make(struct sl_span key, struct sl_span primary, const struct marker *marker);
 
 /* Its result is known: who waits may ask for it.  What still arrives can be joined. */
 void flight_settle(struct flight *f, enum state state, enum result result);

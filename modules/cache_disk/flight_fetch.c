@@ -27,10 +27,12 @@ static void
 date_add(struct flight *f, struct sl_req *sub)
 {
     struct sl_fields *fields = sl_req_response(sub);
+    struct sl_field date = {SL_SPAN("Date"), sl_loop_http_date(f->loop), SL_F_DATE, 0};
 
-    if (!sl_fields_has_id(fields, SL_F_DATE)) /* the loop's text is of this second */
-        sl_fields_add(fields, "Date",
-                      sl_span(sl_span_dup(sl_req_pool(sub), sl_loop_http_date(f->loop))));
+    if (sl_fields_has_id(fields, SL_F_DATE))
+        return;
+    date.value.at = sl_span_dup(sl_req_pool(sub), date.value); /* the loop's is of this second */
+    sl_fields_restore(fields, &date);
 }
 
 /* What is encoded is for those alone who said that they take it, also where the server forgets to
@@ -70,7 +72,6 @@ flight_head_came(struct flight *f, struct sl_req *r)
 {
     f->status = sl_req_status(r);
     f->cause = sl_req_cause(r);
-    f->size = length_of(r);
     date_add(f, r);
     vary_add(f, r);
 }
@@ -101,6 +102,7 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
     struct flight *f = ((struct fetch *)ctx)->flight;
 
     flight_head_came(f, sub);
+    f->size = length_of(sub);
     if (f->is_slice)
         return slice_head(f, sub);
     if (flight_has_failed(f))

@@ -286,13 +286,12 @@ visit_found(struct visit *v, struct store_object *o)
 static int
 is_wanted(const struct visit *v)
 {
-    uint64_t hash;
+    uint64_t hash = v->hash.lo;
     uint32_t first, use;
     _Atomic(uint32_t) *cell;
 
     if (v->conf->min_uses <= 1 || v->found != NULL)
         return 1;
-    hash = store_hash(cache_store, v->key).lo;
     cell = &uses[hash % USES];
     first = (uint32_t)(hash >> 48) << COUNT_BITS | 1;
     use = atomic_load_explicit(cell, memory_order_relaxed);
@@ -400,8 +399,11 @@ static void
 visit_look(struct visit *v, struct sl_span key)
 {
     struct store_object *found = NULL;
+    enum store_answer answer = visit_get(v, key, &found);
 
-    switch (visit_get(v, key, &found)) {
+    if (!v->is_variant)
+        v->hash = v->get.hash;
+    switch (answer) {
     case STORE_HIT:
         visit_found(v, found);
         break;
