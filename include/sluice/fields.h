@@ -64,7 +64,9 @@
     X(VARY, "Vary")                                                                          \
     X(WWW_AUTHENTICATE, "WWW-Authenticate")                                                  \
     X(X_ACCEL_BUFFERING, "X-Accel-Buffering")                                                \
-    X(HTTP2_SETTINGS, "HTTP2-Settings")
+    X(HTTP2_SETTINGS, "HTTP2-Settings")                                                      \
+    X(CACHE_STATUS, "Cache-Status")                                                          \
+    X(CDN_CACHE_CONTROL, "CDN-Cache-Control")
 
 #define SL_FIELD_ID(id, name) SL_F_##id,
 enum sl_field_id { SL_F_OTHER, SL_FIELD_NAMES(SL_FIELD_ID) SL_F_COUNT };

@@ -40,4 +40,24 @@ void sl_subrequest_proxy(struct sl_req *sub, const struct sl_target *target,
 /* Nobody wants it any more: its owner is not called again.  Also from within his functions. */
 void sl_subrequest_cancel(struct sl_req **sub);
 
+/* A client's request whose answer others want, too, and which need not be a subrequest as long as
+ * nobody but its client depends on it. */
+struct sl_watch {
+    /* Its answer has come, and nothing of it is given; before all response hooks, and once.  body: all
+     * of it, if it is at hand; at NULL: not. */
+    void (*head)(struct sl_req *r, void *ctx, struct sl_span body);
+    /* It would share a connection to its server with others, from which it cannot be taken: the owner
+     * begins a subrequest, and suspends r, which then goes on as if it had been suspended in the hook
+     * that watched it.  head() will not be called. */
+    void (*shares)(struct sl_req *r, void *ctx);
+};
+/* From within a handler hook, for which the request then goes on.  Who leaves before its answer came
+ * is not told of, as ever, but by the end of its pool. */
+void sl_req_watch(struct sl_req *r, const struct sl_watch *watch, void *ctx);
+/* A subrequest that goes on with what the client's request, which was watched, has asked its server:
+ * from within head(), or from outside of all hooks before.  The caller suspends the client's, as in
+ * `shares`.  NULL: it has asked no server yet, or hooks of its have the floor. */
+struct sl_req *sl_subrequest_instead(struct sl_req *client, const struct sl_subrequest_owner *owner,
+                                     void *ctx);
+
 #endif

@@ -123,14 +123,34 @@ may_be(uint64_t entry, struct store_hash hash)
     return entry != 0 && entry_tag(entry) == hash_tag(hash);
 }
 
+/* Bit i: what is in seat i may be the key's.  Each look-up and each change begins with this, and most
+ * find nothing. */
+static unsigned
+seats_of(const struct seats *s, struct store_hash hash)
+{
+    const uint64_t mask = ((UINT64_C(1) << ENTRY_TAG_BITS) - 1) << ENTRY_PLACE_BITS;
+    uint64_t tag = (uint64_t)hash_tag(hash) << ENTRY_PLACE_BITS;
+    unsigned line, i, bits = 0;
+
+    for (line = 0; line < 2; line++)
+#pragma GCC unroll 8
+        for (i = 0; i < PAGE_LINE; i++) {
+            uint64_t entry = atomic_load_explicit(&s->lines[line][i], memory_order_acquire);
+
+            if (((entry ^ tag) & mask) == 0 && entry != 0)
+                bits |= 1u << (line * PAGE_LINE + i);
+        }
+    return bits;
+}
+
 unsigned
 index_find(const struct index *ix, struct store_hash hash, uint64_t found[INDEX_FOUND_MAX])
 {
     struct seats s = index_seats(ix, hash);
-    unsigned i, n = 0;
+    unsigned bits = seats_of(&s, hash), n = 0;
 
-    for (i = 0; i < INDEX_FOUND_MAX; i++) {
-        uint64_t entry = atomic_load_explicit(seat(&s, i), memory_order_acquire);
+    for (; bits != 0; bits &= bits - 1) {
+        uint64_t entry = atomic_load_explicit(seat(&s, (unsigned)__builtin_ctz(bits)), memory_order_acquire);
 
         if (may_be(entry, hash))
             found[n++] = entry;
@@ -142,12 +162,13 @@ index_find(const struct index *ix, struct store_hash hash, uint64_t found[INDEX_
 static unsigned
 seats_forget(struct index *ix, const struct seats *s, struct store_hash hash, unsigned but)
 {
-    unsigned i, n = 0;
+    unsigned bits = seats_of(s, hash) & ~(1u << but), n = 0;
 
-    for (i = 0; i < INDEX_FOUND_MAX; i++) {
+    for (; bits != 0; bits &= bits - 1) {
+        unsigned i = (unsigned)__builtin_ctz(bits);
         uint64_t entry = atomic_load(seat(s, i));
 
-        while (i != but && may_be(entry, hash))
+        while (may_be(entry, hash))
             if (atomic_compare_exchange_weak(seat(s, i), &entry, 0)) {
                 n++;
                 break;
@@ -160,31 +181,53 @@ seats_forget(struct index *ix, const struct seats *s, struct store_hash hash, un
     return n;
 }
 
+/* How many are empty; *last: the last of them. */
+static unsigned
+line_empty(const struct seats *s, unsigned line, unsigned *last)
+{
+    unsigned i, n = 0;
+
+#pragma GCC unroll 8
+    for (i = 0; i < PAGE_LINE; i++)
+        if (atomic_load_explicit(&s->lines[line][i], memory_order_relaxed) == 0) {
+            n++;
+            *last = line * PAGE_LINE + i;
+        }
+    return n;
+}
+
+static unsigned
+seat_least_used(const struct seats *s, struct store_hash hash)
+{
+    unsigned i, least = (unsigned)(hash.lo >> 32) % INDEX_FOUND_MAX;
+
+    for (i = 0; i < INDEX_FOUND_MAX; i++)
+        if (entry_used(atomic_load(seat(s, i))) < entry_used(atomic_load(seat(s, least))))
+            least = i;
+    return least;
+}
+
 /* The seat for a new entry: the key's own, else one of the emptier line, else the least used;
  * *entry: what is in it. */
 static unsigned
 seat_choose(const struct seats *s, struct store_hash hash, uint64_t *entry)
 {
-    unsigned i, n_empty[2] = {0, 0}, empty[2] = {0, 0};
-    unsigned at, least = (unsigned)(hash.lo >> 32) % INDEX_FOUND_MAX;
-    uint64_t seen[INDEX_FOUND_MAX];
+    unsigned bits = seats_of(s, hash), n_empty[2], empty[2] = {0, 0}, at;
 
-    for (i = 0; i < INDEX_FOUND_MAX; i++) {
-        seen[i] = atomic_load(seat(s, i));
-        if (may_be(seen[i], hash)) {
-            *entry = seen[i];
-            return i;
-        }
-        if (seen[i] == 0) {
-            n_empty[i / PAGE_LINE]++;
-            empty[i / PAGE_LINE] = i;
-        }
+    if (bits != 0) {
+        at = (unsigned)__builtin_ctz(bits);
+        *entry = atomic_load(seat(s, at));
+        if (may_be(*entry, hash))
+            return at;
     }
-    for (i = 0; i < INDEX_FOUND_MAX; i++)
-        if (entry_used(seen[i]) < entry_used(seen[least]))
-            least = i;
-    at = n_empty[0] + n_empty[1] == 0 ? least : empty[n_empty[1] > n_empty[0]];
-    *entry = seen[at];
+    n_empty[0] = line_empty(s, 0, &empty[0]);
+    n_empty[1] = line_empty(s, 1, &empty[1]);
+    if (n_empty[0] + n_empty[1] > 0) {
+        *entry = 0;
+        return empty[n_empty[1] > n_empty[0]];
+    }
+    at = seat_least_used(s, hash);
+    *entry = atomic_load(seat(s, at));
     return at;
 }
 

@@ -1,7 +1,11 @@
 /* Records of a segment. */
 #include "segment.h"
 
+#ifdef HAVE_XXH_DISPATCH
+#include <xxh_x86dispatch.h> /* by what the processor has, half as many instructions */
+#else
 #include <xxhash.h>
+#endif
 
 static size_t
 head_size(const struct record_header *h)

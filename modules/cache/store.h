@@ -209,6 +209,7 @@ uint64_t store_stamp(const struct store *s);
 
 struct store_new {
     struct sl_span key, meta; /* copied */
+    const struct store_hash *hash; /* of the key, where that is known; else NULL */
     const uint64_t *tags;     /* copied; the host's store_tag() among them */
     uint32_t n_tags, flags;
     uint64_t stamp;

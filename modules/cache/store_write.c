@@ -157,10 +157,10 @@ store_takes(const struct store *s, const struct store_new *n)
 }
 
 static struct record
-record_of(const struct store_new *n, struct store_hash hash)
+record_of(const struct store *s, const struct store_new *n)
 {
     return (struct record){.h = {.kind = RECORD_HEAD,
-                                 .hash = hash,
+                                 .hash = n->hash != NULL ? *n->hash : store_hash(s, n->key),
                                  .stamp = n->stamp,
                                  .n_key = (uint32_t)n->key.n,
                                  .n_meta = (uint32_t)n->meta.n,
@@ -175,7 +175,7 @@ record_of(const struct store_new *n, struct store_hash hash)
 struct store_object *
 store_whole(struct store *s, const struct store_new *n, struct sl_span body)
 {
-    struct record r = record_of(n, store_hash(s, n->key)), own;
+    struct record r = record_of(s, n), own;
     size_t n_head = record_head_size(&r);
     struct store_bytes *bytes;
     struct object *o;
@@ -208,7 +208,7 @@ store_keep(struct store *s, struct sl_loop *loop, struct store_object *o)
 struct store_writer *
 store_writer_open(struct store *s, struct sl_loop *loop, const struct store_new *n)
 {
-    struct record r = record_of(n, store_hash(s, n->key));
+    struct record r = record_of(s, n);
     struct store_writer *w;
 
     if (!store_takes(s, n) || (w = store_zeros(sizeof *w)) == NULL)
@@ -467,13 +467,15 @@ store_update(struct store *s, struct sl_loop *loop, struct store_object *held,
              const struct store_new *n)
 {
     struct object *before = object_of(held), *o;
-    struct record r = record_of(n, before->hash);
+    struct store_new of = *n;
+    struct record r;
 
     if (before->arriving != NULL || n->meta.n > STORE_META_MAX || n->n_tags > STORE_TAGS_MAX ||
         !object_is_whole(s, before))
         return NULL;
-    r.key = before->pub.key;
-    r.h.n_key = (uint32_t)r.key.n;
+    of.key = before->pub.key;
+    of.hash = &before->hash;
+    r = record_of(s, &of);
     r.h.size = before->size;
     r.h.n_extents = before->n_extents;
     r.h.n_inline = before->n_extents == 0 ? (uint32_t)before->size : 0;

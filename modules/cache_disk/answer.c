@@ -40,6 +40,13 @@ with_number(apr_pool_t *pool, struct sl_span text, int64_t number)
     return (struct sl_span){at, (size_t)(end - at)};
 }
 
+static int
+is_plain_miss(const struct visit *v)
+{
+    return !v->is_hit && !v->is_partial && !v->is_variant && !v->is_collapsed &&
+           strcmp(v->status, "MISS") == 0;
+}
+
 /* RFC 9211.  What a server was asked for in vain is no hit. */
 static struct sl_span
 cache_status(const struct visit *v)
@@ -48,6 +55,8 @@ cache_status(const struct visit *v)
                                SL_SPAN("; stored"), SL_SPAN("")};
     int is_agreed = strcmp(v->status, "REVALIDATED") == 0;
 
+    if (is_plain_miss(v))
+        return SL_SPAN("sluice; fwd=uri-miss; stored");
     if (v->is_hit)
         return with_number(sl_req_pool(v->r),
                            v->flight == NULL ? SL_SPAN("sluice; hit; ttl=")
@@ -67,20 +76,54 @@ cache_status(const struct visit *v)
     return sl_spans_join(sl_req_pool(v->r), parts, 5);
 }
 
+static void
+put_own_fields(struct visit *v)
+{
+    struct sl_fields *to = sl_req_response(v->r);
+    struct sl_field age = {SL_SPAN("Age"), with_number(sl_req_pool(v->r), SL_SPAN(""), v->using.age),
+                           SL_F_AGE, 0};
+    struct sl_field status = {SL_SPAN("Cache-Status"), cache_status(v), SL_F_CACHE_STATUS, 0};
+
+    sl_fields_restore(to, &age);
+    sl_fields_restore(to, &status);
+}
+
 /* Spans into what is held until the request ends. */
 static void
 put_fields(struct visit *v, int status)
 {
     struct sl_fields *to = sl_req_response(v->r);
-    struct sl_field x, age = {SL_SPAN("Age"), with_number(sl_req_pool(v->r), SL_SPAN(""), v->using.age),
-                              SL_F_AGE, 0};
     struct sl_span rest = v->meta.fields;
+    struct sl_field x;
 
     while (meta_next(&rest, &x))
         if (!is_tag_field(&x) && (status != 304 || is_of_304(x.name)))
             sl_fields_restore(to, &x);
-    sl_fields_restore(to, &age);
-    sl_fields_add(to, "Cache-Status", cache_status(v));
+    put_own_fields(v);
+}
+
+/* The age is of now: a flight's answer was judged when nothing was known of it. */
+static void
+age_now(struct visit *v)
+{
+    int64_t now = sl_loop_wall_us(sl_req_loop(v->r)) / 1000000;
+
+    v->using.age = now > v->meta.storing.born ? now - v->meta.storing.born : 0;
+}
+
+void
+answer_as_stored(struct visit *v, int64_t born)
+{
+    struct sl_fields *fields = sl_req_response(v->r);
+
+    v->meta.storing.born = born;
+    age_now(v);
+    sl_req_set_status(v->r, sl_req_status(v->r)); /* in the words of ours */
+    tag_fields_drop(fields);
+    sl_fields_unset(fields, "Age");
+    if (v->conf->ignore & IGNORE_SET_COOKIE)
+        sl_fields_unset(fields, "Set-Cookie");
+    put_own_fields(v);
 }
 
 /* ---- the whole ---- */
@@ -261,15 +304,6 @@ ranges_of(struct visit *v, int64_t length, struct range *ranges)
                             meta_get(&v->meta, "Last-Modified"), v->meta.date))
         return 0;
     return policy_ranges(field, length, ranges);
-}
-
-/* The age is of now: a flight's answer was judged when nothing was known of it. */
-static void
-age_now(struct visit *v)
-{
-    int64_t now = sl_loop_wall_us(sl_req_loop(v->r)) / 1000000;
-
-    v->using.age = now > v->meta.storing.born ? now - v->meta.storing.born : 0;
 }
 
 enum sl_verdict

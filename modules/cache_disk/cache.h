@@ -14,9 +14,10 @@
  *   command.c     the rest of sluice ctl cache
  *   directives.c  the lines
  *
- * A request that may be answered from the cache never goes to a server itself: it asks the store,
- * and where that has nothing, a flight, which is a subrequest, and reads what arrives from the
- * store.  Only an answer that may not be stored is passed on by the flight to who began it. */
+ * A request that may be answered from the cache asks the store, and where that has nothing, a
+ * flight.  Who begins one mostly asks the server himself, and what he gets is stored as it passes by;
+ * otherwise a flight is a subrequest, and all read what arrives from the store.  Only an answer that
+ * may not be stored is passed on by it to who began it. */
 #ifndef MOD_CACHE_DISK_H
 #define MOD_CACHE_DISK_H
 
@@ -99,6 +100,7 @@ struct sl_span kept(struct sl_span s);
 void kept_free(struct sl_span s);
 /* Fields for the cache alone: clients do not get them. */
 int is_tag_field(const struct sl_field *x);
+void tag_fields_drop(struct sl_fields *fields);
 /* The tags of a response: its key, its host, and those it names itself.  More than STORE_TAGS_MAX:
  * it cannot be stored, for no purge would find it by the rest. */
 unsigned cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response,
@@ -109,6 +111,7 @@ unsigned cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields
 enum outcome {
     OUT_PASS,   /* to the server, as if there were no cache */
     OUT_FLIGHT, /* what came of the flight is to be asked */
+    OUT_DIRECT, /* to the server, for a flight */
     OUT_OBJECT, /* to be answered from the object */
     OUT_RELAY,  /* from the flight, which may not store what it gets */
     OUT_FAILED, /* the fetch failed, and nothing stale may be given */
@@ -128,6 +131,7 @@ struct visit {
     int is_asking;     /* the store has not answered yet */
     int is_variant;    /* what is looked for is the variant's key */
     struct sl_span key, variant; /* copies; a request's key stands behind the visit */
+    struct store_hash hash;      /* of the key, when it was looked for */
     struct marker marker;        /* its vary a copy; n 0: there is none */
     struct store_object *found;  /* held: what the store had, or what has come */
     struct meta meta;            /* of found */
@@ -176,6 +180,8 @@ void visit_suspend(struct visit *v);
 /* What a flight brought takes the place of what was found; *o is held for the visit.  0, or -1:
  * it is not what the request asks for. */
 int visit_take(struct visit *v, struct store_object **o);
+/* The answer to the request that was its flight's has come. */
+void visit_came(struct visit *v);
 struct visit *visit_of(struct sl_req *r); /* NULL: the cache has nothing to do with it */
 
 /* ---- flight.h ---- */
@@ -188,7 +194,7 @@ enum slice_answer {
 };
 
 /* Joins the fetch of what the visit looks for, or begins one; the request is suspended until
- * flight_result() can be asked.  -1: another thread is at the table, or what is looked for has just
+ * flight_result() can be asked, unless its outcome is OUT_DIRECT.  -1: another thread is at the table, or what is looked for has just
  * been stored; to be looked for again. */
 int flight_join(struct visit *v);
 /* What has come of it, for this visit: sets its outcome. */
@@ -253,6 +259,9 @@ void makers_close(void);
 
 enum sl_verdict answer_object(struct visit *v);
 enum sl_verdict answer_body(struct visit *v);
+/* The response is the request's, and has just been stored: makes its fields those that an answer from
+ * the store has. */
+void answer_as_stored(struct visit *v, int64_t born);
 /* The first byte of its body that the answer needs; -1: none. */
 int64_t answer_first(struct visit *v);
 

@@ -126,23 +126,50 @@ key_of(const struct visit *v)
     return v->is_variant ? v->variant : v->key;
 }
 
+/* Copies to *at, which moves on. */
+static struct sl_span
+copied(char **at, struct sl_span s)
+{
+    struct sl_span copy = {*at, s.n};
+
+    if (s.n > 0)
+        memcpy(*at, s.at, s.n);
+    *at += s.n;
+    return copy;
+}
+
+struct flight *
+flight_make(struct sl_span key, struct sl_span primary, const struct marker *marker)
+{
+    int is_one = primary.at == key.at;
+    struct flight *f = malloc(sizeof *f + key.n + (is_one ? 0 : primary.n) + marker->vary.n);
+    char *behind = (char *)(f + 1);
+
+    SL_ASSERT(f != NULL);
+    memset(f, 0, sizeof *f);
+    f->state = ASKING;
+    f->n_refs = 1;
+    f->size = -1;
+    f->key = copied(&behind, key);
+    f->primary = is_one ? f->key : copied(&behind, primary);
+    f->marker = (struct marker){marker->era, copied(&behind, marker->vary)};
+    return f;
+}
+
+/* What it looked for was looked up, and the hash is known; but for slices. */
 static struct flight *
 flight_new(const struct visit *v)
 {
-    struct flight *f = store_zeros(sizeof *f);
+    static const struct marker none;
+    struct flight *f = flight_make(key_of(v), v->key,
+                                   v->is_variant && v->of == NULL ? &v->marker : &none);
 
-    SL_ASSERT(f != NULL);
-    f->key = kept(key_of(v));
-    f->primary = v->is_variant ? kept(v->key) : f->key;
-    f->hash = store_hash(cache_store, f->key);
+    f->hash = v->of == NULL ? v->get.hash : store_hash(cache_store, f->key);
+    f->primary_hash = v->of == NULL ? v->hash : store_hash(cache_store, f->primary);
     f->loop = sl_req_loop(v->r);
     f->conf = v->conf;
-    f->n_refs = 1;
-    f->size = -1;
     f->begun = forgets_now();
     f->is_personal = sl_var_get(v->r, "user").n > 0; /* mod_auth took Authorization away */
-    if (v->is_variant && v->of == NULL)
-        f->marker = (struct marker){v->marker.era, kept(v->marker.vary)};
     slice_begin(f, v);
     if (v->found != NULL) {
         f->base = v->found;
@@ -160,26 +187,25 @@ flight_drop(struct flight *f)
         store_drop(&f->object);
     if (f->base != NULL)
         store_drop(&f->base);
-    if (f->primary.at != f->key.at)
-        kept_free(f->primary);
-    kept_free(f->key);
-    kept_free(f->marker.vary);
     kept_free(f->sliced);
     kept_free(f->etag);
     kept_free(f->modified);
     free(f);
 }
 
-/* The tokens of all who wait, who wait no more; the array is the caller's.  Who is to read what
- * arrives is its reader before anything of it can be gone. */
+/* The tokens of all who wait, who wait no more; the array is the caller's, NULL without any.  Who is
+ * to read what arrives is its reader before anything of it can be gone. */
 static struct sl_token *
 waiters_take(struct flight *f, unsigned *n)
 {
-    struct sl_token *tokens = malloc((f->n_waiters + 1) * sizeof *tokens);
+    struct sl_token *tokens = NULL;
     struct visit *v, *next;
 
-    SL_ASSERT(tokens != NULL);
     *n = 0;
+    if (f->n_waiters == 0)
+        return NULL;
+    tokens = malloc(f->n_waiters * sizeof *tokens);
+    SL_ASSERT(tokens != NULL);
     for (v = f->waiters; v != NULL; v = next) {
         next = v->next_waiter;
         if (f->state == ARRIVING)
@@ -288,12 +314,63 @@ has_just_come(struct flight *own, struct visit *v)
     return is_new;
 }
 
+void
+flight_leader_waits(struct flight *f)
+{
+    struct visit *v = f->leader;
+    struct bucket *b;
+
+    v->outcome = OUT_FLIGHT;
+    visit_suspend(v);
+    b = bucket_lock(f->hash);
+    f->state = ASKING;
+    waiter_add(f, v);
+    bucket_unlock(b);
+}
+
+static void
+flight_is_wanted(struct sl_loop *loop, struct sl_mail *mail)
+{
+    struct flight *f = (struct flight *)(void *)((char *)mail - offsetof(struct flight, wanted));
+
+    (void)loop;
+    if (f->state == DIRECT)
+        direct_is_shared(f);
+    flight_drop(f);
+}
+
+/* Under the lock: 1, once, if its loop is to be told that it is not the leader's alone any more. */
+static int
+is_to_be_told(struct flight *f, const struct flight *own)
+{
+    if (f == own || f->state != DIRECT || f->wanted.fn != NULL)
+        return 0;
+    f->wanted.fn = flight_is_wanted;
+    atomic_fetch_add(&f->n_refs, 1);
+    return 1;
+}
+
+/* Under the lock: the visit gets what comes of it. */
+static void
+flight_take_in(struct flight *f, struct flight *own, struct visit *v)
+{
+    v->is_collapsed = f != own;
+    v->outcome = f == own && is_direct(v) ? OUT_DIRECT : OUT_FLIGHT;
+    if (v->outcome == OUT_DIRECT)
+        f->state = DIRECT;
+    else if (v->wake == NULL)
+        visit_suspend(v);
+    user_add(f, v);
+    if (v->outcome == OUT_FLIGHT && f->state != ARRIVING)
+        waiter_add(f, v);
+}
+
 int
 flight_join(struct visit *v)
 {
     struct flight *f, *own = flight_new(v);
     struct bucket *b = bucket_try_lock(own->hash);
-    int is_arriving;
+    int is_arriving, is_told;
 
     if (b == NULL || has_just_come(own, v)) {
         if (b != NULL)
@@ -301,23 +378,22 @@ flight_join(struct visit *v)
         flight_drop(own);
         return -1;
     }
-    if (v->wake == NULL)
-        visit_suspend(v);
-    v->outcome = OUT_FLIGHT;
     v->stamp = store_stamp(cache_store);
     f = flight_for(b, own, v);
-    v->is_collapsed = f != own;
-    user_add(f, v);
+    flight_take_in(f, own, v);
     is_arriving = f->state == ARRIVING;
-    if (!is_arriving)
-        waiter_add(f, v);
+    is_told = is_to_be_told(f, own);
     bucket_unlock(b);
+    if (is_told)
+        sl_loop_post(f->loop, &f->wanted);
     if (is_arriving && !waiter_wake(v))
         sl_req_resume(v->token, SL_NEXT);
-    if (f == own)
-        flight_start(f, v->r);
-    else
+    if (f != own)
         flight_drop(own);
+    else if (v->outcome == OUT_DIRECT)
+        direct_start(f);
+    else
+        flight_start(f, v->r);
     return 0;
 }
 
@@ -372,6 +448,12 @@ flight_leave(struct visit *v)
     v->flight = NULL;
     if (v->is_leader)
         f->leader = NULL;
+    if (v->is_leader && f->state == DIRECT)
+        direct_leave(f);
+    if (v->is_leader && v->outcome == OUT_DIRECT) { /* it is over, and he waited for nothing */
+        flight_drop(f);
+        return;
+    }
     b = bucket_lock(f->hash);
     waiter_remove(f, v);
     is_last = --f->n_users == 0 && f->state != OVER && !f->is_background && f->mail.fn == NULL;

@@ -1,6 +1,7 @@
 /* What flights are, for the files that fly them.
  *
  *     flight.c        the table: who joins, settles, leaves
+ *     flight_direct.c the leader's own request to the server, while that is all there is to it
  *     flight_fetch.c  the request to the server, and what comes of it
  *     flight_store.c  what of it is stored, and what a 304 changes
  *     flight_slice.c  those that ask for a slice of a response
@@ -8,7 +9,9 @@
  *     flight_result.c what has come of it, for each who waited
  *     lately.c        what lately could not be stored, or was forgotten
  *
- *   asking -> over                        what comes, small, is there at once, and is stored
+ *   direct -> over                        what comes, small, is there at once, and is stored
+ *   direct -> asking                      or not, or others wait for it by then
+ *   asking -> over                        as above, and those who wait are told
  *   asking -> arriving -> over            what comes is stored, and all read it from the store
  *         \-> relayed -> over             it may not be stored: it goes to who began the flight
  *         \-> over                        it failed, or the server has agreed to what is stored
@@ -25,7 +28,7 @@
 
 #include "cache.h"
 
-enum state { ASKING, ARRIVING, RELAYED, OVER };
+enum state { DIRECT, ASKING, ARRIVING, RELAYED, OVER };
 enum result { CAME, AGREED, NOT_STORED, FAILED };
 
 /* Whose a subrequest is: the flight that began it may hand it over. */
@@ -35,12 +38,12 @@ struct fetch {
 
 struct flight {
     struct flight *next; /* of the bucket */
-    struct store_hash hash;
+    struct store_hash hash, primary_hash;
     struct sl_loop *loop;
     const struct cache_conf *conf;
-    struct sl_span key, primary; /* copies, or one; key: what is looked for */
+    struct sl_span key, primary; /* behind it, maybe one; key: what is looked for */
     enum state state;
-    enum result result;      /* settled: not ASKING any more */
+    enum result result;      /* settled: neither DIRECT nor ASKING any more */
     int is_listed;           /* in the table */
     int is_background;
     int is_personal; /* the server knows who asks */
@@ -58,17 +61,23 @@ struct flight {
     int64_t asked_at, size, n; /* n: bytes so far; size -1: not said */
     uint64_t stamp;
     uint64_t begun;       /* by the clock of what was forgotten */
-    struct marker marker; /* of what is looked for; its vary a copy, n 0: there was none */
+    struct marker marker; /* of what is looked for; its vary behind it, n 0: there was none */
     int64_t slice, from; /* slice > 0: so many bytes are asked for, from there on */
     int is_slice;        /* of this response: */
     int64_t whole, date;
     struct sl_span sliced, etag, modified; /* copies; sliced: under what its head is stored */
     int status;
     const struct sl_cause *cause;
+    int64_t born;        /* of what is coming: when the server made it */
     struct sl_mail mail; /* nobody wants it any more */
+    struct sl_mail wanted; /* it is DIRECT, and somebody has joined */
 };
 
 /* ---- flight.c ---- */
+
+/* One that asks, with copies of these; primary: of key, if it is the same.  Its hashes are the
+ * caller's to set. */
+struct flight *flight_make(struct sl_span key, struct sl_span primary, const struct marker *marker);
 
 /* Its result is known: who waits may ask for it.  What still arrives can be joined. */
 void flight_settle(struct flight *f, enum state state, enum result result);
@@ -79,8 +88,31 @@ void flight_close(struct flight *f);
 void flight_drop(struct flight *f);
 /* `to`, a new one, goes on with what f has asked for, and can be joined. */
 void flight_hand_over(struct flight *f, struct flight *to);
+/* It was direct, and has a subrequest: the leader waits like all others. */
+void flight_leader_waits(struct flight *f);
+
+/* ---- flight_direct.c ---- */
+
+/* Whether the visit's own request may be its flight's. */
+int is_direct(const struct visit *v);
+void direct_start(struct flight *f);
+/* Somebody else waits for it: it gets a life of its own. */
+void direct_is_shared(struct flight *f);
+/* Its leader has left, before anything came. */
+void direct_leave(struct flight *f);
 
 /* ---- flight_fetch.c ---- */
+
+extern const struct sl_subrequest_owner flight_fetcher; /* of a fetch */
+struct fetch *fetch_of(struct flight *f);
+/* From now on the server is asked. */
+void flight_asks(struct flight *f);
+/* The head has come. */
+void flight_head_came(struct flight *f, struct sl_req *r);
+/* It is none to be stored, nor to be given where something stale may be. */
+int flight_has_failed(const struct flight *f);
+/* As flight_store(), and what follows from that it is not. */
+const char *flight_tries_to_store(struct flight *f, struct sl_req *r);
 
 void flight_start(struct flight *f, struct sl_req *client);
 /* Its end before the time: nobody wants it. */

@@ -27,10 +27,12 @@ static void
 date_add(struct flight *f, struct sl_req *sub)
 {
     struct sl_fields *fields = sl_req_response(sub);
+    struct sl_field date = {SL_SPAN("Date"), sl_loop_http_date(f->loop), SL_F_DATE, 0};
 
-    if (!sl_fields_has_id(fields, SL_F_DATE)) /* the loop's text is of this second */
-        sl_fields_add(fields, "Date",
-                      sl_span(sl_span_dup(sl_req_pool(sub), sl_loop_http_date(f->loop))));
+    if (sl_fields_has_id(fields, SL_F_DATE))
+        return;
+    date.value.at = sl_span_dup(sl_req_pool(sub), date.value); /* the loop's is of this second */
+    sl_fields_restore(fields, &date);
 }
 
 /* What is encoded is for those alone who said that they take it, also where the server forgets to
@@ -76,34 +78,53 @@ may_come_at_once(const struct flight *f, int ends)
     return ends || (f->size >= 0 && f->size <= AT_ONCE);
 }
 
+void
+flight_head_came(struct flight *f, struct sl_req *r)
+{
+    f->status = sl_req_status(r);
+    f->cause = sl_req_cause(r);
+    date_add(f, r);
+    vary_add(f, r);
+    vary_join(r);
+}
+
+int
+flight_has_failed(const struct flight *f)
+{
+    return f->cause != NULL || (f->status >= 500 && valid_seconds(f->conf, f->status) == CC_ABSENT);
+}
+
+const char *
+flight_tries_to_store(struct flight *f, struct sl_req *r)
+{
+    const char *refused = flight_store(f, r);
+
+    if (refused == NULL)
+        return NULL;
+    sl_count(f->loop, cache_counters[N_REFUSED], 1);
+    sl_note(r, "the cache does not store it: %s", refused);
+    if (refused != key_is_too_long)
+        unstorable_learn(f, r, UNSTORABLE_MS, refused);
+    return refused;
+}
+
 static enum sl_flow
 flight_head(struct sl_req *sub, void *ctx, int ends)
 {
     struct flight *f = ((struct fetch *)ctx)->flight;
-    const char *refused;
 
-    f->status = sl_req_status(sub);
-    f->cause = sl_req_cause(sub);
+    flight_head_came(f, sub);
     f->size = length_of(sub);
-    date_add(f, sub);
-    vary_add(f, sub);
-    vary_join(sub);
     if (f->is_slice)
         return slice_head(f, sub);
-    if (f->cause != NULL || (f->status >= 500 && valid_seconds(f->conf, f->status) == CC_ABSENT))
+    if (flight_has_failed(f))
         return flight_relays(f, FAILED);
     if (f->status == 304 && f->base != NULL)
         return flight_agree(f, sub);
     if (f->slice > 0 && (f->status == 206 || f->status == 416) && !slice_is_all(f, sub))
         return slices_begin(f, sub);
-    refused = flight_store(f, sub);
-    if (refused != NULL) {
-        sl_count(f->loop, cache_counters[N_REFUSED], 1);
-        sl_note(sub, "the cache does not store it: %s", refused);
-        if (refused != key_is_too_long)
-            unstorable_learn(f, sub, UNSTORABLE_MS, refused);
+    if (flight_tries_to_store(f, sub) != NULL)
         return flight_relays(f, NOT_STORED);
-    }
     return may_come_at_once(f, ends) ? SL_FLOW_ROOM : flight_opens(f);
 }
 
@@ -190,7 +211,7 @@ flight_ended(struct sl_req *sub, void *ctx, const struct sl_cause *cause)
     flight_drop(f);
 }
 
-static const struct sl_subrequest_owner fetcher = {flight_head, flight_body, flight_ended};
+const struct sl_subrequest_owner flight_fetcher = {flight_head, flight_body, flight_ended};
 
 /* ---- the question ---- */
 
@@ -227,14 +248,28 @@ flight_edit(struct flight *f)
 }
 
 void
-flight_start(struct flight *f, struct sl_req *client)
+flight_asks(struct flight *f)
 {
     f->stamp = store_stamp(cache_store);
     f->asked_at = sl_loop_wall_us(f->loop) / 1000000;
-    f->fetch = store_zeros(sizeof *f->fetch);
-    SL_ASSERT(f->fetch != NULL);
-    f->fetch->flight = f;
-    f->sub = sl_subrequest(client, &fetcher, f->fetch);
+}
+
+struct fetch *
+fetch_of(struct flight *f)
+{
+    struct fetch *fetch = store_zeros(sizeof *fetch);
+
+    SL_ASSERT(fetch != NULL);
+    fetch->flight = f;
+    return fetch;
+}
+
+void
+flight_start(struct flight *f, struct sl_req *client)
+{
+    flight_asks(f);
+    f->fetch = fetch_of(f);
+    f->sub = sl_subrequest(client, &flight_fetcher, f->fetch);
     flight_edit(f);
     sl_subrequest_start(f->sub);
 }

@@ -95,16 +95,19 @@ slices_refused(struct flight *f, struct sl_req *sub, const char *why)
 static struct flight *
 flight_of_slice(const struct flight *of, int64_t n)
 {
-    struct flight *f = calloc(1, sizeof *f);
+    static const struct marker none;
+    struct flight *f;
+    struct sl_span key;
     struct meta m;
 
-    SL_ASSERT(f != NULL && meta_read(of->object->meta, &m) == 0);
-    f->key = slice_key(of->object->key, m.slices, of->from / of->slice);
-    f->primary = kept(of->primary);
+    SL_ASSERT(meta_read(of->object->meta, &m) == 0);
+    key = slice_key(of->object->key, m.slices, of->from / of->slice);
+    f = flight_make(key, of->primary, &none);
+    kept_free(key);
     f->hash = store_hash(cache_store, f->key);
+    f->primary_hash = of->primary_hash;
     f->loop = of->loop;
     f->conf = of->conf;
-    f->n_refs = 1;
     f->is_slice = f->is_background = 1;
     f->slice = of->slice;
     f->from = of->from;

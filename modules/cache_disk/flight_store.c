@@ -3,33 +3,70 @@
 
 #include <apr_strings.h>
 
+/* The first of its lines counts. */
+static void
+take_first(struct sl_span *to, const struct sl_field *x)
+{
+    if (to->at == NULL)
+        *to = x->value;
+}
+
+/* What the fields say, in one walk. */
+static void
+facts_read(struct response_facts *facts, struct sl_fields *fields)
+{
+    const struct sl_field *x;
+    unsigned i;
+
+    for (i = 0; (x = sl_fields_next(fields, &i)) != NULL;)
+        switch ((enum sl_field_id)x->id) {
+        case SL_F_CACHE_CONTROL:
+            facts->cache_control = sl_fields_joined_id(fields, SL_F_CACHE_CONTROL);
+            break;
+        case SL_F_CDN_CACHE_CONTROL:
+            facts->cdn_cache_control = sl_fields_joined_id(fields, SL_F_CDN_CACHE_CONTROL);
+            break;
+        case SL_F_VARY:
+            facts->vary = sl_fields_joined_id(fields, SL_F_VARY);
+            break;
+        case SL_F_PRAGMA: take_first(&facts->pragma, x); break;
+        case SL_F_EXPIRES: take_first(&facts->expires, x); break;
+        case SL_F_DATE: take_first(&facts->date, x); break;
+        case SL_F_AGE: take_first(&facts->age, x); break;
+        case SL_F_LAST_MODIFIED: take_first(&facts->last_modified, x); break;
+        case SL_F_SET_COOKIE: facts->has_set_cookie = 1; break;
+        default: break; /* nothing is made of the others */
+        }
+}
+
+static int
+asks_not_to_store(const struct flight *f, struct sl_req *sub)
+{
+    struct sl_span asked;
+
+    if (f->conf->ignore & IGNORE_REQUEST)
+        return 0;
+    asked = sl_fields_joined_id(sl_req_head(sub), SL_F_CACHE_CONTROL);
+    return asked.n > 0 && (cache_control_parse(asked).flags & CC_NO_STORE) != 0;
+}
+
 static struct storing
 flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *fields)
 {
-    struct cache_control asked =
-        cache_control_parse(sl_fields_joined_id(sl_req_head(sub), SL_F_CACHE_CONTROL));
     struct response_facts facts = {
         .status = sl_req_status(sub),
-        .cache_control = sl_fields_joined_id(fields, SL_F_CACHE_CONTROL),
-        .cdn_cache_control = sl_fields_joined(fields, "CDN-Cache-Control"),
-        .pragma = sl_fields_get_id(fields, SL_F_PRAGMA),
-        .expires = sl_fields_get_id(fields, SL_F_EXPIRES),
-        .date = sl_fields_get_id(fields, SL_F_DATE),
-        .age = sl_fields_get_id(fields, SL_F_AGE),
-        .vary = sl_fields_joined_id(fields, SL_F_VARY),
-        .last_modified = sl_fields_get_id(fields, SL_F_LAST_MODIFIED),
-        .has_set_cookie = sl_fields_has_id(fields, SL_F_SET_COOKIE),
         .has_authorization =
             f->is_personal || sl_fields_has_id(sl_req_head(sub), SL_F_AUTHORIZATION),
-        .request_is_no_store =
-            (asked.flags & CC_NO_STORE) != 0 && (f->conf->ignore & IGNORE_REQUEST) == 0,
+        .request_is_no_store = asks_not_to_store(f, sub),
         .asked_at = f->asked_at,
         .received_at = sl_loop_wall_us(f->loop) / 1000000,
         .valid = valid_seconds(f->conf, sl_req_status(sub)),
         .ignore = f->conf->ignore,
     };
-    struct storing s = policy_store(&facts);
+    struct storing s;
 
+    facts_read(&facts, fields);
+    s = policy_store(&facts);
     if (s.refused == NULL && f->conf->no_store != NULL &&
         sl_cond_holds(f->conf->no_store, sub) != 0)
         s.refused = "CacheNoStore holds";
@@ -98,8 +135,11 @@ flight_store(struct flight *f, struct sl_req *sub)
 
     if (s.refused != NULL)
         return s.refused;
+    f->born = s.born;
     m.body = body_name();
     n.key = flight_object_key(f, sub, &m);
+    if (n.key.at == f->primary.at)
+        n.hash = &f->primary_hash;
     if (n.key.n > STORE_KEY_MAX)
         return key_is_too_long;
     n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
@@ -232,7 +272,7 @@ is_silent(const struct sl_fields *fields)
 {
     return !sl_fields_has_id(fields, SL_F_CACHE_CONTROL) &&
            !sl_fields_has_id(fields, SL_F_EXPIRES) && !sl_fields_has_id(fields, SL_F_PRAGMA) &&
-           sl_fields_get(fields, "CDN-Cache-Control").at == NULL;
+           !sl_fields_has_id(fields, SL_F_CDN_CACHE_CONTROL);
 }
 
 static int

@@ -126,7 +126,8 @@ cache_key_beside(struct sl_req *r)
 
 /* ---- keys ---- */
 
-/* scheme://host/path?query, the host in lower case and with its port as it came. */
+/* scheme://host/path?query, the host in lower case and with its port as it came.  The host without
+ * its port is a part of that, where that has no capitals. */
 static struct sl_span
 url_of(struct sl_req *r)
 {
@@ -145,8 +146,9 @@ url_of(struct sl_req *r)
     if (beside.n > 0)
         parts[n++] = beside;
     url = sl_spans_join(sl_req_pool(r), parts, n);
+    if (sl_req_host(r).at == host.at) /* it is in lower case */
+        return url;
     low = (char *)(uintptr_t)url.at + parts[0].n + 3;
-
     for (i = 0; i < host.n; i++)
         low[i] = (char)apr_tolower(low[i]);
     return url;
@@ -317,6 +319,8 @@ slice_key(struct sl_span key, uint64_t slices, int64_t i)
 
 /* ---- tags ---- */
 
+#define TAG_TYPICAL 256 /* bytes that need no pool */
+
 static unsigned
 tags_of_field(struct sl_span field, uint64_t *tags, unsigned n)
 {
@@ -333,24 +337,45 @@ tags_of_field(struct sl_span field, uint64_t *tags, unsigned n)
     return n;
 }
 
+static const struct sl_span tag_fields[] = {{"Surrogate-Key", 13}, {"Cache-Tag", 9}, {"xkey", 4}};
+#define N_TAG_FIELDS (sizeof tag_fields / sizeof tag_fields[0])
+
 int
 is_tag_field(const struct sl_field *x)
 {
-    static const struct sl_span names[] = {{"Surrogate-Key", 13}, {"Cache-Tag", 9}, {"xkey", 4}};
     size_t i;
 
-    for (i = 0; x->id == SL_F_OTHER && i < sizeof names / sizeof names[0]; i++)
-        if (x->name.n == names[i].n && sl_span_eqi(x->name, names[i]))
+    for (i = 0; x->id == SL_F_OTHER && i < N_TAG_FIELDS; i++)
+        if (x->name.n == tag_fields[i].n && sl_span_eqi(x->name, tag_fields[i]))
             return 1;
     return 0;
+}
+
+void
+tag_fields_drop(struct sl_fields *fields)
+{
+    const struct sl_field *x;
+    unsigned i;
+    size_t k;
+
+    for (i = 0; (x = sl_fields_at(fields, i)) != NULL && !is_tag_field(x); i++)
+        ;
+    for (k = 0; x != NULL && k < N_TAG_FIELDS; k++)
+        sl_fields_unset(fields, tag_fields[k].at);
 }
 
 static uint64_t
 own_tag(struct sl_req *r, struct sl_span prefix, struct sl_span text)
 {
     struct sl_span parts[] = {prefix, text};
+    char at[TAG_TYPICAL];
 
-    return store_tag(cache_store, sl_spans_join(sl_req_pool(r), parts, 2));
+    if (prefix.n + text.n > sizeof at)
+        return store_tag(cache_store, sl_spans_join(sl_req_pool(r), parts, 2));
+    memcpy(at, prefix.at, prefix.n);
+    if (text.n > 0)
+        memcpy(at + prefix.n, text.at, text.n);
+    return store_tag(cache_store, (struct sl_span){at, prefix.n + text.n});
 }
 
 /* A purge of a URL takes all that is stored for it, in whatever way it was asked for. */

@@ -21,19 +21,19 @@ const char key_is_too_long[] = "what it varies by is too long";
 /* With Authorization or Cookie it is another question: who asks with them decides for his like
  * alone. */
 static uint64_t
-unstorable_hash(struct sl_span key, struct sl_req *r)
+unstorable_hash(struct store_hash hash, struct sl_req *r)
 {
     const struct sl_fields *head = sl_req_head(r);
     unsigned question = (sl_fields_has_id(head, SL_F_AUTHORIZATION) ? 1 : 0) +
                         (sl_fields_has_id(head, SL_F_COOKIE) ? 2 : 0);
 
-    return store_hash(cache_store, key).lo + question;
+    return hash.lo + question;
 }
 
 int
 is_known_unstorable(struct visit *v)
 {
-    uint64_t hash = unstorable_hash(v->key, v->r);
+    uint64_t hash = unstorable_hash(v->hash, v->r);
     unsigned i = (unsigned)(hash % UNSTORABLE);
 
     return atomic_load_explicit(&unstorable[i].key, memory_order_relaxed) == hash &&
@@ -58,7 +58,7 @@ why_unstorable(struct sl_span key)
 void
 unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms, const char *why)
 {
-    uint64_t hash = unstorable_hash(f->primary, sub);
+    uint64_t hash = unstorable_hash(f->primary_hash, sub);
     unsigned i = (unsigned)(hash % UNSTORABLE);
 
     atomic_store_explicit(&unstorable[i].until_ms, sl_loop_now(f->loop) + ms,
@@ -85,15 +85,15 @@ forgotten_open(void)
 }
 
 static _Atomic(uint64_t) *
-forgotten_at(struct sl_span key)
+forgotten_at(struct store_hash hash)
 {
-    return &forgotten->at[store_hash(cache_store, key).lo % FORGOTTEN];
+    return &forgotten->at[hash.lo % FORGOTTEN];
 }
 
 void
 flights_forget(struct sl_span key)
 {
-    _Atomic(uint64_t) *cell = forgotten_at(key);
+    _Atomic(uint64_t) *cell = forgotten_at(store_hash(cache_store, key));
     uint64_t now = atomic_fetch_add(&forgotten->clock, 1) + 1, before = atomic_load(cell);
 
     while (before < now && !atomic_compare_exchange_weak(cell, &before, now))
@@ -110,5 +110,5 @@ forgets_now(void)
 int
 is_forgotten(const struct flight *f)
 {
-    return !f->is_slice && atomic_load(forgotten_at(f->primary)) > f->begun;
+    return !f->is_slice && atomic_load(forgotten_at(f->primary_hash)) > f->begun;
 }

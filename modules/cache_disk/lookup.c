@@ -286,13 +286,12 @@ visit_found(struct visit *v, struct store_object *o)
 static int
 is_wanted(const struct visit *v)
 {
-    uint64_t hash;
+    uint64_t hash = v->hash.lo;
     uint32_t first, use;
     _Atomic(uint32_t) *cell;
 
     if (v->conf->min_uses <= 1 || v->found != NULL)
         return 1;
-    hash = store_hash(cache_store, v->key).lo;
     cell = &uses[hash % USES];
     first = (uint32_t)(hash >> 48) << COUNT_BITS | 1;
     use = atomic_load_explicit(cell, memory_order_relaxed);
@@ -400,8 +399,11 @@ static void
 visit_look(struct visit *v, struct sl_span key)
 {
     struct store_object *found = NULL;
+    enum store_answer answer = visit_get(v, key, &found);
 
-    switch (visit_get(v, key, &found)) {
+    if (!v->is_variant)
+        v->hash = v->get.hash;
+    switch (answer) {
     case STORE_HIT:
         visit_found(v, found);
         break;
@@ -537,6 +539,13 @@ visit_count(const struct visit *v)
     hosts_count(v->r, which, 1);
 }
 
+void
+visit_came(struct visit *v)
+{
+    visit_count(v);
+    sl_note(v->r, "the cache: %s, %s", v->status, v->reason);
+}
+
 enum sl_verdict
 cache_reply(struct sl_req *r, const void *confp)
 {
@@ -546,13 +555,15 @@ cache_reply(struct sl_req *r, const void *confp)
     if (cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) || (v = visit_of(r)) == NULL)
         return SL_NEXT;
     v->is_waiting = 0;
+    if (v->outcome == OUT_DIRECT)
+        return SL_NEXT;
     if (v->outcome == OUT_FLIGHT)
         flight_result(v);
-    visit_count(v);
-    sl_note(r, "the cache: %s, %s", v->status, v->reason);
+    visit_came(v);
     switch (v->outcome) {
     case OUT_PASS:
     case OUT_FLIGHT:
+    case OUT_DIRECT:
         break;
     case OUT_OBJECT:
         return answer_object(v);

@@ -24,14 +24,14 @@ struct meta_field {
 
 struct pen {
     char *at;
-    size_t n; /* written, or counted where at is NULL */
+    size_t n;
     unsigned n_fields;
 };
 
 static void
 pen_put(struct pen *p, const void *bytes, size_t n)
 {
-    if (p->at != NULL && n > 0)
+    if (n > 0)
         memcpy(p->at + p->n, bytes, n);
     p->n += n;
 }
@@ -57,7 +57,7 @@ is_kept(const struct sl_field *x, unsigned ignore)
 }
 
 static void
-pen_front(struct pen *p, const struct meta *m, unsigned n_fields)
+front_write(char *to, const struct meta *m, unsigned n_fields)
 {
     struct meta_front front = {
         .version = META_VERSION,
@@ -77,7 +77,7 @@ pen_front(struct pen *p, const struct meta *m, unsigned n_fields)
         .body = m->body,
     };
 
-    pen_put(p, &front, sizeof front);
+    memcpy(to, &front, sizeof front);
 }
 
 static void
@@ -91,17 +91,26 @@ pen_fields(struct pen *p, const struct sl_fields *fields, unsigned ignore)
             pen_field(p, x);
 }
 
+/* Room for all of it, kept or not. */
+static size_t
+meta_room(const struct sl_fields *fields)
+{
+    size_t n = sizeof(struct meta_front);
+    const struct sl_field *x;
+    unsigned i;
+
+    for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
+        n += sizeof(struct meta_field) + x->name.n + x->value.n;
+    return n;
+}
+
 struct sl_span
 meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *fields, unsigned ignore)
 {
-    struct pen p = {NULL, sizeof(struct meta_front), 0};
-    unsigned n;
+    struct pen p = {apr_palloc(pool, meta_room(fields)), sizeof(struct meta_front), 0};
 
     pen_fields(&p, fields, ignore);
-    n = p.n_fields;
-    p = (struct pen){apr_palloc(pool, p.n), 0, 0};
-    pen_front(&p, m, n);
-    pen_fields(&p, fields, ignore);
+    front_write(p.at, m, p.n_fields);
     return (struct sl_span){p.at, p.n};
 }
 

@@ -109,6 +109,8 @@ enum sl_flow
 answer_head(struct sl_req *r)
 {
     r->flags |= REQ_ANSWERED;
+    if (r->watch != NULL)
+        r = watch_tell(r);
     if (r->flags & REQ_SUB) /* its answer is an answer's raw material */
         return answer_begin(r);
     r->list = &r->scope->lists[SL_HOOK_RESPONSE];

@@ -84,6 +84,8 @@ static const uint8_t slots[256] = {
     SLOT(WWW_AUTHENTICATE, 'w', 'e'),
     SLOT(X_ACCEL_BUFFERING, 'x', 'g'),
     SLOT(HTTP2_SETTINGS, 'h', 's'),
+    SLOT(CACHE_STATUS, 'c', 's'),
+    SLOT(CDN_CACHE_CONTROL, 'c', 'l'),
 };
 
 enum letters { AS_WRITTEN, ANY_CASE };

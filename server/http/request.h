@@ -53,11 +53,14 @@ struct sl_req {
     const struct hook_list *list; /* of the phase being run */
     uint16_t phase;               /* enum sl_hook_point */
     uint16_t hook;
+    uint16_t watch_hook; /* the one behind that which watches */
     int version;
     int status;
     int failed_status; /* a response hook failed the request: the page for this is sent; 0 */
     struct sl_exchange *exchange;
     const struct sl_source *source; /* a module answers; NULL: not, or no more */
+    const struct sl_watch *watch; /* who looks at the answer before all others; NULL: nobody */
+    void *watch_ctx;
     struct sl_filter *filters;
     struct req_pace *pace;       /* of the request's body; NULL: as fast as it comes */
     struct sl_buf *head_buf;     /* holds the request head */
@@ -166,6 +169,11 @@ void answer_from_source(struct sl_req *r);
 void source_want(struct sl_req *r);
 /* Nothing is wanted from it any more, if there is one. */
 void source_drop(struct sl_req *r);
+
+/* watch.c: the answer has come; r, or the subrequest that goes on in its place. */
+struct sl_req *watch_tell(struct sl_req *r);
+/* The request cannot be watched: SL_WAIT, or SL_FAIL if it was not suspended. */
+enum sl_verdict watch_refuse(struct sl_req *r);
 
 /* subrequest.c */
 void subrequest_has_room(struct sl_req *r);

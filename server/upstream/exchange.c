@@ -506,6 +506,13 @@ ex_answer_last(struct sl_req *r)
     return sl_respond(r, is_trace ? 405 : 204, NULL, SL_SPAN(""));
 }
 
+/* Whether one of its connections carries several attempts. */
+static int
+pool_shares(const struct sl_pool *pool)
+{
+    return pool->protocol != NULL && pool->protocol->room != NULL;
+}
+
 enum sl_verdict
 sl_proxy(struct sl_req *r, const struct sl_target *target, const struct sl_proxy_conf *conf)
 {
@@ -513,6 +520,8 @@ sl_proxy(struct sl_req *r, const struct sl_target *target, const struct sl_proxy
 
     if (fields_may_have(&r->head, SL_F_MAX_FORWARDS) && max_forwards(r) == 0)
         return ex_answer_last(r);
+    if (r->watch != NULL && pool_shares(target->pool))
+        return watch_refuse(r);
     ex = slab_take(&r->loop->exchanges);
     memset(ex, 0, offsetof(struct sl_exchange, view));
     ex->magic = EXCHANGE_MAGIC;
@@ -521,7 +530,7 @@ sl_proxy(struct sl_req *r, const struct sl_target *target, const struct sl_proxy
     ex->pool = target->pool;
     ex->target = target;
     ex->conf = conf;
-    ex->shares = ex->pool->protocol != NULL && ex->pool->protocol->room != NULL;
+    ex->shares = (uint8_t)pool_shares(ex->pool);
     ex->timer.due = INT64_MAX;
     ex->timer.fn = exchange_late;
     ex->scope = r->scope;
@@ -545,6 +554,49 @@ exchange_start(struct sl_exchange *ex)
 {
     SL_ASSERT(ex->state == EX_PICK && ex->a.number == 0);
     exchange_attempt(ex);
+}
+
+/* ---- for another request ---- */
+
+static struct sl_span
+copied(apr_pool_t *pool, struct sl_span s)
+{
+    return s.at != NULL ? (struct sl_span){sl_span_dup(pool, s), s.n} : s;
+}
+
+/* What has come of a response lies in the old one's memory. */
+static void
+ex_move_response(struct sl_exchange *ex, struct sl_req *from, struct sl_req *to)
+{
+    const struct sl_field *x;
+    unsigned i = 0;
+
+    while ((x = sl_fields_next(&from->response, &i)) != NULL)
+        fields_push(&to->response, (enum sl_field_id)x->id, copied(to->pool, x->name),
+                    copied(to->pool, x->value));
+    ex->a.response = &to->response;
+    ex->connection = copied(to->pool, ex->connection);
+    to->reason = copied(to->pool, from->reason);
+    to->status = from->status;
+    to->length = from->length;
+}
+
+void
+exchange_move(struct sl_exchange *ex, struct sl_req *to)
+{
+    struct sl_req *from = ex->r;
+
+    ex_move_response(ex, from, to);
+    if (ex->tried_more != NULL)
+        ex->tried_more = apr_pmemdup(to->pool, ex->tried_more,
+                                     (ex->pool->n_servers / 64 + 1) * sizeof(uint64_t));
+    ex->a.method = to->method;
+    ex->a.path = sl_req_upstream_path(to);
+    ex->r = to;
+    to->exchange = ex;
+    to->server = from->server;
+    to->flags |= REQ_ANSWERED;
+    from->exchange = NULL;
 }
 
 /* ---- the request's side ---- */

@@ -34,6 +34,7 @@ struct sl_attempt {
     int64_t first_us; /* from then to the response's head, -1: none came */
     void *owner_data; /* the pool's owner's */
     struct sl_span method, path;
+    struct sl_span whole; /* the body of the response, if all of it came with its head; at NULL: not */
     uint8_t is_reused; /* the connection had served before */
     uint8_t is_replay; /* of a request that found its connection dead */
     uint8_t has_sent;  /* a byte of the request may have reached the server */
@@ -92,6 +93,9 @@ enum sl_flow exchange_body(struct sl_exchange *ex, struct sl_data data, int ends
 void exchange_trailers(struct sl_exchange *ex, struct sl_fields *fields);
 void exchange_want(struct sl_exchange *ex);
 void exchange_cancel(struct sl_exchange *ex);
+/* Another request, a copy of its own, goes on with it: which has no body, and of which no head is
+ * given. */
+void exchange_move(struct sl_exchange *ex, struct sl_req *to);
 
 /* What tells that a state takes too long: the connection's timer, which stays filed from one
  * exchange to the next, or its own. */

@@ -165,6 +165,17 @@ h1c_take_fields(struct sl_conn *c, const struct response_head *head)
     r->reason = head->reason;
 }
 
+/* The body, if all of it came with the head. */
+static struct sl_span
+h1c_whole(const struct h1c *h, enum framing framing)
+{
+    if (framing == FRAMING_NONE)
+        return SL_SPAN("");
+    if (framing != FRAMING_LENGTH || h->left > buf_used(h->in))
+        return (struct sl_span){NULL, 0};
+    return (struct sl_span){h->in->bytes + h->in->begin, (size_t)h->left};
+}
+
 /* 1: go on with the body; 0: the attempt is over or waits. */
 static int
 h1c_final(struct sl_conn *c, const struct response_head *head)
@@ -190,6 +201,7 @@ h1c_final(struct sl_conn *c, const struct response_head *head)
     h1c_take_fields(c, head);
     h->in->begin += (unsigned)head->size;
     h->state = H1C_BODY;
+    a->whole = h1c_whole(h, framing);
     length = framing == FRAMING_NONE ? 0 : framing == FRAMING_LENGTH ? (int64_t)h->left : -1;
     if (attempt_head(a, head->status, length) == SL_FLOW_FULL)
         h->is_full = h->a == a;
