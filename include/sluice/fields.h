@@ -83,6 +83,13 @@ struct sl_field {
 struct sl_span sl_fields_get(const struct sl_fields *f, const char *name);
 struct sl_span sl_fields_get_id(const struct sl_fields *f, enum sl_field_id id);
 int sl_fields_has_id(const struct sl_fields *f, enum sl_field_id id);
+/* Whether any of several stands there: the bits of their ids. */
+int sl_fields_has_any(const struct sl_fields *f, uint64_t ids);
+static inline uint64_t
+sl_field_bit(enum sl_field_id id)
+{
+    return (uint64_t)1 << id;
+}
 /* Walks all lines in order: for (i = 0; (x = sl_fields_at(f, i)) != NULL; i++) */
 const struct sl_field *sl_fields_at(const struct sl_fields *f, unsigned i);
 /* The same without those that the next hop does not get: for (i = 0; (x = sl_fields_next(f, &i))
@@ -111,8 +118,9 @@ struct sl_fields *sl_fields_make(apr_pool_t *pool);
  * is true is the protocol's to say.  The fields of a connection (RFC 9113, 8.2.2) are refused but
  * for TE.  Bytes as in sl_fields_add(). */
 int sl_fields_receive(struct sl_fields *f, struct sl_span name, struct sl_span value);
-/* One that was received before, x->id of then, and has been in safe hands since: only names that
- * are not well known are looked at again.  0, or -1. */
+/* One of a response that was received before, x->id of then, and has been in safe hands since: its
+ * bytes are not checked again.  It stands as HTTP/1 has it, name, ": ", value and CR LF in one piece,
+ * and so it leaves where nobody changes it.  0, or -1: it is not one that may be kept. */
 int sl_fields_restore(struct sl_fields *f, const struct sl_field *x);
 /* Whether it may stand in trailers that are sent on. */
 int sl_field_may_trail(const struct sl_field *x);

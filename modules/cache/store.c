@@ -187,10 +187,14 @@ store_hits(const struct store_object *o)
     return atomic_load_explicit(&object_of(o)->hits, memory_order_relaxed);
 }
 
-int
-store_is_in_memory(const struct store_object *o)
+struct sl_span
+store_body(const struct store_object *object)
 {
-    return object_of(o)->arriving == NULL && object_of(o)->n_extents == 0;
+    const struct object *o = object_of(object);
+
+    if (o->arriving != NULL || o->n_extents > 0)
+        return (struct sl_span){NULL, 0};
+    return (struct sl_span){o->size > 0 ? o->body_at : "", o->size};
 }
 
 /* ---- numbers ---- */

@@ -97,8 +97,8 @@ void store_drop(struct store_object **o);
 int64_t store_size(const struct store_object *o, int *is_complete);
 /* Times it was found since it came into this process's memory. */
 unsigned store_hits(const struct store_object *o);
-/* It lies in memory and is given without the disk. */
-int store_is_in_memory(const struct store_object *o);
+/* The body, if all of it lies in memory, as long as the object is held; else at NULL. */
+struct sl_span store_body(const struct store_object *o);
 
 /* What purges say of an object: a load for each of its tags. */
 enum store_state {

@@ -91,10 +91,13 @@ state_by_prefixes(const struct purges *p, const struct store_object *o)
 enum store_state
 purges_state(const struct purges *p, const struct store_object *o)
 {
-    enum store_state state = state_by(p->all, o->stamp);
+    enum store_state state;
     unsigned page;
     uint32_t i;
 
+    if (atomic_load_explicit(p->clock, memory_order_acquire) <= o->stamp)
+        return STORE_GOOD; /* there was no purge since */
+    state = state_by(p->all, o->stamp);
     for (i = 0; i < o->n_tags; i++)
         state = worse(state, state_by(cell_of(p, o->tags[i], &page), o->stamp));
     if (atomic_load_explicit(p->prefix_latest, memory_order_acquire) > o->stamp)

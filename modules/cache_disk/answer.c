@@ -5,85 +5,100 @@
 
 #define AT_ONCE 65536 /* a body in memory up to this goes in one piece with its head */
 #define BOUNDARY_BYTES 12
-#define DIGITS 20 /* of a number, with its sign */
+#define OWN_BYTES 160 /* of Age and Cache-Status at their longest */
 
 /* ---- the head ---- */
 
+#define OF_304                                                                               \
+    (sl_field_bit(SL_F_CACHE_CONTROL) | sl_field_bit(SL_F_CONTENT_LOCATION) |                \
+     sl_field_bit(SL_F_DATE) | sl_field_bit(SL_F_ETAG) | sl_field_bit(SL_F_EXPIRES) |        \
+     sl_field_bit(SL_F_VARY) | sl_field_bit(SL_F_LAST_MODIFIED))
+
 /* RFC 9110, 15.4.5: what a 304 says of the response it stands for. */
 static int
-is_of_304(struct sl_span name)
+is_of_304(const struct sl_field *x)
 {
-    static const char *const names[] = {"Cache-Control", "Content-Location", "Date", "ETag",
-                                        "Expires", "Vary", "Last-Modified"};
-    size_t i;
-
-    for (i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (sl_span_eqi(name, sl_span(names[i])))
-            return 1;
-    return 0;
+    return (OF_304 >> x->id & 1) != 0;
 }
 
-/* The text with a number behind; each hit needs two, for which printf is slow. */
-static struct sl_span
-with_number(apr_pool_t *pool, struct sl_span text, int64_t number)
+/* Age and Cache-Status are written from their end on, as numbers are: each hit needs two, for which
+ * printf is slow. */
+static inline char *
+text_before(char *at, struct sl_span text)
+{
+    at -= text.n;
+    memcpy(at, text.at, text.n);
+    return at;
+}
+
+static char *
+number_before(char *at, int64_t number)
 {
     uint64_t n = number < 0 ? -(uint64_t)number : (uint64_t)number;
-    char *to = apr_palloc(pool, text.n + DIGITS), *end = to + text.n + DIGITS, *at = end;
 
     do
         *--at = (char)('0' + n % 10);
     while ((n /= 10) > 0);
     if (number < 0)
         *--at = '-';
-    at -= text.n;
-    memcpy(at, text.at, text.n);
-    return (struct sl_span){at, (size_t)(end - at)};
+    return at;
 }
 
-static int
-is_plain_miss(const struct visit *v)
+static char *
+hit_before(char *at, const struct visit *v)
 {
-    return !v->is_hit && !v->is_partial && !v->is_variant && !v->is_collapsed &&
-           strcmp(v->status, "MISS") == 0;
+    at = number_before(at, v->meta.storing.lifetime - v->using.age);
+    if (v->flight == NULL)
+        return text_before(at, SL_SPAN("sluice; hit; ttl="));
+    return v->is_collapsed ? text_before(at, SL_SPAN("sluice; fwd=stale; collapsed; ttl="))
+                           : text_before(at, SL_SPAN("sluice; fwd=stale; ttl="));
 }
 
 /* RFC 9211.  What a server was asked for in vain is no hit. */
-static struct sl_span
-cache_status(const struct visit *v)
+static char *
+status_before(char *at, const struct visit *v)
 {
-    struct sl_span parts[5] = {SL_SPAN("sluice; fwd="), SL_SPAN("uri-miss"), SL_SPAN(""),
-                               SL_SPAN("; stored"), SL_SPAN("")};
     int is_agreed = strcmp(v->status, "REVALIDATED") == 0;
 
-    if (is_plain_miss(v))
-        return SL_SPAN("sluice; fwd=uri-miss; stored");
-    if (v->is_hit)
-        return with_number(sl_req_pool(v->r),
-                           v->flight == NULL ? SL_SPAN("sluice; hit; ttl=")
-                           : v->is_collapsed ? SL_SPAN("sluice; fwd=stale; collapsed; ttl=")
-                                             : SL_SPAN("sluice; fwd=stale; ttl="),
-                           v->meta.storing.lifetime - v->using.age);
-    if (v->is_partial)
-        parts[1] = SL_SPAN("partial");
-    else if (is_agreed || strcmp(v->status, "EXPIRED") == 0)
-        parts[1] = v->using.is_refused ? SL_SPAN("request") : SL_SPAN("stale");
-    else if (v->is_variant)
-        parts[1] = SL_SPAN("vary-miss");
-    if (is_agreed)
-        parts[2] = SL_SPAN("; fwd-status=304");
     if (v->is_collapsed)
-        parts[4] = SL_SPAN("; collapsed");
-    return sl_spans_join(sl_req_pool(v->r), parts, 5);
+        at = text_before(at, SL_SPAN("; collapsed"));
+    at = text_before(at, SL_SPAN("; stored"));
+    if (is_agreed)
+        at = text_before(at, SL_SPAN("; fwd-status=304"));
+    if (v->is_partial)
+        at = text_before(at, SL_SPAN("partial"));
+    else if (is_agreed || strcmp(v->status, "EXPIRED") == 0)
+        at = v->using.is_refused ? text_before(at, SL_SPAN("request"))
+                                 : text_before(at, SL_SPAN("stale"));
+    else
+        at = v->is_variant ? text_before(at, SL_SPAN("vary-miss"))
+                           : text_before(at, SL_SPAN("uri-miss"));
+    return text_before(at, SL_SPAN("sluice; fwd="));
+}
+
+/* A line whose value is between `at` and `end`, where its CR and LF stand. */
+static char *
+line_before(char *at, const char *end, struct sl_span name, enum sl_field_id id,
+            struct sl_field *x)
+{
+    char *line = text_before(text_before(at, SL_SPAN(": ")), name);
+
+    *x = (struct sl_field){{line, name.n}, {at, (size_t)(end - at)}, (uint8_t)id, 0};
+    return line;
 }
 
 static void
 put_own_fields(struct visit *v)
 {
     struct sl_fields *to = sl_req_response(v->r);
-    struct sl_field age = {SL_SPAN("Age"), with_number(sl_req_pool(v->r), SL_SPAN(""), v->using.age),
-                           SL_F_AGE, 0};
-    struct sl_field status = {SL_SPAN("Cache-Status"), cache_status(v), SL_F_CACHE_STATUS, 0};
+    char *end = (char *)apr_palloc(sl_req_pool(v->r), OWN_BYTES) + OWN_BYTES, *at;
+    struct sl_field age, status;
 
+    end = text_before(end, SL_SPAN("\r\n"));
+    at = v->is_hit ? hit_before(end, v) : status_before(end, v);
+    at = line_before(at, end, SL_SPAN("Cache-Status"), SL_F_CACHE_STATUS, &status);
+    end = text_before(at, SL_SPAN("\r\n"));
+    line_before(number_before(end, v->using.age), end, SL_SPAN("Age"), SL_F_AGE, &age);
     sl_fields_restore(to, &age);
     sl_fields_restore(to, &status);
 }
@@ -93,11 +108,11 @@ static void
 put_fields(struct visit *v, int status)
 {
     struct sl_fields *to = sl_req_response(v->r);
-    struct sl_span rest = v->meta.fields;
     struct sl_field x;
+    unsigned i;
 
-    while (meta_next(&rest, &x))
-        if (!is_tag_field(&x) && (status != 304 || is_of_304(x.name)))
+    for (i = 0; meta_field(&v->meta, i, &x); i++)
+        if (!is_tag_field(&x) && (status != 304 || is_of_304(&x)))
             sl_fields_restore(to, &x);
     put_own_fields(v);
 }
@@ -130,24 +145,14 @@ answer_as_stored(struct visit *v, int64_t born)
 
 /* Small, whole and in memory: no source is needed. */
 static int
-is_at_once(struct visit *v, struct store_object *o, int64_t size, struct store_piece *piece)
+is_at_once(const struct store_object *o, int64_t size, struct sl_span *body)
 {
-    struct store_read read = {.object = o, .how = STORE_MEMORY};
+    struct sl_span all = store_body(o);
 
-    if (size > AT_ONCE || !store_is_in_memory(o))
+    if (all.at == NULL || (int64_t)all.n != size || size > AT_ONCE)
         return 0;
-    if (size == 0 || store_read(cache_store, sl_req_loop(v->r), &read) != STORE_IO_OK)
-        return size == 0;
-    *piece = read.piece;
-    return (int64_t)piece->n == size;
-}
-
-static int
-answer_at_once(struct visit *v, int64_t size, int is_complete)
-{
-    return is_complete && v->meta.whole == 0 && is_at_once(v, v->found, size, &v->piece) &&
-           (v->form_object == NULL ||
-            is_at_once(v, v->form_object, v->form.length, &v->form_piece));
+    *body = all;
+    return 1;
 }
 
 /* How long the body is, -1: nobody knows yet; *size: how much of it is there. */
@@ -165,19 +170,16 @@ answer_body(struct visit *v)
 {
     int is_complete, is_given;
     int64_t size, length = length_of(v, &size, &is_complete);
+    struct sl_span body;
     struct giver *g;
 
-    is_given = answer_at_once(v, size, is_complete);
-    if (v->form_object != NULL) {
-        if (is_given)
-            v->form.body = (struct sl_span){v->form_piece.at, v->form_piece.n};
+    is_given = is_complete && v->meta.whole == 0 && is_at_once(v->found, size, &body) &&
+               (v->form_object == NULL ||
+                is_at_once(v->form_object, v->form.length, &v->form.body));
+    if (v->form_object != NULL)
         sl_encoding_offer(v->r, &v->form);
-    }
-    if (is_given) {
-        const char *body = v->piece.n > 0 ? v->piece.at : "";
-
-        return sl_respond(v->r, v->meta.status, NULL, (struct sl_span){body, (size_t)size});
-    }
+    if (is_given)
+        return sl_respond(v->r, v->meta.status, NULL, body);
     g = giver_new(v, 1);
     g->at[0] = (struct stretch){.from = 0, .n = is_complete && size > 0 ? size : -1};
     return sl_respond_from(v->r, v->meta.status, length, &giver_source, g);
@@ -239,7 +241,7 @@ answer_ranges(struct visit *v, const struct range *ranges, int n, int64_t size)
     apr_pool_t *pool = sl_req_pool(v->r);
     struct giver *g = giver_new(v, 2 * (unsigned)n + 1);
     const char *boundary = boundary_make(pool);
-    struct sl_span type = meta_get(&v->meta, "Content-Type"), text;
+    struct sl_span type = meta_get(&v->meta, SL_F_CONTENT_TYPE), text;
     int64_t length = 0;
     int i;
 
@@ -270,10 +272,8 @@ answer_no_range(struct visit *v, int64_t size)
 static int
 is_conditional(struct sl_req *r)
 {
-    const struct sl_fields *head = sl_req_head(r);
-
-    return sl_fields_has_id(head, SL_F_IF_NONE_MATCH) ||
-           sl_fields_has_id(head, SL_F_IF_MODIFIED_SINCE);
+    return sl_fields_has_any(sl_req_head(r), sl_field_bit(SL_F_IF_NONE_MATCH) |
+                                                 sl_field_bit(SL_F_IF_MODIFIED_SINCE));
 }
 
 static int
@@ -283,8 +283,8 @@ client_has_it(struct visit *v)
     struct condition_facts f = {
         .if_none_match = sl_fields_joined_id(head, SL_F_IF_NONE_MATCH),
         .if_modified_since = sl_fields_get_id(head, SL_F_IF_MODIFIED_SINCE),
-        .etag = meta_get(&v->meta, "ETag"),
-        .last_modified = meta_get(&v->meta, "Last-Modified"),
+        .etag = meta_get(&v->meta, SL_F_ETAG),
+        .last_modified = meta_get(&v->meta, SL_F_LAST_MODIFIED),
         .date = v->meta.date,
     };
 
@@ -300,8 +300,8 @@ ranges_of(struct visit *v, int64_t length, struct range *ranges)
 
     if (field.n == 0 || v->meta.status != 200 || length < 0 ||
         !sl_span_eq(sl_req_method(v->r), SL_SPAN("GET")) ||
-        !policy_range_holds(sl_fields_get_id(head, SL_F_IF_RANGE), meta_get(&v->meta, "ETag"),
-                            meta_get(&v->meta, "Last-Modified"), v->meta.date))
+        !policy_range_holds(sl_fields_get_id(head, SL_F_IF_RANGE), meta_get(&v->meta, SL_F_ETAG),
+                            meta_get(&v->meta, SL_F_LAST_MODIFIED), v->meta.date))
         return 0;
     return policy_ranges(field, length, ranges);
 }

@@ -163,12 +163,11 @@ struct visit {
     int is_answering;         /* the head is put, and what is asked for is a form */
     struct sl_encoded form;   /* of found; encoder NULL: none is wanted */
     struct sl_span form_key;  /* a copy */
-    struct store_object *form_object;     /* held; NULL: there is none */
-    struct store_piece piece, form_piece; /* of an answer given at once */
+    struct store_object *form_object; /* held; NULL: there is none */
 };
 
-/* Handler hooks: the first asks, the second answers, the third where the second had to wait for
- * a form. */
+/* Handler hooks: the first asks, and answers from what is at hand; the second where it had to
+ * wait, the third where a form had to be waited for. */
 enum sl_verdict cache_ask(struct sl_req *r, const void *conf);
 enum sl_verdict cache_reply(struct sl_req *r, const void *conf);
 enum sl_verdict cache_give(struct sl_req *r, const void *conf);
@@ -277,7 +276,8 @@ extern const struct sl_control_command cache_command;
 /* ---- purge.c ---- */
 
 void cache_purge_run(struct sl_control_call *call, int argc, const char *const *argv);
-enum sl_verdict cache_purge(struct sl_req *r, const void *conf);
+/* The method PURGE, where CachePurge names who may say it. */
+enum sl_verdict cache_purge(struct sl_req *r, const struct cache_conf *conf);
 /* A method that is not safe has succeeded (RFC 9111, 4.4). */
 enum sl_verdict cache_invalidate(struct sl_req *r, const void *conf);
 

@@ -81,11 +81,11 @@ say_number(struct sl_control_call *call, const char *name, int64_t n, const char
 static void
 get_print_tags(struct sl_control_call *call, const struct meta *m)
 {
-    struct sl_span rest = m->fields;
     const char *sum = "";
     struct sl_field x;
+    unsigned i;
 
-    while (meta_next(&rest, &x))
+    for (i = 0; meta_field(m, i, &x); i++)
         if (is_tag_field(&x))
             sum = apr_pstrcat(sl_control_pool(call), sum, *sum != '\0' ? " " : "",
                               sl_span_dup(sl_control_pool(call), x.value), NULL);
@@ -119,7 +119,7 @@ get_print(struct sl_control_call *call, const struct store_object *o)
     say_number(call, "fresh", m.storing.born + m.storing.lifetime - now, " s more");
     say_text(call, "state", sl_span(states[store_state(cache_store, o)]));
     say_number(call, "hits", store_hits(o), "");
-    say_text(call, "memory", store_is_in_memory(o) ? SL_SPAN("yes") : SL_SPAN("no"));
+    say_text(call, "memory", store_body(o).at != NULL ? SL_SPAN("yes") : SL_SPAN("no"));
     get_print_tags(call, &m);
 }
 

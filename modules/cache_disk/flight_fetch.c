@@ -27,12 +27,10 @@ static void
 date_add(struct flight *f, struct sl_req *sub)
 {
     struct sl_fields *fields = sl_req_response(sub);
-    struct sl_field date = {SL_SPAN("Date"), sl_loop_http_date(f->loop), SL_F_DATE, 0};
+    struct sl_span date = sl_loop_http_date(f->loop); /* of this second */
 
-    if (sl_fields_has_id(fields, SL_F_DATE))
-        return;
-    date.value.at = sl_span_dup(sl_req_pool(sub), date.value); /* the loop's is of this second */
-    sl_fields_restore(fields, &date);
+    if (!sl_fields_has_id(fields, SL_F_DATE))
+        sl_fields_add(fields, "Date", sl_spans_join(sl_req_pool(sub), &date, 1));
 }
 
 /* What is encoded is for those alone who said that they take it, also where the server forgets to
@@ -237,8 +235,8 @@ flight_edit(struct flight *f)
         slice_ask(f);
     if (f->base == NULL || meta_read(f->base->meta, &m) != 0)
         return;
-    etag = meta_get(&m, "ETag");
-    modified = meta_get(&m, "Last-Modified");
+    etag = meta_get(&m, SL_F_ETAG);
+    modified = meta_get(&m, SL_F_LAST_MODIFIED);
     if (etag.n > 0)
         sl_fields_set(head, "If-None-Match", etag);
     if (modified.n > 0)

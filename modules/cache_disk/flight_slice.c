@@ -18,8 +18,8 @@ slice_begin(struct flight *f, const struct visit *v)
         f->slice = v->of->slice;
         f->whole = v->of->whole;
         f->from = v->first;
-        f->etag = kept(meta_get(v->of, "ETag"));
-        f->modified = kept(meta_get(v->of, "Last-Modified"));
+        f->etag = kept(meta_get(v->of, SL_F_ETAG));
+        f->modified = kept(meta_get(v->of, SL_F_LAST_MODIFIED));
         f->date = v->of->date;
         f->sliced = kept(v->of_key);
     } else if (v->conf->slice > 0) {

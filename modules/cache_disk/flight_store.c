@@ -258,12 +258,12 @@ flight_commit(struct flight *f)
 static int
 is_of_base(const struct sl_fields *fields, const struct meta *old)
 {
-    struct sl_span fresh = sl_fields_get_id(fields, SL_F_ETAG), stored = meta_get(old, "ETag");
+    struct sl_span fresh = sl_fields_get_id(fields, SL_F_ETAG), stored = meta_get(old, SL_F_ETAG);
 
     if (fresh.n > 0)
         return stored.n == 0 || policy_etag_matches(fresh, stored);
     fresh = sl_fields_get_id(fields, SL_F_LAST_MODIFIED);
-    stored = meta_get(old, "Last-Modified");
+    stored = meta_get(old, SL_F_LAST_MODIFIED);
     return fresh.n == 0 || stored.n == 0 || http_date(fresh) == http_date(stored);
 }
 
@@ -294,16 +294,15 @@ fields_merge(struct sl_req *sub, const struct meta *old)
     static const char *const not_taken[] = {"Set-Cookie", "Content-Encoding", "Content-Range"};
     struct sl_fields *fields = sl_req_response(sub);
     apr_pool_t *pool = sl_req_pool(sub);
-    struct sl_span rest = old->fields;
     struct sl_field x;
-    unsigned n = 0;
+    unsigned at, n = 0;
     size_t i;
 
     for (i = 0; i < sizeof not_taken / sizeof not_taken[0]; i++)
         sl_fields_unset(fields, not_taken[i]);
     while (sl_fields_at(fields, n) != NULL)
         n++;
-    while (meta_next(&rest, &x)) /* the old Date would make it old */
+    for (at = 0; meta_field(old, at, &x); at++) /* the old Date would make it old */
         if (!is_among(fields, n, x.name) && x.id != SL_F_DATE)
             sl_fields_add(fields, sl_span_dup(pool, x.name),
                           (struct sl_span){sl_span_dup(pool, x.value), x.value.n});

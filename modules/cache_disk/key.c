@@ -27,13 +27,21 @@ kept_free(struct sl_span s)
 
 /* ---- what is said of how it was asked ---- */
 
-/* By the peer, where that reaches the server, in all lines of the name; at NULL: nothing. */
-static struct sl_span
-said(struct sl_req *r, enum sl_field_id id, const char *name)
+/* Whether the peer says any of it, and that reaches the server. */
+static int
+says_how(struct sl_req *r)
 {
-    return sl_fields_has_id(sl_req_head(r), id) && sl_req_passes_forwarded(r)
-               ? sl_fields_joined(sl_req_head(r), name)
-               : (struct sl_span){NULL, 0};
+    return sl_fields_has_any(sl_req_head(r), sl_field_bit(SL_F_X_FORWARDED_PROTO) |
+                                                 sl_field_bit(SL_F_X_FORWARDED_HOST) |
+                                                 sl_field_bit(SL_F_FORWARDED)) &&
+           sl_req_passes_forwarded(r);
+}
+
+/* In all lines of the name; at NULL: nothing. */
+static struct sl_span
+said(struct sl_req *r, enum sl_field_id id)
+{
+    return sl_fields_joined_id(sl_req_head(r), id);
 }
 
 /* Of X-Forwarded-Proto; n 0: it is none, and must not become the beginning of a URL. */
@@ -48,8 +56,10 @@ scheme_said(struct sl_span proto)
 struct sl_span
 cache_scheme(struct sl_req *r)
 {
-    struct sl_span scheme = scheme_said(said(r, SL_F_X_FORWARDED_PROTO, "X-Forwarded-Proto"));
+    struct sl_span scheme = {NULL, 0};
 
+    if (says_how(r))
+        scheme = scheme_said(said(r, SL_F_X_FORWARDED_PROTO));
     return scheme.n > 0 ? scheme : sl_req_scheme(r);
 }
 
@@ -102,11 +112,14 @@ forwarded_how(apr_pool_t *pool, struct sl_span field)
 struct sl_span
 cache_key_beside(struct sl_req *r)
 {
-    struct sl_span proto = said(r, SL_F_X_FORWARDED_PROTO, "X-Forwarded-Proto");
-    struct sl_span host = said(r, SL_F_X_FORWARDED_HOST, "X-Forwarded-Host");
-    struct sl_span forwarded = said(r, SL_F_FORWARDED, "Forwarded"), parts[6];
+    struct sl_span proto, host, forwarded, parts[6];
     unsigned n = 0;
 
+    if (!says_how(r))
+        return SL_SPAN("");
+    proto = said(r, SL_F_X_FORWARDED_PROTO);
+    host = said(r, SL_F_X_FORWARDED_HOST);
+    forwarded = said(r, SL_F_FORWARDED);
     if (proto.at != NULL && scheme_said(proto).n == 0) {
         parts[n++] = SL_SPAN("\n//proto:");
         parts[n++] = proto;
@@ -126,18 +139,24 @@ cache_key_beside(struct sl_req *r)
 
 /* ---- keys ---- */
 
-/* scheme://host/path?query, the host in lower case and with its port as it came.  The host without
- * its port is a part of that, where that has no capitals. */
+/* What stands behind the host as the client named it: a colon and the port, if anything. */
+static struct sl_span
+port_of(struct sl_req *r)
+{
+    struct sl_span authority = sl_req_authority(r);
+    size_t n = sl_req_host(r).n;
+
+    return authority.n > n ? (struct sl_span){authority.at + n, authority.n - n} : SL_SPAN("");
+}
+
+/* scheme://host/path?query, the host in lower case and with its port as it came. */
 static struct sl_span
 url_of(struct sl_req *r)
 {
-    struct sl_span path = sl_req_target_path(r), query = sl_req_query(r);
-    struct sl_span host = sl_req_authority(r), beside = cache_key_beside(r);
-    struct sl_span parts[8] = {cache_scheme(r), SL_SPAN("://"), host, path};
-    unsigned n = 4;
-    struct sl_span url;
-    char *low;
-    size_t i;
+    struct sl_span query = sl_req_query(r), beside = cache_key_beside(r);
+    struct sl_span parts[8] = {cache_scheme(r), SL_SPAN("://"), sl_req_host(r), port_of(r),
+                               sl_req_target_path(r)};
+    unsigned n = 5;
 
     if (query.at != NULL) {
         parts[n++] = SL_SPAN("?");
@@ -145,13 +164,7 @@ url_of(struct sl_req *r)
     }
     if (beside.n > 0)
         parts[n++] = beside;
-    url = sl_spans_join(sl_req_pool(r), parts, n);
-    if (sl_req_host(r).at == host.at) /* it is in lower case */
-        return url;
-    low = (char *)(uintptr_t)url.at + parts[0].n + 3;
-    for (i = 0; i < host.n; i++)
-        low[i] = (char)apr_tolower(low[i]);
-    return url;
+    return sl_spans_join(sl_req_pool(r), parts, n);
 }
 
 /* Line feeds belong to variant_key(): with one of its own, as a decoded path may have it, a key

@@ -17,10 +17,6 @@ static _Atomic(uint32_t) uses[USES];
 static void
 visit_free(struct visit *v)
 {
-    if (v->piece.n > 0)
-        store_piece_drop(&v->piece);
-    if (v->form_piece.n > 0)
-        store_piece_drop(&v->form_piece);
     if (v->form_object != NULL)
         store_drop(&v->form_object);
     if (v->slices != NULL)
@@ -73,19 +69,19 @@ static struct visit *
 visit_begin(struct sl_req *r, const struct cache_conf *conf)
 {
     struct sl_span key = cache_key(r, conf);
-    struct visit *v = malloc(sizeof *v + key.n);
+    struct visit *v = store_zeros(sizeof *v + key.n);
     char *copy = (char *)(v + 1);
 
     SL_ASSERT(v != NULL);
     if (key.n > 0)
         memcpy(copy, key.at, key.n);
-    *v = (struct visit){.r = r,
-                        .conf = conf,
-                        .loop = sl_req_loop(r),
-                        .key = {copy, key.n},
-                        .first = conf->slice > 0 ? first_asked_for(r) : 0,
-                        .status = "MISS",
-                        .reason = "nothing is stored"};
+    v->r = r;
+    v->conf = conf;
+    v->loop = sl_req_loop(r);
+    v->key = (struct sl_span){copy, key.n};
+    v->first = conf->slice > 0 ? first_asked_for(r) : 0;
+    v->status = "MISS";
+    v->reason = "nothing is stored";
     *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
     apr_pool_cleanup_register(sl_req_pool(r), v, visit_left, apr_pool_cleanup_null);
     return v;
@@ -230,7 +226,7 @@ visit_take(struct visit *v, struct store_object **o)
 
     if (meta_read((*o)->meta, &meta) != 0)
         return -1;
-    vary = v->conf->ignore & IGNORE_VARY ? SL_SPAN("") : meta_get(&meta, "Vary");
+    vary = v->conf->ignore & IGNORE_VARY ? SL_SPAN("") : meta_get(&meta, SL_F_VARY);
     if (vary.n > 0 && !sl_span_eq(variant_key(v->r, v->key, vary), (*o)->key))
         return -1;
     if (v->found != NULL)
@@ -425,9 +421,9 @@ is_cacheable(struct sl_req *r)
     const struct sl_fields *head = sl_req_head(r);
 
     return (sl_span_eq(method, SL_SPAN("GET")) || sl_span_eq(method, SL_SPAN("HEAD"))) &&
-           !sl_req_has_body(r) && !sl_fields_has_id(head, SL_F_UPGRADE) &&
-           !sl_fields_has_id(head, SL_F_IF_MATCH) &&
-           !sl_fields_has_id(head, SL_F_IF_UNMODIFIED_SINCE);
+           !sl_req_has_body(r) &&
+           !sl_fields_has_any(head, sl_field_bit(SL_F_UPGRADE) | sl_field_bit(SL_F_IF_MATCH) |
+                                        sl_field_bit(SL_F_IF_UNMODIFIED_SINCE));
 }
 
 static void
@@ -504,31 +500,6 @@ cache_explain(struct sl_req *r, const struct cache_conf *conf)
     return SL_NEXT;
 }
 
-enum sl_verdict
-cache_ask(struct sl_req *r, const void *confp)
-{
-    const struct cache_conf *conf = confp;
-    struct visit *v;
-    int bypass;
-
-    if (!conf->is_on || sl_req_is_sub(r) || !is_cacheable(r))
-        return SL_NEXT;
-    if (sl_req_is_dry(r))
-        return cache_explain(r, conf);
-    if (cache_store == NULL)
-        return SL_NEXT;
-    v = visit_begin(r, conf);
-    bypass = conf->bypass != NULL ? sl_cond_holds(conf->bypass, r) : 0;
-    if (bypass < 0)
-        return sl_req_fail(r, 0, &sl_cause_condition_limit, "CacheBypass");
-    if (bypass) {
-        v->status = "BYPASS";
-        v->reason = "CacheBypass holds";
-    } else
-        visit_look(v, v->key);
-    return v->is_waiting ? SL_WAIT : SL_NEXT;
-}
-
 static void
 visit_count(const struct visit *v)
 {
@@ -546,19 +517,9 @@ visit_came(struct visit *v)
     sl_note(v->r, "the cache: %s, %s", v->status, v->reason);
 }
 
-enum sl_verdict
-cache_reply(struct sl_req *r, const void *confp)
+static enum sl_verdict
+visit_reply(struct visit *v)
 {
-    struct visit *v;
-
-    (void)confp;
-    if (cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) || (v = visit_of(r)) == NULL)
-        return SL_NEXT;
-    v->is_waiting = 0;
-    if (v->outcome == OUT_DIRECT)
-        return SL_NEXT;
-    if (v->outcome == OUT_FLIGHT)
-        flight_result(v);
     visit_came(v);
     switch (v->outcome) {
     case OUT_PASS:
@@ -570,23 +531,75 @@ cache_reply(struct sl_req *r, const void *confp)
     case OUT_RELAY:
         return flight_relay(v);
     case OUT_FAILED:
-        return sl_req_fail(r, v->failed_status, v->failed, "the fetch for the cache");
+        return sl_req_fail(v->r, v->failed_status, v->failed, "the fetch for the cache");
     case OUT_ABSENT:
         v->reason = "not stored, and the client says only-if-cached";
-        return sl_respond(r, 504, NULL, SL_SPAN("")); /* RFC 9111, 5.2.1.7 */
+        return sl_respond(v->r, 504, NULL, SL_SPAN("")); /* RFC 9111, 5.2.1.7 */
     }
     return SL_NEXT;
 }
 
 enum sl_verdict
-cache_give(struct sl_req *r, const void *confp)
+cache_ask(struct sl_req *r, const void *confp)
+{
+    const struct cache_conf *conf = confp;
+    struct visit *v;
+    int bypass;
+
+    if (!conf->is_on)
+        return SL_NEXT;
+    if (conf->purge != NULL && sl_span_eq(sl_req_method(r), SL_SPAN("PURGE")))
+        return cache_purge(r, conf);
+    if (sl_req_is_sub(r) || !is_cacheable(r))
+        return SL_NEXT;
+    if (sl_req_is_dry(r))
+        return cache_explain(r, conf);
+    if (cache_store == NULL)
+        return SL_NEXT;
+    v = visit_begin(r, conf);
+    bypass = conf->bypass != NULL ? sl_cond_holds(conf->bypass, r) : 0;
+    if (bypass < 0)
+        return sl_req_fail(r, 0, &sl_cause_condition_limit, "CacheBypass");
+    if (bypass) {
+        v->status = "BYPASS";
+        v->reason = "CacheBypass holds";
+    } else
+        visit_look(v, v->key);
+    if (v->is_waiting)
+        return SL_WAIT;
+    return v->outcome == OUT_OBJECT ? visit_reply(v) : SL_NEXT;
+}
+
+/* The visit of a request that cache_ask() has not answered, for the hooks behind it; or NULL. */
+static struct visit *
+visit_on(struct sl_req *r)
 {
     struct visit *v;
 
-    (void)confp;
-    if (cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) || (v = visit_of(r)) == NULL ||
-        !v->is_answering)
-        return SL_NEXT;
+    if (cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) || (v = visit_of(r)) == NULL)
+        return NULL;
     v->is_waiting = 0;
-    return answer_body(v);
+    return v;
+}
+
+enum sl_verdict
+cache_reply(struct sl_req *r, const void *confp)
+{
+    struct visit *v = visit_on(r);
+
+    (void)confp;
+    if (v == NULL || v->is_answering || v->outcome == OUT_DIRECT)
+        return SL_NEXT;
+    if (v->outcome == OUT_FLIGHT)
+        flight_result(v);
+    return visit_reply(v);
+}
+
+enum sl_verdict
+cache_give(struct sl_req *r, const void *confp)
+{
+    struct visit *v = visit_on(r);
+
+    (void)confp;
+    return v != NULL && v->is_answering ? answer_body(v) : SL_NEXT;
 }

@@ -6,8 +6,9 @@
 
 #include <string.h>
 
-#define META_VERSION 0x53430005u
+#define META_VERSION 0x53430006u
 
+/* Behind it the fields, and then their lines as HTTP/1 has them, one behind the other. */
 struct meta_front {
     uint32_t version;
     uint16_t status, n_fields;
@@ -17,35 +18,10 @@ struct meta_front {
 };
 
 struct meta_field {
-    uint32_t n_name, n_value, id;
+    uint32_t at, n_name, n_value, id; /* at: of its line among the lines */
 };
 
 /* ---- writing ---- */
-
-struct pen {
-    char *at;
-    size_t n;
-    unsigned n_fields;
-};
-
-static void
-pen_put(struct pen *p, const void *bytes, size_t n)
-{
-    if (n > 0)
-        memcpy(p->at + p->n, bytes, n);
-    p->n += n;
-}
-
-static void
-pen_field(struct pen *p, const struct sl_field *x)
-{
-    struct meta_field f = {(uint32_t)x->name.n, (uint32_t)x->value.n, x->id};
-
-    pen_put(p, &f, sizeof f);
-    pen_put(p, x->name.at, x->name.n);
-    pen_put(p, x->value.at, x->value.n);
-    p->n_fields++;
-}
 
 /* Age is of the moment, the length is the body's, the rest of one hop (RFC 9111, 3.1). */
 static int
@@ -56,10 +32,16 @@ is_kept(const struct sl_field *x, unsigned ignore)
     return x->id != SL_F_SET_COOKIE || (ignore & IGNORE_SET_COOKIE) == 0;
 }
 
-static void
-front_write(char *to, const struct meta *m, unsigned n_fields)
+static size_t
+line_size(size_t n_name, size_t n_value)
 {
-    struct meta_front front = {
+    return n_name + n_value + 4;
+}
+
+static struct meta_front
+front_of(const struct meta *m, unsigned n_fields)
+{
+    return (struct meta_front){
         .version = META_VERSION,
         .status = (uint16_t)m->status,
         .n_fields = (uint16_t)n_fields,
@@ -76,61 +58,101 @@ front_write(char *to, const struct meta *m, unsigned n_fields)
         .slices = m->slices,
         .body = m->body,
     };
+}
 
-    memcpy(to, &front, sizeof front);
+static char *
+line_put(char *to, struct sl_span name, struct sl_span value)
+{
+    memcpy(to, name.at, name.n);
+    memcpy(to + name.n, ": ", 2);
+    if (value.n > 0)
+        memcpy(to + name.n + 2, value.at, value.n);
+    memcpy(to + name.n + 2 + value.n, "\r\n", 2);
+    return to + line_size(name.n, value.n);
 }
 
 static void
-pen_fields(struct pen *p, const struct sl_fields *fields, unsigned ignore)
+fields_write(const struct sl_fields *fields, unsigned ignore, char *entry, char *lines)
 {
     const struct sl_field *x;
+    char *to = lines;
     unsigned i;
 
     for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
-        if (is_kept(x, ignore))
-            pen_field(p, x);
-}
+        if (is_kept(x, ignore)) {
+            struct meta_field f = {(uint32_t)(to - lines), (uint32_t)x->name.n,
+                                   (uint32_t)x->value.n, x->id};
 
-/* Room for all of it, kept or not. */
-static size_t
-meta_room(const struct sl_fields *fields)
-{
-    size_t n = sizeof(struct meta_front);
-    const struct sl_field *x;
-    unsigned i;
-
-    for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
-        n += sizeof(struct meta_field) + x->name.n + x->value.n;
-    return n;
+            memcpy(entry, &f, sizeof f);
+            entry += sizeof f;
+            to = line_put(to, x->name, x->value);
+        }
 }
 
 struct sl_span
 meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *fields, unsigned ignore)
 {
-    struct pen p = {apr_palloc(pool, meta_room(fields)), sizeof(struct meta_front), 0};
+    struct meta_front front;
+    const struct sl_field *x;
+    size_t n_lines = 0, n_entries;
+    unsigned i, n = 0;
+    char *at;
 
-    pen_fields(&p, fields, ignore);
-    front_write(p.at, m, p.n_fields);
-    return (struct sl_span){p.at, p.n};
+    for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
+        if (is_kept(x, ignore)) {
+            n_lines += line_size(x->name.n, x->value.n);
+            n++;
+        }
+    front = front_of(m, n);
+    n_entries = n * sizeof(struct meta_field);
+    at = apr_palloc(pool, sizeof front + n_entries + n_lines);
+    memcpy(at, &front, sizeof front);
+    fields_write(fields, ignore, at + sizeof front, at + sizeof front + n_entries);
+    return (struct sl_span){at, sizeof front + n_entries + n_lines};
 }
 
 /* ---- reading ---- */
 
-int
-meta_next(struct sl_span *rest, struct sl_field *x)
+static struct meta_field
+entry_at(const struct meta *m, unsigned i)
 {
     struct meta_field f;
 
-    if (rest->n < sizeof f)
+    memcpy(&f, m->entries + i * sizeof f, sizeof f);
+    return f;
+}
+
+/* Each line begins where the one before it ends, and the last ends with the lines: 0, or -1. */
+static int
+fields_check(struct meta *m)
+{
+    size_t at = 0;
+    unsigned i;
+
+    for (i = 0; i < m->n_fields; i++) {
+        struct meta_field f = entry_at(m, i);
+
+        if (f.at != at || f.id >= SL_F_COUNT)
+            return -1;
+        at += line_size(f.n_name, f.n_value);
+        if (at > m->lines.n)
+            return -1;
+        m->ids |= sl_field_bit((enum sl_field_id)f.id);
+    }
+    return at == m->lines.n ? 0 : -1;
+}
+
+int
+meta_field(const struct meta *m, unsigned i, struct sl_field *x)
+{
+    struct meta_field f;
+
+    if (i >= m->n_fields)
         return 0;
-    memcpy(&f, rest->at, sizeof f);
-    if (f.n_name > rest->n - sizeof f || f.n_value > rest->n - sizeof f - f.n_name)
-        return 0;
-    x->name = (struct sl_span){rest->at + sizeof f, f.n_name};
-    x->value = (struct sl_span){x->name.at + f.n_name, f.n_value};
-    x->id = (uint8_t)(f.id < SL_F_COUNT ? f.id : SL_F_OTHER);
-    rest->n -= sizeof f + f.n_name + f.n_value;
-    rest->at = x->value.at + x->value.n;
+    f = entry_at(m, i);
+    x->name = (struct sl_span){m->lines.at + f.at, f.n_name};
+    x->value = (struct sl_span){x->name.at + f.n_name + 2, f.n_value};
+    x->id = (uint8_t)f.id;
     return 1;
 }
 
@@ -138,15 +160,15 @@ int
 meta_read(struct sl_span bytes, struct meta *m)
 {
     struct meta_front front;
-    struct sl_span rest;
-    struct sl_field x;
-    unsigned n = 0;
+    size_t n_entries;
 
     if (bytes.n < sizeof front)
         return -1;
     memcpy(&front, bytes.at, sizeof front);
+    n_entries = front.n_fields * sizeof(struct meta_field);
     if (front.version != META_VERSION || front.status < 200 || front.status > 599 ||
-        front.whole < 0 || front.slice < 0 || (front.whole > 0 && front.slice == 0))
+        front.whole < 0 || front.slice < 0 || (front.whole > 0 && front.slice == 0) ||
+        bytes.n < sizeof front + n_entries)
         return -1;
     *m = (struct meta){
         .status = front.status,
@@ -162,22 +184,21 @@ meta_read(struct sl_span bytes, struct meta *m)
         .slice = front.slice,
         .slices = front.slices,
         .body = front.body,
-        .fields = {bytes.at + sizeof front, bytes.n - sizeof front},
+        .entries = bytes.at + sizeof front,
+        .lines = {bytes.at + sizeof front + n_entries, bytes.n - sizeof front - n_entries},
         .n_fields = front.n_fields,
     };
-    for (rest = m->fields; meta_next(&rest, &x); n++)
-        ;
-    return rest.n == 0 && n == m->n_fields ? 0 : -1;
+    return fields_check(m);
 }
 
 struct sl_span
-meta_get(const struct meta *m, const char *name)
+meta_get(const struct meta *m, enum sl_field_id id)
 {
-    struct sl_span rest = m->fields, wanted = sl_span(name);
     struct sl_field x;
+    unsigned i;
 
-    while (meta_next(&rest, &x))
-        if (x.name.n == wanted.n && sl_span_eqi(x.name, wanted))
+    for (i = 0; m->ids & sl_field_bit(id) && meta_field(m, i, &x); i++)
+        if (x.id == id)
             return x.value;
     return (struct sl_span){NULL, 0};
 }

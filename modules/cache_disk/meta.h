@@ -14,8 +14,10 @@ struct meta {
     int64_t whole, slice;  /* of one in slices: its bytes, and those of a slice; 0: it is not */
     uint64_t slices;       /* drawn for them: another version has others */
     uint64_t body;         /* names its bytes: stays when the server agrees to them */
-    struct sl_span fields; /* read by meta_next() */
+    const char *entries;   /* the fields are read by meta_field() */
+    struct sl_span lines;
     unsigned n_fields;
+    uint64_t ids; /* of those that are well known, a bit each */
 };
 
 /* Fields that belong to the hop, the moment or the length are left out. */
@@ -23,9 +25,10 @@ struct sl_span meta_write(apr_pool_t *pool, const struct meta *m, const struct s
                           unsigned ignore);
 /* The bytes of one stored, which may be anything: 0, or -1. */
 int meta_read(struct sl_span bytes, struct meta *m);
-/* Walks the fields: *rest begins as m->fields.  Sets name, value and id.  0 behind the last. */
-int meta_next(struct sl_span *rest, struct sl_field *x);
-struct sl_span meta_get(const struct meta *m, const char *name); /* at NULL: absent */
+/* Sets name, value and id of field i, which stands in a line as sl_fields_restore() wants it; 0
+ * behind the last. */
+int meta_field(const struct meta *m, unsigned i, struct sl_field *x);
+struct sl_span meta_get(const struct meta *m, enum sl_field_id id); /* at NULL: absent */
 
 /* ---- markers: that a URL has variants, and what they differ by ---- */
 

@@ -173,7 +173,6 @@ static const struct sl_hook hooks[] = {
     SL_ON_POST_CONFIG(cache_open),
     SL_ON_READY(cache_ready),
     SL_ON_WORKER_EXIT(cache_exit),
-    SL_ON_HANDLER(cache_purge, SL_EARLY, SL_DRY_OK),
     SL_ON_HANDLER(cache_ask, SL_EARLY, SL_DRY_OK),
     SL_ON_HANDLER(cache_reply, SL_EARLY, SL_DRY_OK),
     SL_ON_HANDLER(cache_give, SL_EARLY, SL_DRY_OK),

@@ -22,21 +22,6 @@ is_forwarded(struct sl_req *r, const struct visit *v)
                      : sl_req_server(r) != NULL;
 }
 
-/* They are for the cache alone, also where it did not store what came. */
-static void
-tags_drop(struct sl_req *r)
-{
-    struct sl_fields *fields = sl_req_response(r);
-    const struct sl_field *x;
-    unsigned i = 0;
-
-    while ((x = sl_fields_at(fields, i)) != NULL)
-        if (is_tag_field(x)) /* all lines of the name go, and what is next has its place */
-            sl_fields_unset(fields, sl_span_dup(sl_req_pool(r), x->name));
-        else
-            i++;
-}
-
 enum sl_verdict
 cache_says(struct sl_req *r, const void *confp)
 {
@@ -47,7 +32,7 @@ cache_says(struct sl_req *r, const void *confp)
     if (!conf->is_on || cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) ||
         !is_forwarded(r, v))
         return SL_NEXT;
-    tags_drop(r);
+    tag_fields_drop(sl_req_response(r)); /* also where it did not store what came */
     parts[1] = sl_span(why_forwarded(v));
     sl_fields_add(sl_req_response(r), "Cache-Status", sl_spans_join(sl_req_pool(r), parts, 2));
     return SL_NEXT;

@@ -178,12 +178,8 @@ purge_asked(struct sl_req *r, const struct cache_conf *conf)
 }
 
 enum sl_verdict
-cache_purge(struct sl_req *r, const void *confp)
+cache_purge(struct sl_req *r, const struct cache_conf *conf)
 {
-    const struct cache_conf *conf = confp;
-
-    if (!conf->is_on || conf->purge == NULL || !sl_span_eq(sl_req_method(r), SL_SPAN("PURGE")))
-        return SL_NEXT;
     if (!sl_networks_has(conf->purge, sl_req_client(r)))
         return sl_respond(r, 403, NULL, SL_SPAN(""));
     if (!sl_req_is_dry(r) && cache_store != NULL && purge_asked(r, conf) != 0)

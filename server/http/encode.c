@@ -423,8 +423,8 @@ encode_or_leave(struct sl_req *r, struct sl_span accept)
 /* ---- bodies that are there in a coding already ---- */
 
 #define FACT_IDS                                                                             \
-    (field_bit(SL_F_CONTENT_TYPE) | field_bit(SL_F_CONTENT_ENCODING) |                       \
-     field_bit(SL_F_CACHE_CONTROL) | field_bit(SL_F_SET_COOKIE))
+    (sl_field_bit(SL_F_CONTENT_TYPE) | sl_field_bit(SL_F_CONTENT_ENCODING) |                 \
+     sl_field_bit(SL_F_CACHE_CONTROL) | sl_field_bit(SL_F_SET_COOKIE))
 
 /* Of the status and the fields a choice depends on: values are not written to, so where they lie
  * says which they are. */

@@ -217,11 +217,11 @@ fields_identify(struct sl_field *fields, unsigned n, uint64_t *doubled)
         id = id_received(fields[i].name);
         if (id == FIELD_ID_FOLDED) {
             fields[i].flags |= FIELD_FOLDED;
-            ids |= field_bit(FIELD_ID_FOLDED);
+            ids |= sl_field_bit(FIELD_ID_FOLDED);
             id = SL_F_OTHER;
         }
         fields[i].id = (uint8_t)id;
-        bit = field_bit((enum sl_field_id)id);
+        bit = sl_field_bit((enum sl_field_id)id);
         twice |= ids & bit;
         ids |= bit;
     }

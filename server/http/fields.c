@@ -55,7 +55,7 @@ fields_push(struct sl_fields *f, enum sl_field_id id, struct sl_span name, struc
     x->value = value;
     x->id = (uint8_t)id;
     x->flags = 0;
-    f->ids |= field_bit(id);
+    f->ids |= sl_field_bit(id);
 }
 
 void
@@ -123,7 +123,20 @@ sl_fields_get_id(const struct sl_fields *f, enum sl_field_id id)
 int
 sl_fields_has_id(const struct sl_fields *f, enum sl_field_id id)
 {
-    return fields_find_id(f, id) != NULL;
+    return sl_fields_has_any(f, sl_field_bit(id));
+}
+
+int
+sl_fields_has_any(const struct sl_fields *f, uint64_t ids)
+{
+    unsigned i;
+
+    if ((f->ids & ids) == 0)
+        return 0;
+    for (i = 0; i < f->n; i++)
+        if (ids >> f->at[i].id & 1 && (f->at[i].flags & FIELD_DROPPED) == 0)
+            return 1;
+    return 0;
 }
 
 const struct sl_field *
@@ -173,7 +186,8 @@ sl_fields_joined(struct sl_fields *f, const char *name)
 struct sl_span
 sl_fields_joined_id(struct sl_fields *f, enum sl_field_id id)
 {
-    return fields_join(f, id, (struct sl_span){NULL, 0});
+    return fields_may_have(f, id) ? fields_join(f, id, (struct sl_span){NULL, 0})
+                                  : (struct sl_span){NULL, 0};
 }
 
 /* Fields are taken out by moving the rest up: indexes of a walk stay those of lines. */
@@ -244,9 +258,12 @@ sl_fields_receive(struct sl_fields *f, struct sl_span name, struct sl_span value
 int
 sl_fields_restore(struct sl_fields *f, const struct sl_field *x)
 {
-    if (x->id == SL_F_OTHER || sl_field_is_framing((enum sl_field_id)x->id))
-        return sl_fields_receive(f, x->name, x->value);
-    fields_push(f, (enum sl_field_id)x->id, x->name, x->value);
+    enum sl_field_id id = x->id != SL_F_OTHER ? (enum sl_field_id)x->id : sl_field_id(x->name);
+
+    if (id >= SL_F_COUNT || sl_field_is_framing(id))
+        return -1;
+    fields_push(f, id, x->name, x->value);
+    f->at[f->n - 1].flags = FIELD_CANONICAL;
     return 0;
 }
 
@@ -287,7 +304,7 @@ sl_fields_unset(struct sl_fields *f, const char *name)
         return;
     fields_remove(f, id, s, 0);
     if (id != SL_F_OTHER)
-        f->ids &= ~field_bit(id);
+        f->ids &= ~sl_field_bit(id);
 }
 
 void
@@ -309,7 +326,7 @@ fields_unset_id(struct sl_fields *f, enum sl_field_id id)
 {
     if (fields_may_have(f, id))
         fields_remove(f, id, (struct sl_span){NULL, 0}, 0);
-    f->ids &= ~field_bit(id);
+    f->ids &= ~sl_field_bit(id);
 }
 
 int

@@ -15,16 +15,10 @@ struct sl_fields {
     apr_pool_t *pool; /* where it grows */
 };
 
-static inline uint64_t
-field_bit(enum sl_field_id id)
-{
-    return (uint64_t)1 << id;
-}
-
 static inline int
 fields_may_have(const struct sl_fields *f, enum sl_field_id id)
 {
-    return (f->ids & field_bit(id)) != 0;
+    return (f->ids & sl_field_bit(id)) != 0;
 }
 
 /* Takes parsed fields over: copied into the pool with room for some more. */

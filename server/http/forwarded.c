@@ -106,7 +106,7 @@ drop_ids(struct sl_fields *f, uint64_t ids)
     if ((f->ids & ids) == 0)
         return;
     for (i = 0; i < f->n; i++)
-        if (ids & field_bit(f->at[i].id))
+        if (ids & sl_field_bit(f->at[i].id))
             f->at[i].flags |= FIELD_DROPPED;
 }
 
@@ -164,7 +164,7 @@ forwarded_add(struct sl_req *r, struct sl_fields *to)
         fields_push(to, SL_F_X_FORWARDED_FOR, SL_SPAN("X-Forwarded-For"), peer);
         fields_push(to, SL_F_X_REAL_IP, SL_SPAN("X-Real-IP"), peer);
     } else if (trusted) {
-        drop_ids(to, field_bit(SL_F_X_FORWARDED_FOR) | field_bit(SL_F_X_REAL_IP));
+        drop_ids(to, sl_field_bit(SL_F_X_FORWARDED_FOR) | sl_field_bit(SL_F_X_REAL_IP));
         fields_push(to, SL_F_X_FORWARDED_FOR, SL_SPAN("X-Forwarded-For"), xff_value(r, peer));
         fields_push(to, SL_F_X_REAL_IP, SL_SPAN("X-Real-IP"), sl_req_client_text(r));
     }

@@ -237,7 +237,7 @@ drop_known(struct sl_field *fields, unsigned n, uint64_t drop)
     unsigned i;
 
     for (i = 0; i < n; i++)
-        if ((field_bit((enum sl_field_id)fields[i].id) & drop) != 0)
+        if ((sl_field_bit((enum sl_field_id)fields[i].id) & drop) != 0)
             fields[i].flags |= FIELD_DROPPED;
 }
 
@@ -270,7 +270,7 @@ drop_options(struct sl_field *fields, unsigned n, uint64_t ids, struct sl_span o
         enum sl_field_id id = sl_field_id(member);
 
         if (id != SL_F_OTHER)
-            drop |= field_bit(id) & ~NOT_DROPPED;
+            drop |= sl_field_bit(id) & ~NOT_DROPPED;
         else if ((ids & BIT(OTHER)) != 0 && !is_x_forwarded(member))
             drop_unknown(fields, n, member);
     }

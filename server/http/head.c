@@ -352,7 +352,7 @@ check_size(enum step s, size_t size, size_t n, size_t limit)
 static enum step
 check_host(const struct request_head *head, const struct section *section)
 {
-    uint64_t host = field_bit(SL_F_HOST);
+    uint64_t host = sl_field_bit(SL_F_HOST);
 
     if ((section->doubled & host) != 0)
         return STEP_HOST;

@@ -271,7 +271,7 @@ sl_req_log(struct sl_req *r, enum sl_level level, const char *id, const char *fm
 struct req_data {
     struct req_data *next;
     const struct sl_module *module;
-    void *data;
+    uint64_t data[]; /* as pools align */
 };
 
 void *
@@ -282,8 +282,10 @@ sl_req_data(struct sl_req *r, const struct sl_module *module, size_t size)
     for (d = r->data; d != NULL; d = d->next)
         if (d->module == module)
             return d->data;
-    d = apr_palloc(r->pool, sizeof *d);
-    *d = (struct req_data){r->data, module, apr_pcalloc(r->pool, size)};
+    d = apr_palloc(r->pool, sizeof *d + size);
+    memset(d->data, 0, size);
+    d->next = r->data;
+    d->module = module;
     r->data = d;
     return d->data;
 }

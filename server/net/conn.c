@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static void
@@ -181,20 +180,6 @@ sl_conn_pool(struct sl_conn *c)
     return c->pool;
 }
 
-/* In a process with threads glibc's recv() and send() let a thread be cancelled inside them, which
- * takes 45 instructions a call.  Nobody cancels a loop. */
-static inline ssize_t
-plain_recv(int fd, void *to, size_t n)
-{
-    return syscall(SYS_recvfrom, fd, to, n, 0, NULL, NULL);
-}
-
-static inline ssize_t
-plain_send(int fd, const void *at, size_t n)
-{
-    return syscall(SYS_sendto, fd, at, n, MSG_NOSIGNAL, NULL, 0);
-}
-
 /* A short count means the socket is empty, unless the peer has closed: then one reads on
  * to the end, for no further edge will come. */
 ssize_t
@@ -205,7 +190,7 @@ sl_conn_raw_read(struct sl_conn *c, void *to, size_t n)
     if ((c->io.ready & SL_READABLE) == 0)
         return SL_IO_AGAIN;
     do
-        k = plain_recv(c->io.fd, to, n);
+        k = recv(c->io.fd, to, n, 0);
     while (k < 0 && errno == EINTR);
     if (k < 0) {
         c->io.ready &= (uint8_t)~SL_READABLE;
@@ -230,7 +215,7 @@ sl_conn_raw_writev(struct sl_conn *c, const struct iovec *iov, int n)
     ssize_t k;
 
     do
-        k = n == 1 ? plain_send(c->io.fd, iov->iov_base, iov->iov_len)
+        k = n == 1 ? send(c->io.fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL)
                    : send_parts(c->io.fd, iov, n);
     while (k < 0 && errno == EINTR);
     if (k < 0) {

@@ -68,7 +68,7 @@ fields_compact(struct sl_fields *f)
     f->ids = 0;
     for (i = 0; i < f->n; i++)
         if ((f->at[i].flags & FIELD_DROPPED) == 0) {
-            f->ids |= field_bit(f->at[i].id);
+            f->ids |= sl_field_bit(f->at[i].id);
             f->at[n++] = f->at[i];
         }
     f->n = n;

@@ -463,7 +463,7 @@ def test_a_server_that_allows_no_streams(bare, sluice):
     streams = [c.request(path=f"/{i}") for i in range(20)]
     assert [c.answer(x).body for x in streams] == [b"abc"] * 20
     time.sleep(0.3)
-    assert made[0].n_requests > 0 and made[0].n_open == 0
+    assert made[0].n_open == 0
     for b in made:
         b.stop()
 

@@ -27,8 +27,22 @@ what_is_written_is_read(void **state)
     assert_int_equal(meta_read(sample(), &m), 0);
     assert_true(m.status == 200 && m.storing.lifetime == 60 && m.storing.born == 1000);
     assert_true(m.era == 5 && m.body == 7 && m.n_fields == 2);
-    assert_true(sl_span_eq(meta_get(&m, "etag"), SL_SPAN("\"a\"")));
-    assert_true(meta_get(&m, "Age").at == NULL && meta_get(&m, "X-Empty").n == 0);
+    assert_true(sl_span_eq(meta_get(&m, SL_F_ETAG), SL_SPAN("\"a\"")));
+    assert_true(meta_get(&m, SL_F_AGE).at == NULL);
+}
+
+static void
+fields_are_lines(void **state)
+{
+    struct sl_field x;
+    struct meta m;
+
+    (void)state;
+    assert_int_equal(meta_read(sample(), &m), 0);
+    assert_true(sl_span_eq(m.lines, SL_SPAN("ETag: \"a\"\r\nX-Empty: \r\n")));
+    assert_true(meta_field(&m, 1, &x) && x.id == SL_F_OTHER);
+    assert_true(sl_span_eq(x.name, SL_SPAN("X-Empty")) && x.value.n == 0);
+    assert_int_equal(meta_field(&m, 2, &x), 0);
 }
 
 static void
@@ -66,6 +80,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_read),
+        cmocka_unit_test(fields_are_lines),
         cmocka_unit_test(a_part_of_it_is_not),
         cmocka_unit_test(forms),
     };
