@@ -17,10 +17,10 @@
 
 #include <openssl/err.h>
 
-#define ZONE_LAYOUT 1
+#define ZONE_LAYOUT 2
 #define ID SSL3_SSL_SESSION_ID_LENGTH
 #define ENTRY 336u /* some 165 bytes of a session, and the name that was asked for */
-#define DER_MAX (ENTRY - 8 - ID)
+#define DER_MAX (ENTRY - 16 - ID)
 #define WAYS 12
 #define TRIES 1000
 #define DEAD_MS 1000
@@ -30,7 +30,7 @@
 
 struct entry {
     _Atomic(uint32_t) n; /* bytes of der; 0: it is nobody's */
-    uint32_t until_s;    /* CLOCK_MONOTONIC */
+    int64_t until_ms;    /* CLOCK_MONOTONIC; the least is the oldest, also within a second */
     unsigned char id[ID];
     unsigned char der[DER_MAX];
 };
@@ -93,7 +93,7 @@ set_find(struct set *set, const unsigned char *id, int64_t now)
     struct entry *e;
 
     for (e = set->entries; e < set->entries + WAYS; e++)
-        if (atomic_load(&e->n) > 0 && e->until_s > now / 1000 && memcmp(e->id, id, ID) == 0)
+        if (atomic_load(&e->n) > 0 && e->until_ms > now && memcmp(e->id, id, ID) == 0)
             return e;
     return NULL;
 }
@@ -112,9 +112,9 @@ set_room(struct set *set, int64_t now)
     struct entry *e, *room = set->entries;
 
     for (e = set->entries; e < set->entries + WAYS; e++) {
-        if (atomic_load(&e->n) > 0 && e->until_s <= now / 1000)
+        if (atomic_load(&e->n) > 0 && e->until_ms <= now)
             entry_clear(e);
-        if (atomic_load(&room->n) > 0 && (atomic_load(&e->n) == 0 || e->until_s < room->until_s))
+        if (atomic_load(&room->n) > 0 && (atomic_load(&e->n) == 0 || e->until_ms < room->until_ms))
             room = e;
     }
     return room;
@@ -135,7 +135,7 @@ sessions_put(const struct sessions *s, const unsigned char *id, int64_t life_s, 
         return 0;
     e = set_room(set, now);
     is_full = atomic_exchange(&e->n, 0) > 0; /* first: a process may die at any instruction */
-    e->until_s = (uint32_t)(now / 1000 + (life_s < LIFE_MAX_S ? life_s : LIFE_MAX_S));
+    e->until_ms = now + 1000 * (life_s < LIFE_MAX_S ? life_s : LIFE_MAX_S);
     memcpy(e->id, id, ID);
     memcpy(e->der, der, n);
     atomic_store(&e->n, (uint32_t)n);

@@ -100,6 +100,18 @@ test_the_oldest_makes_place(void **state)
 }
 
 static void
+test_the_oldest_within_a_second(void **state)
+{
+    uint32_t i;
+
+    (void)state;
+    for (i = 0; i < 2 * WAYS; i++)
+        put(2, i, 60, NOW + i);
+    for (i = 0; i < 2 * WAYS; i++)
+        assert_int_equal(has(2, i, NOW + i), i >= WAYS);
+}
+
+static void
 test_a_holder_that_died(void **state)
 {
     (void)state;
@@ -186,6 +198,7 @@ main(void)
         cmocka_unit_test_setup(test_until_its_end, afresh),
         cmocka_unit_test_setup(test_what_is_too_long, afresh),
         cmocka_unit_test_setup(test_the_oldest_makes_place, afresh),
+        cmocka_unit_test_setup(test_the_oldest_within_a_second, afresh),
         cmocka_unit_test_setup(test_a_holder_that_died, afresh),
         cmocka_unit_test_setup(test_threads, afresh),
         cmocka_unit_test_setup(test_what_is_read, afresh),
