@@ -121,7 +121,7 @@ void flight_cancel(struct flight *f);
 /* ---- flight_store.c ---- */
 
 /* Sets what is coming.  NULL, or why it is not stored. */
-extern const char key_is_too_long[]; /* one of the reasons, which is of one client alone */
+extern const char key_is_too_long[]; /* a reason that is of one client alone: not to be learned */
 const char *flight_store(struct flight *f, struct sl_req *sub);
 /* What is coming is to be read while it comes: opens the writer.  0, or -1: no memory. */
 int flight_arrives(struct flight *f);
@@ -160,7 +160,6 @@ void flight_relay_failed(struct flight *f, const struct sl_cause *cause);
 uint64_t forgets_now(void);
 int is_forgotten(const struct flight *f);
 /* For so long, whoever asks for it goes past the cache.  why: it lasts as long as the process. */
-extern const char key_is_too_long[]; /* a reason that is of one client alone: not to be learned */
 void unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms, const char *why);
 
 #endif

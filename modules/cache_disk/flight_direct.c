@@ -67,8 +67,6 @@ direct_head(struct sl_req *r, void *ctx, struct sl_span body)
     visit_came(f->leader);
     if (result == CAME)
         answer_as_stored(f->leader, f->born);
-    else
-        f->leader->outcome = OUT_PASS;
     flight_settle(f, OVER, result);
     flight_drop(f);
 }

@@ -1,5 +1,5 @@
 /* What is said of a request that was not answered from the store, and how many bytes answers had. */
-#include "cache.h"
+#include "flight.h"
 
 /* ---- Cache-Status (RFC 9211) where answer.c does not say it: nothing was stored ---- */
 
@@ -18,8 +18,10 @@ why_forwarded(const struct visit *v)
 static int
 is_forwarded(struct sl_req *r, const struct visit *v)
 {
-    return v != NULL ? v->outcome == OUT_PASS || v->outcome == OUT_RELAY
-                     : sl_req_server(r) != NULL;
+    if (v == NULL)
+        return sl_req_server(r) != NULL;
+    return v->outcome == OUT_PASS || v->outcome == OUT_RELAY ||
+           (v->outcome == OUT_DIRECT && v->flight->result != CAME);
 }
 
 enum sl_verdict

@@ -9,7 +9,7 @@ import time
 import pytest
 from conftest import IS_SANITIZED
 from origin import reply
-from test_cache import asked, cached, status  # noqa: F401 (fixtures)
+from cache_peers import asked, cached, status  # noqa: F401 (fixtures)
 
 N = 400000
 BODY = os.urandom(N)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 from origin import reply
-from test_cache import asked, cached, fresh, operated, status  # noqa: F401 (fixtures)
+from cache_peers import asked, cached, fresh, operated, status  # noqa: F401 (fixtures)
 from test_http2_servers import Server
 
 

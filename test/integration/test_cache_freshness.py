@@ -5,7 +5,7 @@ import time
 
 import pytest
 from origin import reply
-from test_cache import asked, cached, failing, fresh, operated, status  # noqa: F401 (fixtures)
+from cache_peers import asked, cached, failing, fresh, operated, status  # noqa: F401 (fixtures)
 
 
 def aged(control, age, *more, body=b"old"):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from origin import reply
-from test_cache import BASE, Film, asked, status
+from cache_peers import BASE, Film, asked, status
 
 DISK = "CacheDisk {folder}/cache size=64m memory=16m\n"
 

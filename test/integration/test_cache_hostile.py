@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 import pytest
 from origin import reply
-from test_cache import BASE, cached, echo, fresh, operated, status  # noqa: F401
+from cache_peers import BASE, cached, echo, fresh, operated, status  # noqa: F401
 
 
 def numbered(origin, path="/", **fields):

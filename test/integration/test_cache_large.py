@@ -4,7 +4,7 @@ import socket
 import time
 
 import pytest
-from test_cache import BASE, cached, fresh, status  # noqa: F401 (a fixture)
+from cache_peers import BASE, cached, fresh, status  # noqa: F401 (a fixture)
 
 N = 3 * 1048576 + 12345
 BODY = os.urandom(N)

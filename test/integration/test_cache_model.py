@@ -11,7 +11,7 @@ import time
 
 import pytest
 from origin import reply
-from test_cache import BASE
+from cache_peers import BASE
 from test_reload import Operator
 
 SECONDS = float(os.environ.get("SLUICE_MODEL_SECONDS", "4"))

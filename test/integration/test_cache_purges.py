@@ -1,7 +1,7 @@
 """mod_cache_disk: every way to purge, hard and soft, and what each of them takes and leaves."""
 import pytest
 from origin import reply
-from test_cache import BASE, cached, fresh, operated, status  # noqa: F401 (fixtures)
+from cache_peers import BASE, cached, fresh, operated, status  # noqa: F401 (fixtures)
 
 PATHS = ("/a", "/b", "/dir/c", "/dir/d")
 # The words, and which of PATHS they take; tags are by path, in one of the three fields.

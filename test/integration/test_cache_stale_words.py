@@ -4,7 +4,7 @@ import time
 
 import pytest
 from origin import reply
-from test_cache import asked, cached, fresh, status  # noqa: F401 (fixtures)
+from cache_peers import asked, cached, fresh, status  # noqa: F401 (fixtures)
 from test_cache_freshness import aged
 
 # What a server does, and the word for it.

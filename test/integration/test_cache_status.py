@@ -6,7 +6,7 @@ import time
 
 import pytest
 from origin import reply
-from test_cache import cached, fresh, operated, status  # noqa: F401 (fixtures)
+from cache_peers import cached, fresh, operated, status  # noqa: F401 (fixtures)
 from test_cache_freshness import aged
 
 PARAMETER = r"(hit|fwd=(bypass|method|uri-miss|vary-miss|miss|request|stale|partial)|fwd-status=\d{3}|ttl=-?\d+|stored|collapsed)"

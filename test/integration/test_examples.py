@@ -131,7 +131,7 @@ def test_caching(example):
 
 
 def test_video(example):
-    from test_cache import Film
+    from cache_peers import Film
     film = Film(9 << 20)
     s = example("video.conf", {"/video/film.mp4": film, "/video/film.m3u8": reply(200, b"list", [])})
     r = s.get("/video/film.mp4", {"Range": f"bytes={5 << 20}-{(5 << 20) + 9}"})

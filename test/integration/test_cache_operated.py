@@ -1,0 +1,128 @@
+"""mod_cache_disk as its operator has it: purges, looks inside, reloads, crashes and restarts."""
+import json
+import os
+import time
+
+import pytest
+from cache_peers import BASE, cached, fresh, operated, status  # noqa: F401 (fixtures)
+from origin import reply
+
+
+def test_purges(operated, origin):
+    for path in ("/a", "/b", "/dir/c", "/dir/d"):
+        origin.on(path, fresh(b"x", Surrogate_Key=f"all {path[-1]}"))
+    op = operated()
+
+    def state():
+        return "".join(status(op.s.get(p, host="h.test"))[0] for p in ("/a", "/b", "/dir/c", "/dir/d"))
+    assert state() == "MMMM" and state() == "HHHH"
+    for words, left in ((("url", "http://H.test/a"), "MHHH"), (("tag", "b"), "HMHH"),
+                        (("prefix", "http://h.test/dir/"), "HHMM"), (("host", "H.test"), "MMMM"),
+                        (("tag", "all"), "MMMM"), (("all",), "MMMM")):
+        r = op.say("ctl", "cache", "purge", *words)
+        assert r.returncode == 0 and "purged" in r.stdout, r.stdout + r.stderr
+        assert state() == left, words
+        assert state() == "HHHH"
+    assert op.s.get("/a", host="h.test").get("Surrogate-Key") is None, "for the cache alone"
+    assert op.say("ctl", "cache", "purge", "url", "http://h.test/a", "soft").returncode == 0
+    assert state() == "EHHH", "stale: it was fetched anew"
+    for words in ((), ("url",), ("all", "x"), ("nothing", "x")):
+        assert op.say("ctl", "cache", "purge", *words).returncode == 2
+
+
+def test_looks_into_it(operated, origin):
+    origin.on("/a", fresh(b"x" * 100))
+    op = operated()
+    for _ in range(3):
+        op.s.get("/a", host="h.test")
+    r = op.say("ctl", "cache", "get", "http://h.test/a")
+    assert "size      100" in r.stdout and "status    200" in r.stdout and "state     good" in r.stdout
+    assert op.say("ctl", "cache", "get", "http://h.test/b").returncode == 1
+    assert "http://h.test/a" in op.say("ctl", "cache", "top").stdout
+    origin.on("/q", fresh(b"x", Surrogate_Key='a"b c'))
+    origin.on("/p", reply(200, b"x", [("Cache-Control", "private")]))
+    op.s.get("/q", host="h.test"), op.s.get("/p", host="h.test")
+    got = {p: json.loads(op.say("ctl", "cache", "get", f"http://h.test/{p}", "--json").stdout) for p in "aqp"}
+    assert got["a"]["size"] == 100 and got["a"]["stored"] and got["a"]["state"] == "good" and got["a"]["hits"] >= 2
+    assert got["q"]["tags"] == 'a"b c'
+    assert got["p"] == {"key": "http://h.test/p", "because": "the server says private", "stored": False}
+    top = json.loads(op.say("ctl", "cache", "top", "--json").stdout)
+    assert (top[0]["key"], top[0]["size"], len(top)) == ("http://h.test/a", 100, 2) and top[0]["hits"] >= 3
+    assert "hits                     2" in op.say("ctl", "cache", "stats").stdout
+    assert op.say("ctl", "cache", "stats", "--json").stdout.startswith("{")
+    assert op.say("ctl", "cache").returncode == 2
+
+
+def test_reloads_and_crashes_keep_it(operated, origin):
+    origin.on("/", fresh(b"kept"))
+    op = operated()
+    op.s.expect("SL0220", "SL0221", "SL0240", "SL0241", "SL0222", "died", "ended by signal 9")
+    op.s.get("/")
+    time.sleep(0.5)
+    for n in range(3):
+        if n == 1:
+            os.kill(op.serving(), 9)
+        else:
+            op.reload()
+        for _ in range(200):
+            try:
+                r = op.s.get("/")
+                if status(r) == "HIT":
+                    break
+            except (OSError, EOFError):
+                pass
+            time.sleep(0.02)
+        assert status(r) == "HIT" and r.body == b"kept", n
+    assert len(origin.requests) <= 2
+
+
+def test_restart_keeps_it(sluice, origin, tmp_path):
+    conf = BASE + f"CacheDisk {tmp_path}/cache size=64m memory=16m\nCache on\nHeader set X-Cache %{{cache_status}}\nProxyPass {origin}\n"
+    big = os.urandom(700000)
+    origin.on("/", fresh(b"kept"))
+    origin.on("/big", fresh(big))
+    s = sluice(conf)
+    s.get("/")
+    s.get("/big")
+    s.stop()
+    s = sluice(conf)
+    for _ in range(100):
+        r = s.get("/")
+        if status(r) == "HIT":
+            break
+        time.sleep(0.02)
+    assert status(r) == "HIT" and r.body == b"kept"
+    r = s.get("/big")
+    assert status(r) == "HIT" and r.body == big
+
+
+def test_purge_method(cached, origin):
+    origin.on("/", fresh())
+    origin.on("/no", fresh())
+    s = cached("CachePurge 127.0.0.1\n<Location /no>\nCachePurge - 10.0.0.0/8\n</Location>\n")
+    s.get("/")
+    assert s.get("/no", method="PURGE").status == 403
+    assert status(s.get("/")) == "HIT"
+    assert s.get("/", method="PURGE").status == 200
+    assert status(s.get("/")) == "MISS"
+
+
+@pytest.mark.parametrize("line, what", [
+    ("Cache on", "CacheDisk /var/cache/sluice"), ("CacheDisk relative", "absolute path"),
+    ("CacheDisk /x size=1k", "expected size="), ("CacheValid 99 1h", "between 200 and 599"),
+    ("CacheValid 200", "expected a time"), ("CacheDisk off\nCache on\nCacheUseStale sometimes", "expected error, timeout"),
+    ("CacheDisk off\nCache on\nCacheIgnore all", "expected Cache-Control, Expires"),
+    ("CacheDisk off\nCache on\nCacheMinUses 65536", "expected 1 to 65535"),
+])
+def test_refused(refused, line, what):
+    assert what in refused(BASE + line + "\nReturn 200 ok\n")
+
+
+def test_explained(cached, origin, tmp_path):
+    import subprocess
+    from conftest import MODULES, PROGRAM
+    s = cached("CacheBypass \"%{query} contains 'nocache'\"")
+    for url, what in (("http://test/a", "the key is http://test/a"), ("http://test/a?nocache", "CacheBypass holds")):
+        r = subprocess.run([PROGRAM, "-E", f"GET {url}", "-f", s.conf, "--module-dir", MODULES], capture_output=True,
+                           text=True, timeout=20)
+        assert what in r.stdout, r.stdout + r.stderr
