@@ -337,8 +337,10 @@ out(struct memory *m, struct object *o)
     unsigned i;
 
     for (i = 0; i < BUCKET; i++)
-        if (atomic_load_explicit(&bucket[i], memory_order_relaxed) == word)
+        if (atomic_load_explicit(&bucket[i], memory_order_relaxed) == word) {
             atomic_store(&bucket[i], 0);
+            break;
+        }
     fifo_take(m, o);
     m->n_objects--;
     if (atomic_fetch_and(&o->holds, ~OBJECT_LIVES) == OBJECT_LIVES) {
