@@ -132,14 +132,17 @@ seats_of(const struct seats *s, struct store_hash hash)
     uint64_t tag = (uint64_t)hash_tag(hash) << ENTRY_PLACE_BITS;
     unsigned line, i, bits = 0;
 
-    for (line = 0; line < 2; line++)
+    for (line = 0; line < 2; line++) {
+        _Atomic(uint64_t) *at = s->lines[line];
+
 #pragma GCC unroll 8
         for (i = 0; i < PAGE_LINE; i++) {
-            uint64_t entry = atomic_load_explicit(&s->lines[line][i], memory_order_acquire);
+            uint64_t entry = atomic_load_explicit(&at[i], memory_order_acquire);
 
             if (((entry ^ tag) & mask) == 0 && entry != 0)
                 bits |= 1u << (line * PAGE_LINE + i);
         }
+    }
     return bits;
 }
 

@@ -248,6 +248,13 @@ word_of(struct store_hash hash, uint32_t id)
     return hash.hi >> 32 << 32 | (id + 1);
 }
 
+/* Whether it is worth it to touch the object: most words of a bucket are others'. */
+static int
+word_may_be(uint64_t word, struct store_hash hash)
+{
+    return word >> 32 == hash.hi >> 32 && word != 0;
+}
+
 static struct object *
 object_by_word(struct memory *m, uint64_t word)
 {
@@ -268,12 +275,13 @@ memory_find(struct memory *m, struct store_hash hash)
     _Atomic(uint64_t) *bucket = bucket_of(m, hash);
     unsigned i;
 
+#pragma GCC unroll 8
     for (i = 0; i < BUCKET; i++) {
         uint64_t word = atomic_load_explicit(&bucket[i], memory_order_acquire);
         struct object *o;
         uint8_t used;
 
-        if (word == 0 || word >> 32 != hash.hi >> 32)
+        if (!word_may_be(word, hash))
             continue;
         o = object_by_word(m, word);
         if (!object_hold_living(o))
@@ -329,8 +337,10 @@ out(struct memory *m, struct object *o)
     unsigned i;
 
     for (i = 0; i < BUCKET; i++)
-        if (atomic_load_explicit(&bucket[i], memory_order_relaxed) == word)
+        if (atomic_load_explicit(&bucket[i], memory_order_relaxed) == word) {
             atomic_store(&bucket[i], 0);
+            break;
+        }
     fifo_take(m, o);
     m->n_objects--;
     if (atomic_fetch_and(&o->holds, ~OBJECT_LIVES) == OBJECT_LIVES) {
@@ -393,7 +403,7 @@ find_locked(struct memory *m, struct store_hash hash)
     for (i = 0; i < BUCKET; i++) {
         uint64_t word = atomic_load_explicit(&bucket[i], memory_order_relaxed);
 
-        if (word != 0 && hash_eq(object_by_word(m, word)->hash, hash))
+        if (word_may_be(word, hash) && hash_eq(object_by_word(m, word)->hash, hash))
             return object_by_word(m, word);
     }
     return NULL;

@@ -83,6 +83,8 @@ enum disk_state {
 struct queued {
     pthread_mutex_t lock;
     struct op *first, **last;
+    struct op *spare; /* written: a loop makes them and the job is done with them */
+    unsigned n_spare;
     uint64_t bytes;
     int is_running;
 };
@@ -311,6 +313,9 @@ struct op {
     struct record_header chunk_head;
     struct append append;
 };
+/* All zeroes but for its kind, its object, held anew, and that one's hash; NULL: no memory. */
+struct op *op_new(struct store *s, enum op_kind kind, struct object *o);
+void op_free(struct op *op);
 /* Takes the op; 0: the queue is too long, or the disk is not there, and the op is the caller's. */
 int queue_add(struct store *s, struct sl_loop *loop, struct op *op);
 /* Starts the job if there is something to do and none at work. */

@@ -7,6 +7,7 @@
 
 #define QUEUE_BYTES_MAX (64 << 20)
 #define BATCH 64
+#define SPARE_MAX (4 * BATCH)
 #define BYTES_A_RUN (8 << 20) /* then other work of the offload threads has its turn */
 
 void
@@ -20,8 +21,74 @@ queue_open(struct store *s)
 void
 queue_close(struct store *s)
 {
+    struct op *op;
+
     SL_ASSERT(s->queued.first == NULL);
+    while ((op = s->queued.spare) != NULL) {
+        s->queued.spare = op->next;
+        free(op);
+    }
     pthread_mutex_destroy(&s->queued.lock);
+}
+
+/* ---- what is queued ---- */
+
+static struct op *
+spare_take(struct queued *q)
+{
+    struct op *op;
+
+    pthread_mutex_lock(&q->lock);
+    op = q->spare;
+    if (op != NULL) {
+        q->spare = op->next;
+        q->n_spare--;
+    }
+    pthread_mutex_unlock(&q->lock);
+    return op;
+}
+
+/* Under the lock: 0: there are enough. */
+static int
+spare_keep(struct queued *q, struct op *op)
+{
+    if (q->n_spare == SPARE_MAX)
+        return 0;
+    op->next = q->spare;
+    q->spare = op;
+    q->n_spare++;
+    return 1;
+}
+
+struct op *
+op_new(struct store *s, enum op_kind kind, struct object *o)
+{
+    struct op *op = spare_take(&s->queued);
+
+    if (op == NULL && (op = malloc(sizeof *op)) == NULL)
+        return NULL;
+    *op = (struct op){.kind = kind, .object = o};
+    if (o != NULL) {
+        object_hold(o);
+        op->hash = o->hash;
+    }
+    return op;
+}
+
+/* What it holds. */
+static void
+op_let_go(struct op *op)
+{
+    if (op->object != NULL)
+        object_drop(&op->object);
+    bytes_drop(&op->head);
+}
+
+void
+op_free(struct op *op)
+{
+    op_let_go(op);
+    free(op);
 }
 
 static size_t
@@ -133,35 +200,47 @@ op_failed(struct store *s, struct op *op)
         atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
 }
 
-static void
+/* 0: it is its writer's, who frees it. */
+static int
 op_end(struct store *s, struct op *op)
 {
     if (op->kind == OP_CHUNK)
         atomic_fetch_sub(&op->object->arriving->n_unwritten, 1);
     if (op->kind == OP_CHUNK && !s->is_closing) {
-        sl_loop_post(op->loop, &op->mail); /* its writer frees it */
-        return;
+        sl_loop_post(op->loop, &op->mail);
+        return 0;
     }
-    if (op->object != NULL)
-        object_drop(&op->object);
-    bytes_drop(&op->head);
-    free(op);
+    op_let_go(op);
+    return 1;
+}
+
+/* The ended ones, and what they counted for, leave the queue. */
+static void
+queue_left(struct queued *q, struct op *ended[BATCH], unsigned n, size_t bytes)
+{
+    pthread_mutex_lock(&q->lock);
+    q->bytes -= bytes;
+    while (n > 0 && spare_keep(q, ended[n - 1]))
+        n--;
+    pthread_mutex_unlock(&q->lock);
+    while (n > 0)
+        free(ended[--n]);
 }
 
 /* How many bytes; 0: the queue is empty. */
 static size_t
 queue_write(struct store *s)
 {
-    struct op *ops[BATCH];
+    struct op *ops[BATCH], *ended[BATCH];
     struct append appends[BATCH];
     size_t bytes = 0;
-    unsigned i, n, n_taken = queue_take(s, ops, &bytes), n_ops = 0, n_written = 0;
+    unsigned i, n, n_taken = queue_take(s, ops, &bytes), n_ops = 0, n_written = 0, n_ended = 0;
 
     for (i = 0; i < n_taken; i++)
         if (op_prepare(s, ops[i]))
             ops[n_ops++] = ops[i];
-        else
-            op_end(s, ops[i]);
+        else if (op_end(s, ops[i]))
+            ended[n_ended++] = ops[i];
     for (n = 0; n < n_ops; n++)
         appends[n] = ops[n]->append;
     if (n_ops > 0 && disk_is_on(s))
@@ -172,11 +251,10 @@ queue_write(struct store *s)
             op_written(s, ops[i]);
         else
             op_failed(s, ops[i]);
-        op_end(s, ops[i]);
+        if (op_end(s, ops[i]))
+            ended[n_ended++] = ops[i];
     }
-    pthread_mutex_lock(&s->queued.lock);
-    s->queued.bytes -= bytes;
-    pthread_mutex_unlock(&s->queued.lock);
+    queue_left(&s->queued, ended, n_ended, bytes);
     return n_taken > 0 ? bytes + 1 : 0;
 }
 

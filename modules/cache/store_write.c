@@ -81,37 +81,12 @@ object_publish(struct store *s, struct object *o)
 {
     _Atomic(uint64_t) *change = change_of(s, o->hash);
     uint64_t found[INDEX_FOUND_MAX];
-    int is_known = disk_is_on(s) && index_find(&s->index, o->hash, found) > 0;
-
     /* others' memory, and reads under way, have to notice */
-    o->change = is_known || sl_places_others() != 0 ? atomic_fetch_add(change, 1) + 1
-                                                    : atomic_load(change);
+    int is_noticed = sl_places_others() != 0 ||
+                     (disk_is_on(s) && index_find(&s->index, o->hash, found) > 0);
+
+    o->change = is_noticed ? atomic_fetch_add(change, 1) + 1 : atomic_load(change);
     memory_put(s->memory, o);
-}
-
-static void
-op_free(struct op *op)
-{
-    if (op->object != NULL)
-        object_drop(&op->object);
-    bytes_drop(&op->head);
-    free(op);
-}
-
-static struct op *
-op_new(enum op_kind kind, struct object *o)
-{
-    struct op *op = store_zeros(sizeof *op);
-
-    if (op == NULL)
-        return NULL;
-    op->kind = kind;
-    op->object = o;
-    if (o != NULL) {
-        object_hold(o);
-        op->hash = o->hash;
-    }
-    return op;
 }
 
 static int
@@ -129,7 +104,7 @@ static void
 object_commit(struct store *s, struct sl_loop *loop, struct object *o)
 {
     object_publish(s, o);
-    if (!queue_op(s, loop, op_new(OP_HEAD, o)))
+    if (!queue_op(s, loop, op_new(s, OP_HEAD, o)))
         atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
 }
 
@@ -259,7 +234,7 @@ static int
 chunk_queue(struct store_writer *w, const struct chunk *c)
 {
     struct arriving *a = w->object->arriving;
-    struct op *op = op_new(OP_CHUNK, w->object);
+    struct op *op = op_new(w->s, OP_CHUNK, w->object);
 
     if (op != NULL) {
         op->chunk = (uint32_t)(c - a->chunks);
@@ -439,7 +414,7 @@ store_commit(struct store_writer **writer)
     if (a->n_chunks < 2)
         commit_small(w);
     else if (chunk_queue(w, chunk_last(a)) != 0 ||
-             !queue_op(w->s, w->loop, op_new(OP_FINISH, w->object)))
+             !queue_op(w->s, w->loop, op_new(w->s, OP_FINISH, w->object)))
         atomic_fetch_add_explicit(&w->s->n_unwritten, 1, memory_order_relaxed);
     writer_end(w, 1);
 }
@@ -504,7 +479,7 @@ store_invalidate(struct store *s, struct sl_loop *loop, struct sl_span key)
     if (!disk_is_on(s))
         return;
     index_forget(&s->index, hash);
-    op = op_new(OP_TOMB, NULL);
+    op = op_new(s, OP_TOMB, NULL);
     if (op == NULL)
         return;
     op->hash = hash;
