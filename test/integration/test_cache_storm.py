@@ -1,0 +1,124 @@
+"""mod_cache_disk between servers that answer in every way there is and clients that come and go as
+they like: whoever gets an answer gets the right bytes, all of them."""
+import hashlib
+import random
+import threading
+import time
+
+import pytest
+from cache_peers import cached  # noqa: F401 (a fixture)
+
+SIZES = [0, 1, 100, 3000, 15000, 40000, 70000, 300000]
+PATHS = [f"/{i}" for i in range(60)]
+
+
+def body_of(path):
+    digest = hashlib.sha256(path.encode()).digest()
+    n = SIZES[digest[0] % len(SIZES)]
+    return (digest * (n // 32 + 1))[:n]
+
+
+class Server:
+    """One of nine ways to answer, at random; some of them break off."""
+
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+
+    def head(self, status, body):
+        control = self.rng.choice(["max-age=60", "s-maxage=1", "private", "no-store", "max-age=0",
+                                   "max-age=60, stale-while-revalidate=5"])
+        vary = self.rng.choice(["", "Vary: Accept-Encoding\r\n", "Vary: X-A\r\n", "Vary: *\r\n"])
+        return (f"HTTP/1.1 {status}\r\nCache-Control: {control}\r\n{vary}"
+                f'ETag: "{hashlib.md5(body).hexdigest()}"\r\n').encode()
+
+    def pieces(self, body, n):
+        step = max(1, -(-len(body) // n))
+        for i in range(0, len(body), step):
+            if self.rng.random() < 0.5:
+                time.sleep(self.rng.random() * 0.01)
+            yield body[i:i + step]
+
+    def chunked(self, c, head, body):
+        c.send(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        for piece in self.pieces(body, self.rng.choice([1, 2, 5])):
+            c.send(b"%x\r\n" % len(piece) + piece + b"\r\n")
+        c.send(b"0\r\nX-Trailer: 1\r\n\r\n")
+        return True
+
+    def counted(self, c, head, body, n):
+        c.send(head + b"Content-Length: %d\r\n\r\n" % len(body))
+        for piece in self.pieces(body, n):
+            c.send(piece)
+        return True
+
+    def __call__(self, c, r):
+        body, dice = body_of(r.target), self.rng.random()
+        head = self.head("200 OK", body)
+        if self.rng.random() < 0.2:
+            c.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        if r.get("If-None-Match") and dice < 0.5:
+            c.send(self.head("304 Not Modified", body) + b"\r\n")
+            return True
+        if dice < 0.05:
+            c.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\nno")
+            return True
+        if r.method == "HEAD":
+            c.send(head + b"Content-Length: %d\r\n\r\n" % len(body))
+            return True
+        if dice < 0.1:  # it breaks off, or says nothing
+            c.send(head + b"Content-Length: %d\r\n\r\n" % (len(body) + 1) if dice < 0.08 else b"")
+            return False
+        if dice < 0.3:
+            c.send(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            return True
+        if dice < 0.4:
+            c.send(head + b"Connection: close\r\n\r\n" + body)
+            return False
+        return self.counted(c, head, body, 3) if dice < 0.7 else self.chunked(c, head, body)
+
+
+def asks(rng):
+    """Method, path and fields of a request."""
+    fields = [{}] * 6 + [{"Range": "bytes=0-99"}, {"Accept-Encoding": "gzip"}, {"X-A": rng.choice("ab")},
+                         {"Cache-Control": rng.choice(["no-cache", "no-store", "only-if-cached", "max-stale"])}]
+    return (rng.choice(["GET"] * 8 + ["HEAD", "PURGE"]), rng.choice(PATHS[:12] if rng.random() < 0.7 else PATHS),
+            rng.choice(fields))
+
+
+def visit(s, rng, wrong):
+    c = s.client(timeout=20)
+    try:
+        for _ in range(rng.randrange(1, 20)):
+            method, path, fields = asks(rng)
+            if rng.random() < 0.1:  # one who leaves
+                c.send(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")
+                time.sleep(rng.random() * 0.01)
+                return 0
+            r, body = c.request(method, path, fields), body_of(path)
+            if method == "GET" and r.status in (200, 206) and r.body != (body[:100] if r.status == 206 else body):
+                wrong.append((path, r.status, len(r.body), len(body)))
+    except (EOFError, OSError):  # cut, as the server's answer was
+        return 0
+    finally:
+        c.close()
+    return 1
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_storm(cached, origin, seed):  # noqa: F811
+    for path in PATHS:
+        origin.on(path, Server(f"{seed} {path}"))
+    s = cached("CacheUseStale error timeout 503\nCachePurge 127.0.0.1\n").expect("SL0505", "SL0509", "SL0510")
+    until, wrong, whole = time.time() + 6, [], []
+
+    def client(k):
+        rng = random.Random(100 * seed + k)
+        while time.time() < until:
+            whole.append(visit(s, rng, wrong))
+    clients = [threading.Thread(target=client, args=(k,)) for k in range(16)]
+    for t in clients:
+        t.start()
+    for t in clients:
+        t.join()
+    assert not wrong, wrong[:10]
+    assert sum(whole) > 10
