@@ -405,7 +405,7 @@ const struct sl_directive balancer_directives[] = {
      "errors=3 panic=25", "Which failures of requests let a server rest",
      "[errors=N] [ratio=N] [window=TIME] [samples=N] [panic=N]", eject_parse, NULL, NULL},
     {"Keepalive", SL_SLOT_PARSED, SL_IN_GLOBAL, offsetof(struct balancer_conf, keepalive),
-     "64 idle=60s", "Idle connections kept, per server and thread",
+     "256 idle=60s", "Idle connections kept, per server and thread",
      "N [idle=TIME] [life=TIME]",
      keepalive_parse, NULL, NULL},
     {"Queue", SL_SLOT_PARSED, SL_IN_GLOBAL, offsetof(struct balancer_conf, queue), NULL,

@@ -81,7 +81,7 @@ DIRECTIVES
   Keepalive
     Keepalive N [idle=TIME] [life=TIME] keeps up to N idle connections to each server,
     per thread, for TIME.  0 or off closes each connection after its request.  Without
-    the directive, 64 and 60s.  life=: no connection gets a request when it was opened
+    the directive, 256 and 60s.  life=: no connection gets a request when it was opened
     that long ago, or up to a tenth less (off), so that servers behind another
     balancer, or behind a name, get new ones now and then.  A server that says how long
     it keeps a connection (Keep-Alive: timeout=N) is left a little sooner than that.

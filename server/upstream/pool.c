@@ -9,7 +9,7 @@
 
 #include <apr_strings.h>
 
-#define KEEPALIVE_DEFAULT 64
+#define KEEPALIVE_DEFAULT 256
 #define KEEPALIVE_IDLE_MS 60000
 
 static struct upstream_pool *all_pools;

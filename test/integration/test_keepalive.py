@@ -31,6 +31,17 @@ def test_idle_connections(sluice, origin, line, kept, gone_after):
         until(lambda: open_now(origin) == 0, gone_after)
 
 
+def test_crowds_that_come_again_find_their_connections(sluice, origin):
+    origin.on("/", lambda c, r: (time.sleep(0.3), c.send(reply(200)))[1])
+    s = sluice(f"LoadModule route\nProxyPass {origin}\n")
+    clients = [s.client(timeout=20) for _ in range(150)]
+    for _ in range(2):
+        for c in clients:
+            c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert all(c.response().status == 200 for c in clients)
+    assert 100 <= origin.n_connections <= 200
+
+
 def test_a_connection_grows_old_in_use(sluice, origin):
     """It is never idle for long, and is replaced all the same; no request notices."""
     s = sluice(pool([origin], "    Keepalive 8 life=400ms\n"))
