@@ -34,7 +34,7 @@ what_is_written_is_read(void **state)
 static void
 fields_are_lines(void **state)
 {
-    struct sl_field x;
+    struct sl_field x = {{NULL, 0}, {NULL, 0}, SL_F_OTHER, 0};
     struct meta m;
 
     (void)state;
