@@ -193,8 +193,8 @@ enum slice_answer {
 };
 
 /* Joins the fetch of what the visit looks for, or begins one; the request is suspended until
- * flight_result() can be asked, unless its outcome is OUT_DIRECT.  -1: another thread is at the table, or what is looked for has just
- * been stored; to be looked for again. */
+ * flight_result() can be asked, unless its outcome is OUT_DIRECT.  -1: another thread is at the
+ * table, or what is looked for has just been stored; to be looked for again. */
 int flight_join(struct visit *v);
 /* What has come of it, for this visit: sets its outcome. */
 void flight_result(struct visit *v);

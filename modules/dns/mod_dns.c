@@ -11,10 +11,10 @@ DESCRIPTION
     UDP, and TCP where an answer is too long, from the loop of thread 0. /etc/hosts
     and the search list of /etc/resolv.conf hold as they do for the system;
     localhost, and what ends in .localhost, is what /etc/hosts says, or else the
-    loopback addresses, and asked of no name server. An
-    answer is used for the TTL of its records, or for 30 s where /etc/hosts has it,
-    within ttl= of Resolver; then it is asked for again. After a failure, also of a part of the questions, that is
-    tried after 1 s, then 2, 4, 8, at most 30 s.
+    loopback addresses, and asked of no name server. An answer is used for the TTL of its
+    records, or for 30 s where /etc/hosts has it, within ttl= of Resolver; then it is asked
+    for again. After a failure, also of a part of the questions, that is tried after 1 s,
+    then 2, 4, 8, at most 30 s.
 
     What was found last stays in use when a question fails, and when the name is
     said not to exist; the log tells it once, and when it is over. A record that

@@ -1,6 +1,8 @@
 /* Cookie and Set-Cookie: whatever the bytes, what is found lies within them behind its name, and
  * attributes are added once, behind what the server said. */
 /* with: server/http/pairs.c server/runtime/span.c */
+#include "panic_double.h"
+
 #include "../../modules/headers/cookies.c"
 
 #include "http/fields.h"
@@ -118,14 +120,4 @@ sl_req_note(struct sl_req *r, const char *fmt, ...)
 {
     (void)r;
     (void)fmt;
-}
-
-void
-sl_panic(const char *file, int line, const char *func, const char *what)
-{
-    (void)file;
-    (void)line;
-    (void)func;
-    (void)what;
-    abort();
 }

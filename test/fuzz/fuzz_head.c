@@ -1,5 +1,7 @@
 /* Heads: whatever the bytes, nothing is read past them, and what parses is consistent. */
 /* with: server/http/head.c server/http/field_names.c server/runtime/span.c server/runtime/causes.c server/http/framing.c server/http/target.c */
+#include "panic_double.h"
+
 #include "http/head.h"
 
 #include <stdlib.h>
@@ -63,14 +65,4 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     check_request((const char *)data, n);
     check_response((const char *)data, n);
     return 0;
-}
-
-void
-sl_panic(const char *file, int line, const char *func, const char *what)
-{
-    (void)file;
-    (void)line;
-    (void)func;
-    (void)what;
-    abort();
 }

@@ -2,6 +2,8 @@
  * and what is decoded is freed. */
 /* with: modules/auth/token.c modules/auth/base64.c modules/auth/jwks.c modules/auth/basic_field.c server/runtime/span.c */
 /* libs: jansson libcrypto */
+#include "panic_double.h"
+
 #include "../../modules/auth/auth.h"
 
 #include <apr_general.h>
@@ -58,14 +60,4 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         SL_ASSERT(user.n > 0 && user.n + password.n < n);
     apr_pool_destroy(pool);
     return 0;
-}
-
-void
-sl_panic(const char *file, int line, const char *func, const char *what)
-{
-    (void)file;
-    (void)line;
-    (void)func;
-    (void)what;
-    abort();
 }

@@ -3,6 +3,8 @@
 #ifndef HTTP2_DOUBLES_H
 #define HTTP2_DOUBLES_H
 
+#include "panic_double.h"
+
 #include "../../modules/http2/http2.h"
 
 #include "http/fields.h"
@@ -29,13 +31,6 @@ static int n_live;
 static unsigned turn;
 static int64_t now_ms;
 static apr_pool_t *root;
-
-_Noreturn void
-sl_panic(const char *file, int line, const char *func, const char *what)
-{
-    fprintf(stderr, "%s:%d %s: %s\n", file, line, func, what);
-    abort();
-}
 
 void **sl_conn_protocol_data(struct sl_conn *c) { return &c->data; }
 struct sl_loop *sl_conn_loop(const struct sl_conn *c) { (void)c; return NULL; }

@@ -1,5 +1,6 @@
 /* What clients show and files hold: passwords, tokens, keys. */
 #include "unit.h"
+#include "panic_double.h"
 
 #include "../../modules/auth/base64.c"
 #include "../../modules/auth/basic_field.c"
@@ -380,14 +381,4 @@ main(void)
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
-}
-
-_Noreturn void
-sl_panic(const char *file, int line, const char *func, const char *what)
-{
-    (void)file;
-    (void)line;
-    (void)func;
-    fail_msg("%s", what);
-    abort();
 }

@@ -1,6 +1,7 @@
 /* Verifying: the cache under threads; each question once, bounded, and who waits. */
 /* threads */
 #include "unit.h"
+#include "panic_double.h"
 
 #include "../../modules/auth/verify.c"
 
@@ -110,16 +111,6 @@ apr_pool_cleanup_null(void *data)
 {
     (void)data;
     return APR_SUCCESS;
-}
-
-_Noreturn void
-sl_panic(const char *file, int line, const char *func, const char *what)
-{
-    (void)file;
-    (void)line;
-    (void)func;
-    fail_msg("%s", what);
-    abort();
 }
 
 /* ---- what is done with it ---- */

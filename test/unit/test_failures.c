@@ -1,5 +1,6 @@
 /* How many lines failures of clients make: one a client and minute, with the count of the rest. */
 #include "unit.h"
+#include "panic_double.h"
 
 #include "../../server/net/failures.c"
 
@@ -26,16 +27,6 @@ struct sl_span conn_peer_text(struct sl_conn *c) { (void)c; return sl_span(""); 
 void sl_random_bytes(void *to, size_t n) { memset(to, 7, n); }
 void sl_timer_set(struct sl_loop *l, struct sl_timer *t, int64_t due) { (void)l; (void)t; (void)due; }
 void sl_timer_unlink(struct sl_timer *t) { (void)t; }
-
-_Noreturn void
-sl_panic(const char *file, int line, const char *func, const char *what)
-{
-    (void)file;
-    (void)line;
-    (void)func;
-    fail_msg("%s", what);
-    abort();
-}
 
 static void
 a_client_has_a_line_a_minute(void **state)

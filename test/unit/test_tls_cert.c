@@ -1,6 +1,7 @@
 /* A certificate whose files change is taken up when chain and key fit and it has not expired; until
  * then, and when it cannot be used, the one from before is kept. */
 #include "unit.h"
+#include "tls_doubles.h"
 
 #include "../../modules/tls/cert.c"
 #include "../../modules/tls/text.c"
@@ -15,7 +16,7 @@ static struct {
 } watched[2];
 static unsigned n_watched, n_built;
 static int build_fails;
-static char said[32], folder[] = "/tmp/sluice-unit-XXXXXX";
+static char folder[] = "/tmp/sluice-unit-XXXXXX";
 
 int
 sl_file_open(const char *path, void (*changed)(int fd, void *ctx), void *ctx)
@@ -49,31 +50,6 @@ struct sl_loop *sl_worker_loop(struct sl_worker *w, unsigned i) { (void)w; (void
 int64_t sl_loop_now(const struct sl_loop *l) { (void)l; return 0; }
 void tls_staple_renewed(struct tls_cert *cert) { (void)cert; }
 void tls_cert_is_fresh(struct tls_cert *cert) { (void)cert; }
-
-void
-sl_log(enum sl_level level, const char *id, const char *fmt, ...)
-{
-    (void)level;
-    (void)fmt;
-    snprintf(said, sizeof said, "%s", id);
-}
-
-_Noreturn void
-sl_panic(const char *file, int line, const char *func, const char *what)
-{
-    (void)file;
-    (void)line;
-    (void)func;
-    fail_msg("%s", what);
-    abort();
-}
-
-/* What parse functions ask: not called here. */
-const char *sl_cmd_arg(const struct sl_cmd *cmd, int i) { (void)cmd; (void)i; return NULL; }
-int sl_cmd_argc(const struct sl_cmd *cmd) { (void)cmd; return 0; }
-apr_pool_t *sl_cmd_pool(const struct sl_cmd *cmd) { (void)cmd; return NULL; }
-const char *sl_cmd_path(const struct sl_cmd *cmd, const char *path) { (void)cmd; return path; }
-const char *sl_cmd_place(const struct sl_cmd *cmd) { (void)cmd; return NULL; }
 
 static void
 file_write(const char *path, int (*print)(BIO *, struct tls_pair *), struct tls_pair *p)

@@ -1,5 +1,6 @@
 /* A certificate that comes to its end is warned about at 30, 14, 7 and 1 days, once each. */
 #include "unit.h"
+#include "tls_doubles.h"
 
 #include "../../modules/tls/expiry.c"
 
@@ -7,32 +8,7 @@
 
 /* with: server/runtime/span.c modules/tls/cert.c modules/tls/text.c */
 
-static char said[32];
-
-void
-sl_log(enum sl_level level, const char *id, const char *fmt, ...)
-{
-    (void)level;
-    (void)fmt;
-    snprintf(said, sizeof said, "%s", id);
-}
-
-_Noreturn void
-sl_panic(const char *file, int line, const char *func, const char *what)
-{
-    (void)file;
-    (void)line;
-    (void)func;
-    fail_msg("%s", what);
-    abort();
-}
-
 /* What is not called here. */
-const char *sl_cmd_arg(const struct sl_cmd *cmd, int i) { (void)cmd; (void)i; return NULL; }
-int sl_cmd_argc(const struct sl_cmd *cmd) { (void)cmd; return 0; }
-apr_pool_t *sl_cmd_pool(const struct sl_cmd *cmd) { (void)cmd; return NULL; }
-const char *sl_cmd_path(const struct sl_cmd *cmd, const char *path) { (void)cmd; return path; }
-const char *sl_cmd_place(const struct sl_cmd *cmd) { (void)cmd; return NULL; }
 int sl_file_open(const char *path, sl_file_changed_f *f, void *ctx) { (void)path; (void)f; (void)ctx; return -1; }
 int tls_sites_build(void) { return 0; }
 void tls_staple_renewed(struct tls_cert *cert) { (void)cert; }
