@@ -41,6 +41,15 @@ def within(seconds, what):
     return False
 
 
+def open_files(pid):
+    """Where its descriptors lead; one that it closes meanwhile leads nowhere."""
+    for n in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            yield os.readlink(f"/proc/{pid}/fd/{n}")
+        except FileNotFoundError:
+            pass
+
+
 @pytest.fixture
 def operate(sluice):
     """Operator, with the worker as an unprivileged user where the tests run as root."""
@@ -274,8 +283,7 @@ def test_a_worker_that_serves_gets_no_more(operate, folder):
             channel.send(struct.pack("=IIqiiiI1024s", version, kinds.index(kind), 7, 7, 0, 0,
                                      len(text), text).ljust(1056, b"\0"))
     assert within(5, lambda: v.o.s.log().count("SL0255") == 3)
-    held = [os.readlink(f"/proc/{v.o.s.proc.pid}/fd/{n}") for n in os.listdir(f"/proc/{v.o.s.proc.pid}/fd")]
-    assert not any("secret" in h for h in held)
+    assert not any("secret" in path for path in open_files(v.o.s.proc.pid))
     put(secret, "other")
     assert v.o.say("-k", "reopen").returncode == 0 and open(secret).read() == "other"
     assert v.words()[0] == "one" and v.changes() == 0
@@ -358,8 +366,7 @@ def test_a_crash_restarts_the_modules_that_were_accepted(installed, origin):
 
 def test_a_generation_that_drains_keeps_no_modules(installed, origin):
     o = installed(CONF.format(origin=origin))
-    kept = lambda: sum("mod_route" in os.readlink(f"/proc/{o.s.proc.pid}/fd/{n}")
-                       for n in os.listdir(f"/proc/{o.s.proc.pid}/fd"))
+    kept = lambda: sum("mod_route" in path for path in open_files(o.s.proc.pid))
     assert kept() == 1
     o.reload()
     assert kept() == 1
