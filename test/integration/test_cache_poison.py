@@ -331,3 +331,14 @@ def test_times_out_of_this_world(cached, origin, fields, is_hit):
         assert r.status == 200 and r.body == b"x"
         assert r.get("Age") is None or 0 <= int(r.get("Age").split(",")[-1]) <= 2 ** 40
     assert (status(r) == "HIT") == is_hit
+
+
+@pytest.mark.parametrize("name", ["Accept-Language", "Accept-Encoding", "Cookie", "X-Own"])
+def test_a_field_the_server_did_not_get_makes_no_variant(cached, origin, name):
+    """Connection names it away: the answer is that to a request without it."""
+    origin.on("/", lambda c, r: c.send(fresh((r.get(name) or "none").encode(), Vary=name)) or True)
+    s = cached()
+    for named in (f"{name}", f"keep-alive, {name.upper()}"):
+        assert s.get("/", {name: "gzip", "Connection": named}).body == b"none"
+    assert s.get("/", {name: "gzip"}).body == b"gzip"
+    assert s.get("/").body == b"none"
