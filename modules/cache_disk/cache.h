@@ -87,6 +87,9 @@ int64_t valid_seconds(const struct cache_conf *conf, int status); /* CC_ABSENT: 
 struct sl_span cache_key(struct sl_req *r, const struct cache_conf *conf);
 /* As the client's own, where a proxy stands between. */
 struct sl_span cache_scheme(struct sl_req *r);
+/* Whether Connection may name fields.  Of these the server hears nothing (RFC 9110, 7.6.1): its
+ * response is one to a request without them, whatever they say. */
+int cache_names_fields(struct sl_req *r);
 /* What a key has behind the URL: what else reaches the server of how a proxy was asked, which the
  * response may differ by; n 0: nothing. */
 struct sl_span cache_key_beside(struct sl_req *r);

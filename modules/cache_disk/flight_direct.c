@@ -6,17 +6,6 @@
  * end with its leader nor be as slow, a subrequest goes on with what the leader has asked. */
 #include "flight.h"
 
-/* Of what Connection names the server hears nothing (RFC 9110, 7.6.1): what it answers belongs to a
- * request without, as a subrequest is, and not to the variant that the client's fields tell. */
-static int
-names_fields(struct sl_req *r)
-{
-    struct sl_span options = sl_fields_joined_id(sl_req_head(r), SL_F_CONNECTION);
-
-    return options.n > 0 && !sl_span_eqi(options, SL_SPAN("keep-alive")) &&
-           !sl_span_eqi(options, SL_SPAN("close"));
-}
-
 /* A plain GET for all of it: the answer to that is also the one that is stored. */
 int
 is_direct(const struct visit *v)
@@ -28,7 +17,8 @@ is_direct(const struct visit *v)
     size_t i;
 
     if (v->of != NULL || v->found != NULL || v->conf->slice > 0 ||
-        !sl_span_eq(sl_req_method(v->r), SL_SPAN("GET")) || names_fields(v->r))
+        !sl_span_eq(sl_req_method(v->r), SL_SPAN("GET")) ||
+        cache_names_fields(v->r)) /* a subrequest is without them */
         return 0;
     for (i = 0; i < sizeof others / sizeof others[0]; i++)
         if (sl_fields_has_id(head, others[i]))

@@ -187,6 +187,15 @@ without_feeds(apr_pool_t *pool, struct sl_span key)
     return (struct sl_span){to, n};
 }
 
+int
+cache_names_fields(struct sl_req *r)
+{
+    struct sl_span options = sl_fields_joined_id(sl_req_head(r), SL_F_CONNECTION);
+
+    return options.n > 0 && !sl_span_eqi(options, SL_SPAN("keep-alive")) &&
+           !sl_span_eqi(options, SL_SPAN("close"));
+}
+
 struct sl_span
 cache_key(struct sl_req *r, const struct cache_conf *conf)
 {

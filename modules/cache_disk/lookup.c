@@ -477,12 +477,27 @@ explain_store(struct visit *v)
     }
 }
 
+/* Why it is not asked; NULL: it is.  *is_failed: a condition gave up. */
+static const char *
+why_bypassed(struct sl_req *r, const struct cache_conf *conf, int *is_failed)
+{
+    int holds = conf->bypass != NULL ? sl_cond_holds(conf->bypass, r) : 0;
+
+    *is_failed = holds < 0;
+    if (holds > 0)
+        return "CacheBypass holds";
+    return conf->key != NULL && cache_names_fields(r)
+               ? "Connection names fields, which CacheKey may tell" : NULL;
+}
+
 /* A dry run says what there is and what would come of it, and touches nothing. */
 static enum sl_verdict
 cache_explain(struct sl_req *r, const struct cache_conf *conf)
 {
     struct sl_span key = cache_key(r, conf);
     struct visit *v = apr_pcalloc(sl_req_pool(r), sizeof *v);
+    const char *why;
+    int is_failed;
 
     v->r = r;
     v->conf = conf;
@@ -490,9 +505,9 @@ cache_explain(struct sl_req *r, const struct cache_conf *conf)
     v->reason = "a dry run";
     *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
     sl_note(r, "Cache on, the key is %.*s", (int)key.n, key.at);
-    if (conf->bypass != NULL && sl_cond_holds(conf->bypass, r) == 1) {
+    if ((why = why_bypassed(r, conf, &is_failed)) != NULL) {
         v->status = "BYPASS";
-        sl_note(r, "CacheBypass holds: the cache is not asked, and nothing is stored");
+        sl_note(r, "%s: the cache is not asked, and nothing is stored", why);
     } else if (cache_store == NULL)
         sl_note(r, "the store is not open here: whether it has the response is not known");
     else
@@ -544,7 +559,8 @@ cache_ask(struct sl_req *r, const void *confp)
 {
     const struct cache_conf *conf = confp;
     struct visit *v;
-    int bypass;
+    const char *why;
+    int is_failed;
 
     if (!conf->is_on)
         return SL_NEXT;
@@ -557,12 +573,12 @@ cache_ask(struct sl_req *r, const void *confp)
     if (cache_store == NULL)
         return SL_NEXT;
     v = visit_begin(r, conf);
-    bypass = conf->bypass != NULL ? sl_cond_holds(conf->bypass, r) : 0;
-    if (bypass < 0)
+    why = why_bypassed(r, conf, &is_failed);
+    if (is_failed)
         return sl_req_fail(r, 0, &sl_cause_condition_limit, "CacheBypass");
-    if (bypass) {
+    if (why != NULL) {
         v->status = "BYPASS";
-        v->reason = "CacheBypass holds";
+        v->reason = why;
     } else
         visit_look(v, v->key);
     if (v->is_waiting)

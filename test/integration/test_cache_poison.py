@@ -342,3 +342,13 @@ def test_a_field_the_server_did_not_get_makes_no_variant(cached, origin, name):
         assert s.get("/", {name: "gzip", "Connection": named}).body == b"none"
     assert s.get("/", {name: "gzip"}).body == b"gzip"
     assert s.get("/").body == b"none"
+
+
+def test_a_field_the_server_did_not_get_is_in_no_key(cached, origin):
+    origin.on("/", lambda c, r: c.send(fresh((r.get("X-Ver") or "none").encode())) or True)
+    s = cached("CacheKey %{host}%{uri}%{req:X-Ver}")
+    r = s.get("/", {"X-Ver": "de", "Connection": "X-Ver"})
+    assert r.body == b"none" and status(r) == "BYPASS"
+    for expected in ("MISS", "HIT"):
+        r = s.get("/", {"X-Ver": "de"})
+        assert r.body == b"de" and status(r) == expected
