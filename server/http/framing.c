@@ -225,11 +225,12 @@ keep_alive_ms(const struct sl_field *fields, unsigned n, uint64_t ids)
     (BIT(CONNECTION) | BIT(KEEP_ALIVE) | BIT(PROXY_CONNECTION) | BIT(TE) | BIT(UPGRADE) |    \
      BIT(TRANSFER_ENCODING))
 
-/* What a client may not make us drop by naming it: routing and framing need them, and
- * servers take decisions by who they say is asking. */
+/* What nobody makes us drop by naming it: routing and framing need them, servers take decisions by
+ * who they say is asking, and caches on the way by what is for all of them (RFC 9110, 7.6.1). */
 #define NOT_DROPPED                                                                          \
     (BIT(HOST) | BIT(CONTENT_LENGTH) | BIT(X_FORWARDED_FOR) | BIT(X_FORWARDED_PROTO) |       \
-     BIT(X_FORWARDED_HOST) | BIT(X_REAL_IP) | BIT(FORWARDED) | BIT(VIA))
+     BIT(X_FORWARDED_HOST) | BIT(X_REAL_IP) | BIT(FORWARDED) | BIT(VIA) |                    \
+     BIT(CACHE_CONTROL) | BIT(VARY))
 
 static void
 drop_known(struct sl_field *fields, unsigned n, uint64_t drop)

@@ -352,3 +352,14 @@ def test_a_field_the_server_did_not_get_is_in_no_key(cached, origin):
     for expected in ("MISS", "HIT"):
         r = s.get("/", {"X-Ver": "de"})
         assert r.body == b"de" and status(r) == expected
+
+
+@pytest.mark.parametrize("name, value", [("Cache-Control", "private"), ("Vary", "*")])
+def test_no_connection_hides_what_is_for_caches(cached, origin, name, value):
+    """RFC 9110, 7.6.1: it must not be named there, and is not dropped."""
+    day_ago = formatdate(time.time() - 86400, usegmt=True)
+    origin.on("/", reply(200, b"x", [(name, value), ("Connection", name), ("Last-Modified", day_ago)]))
+    s = cached()
+    for _ in range(2):
+        r = s.get("/")
+        assert status(r) == "MISS" and r.get(name) == value
