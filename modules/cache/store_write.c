@@ -81,10 +81,10 @@ object_publish(struct store *s, struct object *o)
 {
     _Atomic(uint64_t) *change = change_of(s, o->hash);
     uint64_t found[INDEX_FOUND_MAX];
-    /* others' memory, and reads under way, have to notice */
     int is_noticed = sl_places_others() != 0 ||
                      (disk_is_on(s) && index_find(&s->index, o->hash, found) > 0);
 
+    /* others' memory, and reads under way, have to notice */
     o->change = is_noticed ? atomic_fetch_add(change, 1) + 1 : atomic_load(change);
     memory_put(s->memory, o);
 }

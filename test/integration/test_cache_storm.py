@@ -122,3 +122,53 @@ def test_storm(cached, origin, seed):  # noqa: F811
         t.join()
     assert not wrong, wrong[:10]
     assert sum(whole) > 10
+
+
+PERSONAL = [["Cache-Control: private"], ["Cache-Control: no-store"], ["Cache-Control: max-age=60", "Vary: *"],
+            ["Cache-Control: max-age=60", "Vary: X-Id"], ["Cache-Control: max-age=60", "Set-Cookie: a=b"],
+            ["Cache-Control: private", "Set-Cookie: a=b"]]
+
+
+class Personal:
+    """Answers each with the name he gave, at any pace; nobody else may get it."""
+
+    def __init__(self, seed, fields):
+        self.rng, self.fields = random.Random(seed), fields
+
+    def __call__(self, c, r):
+        body, dice = r.get("X-Id").encode() * 20, self.rng.random()
+        head = "\r\n".join(["HTTP/1.1 200 OK", *self.fields, f"Content-Length: {len(body)}", "", ""]).encode()
+        time.sleep(self.rng.random() * 0.004)
+        if dice < 0.4:
+            c.send(head + body)
+            return True
+        c.send(head)
+        time.sleep(self.rng.random() * 0.004)
+        c.send(body[:30])
+        time.sleep(self.rng.random() * 0.004 if dice < 0.7 else 0)
+        c.send(body[30:])
+        return True
+
+
+def test_nobody_gets_what_is_anothers(cached, origin):  # noqa: F811
+    """Whenever they join whom: all ask for the same few paths at once."""
+    for i, fields in enumerate(PERSONAL):
+        for k in range(40):
+            origin.on(f"/{i}/{k}", Personal(f"{i} {k}", fields))
+    s, wrong, n = cached(), [], []
+
+    def client(me):
+        c = s.client(timeout=20)
+        for k in range(40):
+            for i in range(len(PERSONAL)):
+                r = c.request("GET", f"/{i}/{k}", {"X-Id": me})
+                n.append(r.status)
+                if r.status != 200 or r.body != me.encode() * 20:
+                    wrong.append((i, k, me, r.status, r.body[:20]))
+    clients = [threading.Thread(target=client, args=(f"client-{x}",)) for x in range(12)]
+    for t in clients:
+        t.start()
+    for t in clients:
+        t.join()
+    assert not wrong, wrong[:10]
+    assert n == [200] * (12 * 40 * len(PERSONAL))
