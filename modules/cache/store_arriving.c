@@ -431,9 +431,7 @@ arriving_finish(struct store *s, struct object *arrived)
     }
     free(extents);
     /* forgotten, or replaced, while its chunks were on their way */
-    if (o != NULL && arrived->change != atomic_load(change_of(s, arrived->hash)))
+    if (o != NULL && !object_publish(s, o, arrived->change))
         object_drop(&o);
-    if (o != NULL)
-        object_publish(s, o);
     return o;
 }

@@ -247,8 +247,8 @@ struct store_bytes *extent_read(struct store *s, const struct store_extent *e);
 
 /* ---- store_write.c ---- */
 void writer_has_room(struct store_writer *w, struct sl_loop *loop);
-/* From now on it is what its key has. */
-void object_publish(struct store *s, struct object *o);
+/* From now on it is what its key has.  0: it is not, for change_of() its hash is not `from` any more. */
+int object_publish(struct store *s, struct object *o, uint64_t from);
 
 /* ---- store_arriving.c ---- */
 struct chunk {

@@ -181,6 +181,8 @@ op_written(struct store *s, struct op *op)
         disk_load_index_page(s, index_page(&s->index, op->hash));
         atomic_store(&op->object->offset, a->offset);
         index_put(&s->index, op->hash, entry_make(op->hash, a->offset, a->n_head + a->n_body));
+        if (op->object->change != atomic_load(change_of(s, op->hash))) /* just now */
+            index_drop(&s->index, op->hash, a->offset / SEGMENT_UNIT);
         break;
     case OP_TOMB:
         disk_load_index_page(s, index_page(&s->index, op->hash));

@@ -76,8 +76,8 @@ object_make(struct store *s, const struct record *r, struct store_bytes *body,
     return NULL;
 }
 
-void
-object_publish(struct store *s, struct object *o)
+int
+object_publish(struct store *s, struct object *o, uint64_t from)
 {
     _Atomic(uint64_t) *change = change_of(s, o->hash);
     uint64_t found[INDEX_FOUND_MAX];
@@ -85,8 +85,12 @@ object_publish(struct store *s, struct object *o)
                      (disk_is_on(s) && index_find(&s->index, o->hash, found) > 0);
 
     /* others' memory, and reads under way, have to notice */
-    o->change = is_noticed ? atomic_fetch_add(change, 1) + 1 : atomic_load(change);
+    if (is_noticed ? !atomic_compare_exchange_strong(change, &from, from + 1)
+                   : atomic_load(change) != from)
+        return 0;
+    o->change = from + (uint64_t)is_noticed;
     memory_put(s->memory, o);
+    return 1;
 }
 
 static int
@@ -103,7 +107,8 @@ queue_op(struct store *s, struct sl_loop *loop, struct op *op)
 static void
 object_commit(struct store *s, struct sl_loop *loop, struct object *o)
 {
-    object_publish(s, o);
+    while (!object_publish(s, o, atomic_load(change_of(s, o->hash))))
+        ;
     if (!queue_op(s, loop, op_new(s, OP_HEAD, o)))
         atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
 }
@@ -479,6 +484,7 @@ store_invalidate(struct store *s, struct sl_loop *loop, struct sl_span key)
     if (!disk_is_on(s))
         return;
     index_forget(&s->index, hash);
+    atomic_fetch_add(change_of(s, hash), 1); /* for who found it there since the first time */
     op = op_new(s, OP_TOMB, NULL);
     if (op == NULL)
         return;

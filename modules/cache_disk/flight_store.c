@@ -228,6 +228,15 @@ slice_store(struct flight *f, struct sl_req *sub)
     return writer_opens_or_relays(f, &n);
 }
 
+/* The key may have been forgotten, by another thread, between the look at that and the storing: then
+ * nobody but the flight can undo it. */
+static void
+forget_what_was_late(struct flight *f)
+{
+    if (f->object != NULL && is_forgotten(f))
+        store_invalidate(cache_store, f->loop, f->object->key);
+}
+
 void
 flight_commit(struct flight *f)
 {
@@ -247,6 +256,7 @@ flight_commit(struct flight *f)
         store_commit(&f->writer);
     else
         store_keep(cache_store, f->loop, f->object);
+    forget_what_was_late(f);
     if (!f->is_slice) /* its response is counted */
         sl_count(f->loop, cache_counters[N_STORED], 1);
 }
@@ -338,6 +348,7 @@ flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
     n.meta = meta_write(sl_req_pool(sub), &m, fields, f->conf->ignore);
     n.n_tags = cache_tags(sub, f->primary, fields, tags);
     f->object = store_update(cache_store, f->loop, f->base, &n);
+    forget_what_was_late(f);
 }
 
 enum sl_flow

@@ -165,7 +165,7 @@ def test_model(sluice, origin, tmp_path, disk, how):
                 errors.append(repr(e))
                 return
     threads = [threading.Thread(target=run, args=(model.ask, i)) for i in range(8)]
-    threads.append(threading.Thread(target=run, args=(lambda c, draw: time.sleep(0.03) or model.purge(op, draw), "purge")))
+    threads.append(threading.Thread(target=run, args=(lambda c, draw: time.sleep(0.005) or model.purge(op, draw), "purge")))
     if how:
         threads.append(threading.Thread(target=run, args=(
             lambda c, draw: again(op, how) if time.time() < end - 2 else time.sleep(0.1), how)))
