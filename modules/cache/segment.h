@@ -4,7 +4,7 @@
  *
  * A HEAD is an object; its body is inline, or in CHUNKs before it that its extents name.  A TOMB
  * says that the key was forgotten.  Numbers are the machine's own: a file of another kind of
- * machine has another magic.  Checksums begin with the store's id, so that what another store
+ * machine has another magic.  Checksums have the store's id in them, so that what another store
  * left in the file is no record. */
 #ifndef CACHE_SEGMENT_H
 #define CACHE_SEGMENT_H
@@ -13,7 +13,7 @@
 
 #define SEGMENT_UNIT 128u
 #define SEGMENT_MAGIC 0x53634f31u
-#define SEGMENT_VERSION 1
+#define SEGMENT_VERSION 2
 #define SEGMENT_EXTENTS_MAX ((uint32_t)(STORE_SIZE_MAX / STORE_INLINE))
 /* The longest head, whose extents outweigh all else, and what any record may come to. */
 #define SEGMENT_HEAD_MAX                                                                     \
@@ -32,7 +32,7 @@ struct record_header {
     uint64_t stamp;
     uint64_t size;       /* of the whole body */
     uint64_t body_check; /* of the inline part */
-    uint64_t head_check; /* of all before it, this being 0 */
+    uint64_t head_check; /* of the whole head, the store's id standing in for this */
     uint32_t n_key, n_meta, n_tags, n_extents;
     uint32_t n_inline, flags;
     uint64_t spare;

@@ -523,7 +523,9 @@ append_here(struct store *s, struct append *a, unsigned n)
         a[i].body_check = body_checksum(a[i].body, a[i].n_body, store_id(s));
         record_place(a[i].head, a[i].n_head, seq, a[i].body_check, store_id(s));
         iov[n_iov++] = (struct iovec){a[i].head, a[i].n_head};
-        if (a[i].n_body > 0)
+        if (a[i].body == a[i].head + a[i].n_head)
+            iov[n_iov - 1].iov_len += a[i].n_body;
+        else if (a[i].n_body > 0)
             iov[n_iov++] = (struct iovec){(char *)(uintptr_t)a[i].body, a[i].n_body};
         if (size > a[i].n_head + a[i].n_body)
             iov[n_iov++] =
