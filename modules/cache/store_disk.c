@@ -119,16 +119,15 @@ disk_read_now(struct store *s, void *to, size_t n, uint64_t offset)
     return preadv2(s->fd_objects, &iov, 1, (off_t)offset, RWF_NOWAIT);
 }
 
-/* Whether reading them will most likely not wait: both ends are in the system's page cache.  A
- * file system that cannot tell has nothing at hand. */
+/* Whether reading what was read here before, as a whole, will most likely not wait: what came first
+ * into the system's page cache leaves it first.  A file system that cannot tell has nothing at
+ * hand. */
 int
-disk_is_cached(struct store *s, uint64_t offset, uint64_t n)
+disk_is_cached(struct store *s, uint64_t offset)
 {
     char byte;
-    struct iovec to = {&byte, 1};
 
-    return preadv2(s->fd_objects, &to, 1, (off_t)offset, RWF_NOWAIT) == 1 &&
-           preadv2(s->fd_objects, &to, 1, (off_t)(offset + n - 1), RWF_NOWAIT) == 1;
+    return disk_read_now(s, &byte, 1, offset) == 1;
 }
 
 /* Makes sure that these bytes have room on the disk: 0, or -1 with errno.  A file system that

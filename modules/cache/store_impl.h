@@ -205,7 +205,7 @@ int file_renew(int fd, uint64_t from, uint64_t n);
 /* 0, or -1 with errno; a file that ends early is EIO. */
 int disk_read(struct store *s, void *to, size_t n, uint64_t offset);
 ssize_t disk_read_now(struct store *s, void *to, size_t n, uint64_t offset);
-int disk_is_cached(struct store *s, uint64_t offset, uint64_t n);
+int disk_is_cached(struct store *s, uint64_t offset);
 
 /* ---- store_segments.c ---- */
 struct append {

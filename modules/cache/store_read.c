@@ -388,7 +388,7 @@ piece_now(struct store *s, struct store_read *r)
 enum store_io
 read_extent(struct store *s, struct store_read *r, const struct store_extent *e, int checked)
 {
-    int is_at_hand = checked && disk_is_cached(s, e->offset, e->n);
+    int is_at_hand = checked && disk_is_cached(s, e->offset);
 
     if (!s->gives_files)
         r->how = STORE_MEMORY;
