@@ -41,9 +41,11 @@ body_checksum(const char *at, size_t n, uint64_t store_id)
 static int
 limits_hold(const struct record_header *h)
 {
+    uint32_t parts = h->kind == RECORD_CHUNK ? SEGMENT_RUN : 1;
+
     return h->n_key <= STORE_KEY_MAX && h->n_meta <= STORE_META_MAX &&
            h->n_tags <= STORE_TAGS_MAX && h->n_extents <= SEGMENT_EXTENTS_MAX &&
-           h->n_inline <= STORE_INLINE && h->size <= (uint64_t)STORE_SIZE_MAX;
+           h->n_inline <= parts * STORE_INLINE && h->size <= (uint64_t)STORE_SIZE_MAX;
 }
 
 /* Whether the parts of the body add up to it. */

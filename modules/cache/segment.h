@@ -2,8 +2,9 @@
  *
  *     | header | tags | extents | key | meta | body (inline) | padding to SEGMENT_UNIT |
  *
- * A HEAD is an object; its body is inline, or in CHUNKs before it that its extents name.  A TOMB
- * says that the key was forgotten.  Numbers are the machine's own: a file of another kind of
+ * A HEAD is an object; its body is inline, or in CHUNKs before it that its extents name.  A CHUNK has
+ * up to SEGMENT_RUN of them without anything between, which one sendfile can give.  A TOMB says
+ * that the key was forgotten.  Numbers are the machine's own: a file of another kind of
  * machine has another magic.  Checksums have the store's id in them, so that what another store
  * left in the file is no record. */
 #ifndef CACHE_SEGMENT_H
@@ -14,6 +15,7 @@
 #define SEGMENT_UNIT 128u
 #define SEGMENT_MAGIC 0x53634f31u
 #define SEGMENT_VERSION 2
+#define SEGMENT_RUN 4u
 #define SEGMENT_EXTENTS_MAX ((uint32_t)(STORE_SIZE_MAX / STORE_INLINE))
 /* The longest head, whose extents outweigh all else, and what any record may come to. */
 #define SEGMENT_HEAD_MAX                                                                     \
@@ -31,7 +33,7 @@ struct record_header {
     struct store_hash hash;
     uint64_t stamp;
     uint64_t size;       /* of the whole body */
-    uint64_t body_check; /* of the inline part */
+    uint64_t body_check; /* of the inline part; 0: there is none, or several, and extents have theirs */
     uint64_t head_check; /* of the whole head, the store's id standing in for this */
     uint32_t n_key, n_meta, n_tags, n_extents;
     uint32_t n_inline, flags;
@@ -70,7 +72,7 @@ uint64_t body_checksum(const char *at, size_t n, uint64_t store_id);
 static inline int
 record_body_is_good(const struct record *r, const char *body, uint64_t store_id)
 {
-    return body_checksum(body, r->h.n_inline, store_id) == r->h.body_check;
+    return r->h.n_inline == 0 || body_checksum(body, r->h.n_inline, store_id) == r->h.body_check;
 }
 
 /* How long the head of such a record is; the lengths of r->h are set. */

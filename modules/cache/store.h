@@ -170,7 +170,7 @@ struct store_read {
     enum store_how how;
     void (*done)(struct sl_loop *loop, struct store_read *r, enum store_io io);
     /* what came of it, the caller's to drop: the bytes from `from` on that are at hand, which
-     * is at least one and at most what a segment's piece has (STORE_INLINE) */
+     * is at least one; of memory at most STORE_INLINE */
     struct store_piece piece;
     /* the store's */
     struct sl_offload job;

@@ -366,11 +366,11 @@ store_reader_remove(struct store_reader *reader)
 }
 
 void
-arriving_relay(struct arriving *a)
+arriving_relay(struct arriving *a, uint32_t n_queued)
 {
     pthread_mutex_lock(&a->lock);
     a->is_relayed = 1;
-    a->relayed_from = a->n_chunks > 0 ? (uint64_t)(a->n_chunks - 1) * STORE_INLINE : 0;
+    a->relayed_from = (uint64_t)n_queued * STORE_INLINE;
     relay_moved(a);
     pthread_mutex_unlock(&a->lock);
 }

@@ -19,6 +19,7 @@
 #define SEGMENT_MIN (UINT64_C(1) << 20)
 #define SEGMENT_MAX (UINT64_C(64) << 20)
 #define SEGMENTS_WANTED 64
+#define RUN_SHARE 16 /* of a segment: what has no room at its end is lost */
 #define OBJECT_BYTES_TYPICAL 8192
 #define PAGE_ENTRIES (PAGE_WORDS * 3 / 4) /* what a page is planned for */
 #define INDEX_PAGES_MIN 16
@@ -36,6 +37,8 @@ layout_of(const struct store_options *options, struct layout *l)
     while (l->segment_size < SEGMENT_MAX &&
            l->segment_size * SEGMENTS_WANTED < options->disk_size)
         l->segment_size *= 2;
+    l->run = (unsigned)(l->segment_size / RUN_SHARE / STORE_INLINE);
+    l->run = l->run < 1 ? 1 : l->run > SEGMENT_RUN ? SEGMENT_RUN : l->run;
     if (options->path != NULL) {
         if (objects == 0)
             objects = options->disk_size / OBJECT_BYTES_TYPICAL;

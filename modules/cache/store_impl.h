@@ -59,6 +59,7 @@ struct layout {
     uint64_t segment_size, n_segments;
     uint64_t segment_pages, index_pages;
     uint64_t cells_at, prefixes_at, index_at, n_pages; /* in pages */
+    unsigned run; /* chunks of a body that are written as one record: 1 to SEGMENT_RUN */
 };
 
 /* The beginning of the zone. */
@@ -211,19 +212,47 @@ int disk_is_cached(struct store *s, uint64_t offset);
 struct append {
     char *head; /* encoded; gets its seq and checksums here */
     size_t n_head;
-    const char *body;
-    size_t n_body;
-    uint64_t offset, seq, body_check; /* where it came to stand */
+    struct append_part {
+        const char *at;
+        size_t n;
+        uint64_t check;
+    } body[SEGMENT_RUN];
+    unsigned n_parts;
+    uint64_t offset, seq; /* where it came to stand */
 };
-static inline struct store_extent
-append_extent(const struct append *a)
+/* The rest of *a need not be set. */
+static inline void
+append_begin(struct append *a, char *head, size_t n_head)
 {
-    return (struct store_extent){a->offset + a->n_head, a->seq, a->body_check,
-                                 (uint32_t)a->n_body, 0};
+    a->head = head;
+    a->n_head = n_head;
+    a->n_parts = 0;
+}
+static inline void
+append_add(struct append *a, const char *at, size_t n)
+{
+    a->body[a->n_parts++] = (struct append_part){at, n, 0};
+}
+static inline size_t
+append_size(const struct append *a)
+{
+    size_t n = a->n_head;
+    unsigned i;
+
+    for (i = 0; i < a->n_parts; i++)
+        n += a->body[i].n;
+    return n;
+}
+/* Where a part of a CHUNK's came to stand; all before it are full. */
+static inline struct store_extent
+append_extent(const struct append *a, unsigned part)
+{
+    return (struct store_extent){a->offset + a->n_head + (uint64_t)part * STORE_INLINE, a->seq,
+                                 a->body[part].check, (uint32_t)a->body[part].n, 0};
 }
 /* Writes records one after the other; blocks; the flushing job's alone.  How many were written:
  * less than n after an error. */
-unsigned segment_append(struct store *s, struct append *a, unsigned n);
+unsigned segment_append(struct store *s, struct append *const a[], unsigned n);
 /* Gives up the segment the process appends to. */
 void segment_give_up(struct store *s);
 /* Segments of processes that are dead; mine: of an earlier one at this process's place, too. */
@@ -289,7 +318,7 @@ int arriving_begin_chunk(struct arriving *a, size_t size); /* 0, or -1: no memor
 void arriving_replace(struct arriving *a, struct chunk *c, struct store_bytes *bytes);
 void arriving_grown(struct arriving *a, size_t n);
 int arriving_disk_failed(struct arriving *a);
-void arriving_relay(struct arriving *a);
+void arriving_relay(struct arriving *a, uint32_t n_queued); /* so many chunks may be on disk */
 enum sl_flow arriving_flow(struct arriving *a); /* relayed; GONE: nobody reads it */
 void arriving_end(struct arriving *a, int is_complete);
 /* Of the flushing job. */
@@ -305,13 +334,13 @@ struct op {
     struct op *next;
     enum op_kind kind;
     struct object *object; /* held; NULL: of a TOMB */
-    uint32_t chunk;
+    uint32_t chunk; /* the first of its run */
     struct store_hash hash;
     struct sl_mail mail; /* CHUNK: to the writer */
     struct sl_loop *loop;
-    struct store_bytes *head; /* TOMB: its record; CHUNK: its bytes */
+    struct store_bytes *held[SEGMENT_RUN]; /* TOMB: its record; CHUNK: its bytes */
+    struct append append; /* from here on it is not zeroed */
     struct record_header chunk_head;
-    struct append append;
 };
 /* All zeroes but for its kind, its object, held anew, and that one's hash; NULL: no memory. */
 struct op *op_new(struct store *s, enum op_kind kind, struct object *o);

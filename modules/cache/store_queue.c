@@ -67,7 +67,9 @@ op_new(struct store *s, enum op_kind kind, struct object *o)
 
     if (op == NULL && (op = malloc(sizeof *op)) == NULL)
         return NULL;
-    *op = (struct op){.kind = kind, .object = o};
+    memset(op, 0, offsetof(struct op, append));
+    op->kind = kind;
+    op->object = o;
     if (o != NULL) {
         object_hold(o);
         op->hash = o->hash;
@@ -79,9 +81,12 @@ op_new(struct store *s, enum op_kind kind, struct object *o)
 static void
 op_let_go(struct op *op)
 {
+    unsigned i;
+
     if (op->object != NULL)
         object_drop(&op->object);
-    bytes_drop(&op->head);
+    for (i = 0; i < SEGMENT_RUN && op->held[i] != NULL; i++)
+        bytes_drop(&op->held[i]);
 }
 
 void
@@ -96,9 +101,9 @@ op_size(const struct op *op)
 {
     switch (op->kind) {
     case OP_HEAD: return object_head_size(op->object) + (size_t)op->object->size;
-    case OP_CHUNK: return op->append.n_head + op->append.n_body;
+    case OP_CHUNK: return append_size(&op->append);
     case OP_FINISH: return 0;
-    case OP_TOMB: return op->head->size;
+    case OP_TOMB: return op->held[0]->size;
     }
     return 0;
 }
@@ -148,13 +153,12 @@ op_prepare(struct store *s, struct op *op)
     }
         /* fall through */
     case OP_HEAD:
-        op->append = (struct append){.head = op->object->head->at,
-                                     .n_head = object_head_size(op->object),
-                                     .body = op->object->body_at,
-                                     .n_body = op->object->body_at != NULL ? op->object->size : 0};
+        append_begin(&op->append, op->object->head->at, object_head_size(op->object));
+        if (op->object->body_at != NULL)
+            append_add(&op->append, op->object->body_at, op->object->size);
         return 1;
     case OP_TOMB:
-        op->append = (struct append){.head = op->head->at, .n_head = op->head->size};
+        append_begin(&op->append, op->held[0]->at, op->held[0]->size);
         return 1;
     case OP_CHUNK:
         return 1;
@@ -167,11 +171,14 @@ op_written(struct store *s, struct op *op)
 {
     const struct append *a = &op->append;
     struct store_extent e;
+    unsigned i;
 
     switch (op->kind) {
     case OP_CHUNK:
-        e = append_extent(a);
-        arriving_written(op->object->arriving, op->chunk, &e);
+        for (i = 0; i < a->n_parts; i++) {
+            e = append_extent(a, i);
+            arriving_written(op->object->arriving, op->chunk + i, &e);
+        }
         break;
     case OP_HEAD:
         count(&s->head->n_written, 1);
@@ -180,7 +187,7 @@ op_written(struct store *s, struct op *op)
             break;
         disk_load_index_page(s, index_page(&s->index, op->hash));
         atomic_store(&op->object->offset, a->offset);
-        index_put(&s->index, op->hash, entry_make(op->hash, a->offset, a->n_head + a->n_body));
+        index_put(&s->index, op->hash, entry_make(op->hash, a->offset, append_size(a)));
         if (op->object->change != atomic_load(change_of(s, op->hash))) /* just now */
             index_drop(&s->index, op->hash, a->offset / SEGMENT_UNIT);
         break;
@@ -207,7 +214,7 @@ static int
 op_end(struct store *s, struct op *op)
 {
     if (op->kind == OP_CHUNK)
-        atomic_fetch_sub(&op->object->arriving->n_unwritten, 1);
+        atomic_fetch_sub(&op->object->arriving->n_unwritten, op->append.n_parts);
     if (op->kind == OP_CHUNK && !s->is_closing) {
         sl_loop_post(op->loop, &op->mail);
         return 0;
@@ -234,7 +241,7 @@ static size_t
 queue_write(struct store *s)
 {
     struct op *ops[BATCH], *ended[BATCH];
-    struct append appends[BATCH];
+    struct append *appends[BATCH];
     size_t bytes = 0;
     unsigned i, n, n_taken = queue_take(s, ops, &bytes), n_ops = 0, n_written = 0, n_ended = 0;
 
@@ -244,11 +251,10 @@ queue_write(struct store *s)
         else if (op_end(s, ops[i]))
             ended[n_ended++] = ops[i];
     for (n = 0; n < n_ops; n++)
-        appends[n] = ops[n]->append;
+        appends[n] = &ops[n]->append;
     if (n_ops > 0 && disk_is_on(s))
         n_written = segment_append(s, appends, n_ops);
     for (i = 0; i < n_ops; i++) {
-        ops[i]->append = appends[i];
         if (i < n_written)
             op_written(s, ops[i]);
         else

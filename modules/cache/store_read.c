@@ -403,11 +403,29 @@ read_extent(struct store *s, struct store_read *r, const struct store_extent *e,
     return sl_offload(r->job.loop, &r->job) == 0 ? STORE_IO_WAIT : STORE_IO_BROKEN;
 }
 
+/* Bytes behind extent i, in its segment without anything between, that can be given with it. */
+static uint64_t
+run_behind(struct store *s, const struct object *o, uint64_t i)
+{
+    uint64_t n = 0, k;
+
+    for (k = i + 1; k < o->n_extents && k < i + SEGMENT_RUN; k++) {
+        const struct store_extent *before = &o->extents[k - 1], *e = &o->extents[k];
+
+        if (e->offset != before->offset + before->n || e->seq != before->seq || !is_checked(o, k) ||
+            !disk_is_cached(s, e->offset))
+            break;
+        n += e->n;
+    }
+    return n;
+}
+
 enum store_io
 store_read(struct store *s, struct sl_loop *loop, struct store_read *r)
 {
     struct object *o = read_object(r);
     uint64_t i = r->from / STORE_INLINE;
+    enum store_io io;
 
     r->job.loop = loop;
     r->piece = (struct store_piece){.fd = -1};
@@ -421,7 +439,10 @@ store_read(struct store *s, struct sl_loop *loop, struct store_read *r)
             .at = o->body_at + r->from, .n = o->size - r->from, .fd = -1};
         return STORE_IO_OK;
     }
-    return read_extent(s, r, &o->extents[i], is_checked(o, i));
+    io = read_extent(s, r, &o->extents[i], is_checked(o, i));
+    if (io == STORE_IO_OK && r->piece.at == NULL)
+        r->piece.n += run_behind(s, o, i);
+    return io;
 }
 
 int

@@ -177,7 +177,7 @@ walk_see(struct walk *w, size_t n)
 
     if (w->at >= w->window_at && w->at + n <= w->window_at + w->have)
         return 0;
-    if (n > w->end - w->at || n > SEGMENT_HEAD_MAX + STORE_INLINE)
+    if (n > w->end - w->at || n > SEGMENT_HEAD_MAX)
         return -1;
     if (n > w->size) {
         char *larger = realloc(w->window, n);
@@ -227,27 +227,41 @@ walk_close(struct walk *w)
 
 /* ---- reusing ---- */
 
-/* Appends the chunks of a body anew: 0, or -1. */
+/* Appends the n chunks anew that begin with extents[0], as one record: 0, or -1. */
+static int
+relocate_run(struct store *s, struct store_hash hash, struct store_extent *extents, uint32_t n)
+{
+    struct store_bytes *bytes[SEGMENT_RUN] = {NULL};
+    struct record_header head;
+    struct append a, *one = &a;
+    uint32_t i;
+    int rc = -1;
+
+    append_begin(&a, (char *)&head, sizeof head);
+    for (i = 0; i < n && (bytes[i] = extent_read(s, &extents[i])) != NULL; i++)
+        append_add(&a, bytes[i]->at, extents[i].n);
+    head = chunk_header(hash, (uint32_t)(append_size(&a) - a.n_head));
+    if (i == n && segment_append(s, &one, 1) == 1) {
+        for (i = 0; i < n; i++)
+            extents[i] = append_extent(&a, i);
+        rc = 0;
+    }
+    for (i = 0; i < n; i++)
+        bytes_drop(&bytes[i]);
+    return rc;
+}
+
+/* Gives where the chunks of the body stand now: 0, or -1. */
 static int
 relocate_body(struct store *s, const struct object *o, struct store_extent *extents)
 {
-    uint32_t i;
+    uint32_t i, n;
 
-    for (i = 0; i < o->n_extents; i++) {
-        struct record_header head = chunk_header(o->hash, o->extents[i].n);
-        struct store_bytes *bytes = extent_read(s, &o->extents[i]);
-        struct append a = {.head = (char *)&head, .n_head = sizeof head};
-        int is_written = 0;
-
-        if (bytes != NULL) {
-            a.body = bytes->at;
-            a.n_body = o->extents[i].n;
-            is_written = segment_append(s, &a, 1) == 1;
-        }
-        bytes_drop(&bytes);
-        if (!is_written)
+    for (i = 0; i < o->n_extents; i += n) {
+        n = o->n_extents - i < s->layout.run ? o->n_extents - i : s->layout.run;
+        memcpy(extents + i, o->extents + i, n * sizeof *extents);
+        if (relocate_run(s, o->hash, extents + i, n) != 0)
             return -1;
-        extents[i] = append_extent(&a);
     }
     return 0;
 }
@@ -258,18 +272,19 @@ relocate_head(struct store *s, const struct object *o, const struct store_extent
 {
     struct record r = object_record(o);
     struct store_bytes *head = bytes_new(record_head_size(&r));
-    struct append a;
+    struct append a, *one = &a;
     int is_done = 0;
 
     if (head == NULL)
         return 0;
     r.extents = extents;
     record_encode(head->at, &r, store_id(s));
-    a = (struct append){
-        .head = head->at, .n_head = head->size, .body = o->body_at, .n_body = r.h.n_inline};
-    if (segment_append(s, &a, 1) == 1)
+    append_begin(&a, head->at, head->size);
+    if (r.h.n_inline > 0)
+        append_add(&a, o->body_at, r.h.n_inline);
+    if (segment_append(s, &one, 1) == 1)
         is_done = index_move(&s->index, o->hash, from / SEGMENT_UNIT,
-                             entry_make(o->hash, a.offset, a.n_head + a.n_body));
+                             entry_make(o->hash, a.offset, append_size(&a)));
     bytes_drop(&head);
     return is_done;
 }
@@ -472,12 +487,6 @@ segment_next(struct store *s)
 
 /* ---- appending ---- */
 
-static uint64_t
-append_size(const struct append *a)
-{
-    return segment_units(a->n_head + a->n_body) * SEGMENT_UNIT;
-}
-
 static int
 write_all(int fd, struct iovec *iov, int n, uint64_t offset)
 {
@@ -501,11 +510,45 @@ write_all(int fd, struct iovec *iov, int n, uint64_t offset)
     return 0;
 }
 
+static struct iovec
+iov_of(const void *at, size_t n)
+{
+    return (struct iovec){(void *)(uintptr_t)at, n};
+}
+
+/* Finishes a record that is to stand at offset and gives its parts: how many. */
+static int
+append_place(struct store *s, struct append *a, uint64_t offset, uint64_t seq, size_t padding,
+             struct iovec *iov)
+{
+    uint64_t check = 0;
+    unsigned i;
+    int n = 0;
+
+    a->offset = offset;
+    a->seq = seq;
+    iov[n++] = iov_of(a->head, a->n_head);
+    for (i = 0; i < a->n_parts; i++) {
+        struct append_part *part = &a->body[i];
+
+        part->check = body_checksum(part->at, part->n, store_id(s));
+        if (part->at == a->head + a->n_head)
+            iov[n - 1].iov_len += part->n;
+        else
+            iov[n++] = iov_of(part->at, part->n);
+        check = a->n_parts == 1 ? part->check : 0;
+    }
+    record_place(a->head, a->n_head, seq, check, store_id(s));
+    if (padding > 0)
+        iov[n++] = iov_of(zeroes, padding);
+    return n;
+}
+
 /* Writes as many as have room in the current segment: how many, -1 after an error. */
 static int
-append_here(struct store *s, struct append *a, unsigned n)
+append_here(struct store *s, struct append *const a[], unsigned n)
 {
-    struct iovec iov[3 * APPENDS_AT_ONCE + 1];
+    struct iovec iov[(SEGMENT_RUN + 2) * APPENDS_AT_ONCE + 1];
     uint64_t begin = (uint64_t)s->current * s->layout.segment_size;
     uint64_t fill = atomic_load(segment_fill(s, (uint64_t)s->current)), to = fill;
     uint64_t seq = word_seq(segment_word(s, (uint64_t)s->current));
@@ -513,30 +556,19 @@ append_here(struct store *s, struct append *a, unsigned n)
     int n_iov = 0;
 
     for (i = 0; i < n && i < APPENDS_AT_ONCE; i++) {
-        uint64_t size = append_size(&a[i]);
+        uint64_t bytes = append_size(a[i]), size = segment_units(bytes) * SEGMENT_UNIT;
 
         SL_ASSERT(size <= s->layout.segment_size - SEGMENT_UNIT);
         if (to + size > s->layout.segment_size)
             break;
-        a[i].offset = begin + to;
-        a[i].seq = seq;
-        a[i].body_check = body_checksum(a[i].body, a[i].n_body, store_id(s));
-        record_place(a[i].head, a[i].n_head, seq, a[i].body_check, store_id(s));
-        iov[n_iov++] = (struct iovec){a[i].head, a[i].n_head};
-        if (a[i].body == a[i].head + a[i].n_head)
-            iov[n_iov - 1].iov_len += a[i].n_body;
-        else if (a[i].n_body > 0)
-            iov[n_iov++] = (struct iovec){(char *)(uintptr_t)a[i].body, a[i].n_body};
-        if (size > a[i].n_head + a[i].n_body)
-            iov[n_iov++] =
-                (struct iovec){(char *)(uintptr_t)zeroes, size - a[i].n_head - a[i].n_body};
+        n_iov += append_place(s, a[i], begin + to, seq, size - bytes, iov + n_iov);
         to += size;
     }
     if (i == 0)
         return 0;
     /* what a dead process had appended beyond its fill ends here for those who walk */
     if (to < s->layout.segment_size)
-        iov[n_iov++] = (struct iovec){(char *)(uintptr_t)zeroes, sizeof zeroes};
+        iov[n_iov++] = iov_of(zeroes, sizeof zeroes);
     if (write_all(s->fd_objects, iov, n_iov, begin + fill) != 0) {
         disk_failed(s, "cannot write objects", 1);
         return -1;
@@ -546,7 +578,7 @@ append_here(struct store *s, struct append *a, unsigned n)
 }
 
 unsigned
-segment_append(struct store *s, struct append *a, unsigned n)
+segment_append(struct store *s, struct append *const a[], unsigned n)
 {
     unsigned done = 0;
 

@@ -1,15 +1,15 @@
 /* Writers, updates, and forgetting.
  *
  * A body is gathered in chunks of STORE_INLINE.  When there is no second one, the chunk becomes
- * the inline body of the record.  Else each chunk is written when the next begins, and the head,
- * which names them, last.  A body that turns out too large, or that the disk does not take, goes on
+ * the inline body of the record.  Else a run of chunks is written when the next begins, and the
+ * head, which names them, last.  A body that turns out too large, or that the disk does not take, goes on
  * as it came for those who read it, and is not stored: store_arriving.c. */
 #include "store_impl.h"
 
 #include <stdlib.h>
 
 #define CHUNK_FIRST (16 * 1024) /* of a body of unknown length; doubled as it grows */
-#define CHUNKS_BEHIND 4 /* so many in the queue, and the writer is asked to wait */
+#define CHUNKS_BEHIND (2 * SEGMENT_RUN) /* so many in the queue, and the writer is asked to wait */
 #define OBJECT_SHARE 4  /* one object takes at most a quarter of the disk */
 
 struct store_writer {
@@ -17,6 +17,7 @@ struct store_writer {
     struct sl_loop *loop;
     struct object *object; /* held */
     int64_t size;
+    uint32_t n_queued; /* chunks */
     void *data;
     void (*room)(struct sl_loop *loop, void *data);
     int is_full;
@@ -223,7 +224,7 @@ writer_has_room(struct store_writer *w, struct sl_loop *loop)
 }
 
 static void
-chunk_done(struct sl_loop *loop, struct sl_mail *mail)
+run_done(struct sl_loop *loop, struct sl_mail *mail)
 {
     struct op *op = (struct op *)((char *)mail - offsetof(struct op, mail));
     struct arriving *a = op->object->arriving;
@@ -234,29 +235,39 @@ chunk_done(struct sl_loop *loop, struct sl_mail *mail)
         writer_has_room(w, loop);
 }
 
-/* 0, or -1: the disk does not take it. */
+static void
+run_add(struct op *op, const struct chunk *c)
+{
+    op->held[op->append.n_parts] = bytes_hold(c->bytes);
+    append_add(&op->append, c->bytes->at, c->n);
+}
+
+/* The chunks that are not in the queue, all full but perhaps the last: 0, or -1: the disk does not
+ * take them. */
 static int
-chunk_queue(struct store_writer *w, const struct chunk *c)
+run_queue(struct store_writer *w)
 {
     struct arriving *a = w->object->arriving;
     struct op *op = op_new(w->s, OP_CHUNK, w->object);
+    uint32_t i, n = a->n_chunks - w->n_queued;
 
     if (op != NULL) {
-        op->chunk = (uint32_t)(c - a->chunks);
+        op->chunk = w->n_queued;
         op->loop = w->loop;
-        op->mail.fn = chunk_done;
-        op->chunk_head = chunk_header(op->hash, c->n);
-        op->head = bytes_hold(c->bytes);
-        op->append = (struct append){.head = (char *)&op->chunk_head,
-                                     .n_head = sizeof op->chunk_head,
-                                     .body = c->bytes->at,
-                                     .n_body = c->n};
-        atomic_fetch_add(&a->n_unwritten, 1);
+        op->mail.fn = run_done;
+        append_begin(&op->append, (char *)&op->chunk_head, sizeof op->chunk_head);
+        for (i = 0; i < n; i++)
+            run_add(op, &a->chunks[w->n_queued + i]);
+        op->chunk_head = chunk_header(
+            op->hash, (uint32_t)(append_size(&op->append) - sizeof op->chunk_head));
+        atomic_fetch_add(&a->n_unwritten, n);
     }
-    if (queue_op(w->s, w->loop, op))
+    if (queue_op(w->s, w->loop, op)) {
+        w->n_queued += n;
         return 0;
+    }
     if (op != NULL)
-        atomic_fetch_sub(&a->n_unwritten, 1);
+        atomic_fetch_sub(&a->n_unwritten, n);
     return -1;
 }
 
@@ -296,7 +307,7 @@ writer_relay(struct store_writer *w, enum store_relayed why)
     if (w->relayed != STORE_NOT_RELAYED)
         return;
     w->relayed = why;
-    arriving_relay(w->object->arriving);
+    arriving_relay(w->object->arriving, w->n_queued);
 }
 
 /* In memory alone, only what is small is stored. */
@@ -317,7 +328,8 @@ chunk_current(struct store_writer *w)
         return c;
     if (c != NULL && c->n < STORE_INLINE)
         return chunk_grow(a, c) == 0 ? c : NULL;
-    if (c != NULL && w->relayed == STORE_NOT_RELAYED && chunk_queue(w, c) != 0)
+    if (c != NULL && w->relayed == STORE_NOT_RELAYED &&
+        a->n_chunks - w->n_queued == w->s->layout.run && run_queue(w) != 0)
         writer_relay(w, why_not_taken(w->s));
     return arriving_begin_chunk(a, chunk_size(w)) == 0 ? chunk_last(a) : NULL;
 }
@@ -341,6 +353,8 @@ store_append(struct store_writer *w, const char *at, size_t n)
         writer_relay(w, STORE_IS_TOO_LARGE);
     else if (arriving_disk_failed(a))
         writer_relay(w, STORE_DISK_FAILS);
+    else if (a->n + n > STORE_INLINE && !disk_is_on(w->s))
+        writer_relay(w, why_not_taken(w->s));
     while (n > 0) {
         struct chunk *c = chunk_current(w);
         size_t part;
@@ -418,7 +432,7 @@ store_commit(struct store_writer **writer)
     w->object->change = atomic_load(change_of(w->s, w->object->hash));
     if (a->n_chunks < 2)
         commit_small(w);
-    else if (chunk_queue(w, chunk_last(a)) != 0 ||
+    else if (run_queue(w) != 0 ||
              !queue_op(w->s, w->loop, op_new(w->s, OP_FINISH, w->object)))
         atomic_fetch_add_explicit(&w->s->n_unwritten, 1, memory_order_relaxed);
     writer_end(w, 1);
@@ -489,10 +503,10 @@ store_invalidate(struct store *s, struct sl_loop *loop, struct sl_span key)
     if (op == NULL)
         return;
     op->hash = hash;
-    op->head = bytes_new(record_head_size(&r));
-    if (op->head != NULL)
-        record_encode(op->head->at, &r, store_id(s));
-    if (op->head != NULL)
+    op->held[0] = bytes_new(record_head_size(&r));
+    if (op->held[0] != NULL)
+        record_encode(op->held[0]->at, &r, store_id(s));
+    if (op->held[0] != NULL)
         queue_op(s, loop, op);
     else
         op_free(op);

@@ -17,6 +17,7 @@ static char folder[64];
 static struct store_options options = {.path = folder, .disk_size = 16 << 20, .memory_size = 4 << 20};
 static struct store *store;
 static int64_t now_ms;
+static unsigned run_wanted; /* chunks a record, as if segments were larger; 0: as they are */
 
 static int
 file_remove(const char *path, const struct stat *st, int flag, struct FTW *ftw)
@@ -52,6 +53,8 @@ begin(void)
 {
     store = store_open(&options);
     SL_ASSERT(store != NULL);
+    if (run_wanted > 0)
+        store->layout.run = run_wanted;
 }
 
 static inline void
@@ -242,7 +245,7 @@ check_body(struct store_object *o, enum store_how how)
 {
     unsigned i = 0, version = 0;
     size_t n = 0;
-    char meta[64] = "", *buffer = malloc(STORE_INLINE);
+    char meta[64] = "", *buffer = malloc(SEGMENT_RUN * STORE_INLINE);
     struct reading t = {.read = {.object = o, .how = how, .done = was_read}};
     struct made m;
     int rc = 0;

@@ -127,5 +127,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {T(killed_again_and_again)};
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+    run_wanted = 3;
+    return n_failed + cmocka_run_group_tests_name("with runs of chunks", tests, NULL, NULL);
 }

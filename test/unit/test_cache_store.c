@@ -141,6 +141,37 @@ readers_follow_what_arrives(void **state)
     end();
 }
 
+/* What stands together is given together once it was found right. */
+static void
+a_run_is_one_piece_of_the_file(void **state)
+{
+    struct made m = make(1, 1, 7 * STORE_INLINE + 77);
+    struct reading t = {.read = {.from = 100, .how = STORE_FILE, .done = was_read}};
+    size_t run_bytes;
+
+    (void)state;
+    begin();
+    run_bytes = store->layout.run * STORE_INLINE;
+    assert_int_equal(put_object(1, 1, m.n), 0);
+    run();
+    t.read.object = find(m.key);
+    assert_int_equal(store_read(store, &the_loop, &t.read), STORE_IO_WAIT);
+    run();
+    assert_int_equal(t.read.piece.n, STORE_INLINE - 100); /* alone: the next was not looked at */
+    store_piece_drop(&t.read.piece);
+    assert_int_equal(check_body(t.read.object, STORE_FILE), 0);
+    assert_int_equal(store_read(store, &the_loop, &t.read), STORE_IO_OK);
+    assert_int_equal(t.read.piece.n, run_bytes - 100);
+    store_piece_drop(&t.read.piece);
+    t.read.how = STORE_MEMORY;
+    assert_int_equal(store_read(store, &the_loop, &t.read), STORE_IO_OK);
+    assert_int_equal(t.read.piece.n, STORE_INLINE - 100);
+    store_piece_drop(&t.read.piece);
+    store_drop(&t.read.object);
+    unmake(&m);
+    end();
+}
+
 /* One that is far behind reads from the file what memory has no more. */
 static void
 the_slow_read_from_the_file(void **state)
@@ -1216,6 +1247,7 @@ main(void)
         T(a_hit_in_memory_asks_no_disk),
         T(a_key_has_its_last_object),
         T(readers_follow_what_arrives),
+        T(a_run_is_one_piece_of_the_file),
         T(the_slow_read_from_the_file),
         T(a_writer_waits_for_the_disk),
         T(what_breaks_off_is_broken),
@@ -1250,5 +1282,8 @@ main(void)
         T(lists_have_everything),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+    run_wanted = 3;
+    return n_failed + cmocka_run_group_tests_name("with runs of chunks", tests, NULL, NULL);
 }
