@@ -3,6 +3,8 @@
 
 #include <apr_strings.h>
 
+const char key_is_too_long[] = "what it varies by is too long";
+
 /* The first of its lines counts. */
 static void
 take_first(struct sl_span *to, const struct sl_field *x)
