@@ -78,6 +78,13 @@ struct cache_data {
 /* The generation's store; NULL while nothing is open: in a dry run, or without memory. */
 extern struct store *cache_store;
 
+/* Seconds since the epoch, as ages and lifetimes are counted. */
+static inline int64_t
+wall_s(const struct sl_loop *loop)
+{
+    return sl_loop_wall_us(loop) / 1000000;
+}
+
 /* directives.c */
 extern const struct sl_directive cache_directives[];
 int cache_check(struct sl_worker *w);

@@ -251,7 +251,7 @@ void
 flight_asks(struct flight *f)
 {
     f->stamp = store_stamp(cache_store);
-    f->asked_at = sl_loop_wall_us(f->loop) / 1000000;
+    f->asked_at = wall_s(f->loop);
 }
 
 struct fetch *

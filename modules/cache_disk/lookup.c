@@ -97,12 +97,6 @@ visit_suspend(struct visit *v)
 
 /* ---- is it good ---- */
 
-static int64_t
-now_s(const struct sl_req *r)
-{
-    return sl_loop_wall_us(sl_req_loop(r)) / 1000000;
-}
-
 static struct using
 visit_judge(struct visit *v)
 {
@@ -112,7 +106,7 @@ visit_judge(struct visit *v)
         .is_soft = v->get.state == STORE_SOFT,
         .cache_control = sl_fields_joined_id(head, SL_F_CACHE_CONTROL),
         .pragma = sl_fields_get_id(head, SL_F_PRAGMA),
-        .now = now_s(v->r),
+        .now = wall_s(sl_req_loop(v->r)),
         .ignore = v->conf->ignore,
         .serves_stale_updating = (v->conf->stale & STALE_UPDATING) != 0,
     };
