@@ -98,9 +98,9 @@ DIRECTIVES
     head is malformed), timeout (no connection or no answer in time), statuses of 400 to
     599, or none.  A request that a server may have acted on is tried elsewhere only if
     it may be repeated (GET, HEAD, OPTIONS, TRACE, PUT, DELETE), for a status only while
-    there is another server.  deadline=: no retry when the request is older.  budget=N: at most N retries for a hundred requests, so that retries do not
-    double the load of a pool that fails.  Without the directive, on=connect,error
-    max=2.
+    there is another server.  deadline=: no retry when the request is older.  budget=N:
+    at most N retries for a hundred requests, so that retries do not double the load of
+    a pool that fails.  Without the directive, on=connect,error max=2.
   Sticky
     A client stays with the server it was given.  cookie=NAME: by a cookie that the
     server's answer is given, with path= (/), domain=, samesite= (Lax), secure,

@@ -153,7 +153,8 @@ index_find(const struct index *ix, struct store_hash hash, uint64_t found[INDEX_
     unsigned bits = seats_of(&s, hash), n = 0;
 
     for (; bits != 0; bits &= bits - 1) {
-        uint64_t entry = atomic_load_explicit(seat(&s, (unsigned)__builtin_ctz(bits)), memory_order_acquire);
+        unsigned i = (unsigned)__builtin_ctz(bits);
+        uint64_t entry = atomic_load_explicit(seat(&s, i), memory_order_acquire);
 
         if (may_be(entry, hash))
             found[n++] = entry;

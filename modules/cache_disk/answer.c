@@ -121,7 +121,7 @@ put_fields(struct visit *v, int status)
 static void
 age_now(struct visit *v)
 {
-    int64_t now = sl_loop_wall_us(sl_req_loop(v->r)) / 1000000;
+    int64_t now = wall_s(sl_req_loop(v->r));
 
     v->using.age = now > v->meta.storing.born ? now - v->meta.storing.born : 0;
 }

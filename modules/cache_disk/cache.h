@@ -1,7 +1,7 @@
 /* mod_cache_disk: a shared HTTP cache.  Who does what:
  *
  *   control.c, policy.c, meta.c   pure: RFC 9111 over facts
- *   key.c         under what a request is looked for
+ *   key.c         under what a request is looked for, and the tags its response is purged by
  *   lookup.c      a request asks the store, step by step, and what is found is judged
  *   flight.h      one fetch for all who miss the same, in several files
  *   slices.c      large responses in slices, each from the store or fetched
@@ -77,6 +77,13 @@ struct cache_data {
 
 /* The generation's store; NULL while nothing is open: in a dry run, or without memory. */
 extern struct store *cache_store;
+
+/* Seconds since the epoch, as ages and lifetimes are counted. */
+static inline int64_t
+wall_s(const struct sl_loop *loop)
+{
+    return sl_loop_wall_us(loop) / 1000000;
+}
 
 /* directives.c */
 extern const struct sl_directive cache_directives[];
@@ -154,12 +161,8 @@ struct visit {
     int is_slicing;              /* it is not there yet */
     int is_partial;              /* it was not stored */
     int64_t first;               /* with CacheSlice: the byte the answer is likely to begin with */
-    /* of who asks for a slice, not a request: */
-    const struct meta *of;       /* what it is a slice of; NULL: it is none */
-    struct sl_span of_key;
-    struct sl_loop *loop;
-    void (*wake)(struct sl_loop *loop, struct sl_mail *mail);
-    int failed_status;
+    struct sl_loop *loop;        /* of r, also when it has left */
+    int failed_status;           /* of OUT_FAILED, as `failed` */
     const struct sl_cause *failed;
     int is_new;               /* found has come with this flight */
     int64_t length;           /* of what still arrives, -1: unknown */
@@ -167,6 +170,10 @@ struct visit {
     struct sl_encoded form;   /* of found; encoder NULL: none is wanted */
     struct sl_span form_key;  /* a copy */
     struct store_object *form_object; /* held; NULL: there is none */
+    /* of who asks for a slice, not a request: */
+    const struct meta *of;            /* what it is a slice of; NULL: it is none */
+    struct sl_span of_key;
+    void (*wake)(struct sl_loop *loop, struct sl_mail *mail);
 };
 
 /* Handler hooks: the first asks, and answers from what is at hand; the second where it had to
@@ -283,6 +290,8 @@ void cache_purge_run(struct sl_control_call *call, int argc, const char *const *
 enum sl_verdict cache_purge(struct sl_req *r, const struct cache_conf *conf);
 /* A method that is not safe has succeeded (RFC 9111, 4.4). */
 enum sl_verdict cache_invalidate(struct sl_req *r, const void *conf);
+
+/* ---- mod_cache_disk.c ---- */
 
 enum {
     N_HIT, N_MISS, N_STALE, N_REVALIDATED, N_BYPASS, N_HIT_BYTES, N_MISS_BYTES,

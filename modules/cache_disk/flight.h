@@ -31,6 +31,9 @@
 enum state { DIRECT, ASKING, ARRIVING, RELAYED, OVER };
 enum result { CAME, AGREED, NOT_STORED, FAILED };
 
+/* How long the next go past the cache. */
+#define UNSTORABLE_MS 10000
+
 /* Whose a subrequest is: the flight that began it may hand it over. */
 struct fetch {
     struct flight *flight;
@@ -111,6 +114,9 @@ void flight_asks(struct flight *f);
 void flight_head_came(struct flight *f, struct sl_req *r);
 /* It is none to be stored, nor to be given where something stale may be. */
 int flight_has_failed(const struct flight *f);
+/* What comes is not stored: counts it, notes why with r, and the next go past the cache
+ * for so long, but where the reason is one client's alone. */
+void flight_refuses(struct flight *f, struct sl_req *r, int64_t ms, const char *why);
 /* As flight_store(), and what follows from that it is not. */
 const char *flight_tries_to_store(struct flight *f, struct sl_req *r);
 
@@ -121,8 +127,8 @@ void flight_cancel(struct flight *f);
 /* ---- flight_store.c ---- */
 
 /* Sets what is coming.  NULL, or why it is not stored. */
-extern const char key_is_too_long[]; /* a reason that is of one client alone: not to be learned */
 const char *flight_store(struct flight *f, struct sl_req *sub);
+extern const char key_is_too_long[]; /* one of these reasons; see flight_refuses() */
 /* What is coming is to be read while it comes: opens the writer.  0, or -1: no memory. */
 int flight_arrives(struct flight *f);
 /* What is coming has come, all of it.  0, or -1: no memory. */

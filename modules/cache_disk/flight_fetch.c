@@ -5,9 +5,8 @@
 
 #include <stdlib.h>
 
-/* How long the next go past the cache: one that is too large costs those who share it that they
- * wait for each other. */
-#define UNSTORABLE_MS 10000
+/* In place of UNSTORABLE_MS: what is too large costs those who share it that they wait for each
+ * other. */
 #define TOO_LARGE_MS (10 * 60 * 1000)
 #define AT_ONCE (64 * 1024)
 
@@ -92,17 +91,22 @@ flight_has_failed(const struct flight *f)
     return f->cause != NULL || (f->status >= 500 && valid_seconds(f->conf, f->status) == CC_ABSENT);
 }
 
+void
+flight_refuses(struct flight *f, struct sl_req *r, int64_t ms, const char *why)
+{
+    sl_count(f->loop, cache_counters[N_REFUSED], 1);
+    sl_note(r, "the cache does not store it: %s", why);
+    if (why != key_is_too_long)
+        unstorable_learn(f, r, ms, why);
+}
+
 const char *
 flight_tries_to_store(struct flight *f, struct sl_req *r)
 {
     const char *refused = flight_store(f, r);
 
-    if (refused == NULL)
-        return NULL;
-    sl_count(f->loop, cache_counters[N_REFUSED], 1);
-    sl_note(r, "the cache does not store it: %s", refused);
-    if (refused != key_is_too_long)
-        unstorable_learn(f, r, UNSTORABLE_MS, refused);
+    if (refused != NULL)
+        flight_refuses(f, r, UNSTORABLE_MS, refused);
     return refused;
 }
 
@@ -138,14 +142,12 @@ static void
 flight_turns(struct flight *f, struct sl_req *sub)
 {
     int is_large = store_is_relayed(f->writer) == STORE_IS_TOO_LARGE;
-    const char *why = is_large ? "it turned out too large" : "the disk fails";
 
     f->is_turned = 1;
-    sl_count(f->loop, cache_counters[N_REFUSED], 1);
-    sl_note(sub, "the cache does not store it: %s", why);
     if (is_large)
         store_invalidate(cache_store, f->loop, f->object->key);
-    unstorable_learn(f, sub, is_large ? TOO_LARGE_MS : UNSTORABLE_MS, why);
+    flight_refuses(f, sub, is_large ? TOO_LARGE_MS : UNSTORABLE_MS,
+                   is_large ? "it turned out too large" : "the disk fails");
     flight_close(f);
 }
 
@@ -249,7 +251,7 @@ void
 flight_asks(struct flight *f)
 {
     f->stamp = store_stamp(cache_store);
-    f->asked_at = sl_loop_wall_us(f->loop) / 1000000;
+    f->asked_at = wall_s(f->loop);
 }
 
 struct fetch *

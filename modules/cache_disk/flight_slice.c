@@ -6,8 +6,6 @@
 
 #include <stdlib.h>
 
-#define UNSTORABLE_MS 10000
-
 /* ---- the question ---- */
 
 void
@@ -85,9 +83,7 @@ slice_is_all(struct flight *f, struct sl_req *sub)
 static enum sl_flow
 slices_refused(struct flight *f, struct sl_req *sub, const char *why)
 {
-    sl_count(f->loop, cache_counters[N_REFUSED], 1);
-    sl_note(sub, "the cache does not store it: %s", why);
-    unstorable_learn(f, sub, UNSTORABLE_MS, why);
+    flight_refuses(f, sub, UNSTORABLE_MS, why);
     flight_settle(f, OVER, NOT_STORED);
     return SL_FLOW_GONE;
 }

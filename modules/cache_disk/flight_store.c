@@ -3,6 +3,8 @@
 
 #include <apr_strings.h>
 
+const char key_is_too_long[] = "what it varies by is too long";
+
 /* The first of its lines counts. */
 static void
 take_first(struct sl_span *to, const struct sl_field *x)
@@ -59,7 +61,7 @@ flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *field
             f->is_personal || sl_fields_has_id(sl_req_head(sub), SL_F_AUTHORIZATION),
         .request_is_no_store = asks_not_to_store(f, sub),
         .asked_at = f->asked_at,
-        .received_at = sl_loop_wall_us(f->loop) / 1000000,
+        .received_at = wall_s(f->loop),
         .valid = valid_seconds(f->conf, sl_req_status(sub)),
         .ignore = f->conf->ignore,
     };

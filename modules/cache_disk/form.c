@@ -320,8 +320,7 @@ void
 form_found(struct visit *v, struct store_object *o)
 {
     int is_complete;
-    int64_t size = store_size(v->found, &is_complete),
-            now_s = sl_loop_wall_us(sl_req_loop(v->r)) / 1000000;
+    int64_t size = store_size(v->found, &is_complete);
 
     if (o != NULL && form_is_of(o, &v->meta, &v->form)) {
         v->form_object = o;
@@ -331,7 +330,7 @@ form_found(struct visit *v, struct store_object *o)
     if (o != NULL)
         store_drop(&o);
     if (size > 0 && atomic_load(&n_makers) < MAKERS_MAX &&
-        claim(v->get.hash, v->meta.body, now_s))
+        claim(v->get.hash, v->meta.body, wall_s(sl_req_loop(v->r))))
         maker_begin(v, size);
 }
 

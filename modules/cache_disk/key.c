@@ -1,5 +1,5 @@
 /* Under what a response is stored: the URL, or what CacheKey says; and, where it varies, what the
- * request says in the fields it varies by. */
+ * request says in the fields it varies by.  And the tags by which it is purged. */
 #include "cache.h"
 
 #include <apr_lib.h>

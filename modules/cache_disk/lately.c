@@ -14,8 +14,6 @@ static struct {
 
 /* ---- what lately could not be stored ---- */
 
-const char key_is_too_long[] = "what it varies by is too long";
-
 #define QUESTIONS 4 /* about a key */
 
 /* With Authorization or Cookie it is another question: who asks with them decides for his like

@@ -97,12 +97,6 @@ visit_suspend(struct visit *v)
 
 /* ---- is it good ---- */
 
-static int64_t
-now_s(const struct sl_req *r)
-{
-    return sl_loop_wall_us(sl_req_loop(r)) / 1000000;
-}
-
 static struct using
 visit_judge(struct visit *v)
 {
@@ -112,7 +106,7 @@ visit_judge(struct visit *v)
         .is_soft = v->get.state == STORE_SOFT,
         .cache_control = sl_fields_joined_id(head, SL_F_CACHE_CONTROL),
         .pragma = sl_fields_get_id(head, SL_F_PRAGMA),
-        .now = now_s(v->r),
+        .now = wall_s(sl_req_loop(v->r)),
         .ignore = v->conf->ignore,
         .serves_stale_updating = (v->conf->stale & STALE_UPDATING) != 0,
     };
@@ -299,8 +293,6 @@ is_wanted(const struct visit *v)
     return (int64_t)(use & MIN_USES_MAX) >= v->conf->min_uses;
 }
 
-static void visit_flies(struct visit *v);
-
 static void
 visit_tries_again(struct sl_loop *loop, struct sl_mail *mail)
 {
@@ -332,7 +324,8 @@ visit_flies(struct visit *v)
 static void
 visit_missed(struct visit *v)
 {
-    struct cache_control cc = cache_control_parse(sl_fields_joined_id(sl_req_head(v->r), SL_F_CACHE_CONTROL));
+    struct sl_span said = sl_fields_joined_id(sl_req_head(v->r), SL_F_CACHE_CONTROL);
+    struct cache_control cc = cache_control_parse(said);
 
     if ((cc.flags & CC_ONLY_IF_CACHED) && (v->conf->ignore & IGNORE_REQUEST) == 0)
         v->outcome = OUT_ABSENT;
@@ -340,10 +333,9 @@ visit_missed(struct visit *v)
         v->reason = "the client says no-store"; /* nobody else would have anything of its fetch */
     else if (is_known_unstorable(v))
         v->reason = "it could not be stored lately";
-    else if (!is_wanted(v)) {
+    else if (!is_wanted(v))
         v->reason = "asked for less often than CacheMinUses";
-        v->outcome = OUT_PASS;
-    } else
+    else
         visit_flies(v);
 }
 

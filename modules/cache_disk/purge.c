@@ -159,7 +159,7 @@ static int
 purge_asked(struct sl_req *r, const struct cache_conf *conf)
 {
     struct sl_span field = sl_fields_get(sl_req_head(r), "Purge");
-    struct store_purge p = {.done = asked_done}, *kept_p;
+    struct store_purge p = {.done = asked_done}, *lasting;
     const char *argv[WORDS_MAX];
 
     if (field.at == NULL) {
@@ -168,12 +168,12 @@ purge_asked(struct sl_req *r, const struct cache_conf *conf)
     }
     if (purge_words(sl_req_pool(r), &p, field_words(r, conf, field, argv), argv) != 0)
         return -1;
-    kept_p = malloc(sizeof *kept_p);
-    SL_ASSERT(kept_p != NULL);
-    *kept_p = p;
-    kept_p->text = kept(p.text);
-    kept_p->host = kept(p.host);
-    store_purge(cache_store, sl_req_loop(r), kept_p);
+    lasting = malloc(sizeof *lasting);
+    SL_ASSERT(lasting != NULL);
+    *lasting = p;
+    lasting->text = kept(p.text);
+    lasting->host = kept(p.host);
+    store_purge(cache_store, sl_req_loop(r), lasting);
     return 0;
 }
 

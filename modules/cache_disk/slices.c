@@ -45,17 +45,10 @@ slices_new(struct visit *v)
 static enum slice_answer
 slice_result(struct slices *s)
 {
-    switch (flight_slice_result(&s->visit, &s->object, &s->cause)) {
-    case SLICE_HERE:
-        s->is_fetched = 1;
-        return SLICE_HERE;
-    case SLICE_CHANGED:
-        return SLICE_CHANGED;
-    case SLICE_WAIT:
-    case SLICE_FAILED:
-        break;
-    }
-    return SLICE_FAILED;
+    enum slice_answer answer = flight_slice_result(&s->visit, &s->object, &s->cause);
+
+    s->is_fetched = answer == SLICE_HERE;
+    return answer;
 }
 
 static void slice_again(struct sl_loop *loop, struct sl_mail *mail);

@@ -48,11 +48,11 @@ DIRECTIVES
     Machines that share a FILE of keys take each other's tickets. It holds up to eight keys of
     80 bytes, or up to four of 48, one behind the other, each in the form of nginx's
     ssl_session_ticket_key, of which every file has one: "openssl rand 80" makes one. The first
-    writes tickets, all of them read. A changed file is used without a reload; one that holds no keys is complained about, and those from before
-    stay. So a key is replaced without a ticket lost in two steps, each on all machines: the
-    new one behind the old, then before it. Who has the file can read what was said in
-    sessions of TLS 1.2 and as early data: keep it as secret as a certificate's key. rotate=
-    says how often its first key is replaced.
+    writes tickets, all of them read. A changed file is used without a reload; one that holds no
+    keys is complained about, and those from before stay. So a key is replaced without a ticket
+    lost in two steps, each on all machines: the new one behind the old, then before it. Who has
+    the file can read what was said in sessions of TLS 1.2 and as early data: keep it as secret as
+    a certificate's key. rotate= says how often its first key is replaced.
   TLSSessionCache
     Sessions of clients that speak TLS 1.2 and take no tickets, or get none (TLSTickets off), so
     that these come back with a shorter handshake, too. They are kept in memory that all

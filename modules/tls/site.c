@@ -7,6 +7,7 @@
  * any of them looks at it. */
 #include "tls.h"
 
+#include <apr_hash.h>
 #include <apr_strings.h>
 
 #include <stdatomic.h>
@@ -18,11 +19,12 @@
 
 struct choice {
     const struct tls_site *site;
-    struct tls_pair *pairs[TYPES_MAX];
+    const X509_STORE *clients;         /* the site's when ctx was made */
+    struct tls_pair *pairs[TYPES_MAX]; /* NULL behind the last */
     unsigned n;
-    const X509_STORE *clients; /* the site's when ctx was made */
     SSL_CTX *ctx;
 };
+#define CHOICE_KEY_BYTES offsetof(struct choice, n) /* what is before n says which choice it is */
 
 struct entry {
     const struct tls_site *site;
@@ -38,6 +40,7 @@ struct table {
     unsigned n_entries;
     struct choice *choices;
     unsigned n_choices;
+    apr_hash_t *choices_by_key;
     struct choice **defaults; /* by site; NULL: it has no certificate */
 };
 
@@ -250,11 +253,20 @@ tls_sites_check(struct sl_worker *w)
 
 /* ---- tables ---- */
 
-static int
-choice_is(const struct choice *a, const struct choice *b)
+static struct choice *
+choice_find(const struct table *t, const struct choice *like)
 {
-    return a->site == b->site && a->clients == b->clients && a->n == b->n &&
-           memcmp(a->pairs, b->pairs, a->n * sizeof a->pairs[0]) == 0;
+    return apr_hash_get(t->choices_by_key, like, CHOICE_KEY_BYTES);
+}
+
+static struct choice *
+choice_add(struct table *t, struct choice c)
+{
+    struct choice *added = &t->choices[t->n_choices++];
+
+    *added = c;
+    apr_hash_set(t->choices_by_key, added, CHOICE_KEY_BYTES, added);
+    return added;
 }
 
 static int
@@ -305,20 +317,14 @@ choice_for(const struct tls_site *site, const char *name)
 static struct choice *
 table_choice(struct table *t, const struct table *old, struct choice c)
 {
-    unsigned i;
+    struct choice *same = choice_find(t, &c);
 
-    for (i = 0; i < t->n_choices; i++)
-        if (choice_is(&t->choices[i], &c))
-            return &t->choices[i];
-    for (i = 0; old != NULL && i < old->n_choices && c.ctx == NULL; i++)
-        if (choice_is(&old->choices[i], &c) && SSL_CTX_up_ref(old->choices[i].ctx))
-            c.ctx = old->choices[i].ctx;
-    if (c.ctx == NULL)
-        c.ctx = tls_context_make(c.site, c.pairs, c.n);
-    if (c.ctx == NULL)
-        return NULL;
-    t->choices[t->n_choices] = c;
-    return &t->choices[t->n_choices++];
+    if (same != NULL)
+        return same;
+    same = old != NULL ? choice_find(old, &c) : NULL;
+    c.ctx = same != NULL && SSL_CTX_up_ref(same->ctx) ? same->ctx
+                                                      : tls_context_make(c.site, c.pairs, c.n);
+    return c.ctx != NULL ? choice_add(t, c) : NULL;
 }
 
 static int
@@ -373,6 +379,7 @@ table_room(void)
     t->pool = pool;
     t->entries = apr_pcalloc(pool, (n + 1) * sizeof *t->entries);
     t->choices = apr_pcalloc(pool, (n + (unsigned)sites->nelts + 1) * sizeof *t->choices);
+    t->choices_by_key = apr_hash_make(pool);
     t->defaults = apr_pcalloc(pool, ((unsigned)sites->nelts + 1) * sizeof *t->defaults);
     return t;
 }

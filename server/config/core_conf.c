@@ -205,20 +205,30 @@ none_parse(struct sl_cmd *cmd, void **item)
     return NULL;
 }
 
+/* An address without a port is the likeliest slip. */
+static const char *
+listen_address_refused(struct sl_cmd *cmd, const char *text)
+{
+    struct sl_sockaddr addr;
+    int is_bare = strchr(text, ':') == NULL || text[strlen(text) - 1] == ']';
+
+    if (is_bare && address_parse_host(sl_span(text), &addr))
+        sl_cmd_cure(cmd, "write \"Listen %s:80\"", text);
+    return "expected a port, ADDRESS:PORT, [V6ADDRESS]:PORT or unix:/PATH";
+}
+
 /* "80", ":80", "*:80", "127.0.0.1:80", "[::1]:80": without an address all of them, in both
  * families. */
 static const char *
-listen_address(struct listen_conf *l, const char *text)
+listen_address(struct sl_cmd *cmd, struct listen_conf *l, const char *text)
 {
-    static const char expected[] =
-        "expected a port, ADDRESS:PORT, [V6ADDRESS]:PORT or unix:/PATH";
     const char *colon = strrchr(text, ':'), *port = colon != NULL ? colon + 1 : text;
     size_t n = colon != NULL ? (size_t)(colon - text) : 0;
     char *end;
     long number = strtol(port, &end, 10);
 
     if (!isdigit((unsigned char)*port) || *end != '\0' || number < 1 || number > 65535)
-        return expected;
+        return listen_address_refused(cmd, text);
     l->port = (int)number;
     if (n == 0 || (n == 1 && *text == '*')) {
         l->family = AF_INET6;
@@ -226,7 +236,7 @@ listen_address(struct listen_conf *l, const char *text)
         l->addr.len = sizeof l->addr.u.in6;
     } else if ((memchr(text, ':', n) != NULL && *text != '[') ||
                !address_parse_host((struct sl_span){text, n}, &l->addr))
-        return expected;
+        return listen_address_refused(cmd, text);
     l->family = l->addr.u.sa.sa_family;
     if (l->family == AF_INET)
         l->addr.u.in.sin_port = htons((uint16_t)number);
@@ -279,7 +289,7 @@ listen_parse(struct sl_cmd *cmd, void **item)
         if (l->path[0] != '/' || strlen(l->path) >= sizeof((struct sockaddr_un *)0)->sun_path)
             err = "expected unix: and an absolute path shorter than 108 bytes";
     } else
-        err = listen_address(l, text);
+        err = listen_address(cmd, l, text);
     for (i = 1; i < sl_cmd_argc(cmd) && err == NULL; i++)
         err = listen_word(cmd, l, sl_cmd_arg(cmd, i));
     *item = l;
