@@ -120,6 +120,9 @@ void flight_refuses(struct flight *f, struct sl_req *r, int64_t ms, const char *
 /* As flight_store(), and what follows from that it is not. */
 const char *flight_tries_to_store(struct flight *f, struct sl_req *r);
 
+/* The writer is to be aborted.  Nobody joins what is broken: who saw that may ask again before all
+ * are told. */
+void flight_breaks_off(struct flight *f);
 void flight_start(struct flight *f, struct sl_req *client);
 /* Its end before the time: nobody wants it. */
 void flight_cancel(struct flight *f);

@@ -151,6 +151,13 @@ flight_turns(struct flight *f, struct sl_req *sub)
     flight_close(f);
 }
 
+void
+flight_breaks_off(struct flight *f)
+{
+    flight_close(f);
+    store_abort(&f->writer);
+}
+
 static enum sl_flow
 flight_stores(struct flight *f, struct sl_req *sub, struct sl_data data)
 {
@@ -163,7 +170,7 @@ flight_stores(struct flight *f, struct sl_req *sub, struct sl_data data)
     if (!f->is_turned && store_is_relayed(f->writer) != STORE_NOT_RELAYED)
         flight_turns(f, sub);
     if (flow == SL_FLOW_GONE)
-        store_abort(&f->writer);
+        flight_breaks_off(f);
     return flow;
 }
 
@@ -198,7 +205,7 @@ flight_ended(struct sl_req *sub, void *ctx, const struct sl_cause *cause)
     if (cause == NULL && (f->writer != NULL || (f->state == ASKING && f->object != NULL)))
         flight_commit(f);
     else if (f->writer != NULL)
-        store_abort(&f->writer);
+        flight_breaks_off(f);
     if (f->state == ASKING) {
         f->cause = cause; /* NULL and no object: no memory */
         f->status = 0;    /* a head alone is no answer */
@@ -285,7 +292,7 @@ flight_cancel(struct flight *f)
     free(f->fetch);
     f->fetch = NULL;
     if (f->writer != NULL)
-        store_abort(&f->writer);
+        flight_breaks_off(f);
     flight_over(f);
     flight_drop(f);
 }

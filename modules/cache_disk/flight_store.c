@@ -245,7 +245,7 @@ flight_commit(struct flight *f)
     int is_past = is_forgotten(f);
 
     if (f->is_slice && f->n != f->size) {
-        store_abort(&f->writer);
+        flight_breaks_off(f);
         return;
     }
     if (f->writer == NULL && is_past)
