@@ -10,8 +10,8 @@
 static size_t
 head_size(const struct record_header *h)
 {
-    return sizeof *h + 8u * (size_t)h->n_tags + sizeof(struct store_extent) * (size_t)h->n_extents +
-           h->n_key + h->n_meta;
+    return sizeof *h + sizeof(uint64_t) * (size_t)h->n_tags +
+           sizeof(struct store_extent) * (size_t)h->n_extents + h->n_key + h->n_meta;
 }
 
 size_t
@@ -20,7 +20,7 @@ record_head_size(const struct record *r)
     return head_size(&r->h);
 }
 
-/* The checksum of a head in which it counts itself as the store's id and what follows the header. */
+/* The checksum of a head, in whose place the store's id and what follows the header count. */
 static uint64_t
 head_checksum(const char *at, size_t n, uint64_t store_id)
 {
@@ -78,7 +78,7 @@ record_point(struct record *r, const char *at)
     const char *to = at + sizeof r->h;
 
     r->tags = (const uint64_t *)(const void *)to;
-    to += 8u * (size_t)r->h.n_tags;
+    to += sizeof(uint64_t) * (size_t)r->h.n_tags;
     r->extents = (const struct store_extent *)(const void *)to;
     to += sizeof(struct store_extent) * (size_t)r->h.n_extents;
     r->key = (struct sl_span){to, r->h.n_key};
@@ -114,9 +114,9 @@ record_write(char *to, const struct record *r)
     memcpy(to, &out.h, sizeof out.h);
     record_point(&out, to);
     if (r->h.n_tags > 0)
-        memcpy(to + sizeof out.h, r->tags, 8u * (size_t)r->h.n_tags);
+        memcpy(to + sizeof out.h, r->tags, sizeof(uint64_t) * (size_t)r->h.n_tags);
     if (r->h.n_extents > 0)
-        memcpy(to + sizeof out.h + 8u * (size_t)r->h.n_tags, r->extents,
+        memcpy(to + sizeof out.h + sizeof(uint64_t) * (size_t)r->h.n_tags, r->extents,
                sizeof(struct store_extent) * (size_t)r->h.n_extents);
     if (r->h.n_key > 0)
         memcpy(to + (out.key.at - to), r->key.at, r->key.n);

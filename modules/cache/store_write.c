@@ -122,19 +122,27 @@ store_stamp(const struct store *s)
     return purges_now(&s->purges);
 }
 
+/* Bytes of the largest body. */
+static uint64_t
+size_max(const struct store *s)
+{
+    uint64_t share = s->layout.n_segments * s->layout.segment_size / OBJECT_SHARE;
+
+    return share < (uint64_t)STORE_SIZE_MAX ? share : (uint64_t)STORE_SIZE_MAX;
+}
+
 int
 store_takes(const struct store *s, const struct store_new *n)
 {
-    uint64_t most = s->layout.n_segments * s->layout.segment_size / OBJECT_SHARE, size;
+    uint64_t size = n->size > 0 ? (uint64_t)n->size : 0;
 
     if (n->key.n == 0 || n->key.n > STORE_KEY_MAX || n->meta.n > STORE_META_MAX ||
-        n->n_tags > STORE_TAGS_MAX || n->size > STORE_SIZE_MAX)
+        n->n_tags > STORE_TAGS_MAX)
         return 0;
-    size = n->size > 0 ? (uint64_t)n->size : 0;
     if (!disk_is_on(s))
         return size <= STORE_INLINE &&
                memory_has_room_for(s->memory, n->key.n + n->meta.n + size);
-    return size <= most;
+    return size <= size_max(s);
 }
 
 static struct record
@@ -160,6 +168,7 @@ store_whole(struct store *s, const struct store_new *n, struct sl_span body)
     size_t n_head = record_head_size(&r);
     struct store_bytes *bytes;
     struct object *o;
+    int is_filled;
 
     SL_ASSERT(body.n <= STORE_INLINE);
     if (!store_takes(s, n) || (bytes = bytes_new(n_head + body.n)) == NULL)
@@ -172,11 +181,11 @@ store_whole(struct store *s, const struct store_new *n, struct sl_span body)
     r.h.size = body.n;
     r.h.n_inline = (uint32_t)body.n;
     own = record_write(bytes->at, &r);
-    if (body.n > 0) {
+    if (body.n > 0)
         memcpy(bytes->at + n_head, body.at, body.n);
-        object_fill(o, &own, bytes, bytes_hold(bytes), bytes->at + n_head);
-    } else
-        object_fill(o, &own, bytes, NULL, NULL);
+    is_filled = body.n > 0 ? object_fill(o, &own, bytes, bytes_hold(bytes), bytes->at + n_head) == 0
+                           : object_fill(o, &own, bytes, NULL, NULL) == 0;
+    SL_ASSERT(is_filled); /* only extents need memory */
     return &o->pub;
 }
 
@@ -337,9 +346,7 @@ chunk_current(struct store_writer *w)
 static int
 may_grow_to(const struct store_writer *w, uint64_t to)
 {
-    uint64_t most = w->s->layout.n_segments * w->s->layout.segment_size / OBJECT_SHARE;
-
-    return to <= STORE_INLINE || (to <= most && to <= (uint64_t)STORE_SIZE_MAX);
+    return to <= STORE_INLINE || to <= size_max(w->s);
 }
 
 enum sl_flow
