@@ -38,7 +38,7 @@ void sl_timer_unlink(struct sl_timer *t); /* will not be touched again: before f
 
 /* Runs work() on one of the few offload threads, then done() on the loop it was called
  * from.  The struct is embedded in the caller's own memory.  0, or -1 when the queue is
- * full. */
+ * full, or the loop ends. */
 struct sl_offload {
     struct sl_mail mail;
     struct sl_loop *loop;

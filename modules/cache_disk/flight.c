@@ -37,12 +37,12 @@ bucket_unlock(struct bucket *b)
     pthread_mutex_unlock(&b->lock);
 }
 
-/* Who comes now is not to get what was asked for before it was forgotten. */
+/* Who comes now is not to get what was asked for before it was forgotten, or purged in either way. */
 static int
 is_of_the_past(const struct flight *f)
 {
     return is_forgotten(f) ||
-           (f->state == ARRIVING && store_state(cache_store, f->object) == STORE_GONE);
+           (f->state == ARRIVING && store_state(cache_store, f->object) != STORE_GOOD);
 }
 
 static struct flight *

@@ -36,7 +36,7 @@ result_object(struct visit *v, const struct flight *f)
         v->outcome = v->found != NULL ? OUT_OBJECT : OUT_PASS;
         return;
     }
-    if (v->stamp > f->stamp && store_state(cache_store, o) == STORE_GONE) {
+    if (v->stamp > f->stamp && store_state(cache_store, o) != STORE_GOOD) {
         v->outcome = OUT_PASS;
         v->reason = "what came was purged before it was asked for here";
         return;

@@ -203,12 +203,20 @@ loop_turn(struct sl_loop *loop)
     loop_release(loop);
 }
 
+/* Others may wait for what a job or a message lets go on. */
+static int
+loop_is_over(const struct sl_loop *loop)
+{
+    return loop->is_stopping && loop->n_jobs == 0 &&
+           atomic_load_explicit(&loop->inbox, memory_order_relaxed) == NULL;
+}
+
 void
 loop_run(struct sl_loop *loop)
 {
     self = loop;
     loop_clock(loop);
-    while (!loop->is_stopping)
+    while (!loop_is_over(loop))
         loop_turn(loop);
     self = NULL;
 }

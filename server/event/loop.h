@@ -47,6 +47,7 @@ struct sl_loop {
     int mail_fd; /* eventfd */
     unsigned index;
     int is_stopping;
+    unsigned n_jobs; /* offloaded, and not back */
     int64_t now_ms;  /* CLOCK_MONOTONIC of this wake */
     int64_t wall_us; /* CLOCK_REALTIME of this wake */
     struct io *queue, **queue_end; /* the ready queue */
@@ -88,7 +89,8 @@ int loop_open(struct sl_loop **loop, unsigned index);
 void loop_close(struct sl_loop **loop);
 /* Runs until loop_stop(); sl_loop_self() is this loop on this thread meanwhile. */
 void loop_run(struct sl_loop *loop);
-void loop_stop(struct sl_loop *loop); /* from its own thread: returns after this turn */
+/* From its own thread: it offloads no more, and returns when its jobs are back and its mail is read. */
+void loop_stop(struct sl_loop *loop);
 
 /* Registers fd for reading and writing, edge-triggered, with EPOLLRDHUP.  0 or errno. */
 int loop_watch(struct sl_loop *loop, struct io *io);

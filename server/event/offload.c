@@ -54,6 +54,7 @@ offload_arrived(struct sl_loop *loop, struct sl_mail *mail)
 {
     struct sl_offload *job = (struct sl_offload *)mail;
 
+    loop->n_jobs--;
     job->done(loop, job);
 }
 
@@ -73,7 +74,7 @@ offload_work(apr_thread_t *thread, void *data)
 int
 sl_offload(struct sl_loop *loop, struct sl_offload *job)
 {
-    if (dry_run_refuses("sl_offload()"))
+    if (dry_run_refuses("sl_offload()") || loop->is_stopping)
         return -1;
     if (threads == NULL || atomic_fetch_add(&n_queued, 1) >= QUEUE_MAX) {
         if (threads != NULL)
@@ -82,8 +83,10 @@ sl_offload(struct sl_loop *loop, struct sl_offload *job)
     }
     job->loop = loop;
     if (apr_thread_pool_push(threads, offload_work, job, APR_THREAD_TASK_PRIORITY_NORMAL, NULL) ==
-        APR_SUCCESS)
+        APR_SUCCESS) {
+        loop->n_jobs++;
         return 0;
+    }
     atomic_fetch_sub(&n_queued, 1);
     return -1;
 }

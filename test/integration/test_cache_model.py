@@ -118,15 +118,18 @@ class Model:
                 self.wrong.append(f"{path} {fields}: {why}; {r.get('X-Cache')} {r.get('Cache-Status')}")
 
     def purge(self, op, draw):
-        path, how = draw.choice(PATHS), draw.choice(["PURGE", "POST"] * 6 + ["url", "tag"])
+        path, how = draw.choice(PATHS), draw.choice(["PURGE", "POST"] * 4 + ["url", "prefix", "host", "tag all", "all"] * 2 + ["ctl url", "ctl tag"])
+        taken = {"prefix": [p for p in PATHS if p.startswith(path)], "host": PATHS, "tag all": PATHS, "all": PATHS, "ctl tag": PATHS}
         with self.lock:
-            paths = PATHS if how == "tag" else [path]
+            paths = taken.get(how, [path])
             for p in paths:
                 self.version[p] += 1
             now = {p: self.version[p] for p in paths}
         if how in ("PURGE", "POST"):
             assert op.s.get(path, method=how, body=b"x" if how == "POST" else b"").status == 200
-        elif op.say("ctl", "cache", "purge", how, "all" if how == "tag" else f"http://test{path}").returncode != 0:
+        elif not how.startswith("ctl"):  # what was purged softly is given to nobody before the server agreed to it
+            assert op.s.get(path, {"Purge": how + draw.choice(["", " soft"])}, method="PURGE").status == 200
+        elif op.say("ctl", "cache", "purge", how[4:], "all" if how == "ctl tag" else f"http://test{path}").returncode != 0:
             return  # between a crash and the next worker
         with self.lock:
             for p in paths:

@@ -1,4 +1,7 @@
 """mod_cache_disk: every way to purge, hard and soft, and what each of them takes and leaves."""
+import threading
+import time
+
 import pytest
 from origin import reply
 from cache_peers import BASE, cached, fresh, operated, status  # noqa: F401 (fixtures)
@@ -61,6 +64,43 @@ def test_by_the_method(cached, origin, soft):
     for wrong in ("nothing", "tag", "tag soft", "all x", "url x", "prefix a b", "soft soft x", "host h.test"):
         assert s.get("/a", {"Purge": wrong}, method="PURGE", host="h.test").status == 400, wrong
     assert set(states(s).values()) == {"HIT"}
+
+
+@pytest.mark.parametrize("begun", ["before its head", "in its body"])
+@pytest.mark.parametrize("words", ["url", "url soft", "prefix", "prefix soft", "host soft", "tag t", "tag t soft", "all", "all soft"])
+def test_what_was_asked_for_before_is_not_joined_behind_it(cached, origin, words, begun):
+    hold, asked = threading.Event(), []
+
+    def script(c, r):
+        asked.append(r)
+        body, fields = b"%d" % len(asked) * 100000, [("Cache-Control", "max-age=60"), ("Surrogate-Key", "t")]
+        whole = reply(200, body, fields)
+        half = 0 if begun == "before its head" else 50000
+        if len(asked) == 1:
+            c.send(whole[:half])
+            hold.wait(10)
+            whole = whole[half:]
+        c.send(whole)
+        return True
+    origin.on("/a", script)
+    s = cached("CachePurge 127.0.0.1")
+    first, second = s.client(), s.client()
+    first.send("GET /a HTTP/1.1\r\nHost: test\r\n\r\n")
+    if begun == "in its body":
+        first.until(b"\r\n\r\n")
+    while not asked:
+        time.sleep(0.01)
+    assert s.get("/a", {"Purge": words}, method="PURGE").status == 200
+    second.send("GET /a HTTP/1.1\r\nHost: test\r\n\r\n")
+    time.sleep(0.1)
+    hold.set()
+    assert second.response().body == b"2" * 100000
+    if begun == "before its head":
+        assert first.response().body == b"1" * 100000
+    else:
+        assert first.exactly(100000) == b"1" * 100000
+    assert s.get("/a").body[:1] in b"23"
+    first.close(), second.close()
 
 
 @pytest.mark.parametrize("lines", ["CachePurge 10.0.0.0/8", "CachePurge 10.0.0.0/8\nTrustedProxies 192.0.2.1"])

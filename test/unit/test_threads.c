@@ -9,6 +9,7 @@
 
 #include <apr_general.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #define THREADS 3
 #define POSTS 20000
@@ -138,11 +139,63 @@ offloaded_work_comes_back(void **state)
     apr_pool_destroy(pool);
 }
 
+static unsigned n_late;
+
+static void
+work_takes_long(struct sl_offload *job)
+{
+    (void)job;
+    usleep(20000);
+}
+
+static void
+late_mail(struct sl_loop *loop, struct sl_mail *mail)
+{
+    (void)loop, (void)mail;
+    n_late++;
+}
+
+static void
+late_back(struct sl_loop *loop, struct sl_offload *job)
+{
+    job->mail.fn = late_mail;
+    assert_int_equal(sl_offload(loop, job), -1);
+    sl_loop_post(loop, &job->mail);
+}
+
+static void
+a_loop_ends_when_its_jobs_are_back_and_its_mail_is_read(void **state)
+{
+    struct sl_mail stops = {NULL, stop};
+    struct sl_loop *loop;
+    pthread_t server;
+    apr_pool_t *pool;
+    unsigned i;
+
+    (void)state;
+    apr_pool_create(&pool, NULL);
+    assert_int_equal(offload_open(pool, 2), 0);
+    assert_int_equal(loop_open(&loop, 0), 0);
+    for (i = 0; i < 6; i++) { /* more than there are threads */
+        jobs[i] = (struct sl_offload){.work = work_takes_long, .done = late_back};
+        assert_int_equal(sl_offload(loop, &jobs[i]), 0);
+    }
+    sl_loop_post(loop, &stops);
+    pthread_create(&server, NULL, serve, loop);
+    pthread_join(server, NULL);
+    assert_int_equal(n_late, 6);
+    offload_close();
+    loop_close(&loop);
+    apr_pool_destroy(pool);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(mail_between_threads),
-                                       cmocka_unit_test(offloaded_work_comes_back)};
+                                       cmocka_unit_test(offloaded_work_comes_back),
+                                       cmocka_unit_test(
+                                           a_loop_ends_when_its_jobs_are_back_and_its_mail_is_read)};
     int rc;
 
     apr_initialize();
