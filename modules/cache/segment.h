@@ -2,9 +2,9 @@
  *
  *     | header | tags | extents | key | meta | body (inline) | padding to SEGMENT_UNIT |
  *
- * A HEAD is an object; its body is inline, or in CHUNKs before it that its extents name.  A CHUNK has
- * up to SEGMENT_RUN of them without anything between, which one sendfile can give.  A TOMB says
- * that the key was forgotten.  Numbers are the machine's own: a file of another kind of
+ * A HEAD is an object; its body is inline, or in CHUNKs before it that its extents name.  A CHUNK
+ * has up to SEGMENT_RUN of them without anything between, which one sendfile can give.  A TOMB
+ * says that the key was forgotten.  Numbers are the machine's own: a file of another kind of
  * machine has another magic.  Checksums have the store's id in them, so that what another store
  * left in the file is no record. */
 #ifndef CACHE_SEGMENT_H
@@ -33,7 +33,7 @@ struct record_header {
     struct store_hash hash;
     uint64_t stamp;
     uint64_t size;       /* of the whole body */
-    uint64_t body_check; /* of the inline part; 0: there is none, or several, and extents have theirs */
+    uint64_t body_check; /* of the inline part, if it is one */
     uint64_t head_check; /* of the whole head, the store's id standing in for this */
     uint32_t n_key, n_meta, n_tags, n_extents;
     uint32_t n_inline, flags;

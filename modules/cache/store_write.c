@@ -2,8 +2,8 @@
  *
  * A body is gathered in chunks of STORE_INLINE.  When there is no second one, the chunk becomes
  * the inline body of the record.  Else a run of chunks is written when the next begins, and the
- * head, which names them, last.  A body that turns out too large, or that the disk does not take, goes on
- * as it came for those who read it, and is not stored: store_arriving.c. */
+ * head, which names them, last.  A body that turns out too large, or that the disk does not take,
+ * goes on as it came for those who read it, and is not stored: store_arriving.c. */
 #include "store_impl.h"
 
 #include <stdlib.h>
