@@ -159,7 +159,6 @@ struct visit {
     struct sl_span of_key;
     struct sl_loop *loop;
     void (*wake)(struct sl_loop *loop, struct sl_mail *mail);
-    int failed_status;
     const struct sl_cause *failed;
     int is_new;               /* found has come with this flight */
     int64_t length;           /* of what still arrives, -1: unknown */

@@ -155,7 +155,6 @@ visit_slice(struct visit *v, enum slice_answer answer)
     case SLICE_FAILED:
         v->outcome = OUT_FAILED;
         v->failed = v->slices->cause;
-        v->failed_status = 0;
         break;
     case SLICE_CHANGED:
         visit_changed(v);
@@ -546,7 +545,7 @@ visit_reply(struct visit *v)
     case OUT_RELAY:
         return flight_relay(v);
     case OUT_FAILED:
-        return sl_req_fail(v->r, v->failed_status, v->failed, "the fetch for the cache");
+        return sl_req_fail(v->r, 0, v->failed, "the fetch for the cache");
     case OUT_ABSENT:
         v->reason = "not stored, and the client says only-if-cached";
         return sl_respond(v->r, 504, NULL, SL_SPAN("")); /* RFC 9111, 5.2.1.7 */

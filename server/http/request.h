@@ -56,6 +56,7 @@ struct sl_req {
     uint16_t watch_hook; /* the one behind that which watches */
     int version;
     int status;
+    int page_of;       /* the status whose ErrorPage is elsewhere, which the answer says; 0 */
     int failed_status; /* a response hook failed the request: the page for this is sent; 0 */
     struct sl_exchange *exchange;
     const struct sl_source *source; /* a module answers; NULL: not, or no more */
