@@ -363,3 +363,12 @@ def test_no_connection_hides_what_is_for_caches(cached, origin, name, value):
     for _ in range(2):
         r = s.get("/")
         assert status(r) == "MISS" and r.get(name) == value
+
+
+@pytest.mark.parametrize("lines", ["Cookie: a=b\r\nCookie: session=1", "Cookie: a=b;\tsession=1", "cookie: session=1\r\nCookie: a=b"])
+def test_a_cookie_is_seen_wherever_servers_see_it(cached, origin, lines):
+    origin.on("/", lambda c, r: c.send(fresh(b"own" if "session=1" in str(r.fields) else b"all's")) or True)
+    s = cached("CacheBypass \"%{cookie:session} != ''\"")
+    assert b"own" in s.raw(f"GET / HTTP/1.1\r\nHost: test\r\n{lines}\r\nConnection: close\r\n\r\n".encode())
+    r = s.get("/")
+    assert r.body == b"all's" and status(r) == "MISS"
