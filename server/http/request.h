@@ -186,6 +186,8 @@ void subrequests_close(struct sl_loop *loop);
 
 /* config/captures.c: `to` gets what patterns have captured in `from`. */
 void captures_copy(struct sl_req *to, const struct sl_req *from);
+/* config/expr.c: the same for what sl_var_set() gave it. */
+void vars_copy(struct sl_req *to, struct sl_req *from);
 
 /* error_page.c: NULL: the plain page. */
 const struct error_page *error_page_find(const struct sl_req *r, int status);

@@ -226,6 +226,20 @@ def test_who_signed_in_shares_only_what_is_public(sluice, origin, tmp_path):
     assert s.get("/all").status == 401, "what is stored is behind the password, too"
 
 
+@pytest.mark.parametrize("fields", [{}, {"Range": "bytes=0-"}], ids=["by itself", "by a subrequest"])
+def test_who_signed_in_is_known_to_conditions(sluice, origin, tmp_path, fields):
+    if not os.path.exists(f"{MODULES}/mod_auth.so"):
+        pytest.skip("built without mod_auth")
+    from test_auth import BCRYPT, basic
+    (tmp_path / "htpasswd").write_text(f"ann:{BCRYPT}\nbob:{BCRYPT}\n")
+    origin.on("/", reply(200, b"x", [("Cache-Control", "public, max-age=60")]))
+    s = sluice(BASE + f"LoadModule auth\nCacheDisk {tmp_path}/cache size=64m\nCache on\nAuthBasic r {tmp_path}/htpasswd\n"
+               f"CacheNoStore \"%{{user}} == 'ann'\"\nHeader set X-Cache %{{cache_status}} always\nProxyPass {origin}\n")
+    ann, bob = ({**dict(basic(who, "password")), **fields} for who in ("ann", "bob"))
+    assert [status(s.get("/", ann)) for _ in range(2)] == ["MISS"] * 2
+    assert [status(s.get("/?bob", bob)) for _ in range(2)] == ["MISS", "HIT"]
+
+
 # ---- what is not in the key does not change what others get ----
 
 @pytest.mark.parametrize("poison", [
