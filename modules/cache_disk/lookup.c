@@ -485,8 +485,8 @@ why_bypassed(struct sl_req *r, const struct cache_conf *conf, int *is_failed)
     *is_failed = holds < 0;
     if (holds > 0)
         return "CacheBypass holds";
-    return conf->key != NULL && cache_names_fields(r)
-               ? "Connection names fields, which CacheKey may tell" : NULL;
+    return (conf->key != NULL || conf->bypass != NULL) && cache_names_fields(r)
+               ? "Connection names fields, which CacheKey or CacheBypass may tell" : NULL;
 }
 
 /* A dry run says what there is and what would come of it, and touches nothing. */

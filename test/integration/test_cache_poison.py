@@ -386,3 +386,13 @@ def test_a_cookie_is_seen_wherever_servers_see_it(cached, origin, lines):
     assert b"own" in s.raw(f"GET / HTTP/1.1\r\nHost: test\r\n{lines}\r\nConnection: close\r\n\r\n".encode())
     r = s.get("/")
     assert r.body == b"all's" and status(r) == "MISS"
+
+
+def test_a_field_the_server_did_not_get_opens_no_cache(cached, origin):
+    origin.on("/", lambda c, r: c.send(fresh((r.get("X-Ver") or "none").encode())) or True)
+    s = cached("CacheBypass \"%{req:X-Ver} == ''\"")
+    r = s.get("/", {"X-Ver": "2", "Connection": "X-Ver"})
+    assert r.body == b"none" and status(r) == "BYPASS"
+    for expected in ("MISS", "HIT"):
+        r = s.get("/", {"X-Ver": "2"})
+        assert r.body == b"2" and status(r) == expected
