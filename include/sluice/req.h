@@ -100,6 +100,8 @@ int64_t sl_req_started_us(const struct sl_req *r);
 int64_t sl_req_elapsed_us(const struct sl_req *r);
 /* The cause of a failure, NULL without one. */
 const struct sl_cause *sl_req_cause(const struct sl_req *r);
+/* The status whose ErrorPage is elsewhere, when the answer is the redirect to it; 0: it is not. */
+int sl_req_page_of(const struct sl_req *r);
 /* The server of the last attempt, NULL if none was made; and what it cost, microseconds
  * from the attempt's start to its end, -1 while unknown. */
 struct sl_server *sl_req_server(const struct sl_req *r);

@@ -2,10 +2,11 @@
  * decides on access.
  *
  * A subrequest begins as a copy of the client's request as its hooks have left it: method, path,
- * fields, scope, client and id; without a body and without what is said between two hops.  From
- * then on it has a life of its own, on the same loop, and the client may leave.  It runs no hooks
- * before its handler's and none of responses, no body filters, and is neither counted nor logged
- * as a request; its attempts at servers are like any.  A generation that drains waits for it. */
+ * fields, scope, client, id and what sl_var_set() gave it; without a body and without what is said
+ * between two hops.  From then on it has a life of its own, on the same loop, and the client may
+ * leave.  It runs no hooks before its handler's and none of responses, no body filters, and is
+ * neither counted nor logged as a request; its attempts at servers are like any.  A generation that
+ * drains waits for it. */
 #ifndef SLUICE_SUBREQUEST_H
 #define SLUICE_SUBREQUEST_H
 

@@ -155,6 +155,8 @@ struct claims_wanted {
 };
 /* NULL, or what is wrong. */
 const char *claims_check(const json_t *claims, const struct claims_wanted *want, int64_t now_us);
+/* Those of a token that was found good. */
+const json_t *claims_decode(apr_pool_t *pool, struct sl_span signed_part);
 /* The claim of this name, or, with dots, of that path; NULL: none. */
 const json_t *claim_find(const json_t *claims, struct sl_span path);
 

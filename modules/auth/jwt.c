@@ -76,6 +76,8 @@ jwt_line(struct sl_cmd *cmd, void **item)
 
 /* ---- claims as text ---- */
 
+#define SHOWN "jwt" /* the variable in which subrequests find their client's token */
+
 static struct sl_span
 text_of_json(apr_pool_t *pool, const json_t *value)
 {
@@ -110,8 +112,10 @@ claim_text(apr_pool_t *pool, const json_t *value)
 struct sl_span
 jwt_variable(struct sl_req *r, struct sl_span arg)
 {
-    const struct auth_req *a = auth_of(r);
+    struct auth_req *a = auth_of(r);
 
+    if (a->claims == NULL && sl_req_is_sub(r)) /* what the client has shown is all it has of it */
+        a->claims = claims_decode(sl_req_pool(r), sl_var_get(r, SHOWN));
     if (a->claims == NULL)
         return (struct sl_span){NULL, 0};
     return claim_text(sl_req_pool(r), claim_find(a->claims, arg));
@@ -187,6 +191,7 @@ token_check(struct sl_req *r, const struct jwt *j, struct sl_span text)
     if (why != NULL)
         return deny(r, j, &auth_cause_bad_token, "invalid_token", why);
     a->claims = t.claims;
+    sl_var_set(r, SHOWN, t.signed_part);
     auth_passed(r, AUTH_JWT, claim_text(sl_req_pool(r), claim_find(t.claims, sl_span(j->user))));
     return SL_NEXT;
 }

@@ -70,6 +70,16 @@ token_parse(apr_pool_t *pool, struct sl_span text, struct token *t)
 /* ---- claims ---- */
 
 const json_t *
+claims_decode(apr_pool_t *pool, struct sl_span signed_part)
+{
+    struct sl_span header;
+
+    return signed_part.n > 0 && part_take(&signed_part, &header)
+               ? object_decode(pool, signed_part)
+               : NULL;
+}
+
+const json_t *
 claim_find(const json_t *claims, struct sl_span path)
 {
     const json_t *whole = json_object_getn(claims, path.at, path.n);

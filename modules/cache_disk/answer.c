@@ -165,6 +165,13 @@ length_of(const struct visit *v, int64_t *size, int *is_complete)
     return *is_complete || v->meta.whole > 0 ? *size : v->length;
 }
 
+/* Of an error, no body would be a bare status, for which ErrorPage may have a page. */
+static int
+is_bare(const struct visit *v, int64_t size)
+{
+    return size == 0 && v->meta.status >= 400;
+}
+
 enum sl_verdict
 answer_body(struct visit *v)
 {
@@ -173,7 +180,8 @@ answer_body(struct visit *v)
     struct sl_span body;
     struct giver *g;
 
-    is_given = is_complete && v->meta.whole == 0 && is_at_once(v->found, size, &body) &&
+    is_given = is_complete && v->meta.whole == 0 && !is_bare(v, size) &&
+               is_at_once(v->found, size, &body) &&
                (v->form_object == NULL ||
                 is_at_once(v->form_object, v->form.length, &v->form.body));
     if (v->form_object != NULL)

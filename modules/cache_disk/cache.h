@@ -162,7 +162,6 @@ struct visit {
     int is_partial;              /* it was not stored */
     int64_t first;               /* with CacheSlice: the byte the answer is likely to begin with */
     struct sl_loop *loop;        /* of r, also when it has left */
-    int failed_status;           /* of OUT_FAILED, as `failed` */
     const struct sl_cause *failed;
     int is_new;               /* found has come with this flight */
     int64_t length;           /* of what still arrives, -1: unknown */

@@ -78,7 +78,7 @@ may_come_at_once(const struct flight *f, int ends)
 void
 flight_head_came(struct flight *f, struct sl_req *r)
 {
-    f->status = sl_req_status(r);
+    f->status = sl_req_page_of(r) != 0 ? sl_req_page_of(r) : sl_req_status(r);
     f->cause = sl_req_cause(r);
     date_add(f, r);
     vary_add(f, r);

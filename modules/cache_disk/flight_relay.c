@@ -69,5 +69,5 @@ flight_relay(struct visit *v)
                       (struct sl_span){sl_span_dup(sl_req_pool(r), x->value), x->value.n});
     atomic_fetch_add(&f->n_refs, 1);
     f->leader_reads = 1;
-    return sl_respond_from(r, f->status, f->size, &relay, f);
+    return sl_respond_from(r, sl_req_status(f->sub), f->size, &relay, f);
 }

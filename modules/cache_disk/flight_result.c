@@ -64,7 +64,6 @@ result_none(struct visit *v, struct flight *f)
     else if (f->cause != NULL) {
         v->outcome = OUT_FAILED;
         v->failed = f->cause;
-        v->failed_status = f->status;
     } else
         v->outcome = OUT_PASS;
 }

@@ -69,6 +69,8 @@ flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *field
 
     facts_read(&facts, fields);
     s = policy_store(&facts);
+    if (s.refused == NULL && sl_req_page_of(sub) != 0)
+        s.refused = "it leads to an ErrorPage";
     if (s.refused == NULL && f->conf->no_store != NULL &&
         sl_cond_holds(f->conf->no_store, sub) != 0)
         s.refused = "CacheNoStore holds";

@@ -149,7 +149,6 @@ visit_slice(struct visit *v, enum slice_answer answer)
     case SLICE_FAILED:
         v->outcome = OUT_FAILED;
         v->failed = v->slices->cause;
-        v->failed_status = 0;
         break;
     case SLICE_CHANGED:
         visit_changed(v);
@@ -478,8 +477,8 @@ why_bypassed(struct sl_req *r, const struct cache_conf *conf, int *is_failed)
     *is_failed = holds < 0;
     if (holds > 0)
         return "CacheBypass holds";
-    return conf->key != NULL && cache_names_fields(r)
-               ? "Connection names fields, which CacheKey may tell" : NULL;
+    return (conf->key != NULL || conf->bypass != NULL) && cache_names_fields(r)
+               ? "Connection names fields, which CacheKey or CacheBypass may tell" : NULL;
 }
 
 /* A dry run says what there is and what would come of it, and touches nothing. */
@@ -538,7 +537,7 @@ visit_reply(struct visit *v)
     case OUT_RELAY:
         return flight_relay(v);
     case OUT_FAILED:
-        return sl_req_fail(v->r, v->failed_status, v->failed, "the fetch for the cache");
+        return sl_req_fail(v->r, 0, v->failed, "the fetch for the cache");
     case OUT_ABSENT:
         v->reason = "not stored, and the client says only-if-cached";
         return sl_respond(v->r, 504, NULL, SL_SPAN("")); /* RFC 9111, 5.2.1.7 */

@@ -28,10 +28,12 @@ DIRECTIVES
     or If-Unmodified-Since go to the server.
   CacheKey
     For responses that are the same for several URLs, or differ by more than the URL:
-    %{host}%{uri} leaves the scheme out. Where a proxy in TrustedProxies, or with ProxyForwarded off
+    %{req:Host}%{uri} leaves the scheme out; %{host} has no port, though servers get it, and some
+    put it into links. Where a proxy in TrustedProxies, or with ProxyForwarded off
     anybody, says by X-Forwarded-Proto, X-Forwarded-Host or Forwarded how it was asked, that is part
     of the URL's key, without for= and by=. What is not in the key must not change the response.
-    With a CacheKey, requests whose Connection names fields go past the cache: servers do not get these.
+    With a CacheKey or CacheBypass, requests whose Connection names fields go past the cache: servers
+    do not get these.
   CacheValid
     CacheValid [STATUS ...] TIME: without a status 200, 301 and 302. The inner, later line holds.
   CacheUseStale

@@ -238,6 +238,15 @@ sl_var_set(struct sl_req *r, const char *name, struct sl_span value)
     v->value = value;
 }
 
+void
+vars_copy(struct sl_req *to, struct sl_req *from)
+{
+    const struct var *v;
+
+    for (v = *request_vars(from); v != NULL; v = v->next)
+        sl_var_set(to, v->name, (struct sl_span){sl_span_dup(to->pool, v->value), v->value.n});
+}
+
 struct sl_span
 sl_var_get(struct sl_req *r, const char *name)
 {

@@ -220,6 +220,7 @@ respond_set_page(struct sl_req *r, int status, const struct error_page *page)
         return;
     }
     respond_set(r, 302, NULL, SL_SPAN(""));
+    r->page_of = status;
     fields_push(&r->response, SL_F_LOCATION, SL_SPAN("Location"), page->location);
 }
 

@@ -33,8 +33,8 @@ void fields_unset_if(struct sl_fields *f, int (*is_out)(const struct sl_field *x
 void fields_unset_id(struct sl_fields *f, enum sl_field_id id);
 /* Whether a list value has this member (RFC 9110, 5.6.1), parameters not compared. */
 int list_has(struct sl_span list, struct sl_span member);
-/* The value of the first part name=value of a list between `sep`, spaces before a name skipped, as it
- * stands (a query's &, RFC 6265's ;).  at NULL: there is none. */
+/* The value of the first part name=value of a list between `sep`, as it stands, blanks before a name
+ * skipped (a query's &, RFC 6265's ;).  at NULL: there is none. */
 struct sl_span pair_find(struct sl_span list, char sep, struct sl_span name);
 
 #endif

@@ -7,7 +7,7 @@ pair_find(struct sl_span list, char sep, struct sl_span name)
     const char *p = list.at, *end = list.at + list.n, *stop;
 
     for (; p < end; p = stop + 1) {
-        while (p < end && *p == ' ')
+        while (p < end && (*p == ' ' || *p == '\t'))
             p++;
         stop = memchr(p, sep, (size_t)(end - p));
         if (stop == NULL)

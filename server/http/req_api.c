@@ -166,6 +166,12 @@ sl_req_cause(const struct sl_req *r)
     return r->cause;
 }
 
+int
+sl_req_page_of(const struct sl_req *r)
+{
+    return r->page_of;
+}
+
 struct sl_server *
 sl_req_server(const struct sl_req *r)
 {

@@ -56,6 +56,7 @@ struct sl_req {
     uint16_t watch_hook; /* the one behind that which watches */
     int version;
     int status;
+    int page_of;       /* the status whose ErrorPage is elsewhere, which the answer says; 0 */
     int failed_status; /* a response hook failed the request: the page for this is sent; 0 */
     struct sl_exchange *exchange;
     const struct sl_source *source; /* a module answers; NULL: not, or no more */
@@ -185,6 +186,8 @@ void subrequests_close(struct sl_loop *loop);
 
 /* config/captures.c: `to` gets what patterns have captured in `from`. */
 void captures_copy(struct sl_req *to, const struct sl_req *from);
+/* config/expr.c: the same for what sl_var_set() gave it. */
+void vars_copy(struct sl_req *to, struct sl_req *from);
 
 /* error_page.c: NULL: the plain page. */
 const struct error_page *error_page_find(const struct sl_req *r, int status);

@@ -163,6 +163,7 @@ sub_copy(struct sl_req *to, struct sl_req *from)
     sub_set_path(to, req_uri(from));
     sub_copy_fields(to, from);
     captures_copy(to, from);
+    vars_copy(to, from);
 }
 
 struct sl_req *

@@ -158,11 +158,18 @@ GETTER(arg)
     return r->query.n > 0 ? pair_find(r->query, '&', arg) : absent;
 }
 
+/* In any of its lines: servers join them, though clients should not write several (RFC 6265, 5.4). */
 GETTER(cookie)
 {
-    struct sl_span all = sl_fields_joined(&r->head, "Cookie");
+    struct sl_span value = absent;
+    const struct sl_field *x;
+    unsigned i = 0;
 
-    return all.n > 0 ? pair_find(all, ';', arg) : absent;
+    while (fields_may_have(&r->head, SL_F_COOKIE) && value.at == NULL &&
+           (x = sl_fields_next(&r->head, &i)) != NULL)
+        if (x->id == SL_F_COOKIE)
+            value = pair_find(x->value, ';', arg);
+    return value;
 }
 
 GETTER(req)

@@ -411,6 +411,16 @@ def test_cookie(sluice, origin, keys):
     assert s.get("/", bearer(keys.token())).seen("Authorization").startswith("Bearer ")
 
 
+@pytest.mark.parametrize("fields", [{}, {"Range": "bytes=0-"}], ids=["by itself", "by a subrequest"])
+def test_claims_are_known_to_what_judges_responses(sluice, origin, keys, tmp_path, fields):
+    origin.on("/", reply(200, b"x", [("Cache-Control", "public, max-age=60")]))
+    s = sluice(BASE + f"LoadModule cache_disk\nCacheDisk {tmp_path}/cache size=64m\nCache on\nAuthJWT {keys.path}\n"
+               f"CacheNoStore \"%{{jwt:own.role}} == 'admin'\"\nProxyPass {origin}\n")
+    for role, stored in (("admin", False), ("guest", True)):
+        who = {**dict(bearer(keys.token(own={"role": role}))), **fields}
+        assert [("hit" in s.get(f"/?{role}", who).get("Cache-Status")) for _ in range(2)] == [False, stored]
+
+
 def test_scope(sluice, origin, keys):
     s = api(sluice, origin, keys, more="AuthRequire \"%{jwt:scope} =~ '(^| )write( |$)'\"\n")
     assert s.get("/", bearer(keys.token(scope="read write"))).status == 200

@@ -226,6 +226,20 @@ def test_who_signed_in_shares_only_what_is_public(sluice, origin, tmp_path):
     assert s.get("/all").status == 401, "what is stored is behind the password, too"
 
 
+@pytest.mark.parametrize("fields", [{}, {"Range": "bytes=0-"}], ids=["by itself", "by a subrequest"])
+def test_who_signed_in_is_known_to_conditions(sluice, origin, tmp_path, fields):
+    if not os.path.exists(f"{MODULES}/mod_auth.so"):
+        pytest.skip("built without mod_auth")
+    from test_auth import BCRYPT, basic
+    (tmp_path / "htpasswd").write_text(f"ann:{BCRYPT}\nbob:{BCRYPT}\n")
+    origin.on("/", reply(200, b"x", [("Cache-Control", "public, max-age=60")]))
+    s = sluice(BASE + f"LoadModule auth\nCacheDisk {tmp_path}/cache size=64m\nCache on\nAuthBasic r {tmp_path}/htpasswd\n"
+               f"CacheNoStore \"%{{user}} == 'ann'\"\nHeader set X-Cache %{{cache_status}} always\nProxyPass {origin}\n")
+    ann, bob = ({**dict(basic(who, "password")), **fields} for who in ("ann", "bob"))
+    assert [status(s.get("/", ann)) for _ in range(2)] == ["MISS"] * 2
+    assert [status(s.get("/?bob", bob)) for _ in range(2)] == ["MISS", "HIT"]
+
+
 # ---- what is not in the key does not change what others get ----
 
 @pytest.mark.parametrize("poison", [
@@ -363,3 +377,22 @@ def test_no_connection_hides_what_is_for_caches(cached, origin, name, value):
     for _ in range(2):
         r = s.get("/")
         assert status(r) == "MISS" and r.get(name) == value
+
+
+@pytest.mark.parametrize("lines", ["Cookie: a=b\r\nCookie: session=1", "Cookie: a=b;\tsession=1", "cookie: session=1\r\nCookie: a=b"])
+def test_a_cookie_is_seen_wherever_servers_see_it(cached, origin, lines):
+    origin.on("/", lambda c, r: c.send(fresh(b"own" if "session=1" in str(r.fields) else b"all's")) or True)
+    s = cached("CacheBypass \"%{cookie:session} != ''\"")
+    assert b"own" in s.raw(f"GET / HTTP/1.1\r\nHost: test\r\n{lines}\r\nConnection: close\r\n\r\n".encode())
+    r = s.get("/")
+    assert r.body == b"all's" and status(r) == "MISS"
+
+
+def test_a_field_the_server_did_not_get_opens_no_cache(cached, origin):
+    origin.on("/", lambda c, r: c.send(fresh((r.get("X-Ver") or "none").encode())) or True)
+    s = cached("CacheBypass \"%{req:X-Ver} == ''\"")
+    r = s.get("/", {"X-Ver": "2", "Connection": "X-Ver"})
+    assert r.body == b"none" and status(r) == "BYPASS"
+    for expected in ("MISS", "HIT"):
+        r = s.get("/", {"X-Ver": "2"})
+        assert r.body == b"2" and status(r) == expected
