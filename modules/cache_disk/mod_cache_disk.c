@@ -20,9 +20,12 @@ DESCRIPTION
     fields). With soft it is marked stale instead.
 DIRECTIVES
   CacheDisk
-    CacheDisk FOLDER|off [size=SIZE] [memory=SIZE] [objects=N]: size= is what the folder may
-    hold (1g), memory= what is kept in memory (64m); off keeps responses in memory alone.
-    When the disk fails or is full, requests go on uncached, and the log says so.
+    size= is what the folder may hold (1g), memory= what is kept in memory (64m), objects= how many
+    responses the index has room for (one for each 8k of size=); off keeps responses in memory
+    alone. The folder is made where there is none, in one that there is; who starts the server has to
+    own it, which for a server that root starts is root, whatever User says. Each server needs one of
+    its own, and with another size= it begins empty. Where it cannot be used, or the disk fails or is
+    full, the log says so, and responses are kept in memory alone.
   Cache
     On for the responses of this scope to GET and HEAD. Requests with a body, Upgrade, If-Match
     or If-Unmodified-Since go to the server.
@@ -84,7 +87,9 @@ EXAMPLE
 #include <apr_strings.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define TICK_MS 1000
 
@@ -126,15 +131,49 @@ static const struct sl_variable variables[] = {
 
 /* ---- from start to end ---- */
 
+/* Why nothing can be kept in the folder: an errno; 0: something can. */
+static int
+folder_make(const char *path)
+{
+    struct stat st;
+
+    if (mkdir(path, 0700) == 0)
+        return 0;
+    if (errno != EEXIST || stat(path, &st) != 0)
+        return errno;
+    if (!S_ISDIR(st.st_mode))
+        return ENOTDIR;
+    return faccessat(AT_FDCWD, path, R_OK | W_OK | X_OK, AT_EACCESS) != 0 ? errno : 0;
+}
+
+/* The store says what follows from it. */
+static void
+folder_complain(const struct cache_data *data, int error)
+{
+    const char *path = data->options.path;
+    char cure[128] = "name a folder on a disk that can be written to";
+
+    if (error == ENOENT)
+        snprintf(cure, sizeof cure, "make the folder it lies in");
+    else if (error == EACCES || error == EPERM)
+        snprintf(cure, sizeof cure, "give it to who starts the server, here user %ld, for example by chown",
+                 (long)geteuid());
+    else if (error == ENOTDIR)
+        snprintf(cure, sizeof cure, "name a folder: a file is there");
+    sl_log(SL_WARN, "CACHEDISK0001", "%s: CacheDisk %s: %s; cure: %s", data->place, path,
+           strerror(error), cure);
+}
+
 static int
 cache_open(struct sl_worker *w)
 {
     const struct cache_data *data = sl_worker_module_data(w, &sl_module_record);
+    int error;
 
     if (data->place == NULL)
         return 0;
-    if (data->options.path != NULL && mkdir(data->options.path, 0700) != 0 && errno != EEXIST)
-        sl_log(SL_WARN, "CACHEDISK0001", "CacheDisk %s: %s", data->options.path, strerror(errno));
+    if (data->options.path != NULL && (error = folder_make(data->options.path)) != 0)
+        folder_complain(data, error);
     body_names_begin();
     cache_store = store_open(&data->options);
     return cache_store != NULL && hosts_open() == 0 && forgotten_open() == 0 ? 0 : -1;
