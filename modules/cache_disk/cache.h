@@ -77,6 +77,7 @@ struct cache_data {
 
 /* The generation's store; NULL while nothing is open: in a dry run, or without memory. */
 extern struct store *cache_store;
+extern int cache_keys_are_urls; /* no line says CacheKey */
 
 /* directives.c */
 extern const struct sl_directive cache_directives[];
@@ -215,8 +216,8 @@ enum sl_verdict flight_relay(struct visit *v);
  * generation. */
 void flights_forget(struct sl_span key);
 int forgotten_open(void); /* in post_config: 0, or -1 with a message */
-/* A fetch of this key has lately shown that it may not be stored. */
-int is_known_unstorable(struct visit *v);
+/* Why, if a fetch of this key has lately shown that it may not be stored; else NULL. */
+const char *why_lately_unstorable(struct visit *v);
 /* Why what came last under this key was not stored; NULL: nothing is known. */
 const char *why_unstorable(struct sl_span key);
 
@@ -278,6 +279,8 @@ extern const struct sl_control_command cache_command;
 
 /* ---- purge.c ---- */
 
+/* NULL, or what to tell who asks for the URL. */
+const char *cache_url_error(apr_pool_t *pool, const char *url);
 void cache_purge_run(struct sl_control_call *call, int argc, const char *const *argv);
 /* The method PURGE, where CachePurge names who may say it. */
 enum sl_verdict cache_purge(struct sl_req *r, const struct cache_conf *conf);

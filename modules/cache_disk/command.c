@@ -223,7 +223,13 @@ get_run(struct sl_control_call *call, const char *url)
 {
     struct getting *d = apr_pcalloc(sl_control_pool(call), sizeof *d);
     struct store_object *o = NULL;
+    const char *err = cache_url_error(sl_control_pool(call), url);
 
+    if (err != NULL) {
+        sl_control_print(call, "%s", err);
+        sl_control_end(&call, 2);
+        return;
+    }
     d->call = call;
     d->get.key = cache_key_of_url(sl_control_pool(call), sl_span(url));
     d->get.done = get_found;

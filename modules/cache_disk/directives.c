@@ -30,6 +30,7 @@ disk_parse(struct sl_cmd *cmd, void **item)
     const char *path = sl_cmd_arg(cmd, 0), *err;
 
     *item = data;
+    data->place = sl_cmd_place(cmd);
     if (path == NULL || (*path != '/' && strcmp(path, "off") != 0))
         return "expected the absolute path of a folder, or off";
     if ((err = sl_cmd_options(cmd, 1, disk_options, &o)) != NULL)
@@ -39,7 +40,6 @@ disk_parse(struct sl_cmd *cmd, void **item)
                             (long)(STORE_DISK_MAX >> 40));
     if (o.memory < 0)
         return "expected memory= as a size";
-    data->place = sl_cmd_place(cmd);
     data->options = (struct store_options){
         .path = strcmp(path, "off") == 0 ? NULL : apr_pstrdup(sl_cmd_pool(cmd), path),
         .disk_size = (uint64_t)o.size,
@@ -173,9 +173,11 @@ cache_check(struct sl_worker *w)
     struct sl_scope *scope;
     unsigned i;
 
+    cache_keys_are_urls = 1;
     for (i = 0; (scope = sl_worker_scope(w, i)) != NULL; i++) {
         struct cache_conf *conf = (void *)(uintptr_t)sl_scope_conf(scope, &sl_module_record);
 
+        cache_keys_are_urls &= conf->key == NULL;
         if (conf->is_on && used_at == NULL)
             used_at = said_at(scope, "Cache");
         words_take(w, scope, "CacheUseStale", conf->stale_words, stale_words, &conf->stale);

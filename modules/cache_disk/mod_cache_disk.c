@@ -94,6 +94,7 @@ EXAMPLE
 #define TICK_MS 1000
 
 struct store *cache_store;
+int cache_keys_are_urls;
 int cache_counters[N_COUNTERS];
 
 static struct sl_timer ticker;

@@ -30,6 +30,30 @@ def test_purges(operated, origin):
         assert op.say("ctl", "cache", "purge", *words).returncode == 2
 
 
+def test_what_cannot_be_stored_is_not_purged(operated, origin):
+    """A purge that finds nothing says "purged" as well: what nothing can have is refused."""
+    op = operated()
+    for words in (("url", "/a"), ("url", "h.test/a", "soft"), ("prefix", "/dir/"), ("prefix", "http:///a"), ("url", "://h.test/")):
+        r = op.say("ctl", "cache", "purge", *words)
+        assert r.returncode == 2 and "expected a URL with scheme and host" in r.stdout + r.stderr, words
+    assert op.say("ctl", "cache", "get", "/a").returncode == 2
+    for host in ("h.test:80", "http://h.test", "h.test/", "[::1]:80"):
+        r = op.say("ctl", "cache", "purge", "host", host)
+        assert r.returncode == 2 and "without scheme and port" in r.stdout + r.stderr, host
+    assert op.say("ctl", "cache", "purge", "host", "[::1]").returncode == 0
+
+
+def test_keys_of_ones_own_are_purged_by_them(operated, origin):
+    origin.on("/a", fresh(b"x"))
+    op = operated("CacheKey %{uri}")
+    op.s.get("/a")
+    assert "key       /a" in op.say("ctl", "cache", "get", "/a").stdout
+    for words in (("url", "/a"), ("prefix", "/")):
+        assert status(op.s.get("/a")) == "HIT"
+        assert op.say("ctl", "cache", "purge", *words).returncode == 0
+        assert status(op.s.get("/a")) == "MISS"
+
+
 def test_looks_into_it(operated, origin):
     origin.on("/a", fresh(b"x" * 100))
     op = operated()

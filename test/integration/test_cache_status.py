@@ -128,7 +128,7 @@ def test_without_a_cache_nothing_is_said(cached, origin):
 @pytest.mark.parametrize("state, reason, lines, first, again, asks", [
     ("HIT", "fresh", "", fresh(), None, {}),
     ("MISS", "nothing is stored", "", None, fresh(), {}),
-    ("MISS", "it could not be stored lately", "", reply(200, b"x", [("Cache-Control", "private")]), None, {}),
+    ("MISS", "the server says private", "", reply(200, b"x", [("Cache-Control", "private")]), None, {}),
     ("MISS", "asked for less often than CacheMinUses", "CacheMinUses 5", fresh(), None, {}),
     ("MISS", "the client says no-store", "", None, fresh(), {"Cache-Control": "no-store"}),
     ("EXPIRED", "stale", "", aged("max-age=60", 70), None, {}),
