@@ -1,6 +1,8 @@
 /* The lines of mod_cache_disk, and what is made of them when all are read. */
 #include "cache.h"
 
+#include "sluice/lint.h"
+
 #include <apr_strings.h>
 
 #include <inttypes.h>
@@ -38,6 +40,9 @@ disk_parse(struct sl_cmd *cmd, void **item)
     if (o.size < STORE_DISK_MIN || o.size > STORE_DISK_MAX)
         return sl_cmd_error(cmd, "expected size= between %dm and %ldt", STORE_DISK_MIN >> 20,
                             (long)(STORE_DISK_MAX >> 40));
+    if (o.objects > o.size / STORE_OBJECT_MIN)
+        return sl_cmd_error(cmd, "expected objects= up to %" PRId64 ", one for each %d bytes of size=",
+                            o.size / STORE_OBJECT_MIN, STORE_OBJECT_MIN);
     if (o.memory < 0)
         return "expected memory= as a size";
     data->options = (struct store_options){
@@ -165,6 +170,10 @@ numbers_check(struct sl_worker *w, const struct sl_scope *scope, const struct ca
                                conf->min_uses);
 }
 
+static const struct sl_lint_rule unused_cache = {
+    "unused-cache", "it takes room on disk and in memory, and no response is kept there",
+    "write \"Cache on\" where responses should be stored, or take it away"};
+
 int
 cache_check(struct sl_worker *w)
 {
@@ -184,6 +193,8 @@ cache_check(struct sl_worker *w)
         words_take(w, scope, "CacheIgnore", conf->ignore_words, ignore_words, &conf->ignore);
         numbers_check(w, scope, conf);
     }
+    if (used_at == NULL && data->place != NULL)
+        sl_lint(w, &unused_cache, data->place, "no line says \"Cache on\"");
     if (used_at != NULL && data->place == NULL)
         sl_worker_config_error(w, used_at, "Cache: no CacheDisk line says where responses are kept\n"
                                "    cure: write \"CacheDisk /var/cache/sluice size=1g memory=64m\" outside all "
