@@ -153,7 +153,7 @@ words_take(struct sl_worker *w, const struct sl_scope *scope, const char *name,
             ;
         if (word->name == NULL && place != NULL)
             sl_worker_config_error(w, place, "%s: expected %s, found \"%s\"", name, known, text.at);
-        *bits |= word->bit;
+        *bits = word->name != NULL && word->bit == 0 ? 0 : *bits | word->bit; /* off: from here on */
     }
 }
 
