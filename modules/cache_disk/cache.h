@@ -11,7 +11,7 @@
  *   passed.c      what is said of requests that went to the server, and bytes
  *   hosts.c       how requests were answered, by host
  *   purge.c       what is to be forgotten: PURGE, unsafe methods, sluice ctl cache purge
- *   command.c     the rest of sluice ctl cache
+ *   command.c     the rest of sluice ctl cache, and gauges
  *   directives.c  the lines
  *
  * A request that may be answered from the cache asks the store, and where that has nothing, a
@@ -276,6 +276,7 @@ enum sl_verdict cache_count_bytes(struct sl_req *r, const void *conf);
 /* ---- command.c ---- */
 
 extern const struct sl_control_command cache_command;
+int cache_gauges_register(void); /* 0, or -1 with a message */
 
 /* ---- purge.c ---- */
 

@@ -42,7 +42,7 @@ DESCRIPTION
     Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored; clients do not see these
     fields). With soft behind it a purge marks as too old instead: the next request has it validated,
     and CacheUseStale may still give it. --json prints the first four for machines, sluice ctl metrics
-    has the sums for Prometheus, and sluice ctl explain GET URL what would come of a request now.
+    has the sums and what the disk and memory hold for Prometheus, and sluice ctl explain GET URL what would come of a request now.
 DIRECTIVES
   CacheDisk
     size= is what the folder may hold (1g), memory= what is kept in memory (64m), objects= how many
@@ -271,6 +271,8 @@ cache_init(const struct sl_module *self)
     (void)self;
     for (i = 0; i < N_COUNTERS; i++)
         cache_counters[i] = sl_counter(names[i][0], names[i][1]);
+    if (cache_gauges_register() != 0)
+        return -1;
     return sl_provider_register("control", "cache", &cache_command);
 }
 

@@ -77,6 +77,24 @@ def test_looks_into_it(operated, origin):
     assert op.say("ctl", "cache").returncode == 2
 
 
+def test_metrics_say_what_is_kept(operated, origin):
+    for path in ("/a", "/b"):
+        origin.on(path, fresh(b"x" * 1000))
+    op = operated()
+    op.s.get("/a"), op.s.get("/b")
+
+    def has(name):
+        text = op.say("ctl", "metrics").stdout
+        return [int(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"sluice_cache_{name}")]
+    for _ in range(100):
+        if has("objects{") == [2, 2]:
+            break
+        time.sleep(0.05)
+    assert has("objects{") == [2, 2] and all(2000 < n < 5000 for n in has("bytes{"))
+    assert has("size_bytes{") == [64 << 20, 16 << 20] and has("evicted{") == [0, 0]
+    assert has("disk_in_use") == [1] and has("disk_errors") == [0]
+
+
 def test_reloads_and_crashes_keep_it(operated, origin):
     origin.on("/", fresh(b"kept"))
     op = operated()
