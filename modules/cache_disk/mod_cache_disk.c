@@ -35,8 +35,8 @@ DESCRIPTION
         sluice ctl cache purge tag news
         sluice ctl cache purge all
 
-    stats has all numbers since the start, hosts those of each host that has had a hit, top what is
-    asked for most. get says of one response how old and how large it is and how long it is fresh; or,
+    stats has all numbers since the start, hosts those of each host from its first hit on (what was
+    before is with the others), top what is asked for most. get says of one response how old and how large it is and how long it is fresh; or,
     where there is none, why the last one was not stored. URLs are written as clients ask, with scheme
     and port; with a CacheKey, get, url and prefix take the key. Tags are what servers say in
     Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored; clients do not see these
