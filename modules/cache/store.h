@@ -44,6 +44,7 @@ store_zeros(size_t n)
 #define STORE_TAGS_MAX 256
 #define STORE_SIZE_MAX (INT64_C(16) << 30) /* of a body */
 #define STORE_DISK_MIN (16 << 20)
+#define STORE_OBJECT_MIN 128 /* what the least object takes on disk */
 #define STORE_DISK_MAX (INT64_C(8) << 40)
 #define STORE_PREFIX_MAX 240 /* bytes of a prefix; a longer one is cut, and purges more */
 

@@ -349,12 +349,17 @@ super_read(struct store *s)
     return 1;
 }
 
-/* A new store: what the files had belongs to none any more, because its id is another. */
+/* A new store: what the files had belongs to none any more, because its id is another.  That is
+ * drawn when there is room: what is in memory is found by the one before, and a full disk is tried
+ * again and again. */
 static int
 files_begin(struct store *s)
 {
     uint64_t id = 0, page;
 
+    if (ftruncate(s->fd_index, 0) != 0 ||
+        file_room(s->fd_index, 0, s->layout.n_pages * PAGE_SIZE_DISK) != 0)
+        return -1;
     while (id == 0)
         sl_random_bytes(&id, sizeof id);
     atomic_store(super_word(s, SUPER_VERSION), STORE_FILES_VERSION);
@@ -364,9 +369,6 @@ files_begin(struct store *s)
     atomic_store(super_word(s, SUPER_STARTS), 0);
     atomic_store(super_word(s, SUPER_NEXT_SEQ), 1);
     atomic_store(super_word(s, SUPER_STORE_ID), id);
-    if (ftruncate(s->fd_index, 0) != 0 ||
-        file_room(s->fd_index, 0, s->layout.n_pages * PAGE_SIZE_DISK) != 0)
-        return -1;
     for (page = 1; page < s->layout.index_at; page++)
         if (disk_write_page(s, page) != 0)
             return -1;

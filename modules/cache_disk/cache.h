@@ -11,7 +11,7 @@
  *   passed.c      what is said of requests that went to the server, and bytes
  *   hosts.c       how requests were answered, by host
  *   purge.c       what is to be forgotten: PURGE, unsafe methods, sluice ctl cache purge
- *   command.c     the rest of sluice ctl cache
+ *   command.c     the rest of sluice ctl cache, and gauges
  *   directives.c  the lines
  *
  * A request that may be answered from the cache asks the store, and where that has nothing, a
@@ -77,6 +77,7 @@ struct cache_data {
 
 /* The generation's store; NULL while nothing is open: in a dry run, or without memory. */
 extern struct store *cache_store;
+extern int cache_keys_are_urls; /* no line says CacheKey */
 
 /* Seconds since the epoch, as ages and lifetimes are counted. */
 static inline int64_t
@@ -221,8 +222,8 @@ enum sl_verdict flight_relay(struct visit *v);
  * generation. */
 void flights_forget(struct sl_span key);
 int forgotten_open(void); /* in post_config: 0, or -1 with a message */
-/* A fetch of this key has lately shown that it may not be stored. */
-int is_known_unstorable(struct visit *v);
+/* Why, if a fetch of this key has lately shown that it may not be stored; else NULL. */
+const char *why_lately_unstorable(struct visit *v);
 /* Why what came last under this key was not stored; NULL: nothing is known. */
 const char *why_unstorable(struct sl_span key);
 
@@ -281,9 +282,12 @@ enum sl_verdict cache_count_bytes(struct sl_req *r, const void *conf);
 /* ---- command.c ---- */
 
 extern const struct sl_control_command cache_command;
+int cache_gauges_register(void); /* 0, or -1 with a message */
 
 /* ---- purge.c ---- */
 
+/* NULL, or what to tell who asks for the URL. */
+const char *cache_url_error(apr_pool_t *pool, const char *url);
 void cache_purge_run(struct sl_control_call *call, int argc, const char *const *argv);
 /* The method PURGE, where CachePurge names who may say it. */
 enum sl_verdict cache_purge(struct sl_req *r, const struct cache_conf *conf);

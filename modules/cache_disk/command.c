@@ -41,6 +41,103 @@ stats_run(struct sl_control_call *call)
     sl_control_end(&call, 0);
 }
 
+/* ---- the gauges ---- */
+
+static void
+say_tiers(struct sl_gauge_sink *to, uint64_t disk, uint64_t memory)
+{
+    struct sl_label on_disk[] = {{"tier", "disk"}, {NULL, NULL}};
+    struct sl_label in_memory[] = {{"tier", "memory"}, {NULL, NULL}};
+
+    sl_gauge_say(to, (int64_t)disk, on_disk);
+    sl_gauge_say(to, (int64_t)memory, in_memory);
+}
+
+/* 0: there is no store. */
+static int
+stats_take(struct store_stats *s)
+{
+    if (cache_store != NULL)
+        store_stats(cache_store, s);
+    return cache_store != NULL;
+}
+
+static void
+objects_read(struct sl_gauge_sink *to)
+{
+    struct store_stats s;
+
+    if (stats_take(&s))
+        say_tiers(to, s.disk_objects, s.memory_objects);
+}
+
+static void
+bytes_read(struct sl_gauge_sink *to)
+{
+    struct store_stats s;
+
+    if (stats_take(&s))
+        say_tiers(to, s.disk_bytes, s.memory_bytes);
+}
+
+static void
+sizes_read(struct sl_gauge_sink *to)
+{
+    struct store_stats s;
+
+    if (stats_take(&s))
+        say_tiers(to, s.disk_size, s.memory_size);
+}
+
+static void
+evicted_read(struct sl_gauge_sink *to)
+{
+    struct store_stats s;
+
+    if (stats_take(&s))
+        say_tiers(to, s.n_evicted, s.n_memory_evicted);
+}
+
+static void
+errors_read(struct sl_gauge_sink *to)
+{
+    struct store_stats s;
+
+    if (stats_take(&s))
+        sl_gauge_say(to, (int64_t)s.n_disk_errors, NULL);
+}
+
+static void
+in_use_read(struct sl_gauge_sink *to)
+{
+    struct store_stats s;
+
+    if (stats_take(&s))
+        sl_gauge_say(to, strcmp(s.disk, "in use") == 0, NULL);
+}
+
+int
+cache_gauges_register(void)
+{
+    static const struct {
+        const char *name;
+        struct sl_gauge gauge;
+    } gauges[] = {
+        {"cache_objects", {"responses that are kept", objects_read}},
+        {"cache_bytes", {"bytes that they take", bytes_read}},
+        {"cache_size_bytes", {"bytes that they may take", sizes_read}},
+        {"cache_evicted", {"responses that made room for others since the start", evicted_read}},
+        {"cache_disk_errors", {"errors of the disk since the start", errors_read}},
+        {"cache_disk_in_use", {"1: responses are kept on disk, 0: in memory alone", in_use_read}},
+    };
+    unsigned i;
+
+    for (i = 0; i < sizeof gauges / sizeof gauges[0]; i++)
+        if (sl_provider_register("gauge", gauges[i].name, &gauges[i].gauge) != 0)
+            return -1;
+    return 0;
+}
+
 /* ---- one URL ---- */
 
 struct getting {
@@ -50,6 +147,15 @@ struct getting {
     struct sl_span form_key;   /* a copy */
     unsigned i, n_forms;       /* of the encoders; printed */
 };
+
+/* As store_get(), without being a hit where it is in memory: who looks changes nothing. */
+static enum store_answer
+getting_look(struct getting *d, struct sl_loop *loop, struct store_object **o)
+{
+    enum store_answer answer = store_peek(cache_store, d->get.key, o);
+
+    return answer == STORE_WAIT ? store_get(cache_store, loop, &d->get, o) : answer;
+}
 
 static const char *
 json_of(struct sl_control_call *call, struct sl_span text)
@@ -197,7 +303,7 @@ forms_print(struct sl_loop *loop, struct store_get *get, struct store_object *o)
         }
         d->form_key = form_key(d->base->key, coding);
         d->get = (struct store_get){.key = d->form_key, .done = forms_print};
-        answer = store_get(cache_store, loop, &d->get, &o);
+        answer = getting_look(d, loop, &o);
     }
 }
 
@@ -223,11 +329,17 @@ get_run(struct sl_control_call *call, const char *url)
 {
     struct getting *d = apr_pcalloc(sl_control_pool(call), sizeof *d);
     struct store_object *o = NULL;
+    const char *err = cache_url_error(sl_control_pool(call), url);
 
+    if (err != NULL) {
+        sl_control_print(call, "%s", err);
+        sl_control_end(&call, 2);
+        return;
+    }
     d->call = call;
     d->get.key = cache_key_of_url(sl_control_pool(call), sl_span(url));
     d->get.done = get_found;
-    if (store_get(cache_store, sl_loop_self(), &d->get, &o) != STORE_WAIT)
+    if (getting_look(d, sl_loop_self(), &o) != STORE_WAIT)
         get_found(sl_loop_self(), &d->get, o);
 }
 

@@ -1,6 +1,8 @@
 /* The lines of mod_cache_disk, and what is made of them when all are read. */
 #include "cache.h"
 
+#include "sluice/lint.h"
+
 #include <apr_strings.h>
 
 #include <inttypes.h>
@@ -30,6 +32,7 @@ disk_parse(struct sl_cmd *cmd, void **item)
     const char *path = sl_cmd_arg(cmd, 0), *err;
 
     *item = data;
+    data->place = sl_cmd_place(cmd);
     if (path == NULL || (*path != '/' && strcmp(path, "off") != 0))
         return "expected the absolute path of a folder, or off";
     if ((err = sl_cmd_options(cmd, 1, disk_options, &o)) != NULL)
@@ -37,9 +40,11 @@ disk_parse(struct sl_cmd *cmd, void **item)
     if (o.size < STORE_DISK_MIN || o.size > STORE_DISK_MAX)
         return sl_cmd_error(cmd, "expected size= between %dm and %ldt", STORE_DISK_MIN >> 20,
                             (long)(STORE_DISK_MAX >> 40));
+    if (o.objects > o.size / STORE_OBJECT_MIN)
+        return sl_cmd_error(cmd, "expected objects= up to %" PRId64 ", one for each %d bytes of size=",
+                            o.size / STORE_OBJECT_MIN, STORE_OBJECT_MIN);
     if (o.memory < 0)
         return "expected memory= as a size";
-    data->place = sl_cmd_place(cmd);
     data->options = (struct store_options){
         .path = strcmp(path, "off") == 0 ? NULL : apr_pstrdup(sl_cmd_pool(cmd), path),
         .disk_size = (uint64_t)o.size,
@@ -148,7 +153,7 @@ words_take(struct sl_worker *w, const struct sl_scope *scope, const char *name,
             ;
         if (word->name == NULL && place != NULL)
             sl_worker_config_error(w, place, "%s: expected %s, found \"%s\"", name, known, text.at);
-        *bits |= word->bit;
+        *bits = word->name != NULL && word->bit == 0 ? 0 : *bits | word->bit; /* off: from here on */
     }
 }
 
@@ -165,6 +170,10 @@ numbers_check(struct sl_worker *w, const struct sl_scope *scope, const struct ca
                                conf->min_uses);
 }
 
+static const struct sl_lint_rule unused_cache = {
+    "unused-cache", "it takes room on disk and in memory, and no response is kept there",
+    "write \"Cache on\" where responses should be stored, or take it away"};
+
 int
 cache_check(struct sl_worker *w)
 {
@@ -173,15 +182,19 @@ cache_check(struct sl_worker *w)
     struct sl_scope *scope;
     unsigned i;
 
+    cache_keys_are_urls = 1;
     for (i = 0; (scope = sl_worker_scope(w, i)) != NULL; i++) {
         struct cache_conf *conf = (void *)(uintptr_t)sl_scope_conf(scope, &sl_module_record);
 
+        cache_keys_are_urls &= conf->key == NULL;
         if (conf->is_on && used_at == NULL)
             used_at = said_at(scope, "Cache");
         words_take(w, scope, "CacheUseStale", conf->stale_words, stale_words, &conf->stale);
         words_take(w, scope, "CacheIgnore", conf->ignore_words, ignore_words, &conf->ignore);
         numbers_check(w, scope, conf);
     }
+    if (used_at == NULL && data->place != NULL)
+        sl_lint(w, &unused_cache, data->place, "no line says \"Cache on\"");
     if (used_at != NULL && data->place == NULL)
         sl_worker_config_error(w, used_at, "Cache: no CacheDisk line says where responses are kept\n"
                                "    cure: write \"CacheDisk /var/cache/sluice size=1g memory=64m\" outside all "

@@ -28,15 +28,17 @@ unstorable_hash(struct store_hash hash, struct sl_req *r)
     return hash.lo + question;
 }
 
-int
-is_known_unstorable(struct visit *v)
+const char *
+why_lately_unstorable(struct visit *v)
 {
     uint64_t hash = unstorable_hash(v->hash, v->r);
     unsigned i = (unsigned)(hash % UNSTORABLE);
 
-    return atomic_load_explicit(&unstorable[i].key, memory_order_relaxed) == hash &&
-           atomic_load_explicit(&unstorable[i].until_ms, memory_order_relaxed) >
-               sl_loop_now(sl_req_loop(v->r));
+    if (atomic_load_explicit(&unstorable[i].key, memory_order_acquire) != hash ||
+        atomic_load_explicit(&unstorable[i].until_ms, memory_order_relaxed) <=
+            sl_loop_now(sl_req_loop(v->r)))
+        return NULL;
+    return atomic_load_explicit(&unstorable[i].why, memory_order_relaxed);
 }
 
 const char *

@@ -325,13 +325,14 @@ visit_missed(struct visit *v)
 {
     struct sl_span said = sl_fields_joined_id(sl_req_head(v->r), SL_F_CACHE_CONTROL);
     struct cache_control cc = cache_control_parse(said);
+    const char *why;
 
     if ((cc.flags & CC_ONLY_IF_CACHED) && (v->conf->ignore & IGNORE_REQUEST) == 0)
         v->outcome = OUT_ABSENT;
     else if ((cc.flags & CC_NO_STORE) && (v->conf->ignore & IGNORE_REQUEST) == 0)
         v->reason = "the client says no-store"; /* nobody else would have anything of its fetch */
-    else if (is_known_unstorable(v))
-        v->reason = "it could not be stored lately";
+    else if ((why = why_lately_unstorable(v)) != NULL)
+        v->reason = why;
     else if (!is_wanted(v))
         v->reason = "asked for less often than CacheMinUses";
     else
@@ -420,12 +421,15 @@ is_cacheable(struct sl_req *r)
 static void
 explain_object(struct visit *v, struct store_object *o)
 {
-    static const char *const what[] = {"it would be given",
+    static const char *const what[] = {"it would be given, and the server not asked",
                                        "it would be given, and fetched anew behind that",
                                        "the server would be asked whether it is still good"};
+    static const char *const statuses[] = {"HIT", "UPDATING", "EXPIRED"};
 
     v->get.state = store_state(cache_store, o);
     v->using = visit_judge(v);
+    v->status = v->using.use == USE_FRESH && v->using.is_stale ? "STALE" : statuses[v->using.use];
+    v->reason = v->using.reason;
     sl_note(v->r, "the cache has it: status %d, age %ld s of %ld s; %s: %s", v->meta.status,
             (long)v->using.age, (long)v->meta.storing.lifetime, v->using.reason,
             what[v->using.use]);
@@ -452,10 +456,13 @@ static void
 explain_store(struct visit *v)
 {
     struct store_object *o = NULL;
+    const char *why;
 
     switch (explain_look(v, &o)) {
     case STORE_MISS:
-        sl_note(v->r, "the cache does not have it: the server would be asked");
+        why = why_unstorable(cache_key(v->r, v->conf));
+        sl_note(v->r, "the cache does not have it: the server would be asked%s%s",
+                why != NULL ? "; its last response was not stored: " : "", why != NULL ? why : "");
         break;
     case STORE_WAIT:
         sl_note(v->r, "the cache may have it on disk");

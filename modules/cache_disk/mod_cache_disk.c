@@ -7,22 +7,52 @@ DESCRIPTION
     both are bounded, and what is on disk is there again after a restart, a reload or a
     crash. Requests that miss the same response share one fetch and read it as it comes.
 
-    Answers say how they came about in the field Cache-Status; %{cache_status} is HIT, MISS,
-    EXPIRED, STALE, UPDATING, REVALIDATED or BYPASS, and %{cache_reason} why.
+    Answers say how they came about in the field Cache-Status. %{cache_status} is MISS (it was not
+    there), HIT, EXPIRED (too old, and fetched anew), REVALIDATED (too old, and the server says that
+    it still is good), UPDATING (too old, given while it is fetched anew), STALE (too old, given
+    because the server failed or the client takes it) or BYPASS (CacheBypass holds), and
+    %{cache_reason} why: of a response that may not be stored, what forbids it, from the second
+    request on. In the log with a format of mod_log(8), such as
+
+        LogFormat cache "%h %t \"%r\" %>s %{cache_status} %{cache_reason}"
+
+    stale-while-revalidate and stale-if-error of servers hold (RFC 5861); CacheUseStale is for
+    servers that say neither, and gives what is stale for as long as it is stored.
 
     Where Gzip, Brotli or Zstd are on, too, each response is encoded once: what the encoder made of
     it is stored beside it, by the second request that wants it, and belongs to it in all that
     happens to it. Who gets which, mod_gzip(8) says.
 
-    sluice ctl cache stats | hosts | top | get URL | purge ... looks into the cache and makes it forget:
-    all, one URL, all URLs that begin alike, a host, or what servers have marked by a tag in
+    What is in the cache, and how to make it forget:
+
+        sluice ctl cache stats
+        sluice ctl cache hosts
+        sluice ctl cache top
+        sluice ctl cache get http://example.org/news/1
+        sluice ctl cache purge url http://example.org/news/1
+        sluice ctl cache purge prefix http://example.org/news/
+        sluice ctl cache purge host example.org
+        sluice ctl cache purge tag news
+        sluice ctl cache purge all
+
+    stats has all numbers since the start, hosts those of each host from its first hit on (what was
+    before is with the others), top what is asked for most. get says of one response how old and
+    how large it is and how long it is fresh; or, where there is none, why the last one was not
+    stored. URLs are written as clients ask, with scheme and port; with a CacheKey, get, url and
+    prefix take the key. Tags are what servers say in
     Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored; clients do not see these
-    fields). With soft it is marked stale instead.
+    fields). With soft behind it a purge marks as too old instead: the next request has it validated,
+    and CacheUseStale may still give it. --json prints the first four for machines, sluice ctl metrics
+    has the sums and what the disk and memory hold for Prometheus, and sluice ctl explain GET URL
+    what would come of a request now.
 DIRECTIVES
   CacheDisk
-    CacheDisk FOLDER|off [size=SIZE] [memory=SIZE] [objects=N]: size= is what the folder may
-    hold (1g), memory= what is kept in memory (64m); off keeps responses in memory alone.
-    When the disk fails or is full, requests go on uncached, and the log says so.
+    size= is what the folder may hold (1g), memory= what is kept in memory (64m), objects= how many
+    responses the index has room for (one for each 8k of size=); off keeps responses in memory
+    alone. The folder is made where there is none, in one that there is. Who starts the server has to
+    have the right to write to it: root, where root does, whatever User says. Each server needs one of
+    its own, and with another size= it begins empty. Where it cannot be used, or the disk fails or is
+    full, the log says so, and responses are kept in memory alone.
   Cache
     On for the responses of this scope to GET and HEAD. Requests with a body, Upgrade, If-Match
     or If-Unmodified-Since go to the server.
@@ -35,14 +65,16 @@ DIRECTIVES
     With a CacheKey or CacheBypass, requests whose Connection names fields go past the cache: servers
     do not get these.
   CacheValid
-    CacheValid [STATUS ...] TIME: without a status 200, 301 and 302. The inner, later line holds.
+    For responses without Cache-Control and Expires, whose lifetime is then TIME: of these statuses,
+    any for all of them, or 200, 301 and 302 where none is named. The inner, later line holds, so a
+    line with any stands first. What a server says holds before it, unless CacheIgnore takes that away.
   CacheUseStale
     error, timeout, invalid (a response that does not parse), updating (give the stale one while
-    a new one is fetched), or statuses: 500, 502, 503, 504, 403, 404, 429. Never where the server
-    says must-revalidate.
+    a new one is fetched), or statuses: 500, 502, 503, 504, 403, 404, 429. Words of the scopes
+    around add up; off forgets them. Never where the server says must-revalidate.
   CacheIgnore
     Cache-Control, Expires, Set-Cookie (the cookie is not stored) and Vary of servers; request: what
-    clients say in Cache-Control.
+    clients say in Cache-Control. Words of the scopes around add up; off forgets them.
   CacheBypass
     A request for which it holds goes to the server, and its response is not stored.
   CacheNoStore
@@ -62,7 +94,8 @@ DIRECTIVES
   CacheLock
     Off: each request that misses fetches for itself.
   CachePurge
-    Networks whose clients may say PURGE: for the URL, in all its variants, or for what the field Purge
+    Networks whose clients may say PURGE, which elsewhere is a method like others and goes to the
+    server: for the URL, in all its variants, or for what the field Purge
     says, which has the words of sluice ctl cache purge: url, prefix, host (those of the request), tag
     NAME or all, and soft behind it: curl -X PURGE -H "Purge: prefix soft" http://example.org/news/.
 EXAMPLE
@@ -86,11 +119,14 @@ EXAMPLE
 #include <apr_strings.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define TICK_MS 1000
 
 struct store *cache_store;
+int cache_keys_are_urls;
 int cache_counters[N_COUNTERS];
 
 static struct sl_timer ticker;
@@ -128,15 +164,50 @@ static const struct sl_variable variables[] = {
 
 /* ---- from start to end ---- */
 
+/* Why nothing can be kept in the folder: an errno; 0: something can. */
+static int
+folder_make(const char *path)
+{
+    struct stat st;
+
+    if (mkdir(path, 0700) == 0)
+        return 0;
+    if (errno != EEXIST || stat(path, &st) != 0)
+        return errno;
+    if (!S_ISDIR(st.st_mode))
+        return ENOTDIR;
+    return faccessat(AT_FDCWD, path, R_OK | W_OK | X_OK, AT_EACCESS) != 0 ? errno : 0;
+}
+
+/* The store says what follows from it. */
+static void
+folder_complain(const struct cache_data *data, int error)
+{
+    const char *path = data->options.path;
+    char cure[128] = "name a folder on a disk that can be written to";
+
+    if (error == ENOENT)
+        snprintf(cure, sizeof cure, "make the folder it lies in");
+    else if (error == EACCES || error == EPERM)
+        snprintf(cure, sizeof cure,
+                 "give it to who starts the server, here user %ld, for example by chown",
+                 (long)geteuid());
+    else if (error == ENOTDIR)
+        snprintf(cure, sizeof cure, "name a folder: a file is there");
+    sl_log(SL_WARN, "CACHEDISK0001", "%s: CacheDisk %s: %s; cure: %s", data->place, path,
+           strerror(error), cure);
+}
+
 static int
 cache_open(struct sl_worker *w)
 {
     const struct cache_data *data = sl_worker_module_data(w, &sl_module_record);
+    int error;
 
     if (data->place == NULL)
         return 0;
-    if (data->options.path != NULL && mkdir(data->options.path, 0700) != 0 && errno != EEXIST)
-        sl_log(SL_WARN, "CACHEDISK0001", "CacheDisk %s: %s", data->options.path, strerror(errno));
+    if (data->options.path != NULL && (error = folder_make(data->options.path)) != 0)
+        folder_complain(data, error);
     body_names_begin();
     cache_store = store_open(&data->options);
     return cache_store != NULL && hosts_open() == 0 && forgotten_open() == 0 ? 0 : -1;
@@ -205,6 +276,8 @@ cache_init(const struct sl_module *self)
     (void)self;
     for (i = 0; i < N_COUNTERS; i++)
         cache_counters[i] = sl_counter(names[i][0], names[i][1]);
+    if (cache_gauges_register() != 0)
+        return -1;
     return sl_provider_register("control", "cache", &cache_command);
 }
 

@@ -10,6 +10,8 @@ why_forwarded(const struct visit *v)
         return "method";
     if (strcmp(v->status, "BYPASS") == 0)
         return "bypass";
+    if (v->slices != NULL)
+        return "partial";
     if (v->found != NULL)
         return v->using.is_refused ? "request" : "stale";
     return v->is_variant ? "vary-miss" : "uri-miss";
@@ -20,7 +22,7 @@ is_forwarded(struct sl_req *r, const struct visit *v)
 {
     if (v == NULL)
         return sl_req_server(r) != NULL;
-    return v->outcome == OUT_PASS || v->outcome == OUT_RELAY ||
+    return v->outcome == OUT_PASS || v->outcome == OUT_RELAY || v->outcome == OUT_FAILED ||
            (v->outcome == OUT_DIRECT && v->flight->result != CAME);
 }
 

@@ -45,34 +45,61 @@ host_of_url(apr_pool_t *pool, struct sl_span url)
     return prefixed(pool, "host:", (struct sl_span){host, n});
 }
 
-/* 0, or -1: the words are wrong. */
-static int
+/* NULL, or what is wrong with a URL: a purge of what nothing can be stored under would say that it
+ * has purged. */
+const char *
+cache_url_error(apr_pool_t *pool, const char *url)
+{
+    const char *host = strstr(url, "://");
+
+    if (!cache_keys_are_urls || (host != NULL && host > url && strchr("/?", host[3]) == NULL))
+        return NULL;
+    return apr_psprintf(
+        pool, "expected a URL with scheme and host, such as http://example.org/a, found \"%s\"\n", url);
+}
+
+static const char *
+host_error(apr_pool_t *pool, const char *host)
+{
+    size_t n = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/");
+
+    if (n == strlen(host))
+        return NULL;
+    return apr_psprintf(
+        pool, "expected the name of a host, without scheme and port, found \"%s\"\n", host);
+}
+
+/* NULL, or what is wrong with the words. */
+static const char *
 purge_words(apr_pool_t *pool, struct store_purge *p, int argc, const char *const *argv)
 {
-    const char *what = argc > 0 ? argv[0] : "";
+    const char *what = argc > 0 ? argv[0] : "", *err = NULL;
     struct sl_span text = sl_span(argc > 1 ? argv[1] : "");
 
     p->is_soft = argc > 1 && strcmp(argv[argc - 1], "soft") == 0;
     if (strcmp(what, "all") == 0) {
         p->what = STORE_PURGE_ALL;
-        return argc - p->is_soft == 1 ? 0 : -1;
+        return argc - p->is_soft == 1 ? NULL : WORDS_HELP;
     }
     if (argc - p->is_soft != 2 || text.n == 0)
-        return -1;
+        return WORDS_HELP;
     p->what = STORE_PURGE_TAG;
     if (strcmp(what, "tag") == 0)
         p->text = text;
-    else if (strcmp(what, "host") == 0)
+    else if (strcmp(what, "host") == 0) {
+        err = host_error(pool, text.at);
         p->text = prefixed(pool, "host:", in_lower_case(pool, text));
-    else if (strcmp(what, "url") == 0)
+    } else if (strcmp(what, "url") == 0) {
+        err = cache_url_error(pool, text.at);
         p->text = prefixed(pool, "key:", cache_key_of_url(pool, text));
-    else if (strcmp(what, "prefix") == 0) {
+    } else if (strcmp(what, "prefix") == 0) {
+        err = cache_url_error(pool, text.at);
         p->what = STORE_PURGE_PREFIX;
         p->text = cache_key_of_url(pool, text);
         p->host = host_of_url(pool, p->text);
     } else
-        return -1;
-    return 0;
+        return WORDS_HELP;
+    return err;
 }
 
 /* ---- sluice ctl cache purge ---- */
@@ -97,11 +124,12 @@ void
 cache_purge_run(struct sl_control_call *call, int argc, const char *const *argv)
 {
     struct purging *d = apr_pcalloc(sl_control_pool(call), sizeof *d);
+    const char *err;
 
     d->call = call;
     d->purge.done = purge_done;
-    if (purge_words(sl_control_pool(call), &d->purge, argc, argv) != 0) {
-        sl_control_print(call, WORDS_HELP);
+    if ((err = purge_words(sl_control_pool(call), &d->purge, argc, argv)) != NULL) {
+        sl_control_print(call, "%s", err);
         sl_control_end(&call, 2);
         return;
     }
@@ -154,36 +182,38 @@ asked_done(struct sl_loop *loop, struct store_purge *p, int is_kept)
     free(p);
 }
 
-/* 0, or -1: the words are wrong. */
-static int
+/* NULL, or what is wrong with the words. */
+static const char *
 purge_asked(struct sl_req *r, const struct cache_conf *conf)
 {
     struct sl_span field = sl_fields_get(sl_req_head(r), "Purge");
     struct store_purge p = {.done = asked_done}, *lasting;
-    const char *argv[WORDS_MAX];
+    const char *argv[WORDS_MAX], *err;
 
     if (field.at == NULL) {
         forget(r, cache_key(r, conf));
-        return 0;
+        return NULL;
     }
-    if (purge_words(sl_req_pool(r), &p, field_words(r, conf, field, argv), argv) != 0)
-        return -1;
+    if ((err = purge_words(sl_req_pool(r), &p, field_words(r, conf, field, argv), argv)) != NULL)
+        return err;
     lasting = malloc(sizeof *lasting);
     SL_ASSERT(lasting != NULL);
     *lasting = p;
     lasting->text = kept(p.text);
     lasting->host = kept(p.host);
     store_purge(cache_store, sl_req_loop(r), lasting);
-    return 0;
+    return NULL;
 }
 
 enum sl_verdict
 cache_purge(struct sl_req *r, const struct cache_conf *conf)
 {
+    const char *err;
+
     if (!sl_networks_has(conf->purge, sl_req_client(r)))
         return sl_respond(r, 403, NULL, SL_SPAN(""));
-    if (!sl_req_is_dry(r) && cache_store != NULL && purge_asked(r, conf) != 0)
-        return sl_respond(r, 400, "text/plain", SL_SPAN(WORDS_HELP));
+    if (!sl_req_is_dry(r) && cache_store != NULL && (err = purge_asked(r, conf)) != NULL)
+        return sl_respond(r, 400, "text/plain", sl_span(err));
     return sl_respond(r, 200, "text/plain", SL_SPAN("purged\n"));
 }
 

@@ -274,8 +274,9 @@ log_check(struct sl_worker *w)
         const struct sink *s = APR_ARRAY_IDX(d->sinks, i, struct sink *);
 
         if (sink_check(s) != 0)
-            sl_worker_config_error(w, sink_place(s), "AccessLog %s: %s", sink_where(s),
-                                   strerror(errno));
+            sl_worker_config_error(w, sink_place(s), "AccessLog %s: %s%s", sink_where(s),
+                                   strerror(errno),
+                                   errno == ENOENT ? "\n    cure: make the folder it lies in" : "");
     }
     return 0;
 }

@@ -59,8 +59,9 @@ check_folder(struct config *c, const struct sl_scope *scope, const char *row, co
         return;
     folder = apr_pstrmemdup(c->pool, path, (size_t)(slash - path));
     if (stat(folder, &st) != 0)
-        config_error(c, core_place(c, scope, row), NULL, "%s %s: %s: %s", row, path,
-                     folder, strerror(errno));
+        config_error(c, core_place(c, scope, row),
+                     errno == ENOENT ? apr_psprintf(c->pool, "make it: mkdir -p %s", folder) : NULL,
+                     "%s %s: %s: %s", row, path, folder, strerror(errno));
     else if (!S_ISDIR(st.st_mode) || (stat(path, &st) == 0 && S_ISDIR(st.st_mode)))
         config_error(c, core_place(c, scope, row), NULL,
                      "%s: expected a file in a folder, found \"%s\"", row, path);

@@ -76,9 +76,9 @@ DIRECTIVES
   Group
     The worker's group; the user's own when it is left out.
   PidFile
-    Where the process number of the master is written. Under -X, and for a daemon of another
-    user than root, there is none by default. A server that runs keeps it locked: a second one
-    with the same file does not start.
+    Where the process number of the master is written. A service of systemd has it by default,
+    too; under -X otherwise, and for a daemon of another user than root, there is none. A server
+    that runs keeps it locked: a second one with the same file does not start.
   ControlSocket
     The socket the running server is spoken to by: sluice -k reload and the like find it by this
     line. Only its owner may use it. By default as with PidFile.

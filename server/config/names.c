@@ -8,33 +8,42 @@
 
 #define NAME_MAX_N 64
 
+static int
+is_same_letter(char a, char b)
+{
+    return tolower((unsigned char)a) == tolower((unsigned char)b);
+}
+
+static unsigned
+least(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
+/* Letters to put in, take away, replace, or change with their neighbour. */
 unsigned
 sl_name_distance(const char *a, const char *b)
 {
-    unsigned row[NAME_MAX_N + 1], i, j, diagonal, up;
+    unsigned rows[3][NAME_MAX_N + 1], i, j;
     size_t na = strlen(a), nb = strlen(b);
 
     if (na > NAME_MAX_N || nb > NAME_MAX_N)
         return NAME_MAX_N;
     for (j = 0; j <= nb; j++)
-        row[j] = j;
+        rows[0][j] = j;
     for (i = 1; i <= na; i++) {
-        diagonal = row[0];
+        unsigned *row = rows[i % 3], *above = rows[(i + 2) % 3], *two_above = rows[(i + 1) % 3];
+
         row[0] = i;
         for (j = 1; j <= nb; j++) {
-            unsigned same = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
-            unsigned best = diagonal + !same;
-
-            up = row[j];
-            if (up + 1 < best)
-                best = up + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            diagonal = up;
-            row[j] = best;
+            row[j] = least(least(above[j], row[j - 1]) + 1,
+                           above[j - 1] + !is_same_letter(a[i - 1], b[j - 1]));
+            if (i > 1 && j > 1 && is_same_letter(a[i - 1], b[j - 2]) &&
+                is_same_letter(a[i - 2], b[j - 1]))
+                row[j] = least(row[j], two_above[j - 2] + 1);
         }
     }
-    return row[nb];
+    return rows[na % 3][nb];
 }
 
 static void

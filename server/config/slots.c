@@ -409,6 +409,15 @@ set_list(struct sl_cmd *cmd, void *slot, struct mark *mark)
     return found(cmd, err);
 }
 
+/* Whether its values are likely to have blanks. */
+static int
+is_formula(enum sl_slot type)
+{
+    enum sl_phase phase;
+
+    return type == SL_SLOT_EXPR || slot_is_cond(type, &phase);
+}
+
 static const char *
 set_scalar(struct sl_cmd *cmd, void *slot, struct mark *mark)
 {
@@ -416,6 +425,8 @@ set_scalar(struct sl_cmd *cmd, void *slot, struct mark *mark)
 
     if (sl_cmd_argc(cmd) != 1) {
         cmd->blame = sl_cmd_argc(cmd) == 0 ? 0 : cmd->first + 1;
+        if (sl_cmd_argc(cmd) > 1 && is_formula(cmd->row->type))
+            sl_cmd_cure(cmd, "put all of it in one pair of double quotes");
         return sl_cmd_error(cmd, "expected one argument, %s, found %d", cmd->row->args,
                             sl_cmd_argc(cmd));
     }

@@ -26,13 +26,22 @@ def serves(s, origin, n=20, size=3000):
     return {status(r) for r in got}
 
 
-@pytest.mark.parametrize("folder", ["{tmp}/none/such", "{tmp}/file/below", "/proc/cache", "{tmp}/file"])
-def test_a_folder_that_cannot_be(sluice, origin, tmp_path, folder):
+@pytest.mark.parametrize("folder, cure", [
+    ("{tmp}/none/such", "No such file or directory; cure: make the folder it lies in"),
+    ("{tmp}/file/below", "Not a directory; cure: name a folder"),
+    ("/proc/cache", "; cure: "),
+    ("{tmp}/file", "Not a directory; cure: name a folder"),
+])
+def test_a_folder_that_cannot_be(sluice, origin, tmp_path, folder, cure):
     (tmp_path / "file").write_text("x")
     folder = folder.format(tmp=tmp_path)
     s = start(sluice, origin, folder).expect("CACHEDISK")
     assert serves(s, origin) == {"HIT"}, "in memory"
     assert s.logged("CACHEDISK0101") and folder in s.log()
+    line = next(x for x in s.log().splitlines() if "CACHEDISK0001" in x)
+    with open(s.conf) as f:
+        at = 1 + [x.split()[:1] for x in f].index(["CacheDisk"])
+    assert f"test.conf:{at}: CacheDisk {folder}: " in line and cure in line
     assert (tmp_path / "file").read_text() == "x"
 
 

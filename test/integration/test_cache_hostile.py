@@ -335,6 +335,7 @@ def test_a_dry_run_says_what_would_happen(operated, origin):
     origin.on("/a", fresh(b"x"))
     origin.on("/s", reply(200, b"x", [("Cache-Control", "max-age=0, stale-while-revalidate=60"), ("ETag", '"a"')]))
     origin.on("/v", fresh(b"x", 0, Vary="X-Lang"))
+    origin.on("/c", fresh(b"x", Set_Cookie="a=b"))
     op = operated()
 
     def said(path, *words):
@@ -345,16 +346,18 @@ def test_a_dry_run_says_what_would_happen(operated, origin):
         if "on disk" not in (first := said("/a")):
             break
     assert "the cache does not have it" in first
-    for path in ("/a", "/s", "/v"):
+    for path in ("/a", "/s", "/v", "/c"):
         op.s.get(path, {"X-Lang": "de"})
-    assert "status 200, age 0 s of 60 s; fresh: it would be given" in said("/a")
-    assert "given, and fetched anew" in said("/s")
-    assert "the client says no-cache: the server would be asked" in said("/a", "-H", "Cache-Control: no-cache")
+    assert "status 200, age 0 s of 60 s; fresh: it would be given" in said("/a") and "X-Cache: HIT" in said("/a")
+    assert "given, and fetched anew" in said("/s") and "X-Cache: UPDATING" in said("/s")
+    stale = said("/a", "-H", "Cache-Control: no-cache")
+    assert "the client says no-cache: the server would be asked" in stale and "X-Cache: EXPIRED" in stale
+    assert "its last response was not stored: it sets a cookie" in said("/c") and "X-Cache: MISS" in said("/c")
     assert "variants by X-Lang" in said("/v", "-H", "X-Lang: de") and "asked whether" in said("/v", "-H", "X-Lang: de")
     assert "does not have it" in said("/v", "-H", "X-Lang: en")
     assert op.say("ctl", "cache", "purge", "url", "http://test/a", "soft").returncode == 0
     assert "purged softly: the server would be asked" in said("/a")
-    assert len(origin.requests) == 3 and "hits                     0" in op.say("ctl", "cache", "stats").stdout
+    assert len(origin.requests) == 4 and "hits                     0" in op.say("ctl", "cache", "stats").stdout
 
 
 def test_numbers_by_host(operated, origin):

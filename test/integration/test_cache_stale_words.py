@@ -97,3 +97,27 @@ def test_nothing_stale_is_given_where_there_is_nothing(cached, origin):
     origin.on("/", reply(503, b"no"))
     s = cached("CacheUseStale error timeout invalid updating 503")
     assert s.get("/").status == 503 and asked(origin) == 1
+
+
+def test_off_forgets_what_is_said_further_out(cached, origin):
+    paths = {"/as": None, "/off": "off", "/more": "off 500", "/added": "500"}
+    for path in paths:
+        origin.on(path, aged("max-age=60", 70))
+    s = cached("CacheUseStale 503\n" + "".join(
+        f"<Location {path}>\nCacheUseStale {w}\n</Location>\n" for path, w in paths.items() if w))
+    for path in paths:
+        s.get(path)
+    got = {}
+    for code in (503, 500):
+        for path in paths:
+            origin.on(path, reply(code))
+            got[path] = got.get(path, ()) + (s.get(path).status,)
+    assert got == {"/as": (200, 500), "/off": (503, 500), "/more": (503, 200), "/added": (200, 200)}
+
+
+def test_off_heeds_again_what_is_not_heeded_further_out(cached, origin):
+    for path in ("/shared", "/own"):
+        origin.on(path, fresh(Set_Cookie="id=1"))
+    s = cached("CacheIgnore Set-Cookie\n<Location /own>\nCacheIgnore off\n</Location>")
+    assert [(status(s.get(p)), s.get(p).get("Set-Cookie")) for p in ("/shared", "/own")] == [("MISS", None), ("MISS", "id=1")]
+    assert (status(s.get("/shared")), status(s.get("/own"))) == ("HIT", "MISS")

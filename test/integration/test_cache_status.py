@@ -6,7 +6,7 @@ import time
 
 import pytest
 from origin import reply
-from cache_peers import cached, fresh, operated, status  # noqa: F401 (fixtures)
+from cache_peers import cached, failing, fresh, operated, status  # noqa: F401 (fixtures)
 from test_cache_freshness import aged
 
 PARAMETER = r"(hit|fwd=(bypass|method|uri-miss|vary-miss|miss|request|stale|partial)|fwd-status=\d{3}|ttl=-?\d+|stored|collapsed)"
@@ -93,6 +93,21 @@ def test_what_is_not_stored(cached, origin):
     assert said(s.get("/post", method="POST", body=b"x")) == ["fwd=method"]
 
 
+def test_what_failed(cached, origin):
+    """A fetch that fails was a fetch as well, whatever stood before it."""
+    origin.on("/old", aged("max-age=60", 70))
+    origin.on("/video", lambda c, r: r.get("Range") == "bytes=0-4095" and c.send(reply(
+        206, b"x" * 4096, [("Cache-Control", "max-age=60"), ("ETag", '"a"'), ("Content-Range", "bytes 0-4095/12288")])))
+    s = cached("CacheSlice 4k").expect("SL05")
+    assert said(s.get("/old")) == ["fwd=uri-miss", "stored"]
+    assert s.get("/video", {"Range": "bytes=0-9"}).status == 206
+    failing(origin, "/old")
+    failing(origin, "/new")
+    got = {path: s.get(path, fields) for path, fields in (("/old", {}), ("/new", {}), ("/video", {"Range": "bytes=5000-5009"}))}
+    assert {path: (r.status, said(r)) for path, r in got.items()} == {
+        "/old": (502, ["fwd=stale"]), "/new": (502, ["fwd=uri-miss"]), "/video": (502, ["fwd=partial"])}
+
+
 def test_those_who_joined(cached, origin):
     hold = threading.Event()
     origin.on("/", lambda c, r: hold.wait(5) and c.send(fresh(b"x")) or True)
@@ -128,7 +143,7 @@ def test_without_a_cache_nothing_is_said(cached, origin):
 @pytest.mark.parametrize("state, reason, lines, first, again, asks", [
     ("HIT", "fresh", "", fresh(), None, {}),
     ("MISS", "nothing is stored", "", None, fresh(), {}),
-    ("MISS", "it could not be stored lately", "", reply(200, b"x", [("Cache-Control", "private")]), None, {}),
+    ("MISS", "the server says private", "", reply(200, b"x", [("Cache-Control", "private")]), None, {}),
     ("MISS", "asked for less often than CacheMinUses", "CacheMinUses 5", fresh(), None, {}),
     ("MISS", "the client says no-store", "", None, fresh(), {"Cache-Control": "no-store"}),
     ("EXPIRED", "stale", "", aged("max-age=60", 70), None, {}),

@@ -30,6 +30,7 @@ def inside(text):
 
 
 EARLY = "LoadModule tls\n" + HEAD
+CACHE = "LoadModule cache_disk\n" + HEAD + "CacheDisk off\n"
 ZONE = "LoadModule ratelimit\n" + HEAD + "RateLimitZone z key=%{remote_addr} rate=1r/s\n"
 
 
@@ -94,6 +95,7 @@ FOUND = [
     ("no-early-data", 8, EARLY + "TLSEarlyData on\n<VirtualHost a.test>\nTLSClientVerify require\nTLSClientCA ca.pem\n"
      + PASS + "</VirtualHost>\n<VirtualHost b.test>\n" + PASS + "</VirtualHost>\n"),
     ("unused-zone", 6, ZONE + PASS),
+    ("unused-cache", 6, CACHE + PASS),
     ("unused-pool", 5, HEAD + "<Balancer p>\nServer 10.0.0.1:80\n</Balancer>\n" + PASS),
 ]
 
@@ -125,6 +127,7 @@ CLEAN = [
            "Rewrite ^/v3/(.*) /$1\nRewrite ^/v4 /y\n</Location>\n<Location /v5/>\nRewrite ^/v5$ /\n</Location>"),
     EARLY + "TLSEarlyData on\n<VirtualHost a.test>\nTLSClientVerify require\nTLSClientCA ca.pem\nTLSEarlyData off\n"
     + PASS + "</VirtualHost>\n",
+    CACHE + "<Location /x>\nCache on\n</Location>\n" + PASS,
     ZONE + "<Location /x>\nRateLimit z\n</Location>\n" + PASS,
     "LoadModule tls\n" + HEAD + "ProxyTLS sni=a.test\nProxyPass https://10.0.0.1\n",
     HOST.format("ProxyPass http://127.0.0.1:8081\nProxyUpgrade websocket"),

@@ -738,6 +738,31 @@ a_full_disk_rests(void **state)
     }
 }
 
+/* Each try to begin on it leaves what is in memory alone. */
+static void
+a_disk_that_is_full_from_the_start_costs_nothing(void **state)
+{
+    unsigned i;
+
+    (void)state;
+    fault.room = 1;
+    begin();
+    tick();
+    put_object(1, 1, 1000);
+    run();
+    for (i = 0; i < 3; i++) {
+        now_ms += 10000;
+        tick();
+        assert_string_equal(stats().disk, "rests after an error");
+        assert_int_equal(serve(1, STORE_MEMORY), 1);
+    }
+    fault.room = 0;
+    now_ms += 10000;
+    tick();
+    assert_string_equal(stats().disk, "in use");
+    end();
+}
+
 static void
 a_disk_that_fills_up_keeps_what_it_has(void **state)
 {
@@ -1265,6 +1290,7 @@ main(void)
         T(killed_at_any_moment_is_warm),
         T(a_segment_is_gone_on_with),
         T(a_full_disk_rests),
+        T(a_disk_that_is_full_from_the_start_costs_nothing),
         T(a_disk_that_fills_up_keeps_what_it_has),
         T(what_is_not_stored_after_all_reaches_its_readers),
         T(what_nobody_reads_is_not_relayed),
