@@ -6,6 +6,7 @@
 #include "http/encode.h"
 #include "http/coders.h"
 
+#include "runtime/loader.h"
 #include "runtime/span.h"
 #include "sluice/provider.h"
 
@@ -15,7 +16,7 @@
 
 static struct {
     const struct sl_encoder *encoder;
-    const struct sl_module *module;
+    unsigned index; /* of its module, which is asked for with each response */
 } encoders[ENCODERS_MAX]; /* the highest rank first */
 static unsigned n_encoders;
 
@@ -30,7 +31,7 @@ sl_encoder_register(const struct sl_module *self, const struct sl_encoder *encod
     for (i = n_encoders++; i > 0 && encoders[i - 1].encoder->rank < encoder->rank; i--)
         encoders[i] = encoders[i - 1];
     encoders[i].encoder = encoder;
-    encoders[i].module = self;
+    encoders[i].index = loader_index_of(self);
     return 0;
 }
 
@@ -47,7 +48,7 @@ sl_encoding_level(struct sl_cmd *cmd, void **item, int least, int most)
 static const struct sl_encoding_conf *
 encoder_conf(unsigned i, const struct sl_scope *scope)
 {
-    return sl_scope_conf(scope, encoders[i].module);
+    return scope->conf[encoders[i].index];
 }
 
 /* Whether this is the one whose hook does the work for all. */
@@ -207,9 +208,9 @@ is_of_bytes(const struct sl_field *x)
         {"Content-MD5", 11}, {"Digest", 6}, {"Content-Digest", 14}, {"Repr-Digest", 11}};
     size_t i;
 
-    if (x->id == SL_F_CONTENT_LENGTH || x->id == SL_F_ACCEPT_RANGES)
-        return 1;
-    for (i = 0; x->id == SL_F_OTHER && i < sizeof digests / sizeof digests[0]; i++)
+    if (x->id != SL_F_OTHER)
+        return x->id == SL_F_CONTENT_LENGTH || x->id == SL_F_ACCEPT_RANGES;
+    for (i = 0; i < sizeof digests / sizeof digests[0]; i++)
         if (x->name.n == digests[i].n && sl_span_eqi(x->name, digests[i]))
             return 1;
     return 0;
