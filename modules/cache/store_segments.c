@@ -521,7 +521,6 @@ static int
 append_place(struct store *s, struct append *a, uint64_t offset, uint64_t seq, size_t padding,
              struct iovec *iov)
 {
-    uint64_t check = 0;
     unsigned i;
     int n = 0;
 
@@ -532,13 +531,12 @@ append_place(struct store *s, struct append *a, uint64_t offset, uint64_t seq, s
         struct append_part *part = &a->body[i];
 
         part->check = body_checksum(part->at, part->n, store_id(s));
-        if (part->at == a->head + a->n_head)
-            iov[n - 1].iov_len += part->n;
+        if (i == 0 && part->at == a->head + a->n_head)
+            iov[0].iov_len += part->n;
         else
             iov[n++] = iov_of(part->at, part->n);
-        check = a->n_parts == 1 ? part->check : 0;
     }
-    record_place(a->head, a->n_head, seq, check, store_id(s));
+    record_place(a->head, a->n_head, seq, a->n_parts == 1 ? a->body[0].check : 0, store_id(s));
     if (padding > 0)
         iov[n++] = iov_of(zeroes, padding);
     return n;
