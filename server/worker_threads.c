@@ -24,6 +24,7 @@
 
 #define DRAIN_LOOK_MS 50
 #define TAKE_MS 1000 /* how long one that leaves waits for those that hand over to it */
+#define LATE_TURNS 16 /* of messages that are answered by messages, when all threads have left */
 
 /* What thread 0 tells all of them, by mail. */
 enum order { ORDER_DRAIN, ORDER_STANDBY, ORDER_RESUME };
@@ -332,7 +333,6 @@ thread_main(void *arg)
     crash_thread_watch();
     thread_accepts(t->loop);
     loop_run(t->loop);
-    conn_thread_exit(t->loop);
     return NULL;
 }
 
@@ -352,6 +352,18 @@ worker_threads_start(struct sl_worker *w)
     return 0;
 }
 
+/* What those that left last have said to others, and these by that. */
+static void
+threads_read_late(struct sl_worker *w)
+{
+    unsigned i, turn;
+    int is_read = 1;
+
+    for (turn = 0; is_read && turn < LATE_TURNS; turn++)
+        for (is_read = 0, i = 0; i < w->n_threads; i++)
+            is_read |= loop_read_late(w->loops[i]);
+}
+
 void
 worker_threads_run(struct sl_worker *w)
 {
@@ -360,6 +372,9 @@ worker_threads_run(struct sl_worker *w)
     thread_main(&w->threads[0]);
     for (i = 1; i < w->n_threads; i++)
         pthread_join(w->threads[i].thread, NULL);
+    threads_read_late(w);
+    for (i = 0; i < w->n_threads; i++)
+        conn_thread_exit(w->loops[i]);
 }
 
 void

@@ -246,14 +246,10 @@ sl_loop_post(struct sl_loop *loop, struct sl_mail *mail)
 
 /* The inbox is a stack; its messages are delivered in the order they were sent. */
 static void
-mail_arrived(struct sl_loop *loop, struct io *io, unsigned what)
+mail_deliver(struct sl_loop *loop)
 {
     struct sl_mail *m, *next, *ordered = NULL;
-    uint64_t count;
 
-    (void)what;
-    if (read(io->fd, &count, sizeof count) < 0 && errno != EAGAIN)
-        return;
     m = atomic_exchange_explicit(&loop->inbox, NULL, memory_order_acquire);
     for (; m != NULL; m = next) {
         next = m->next;
@@ -264,6 +260,27 @@ mail_arrived(struct sl_loop *loop, struct io *io, unsigned what)
         next = ordered->next;
         ordered->fn(loop, ordered);
     }
+}
+
+static void
+mail_arrived(struct sl_loop *loop, struct io *io, unsigned what)
+{
+    uint64_t count;
+
+    (void)what;
+    if (read(io->fd, &count, sizeof count) >= 0 || errno == EAGAIN)
+        mail_deliver(loop);
+}
+
+int
+loop_read_late(struct sl_loop *loop)
+{
+    if (atomic_load(&loop->inbox) == NULL)
+        return 0;
+    self = loop;
+    mail_deliver(loop);
+    self = NULL;
+    return 1;
 }
 
 /* ---- making and ending ---- */

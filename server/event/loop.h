@@ -91,6 +91,8 @@ void loop_close(struct sl_loop **loop);
 void loop_run(struct sl_loop *loop);
 /* From its own thread: it offloads no more, and returns when its jobs are back and its mail is read. */
 void loop_stop(struct sl_loop *loop);
+/* Reads what came when it had returned; 0: nothing.  Any thread, while none of the loops runs. */
+int loop_read_late(struct sl_loop *loop);
 
 /* Registers fd for reading and writing, edge-triggered, with EPOLLRDHUP.  0 or errno. */
 int loop_watch(struct sl_loop *loop, struct io *io);

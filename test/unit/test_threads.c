@@ -166,7 +166,7 @@ late_back(struct sl_loop *loop, struct sl_offload *job)
 static void
 a_loop_ends_when_its_jobs_are_back_and_its_mail_is_read(void **state)
 {
-    struct sl_mail stops = {NULL, stop};
+    struct sl_mail stops = {NULL, stop}, late;
     struct sl_loop *loop;
     pthread_t server;
     apr_pool_t *pool;
@@ -184,6 +184,11 @@ a_loop_ends_when_its_jobs_are_back_and_its_mail_is_read(void **state)
     pthread_create(&server, NULL, serve, loop);
     pthread_join(server, NULL);
     assert_int_equal(n_late, 6);
+    assert_int_equal(loop_read_late(loop), 0);
+    late = (struct sl_mail){NULL, late_mail};
+    sl_loop_post(loop, &late); /* from one that leaves after it */
+    assert_int_equal(loop_read_late(loop), 1);
+    assert_int_equal(n_late, 7);
     offload_close();
     loop_close(&loop);
     apr_pool_destroy(pool);
