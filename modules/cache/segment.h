@@ -12,7 +12,7 @@
 
 #include "store.h"
 
-#define SEGMENT_UNIT 128u
+#define SEGMENT_UNIT ((unsigned)STORE_OBJECT_MIN)
 #define SEGMENT_MAGIC 0x53634f31u
 #define SEGMENT_VERSION 2
 #define SEGMENT_RUN 4u
