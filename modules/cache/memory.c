@@ -132,7 +132,6 @@ object_free(struct object *o)
     o->extents = NULL;
     o->n_extents = 0;
     o->size = o->change = 0;
-    atomic_store_explicit(&o->offset, 0, memory_order_relaxed);
     atomic_store_explicit(&o->hits, 0, memory_order_relaxed);
     atomic_store_explicit(&o->used, 0, memory_order_relaxed);
     pthread_mutex_lock(&m->free_lock);

@@ -43,7 +43,6 @@ struct object {
     const struct store_extent *extents;
     uint32_t n_extents;
     _Atomic(uint64_t) *checked; /* a bit an extent: its checksum was found right */
-    _Atomic(uint64_t) offset;   /* of its record in "objects"; 0: it is not there (yet) */
     uint64_t change;            /* what the cell of changes said when it was right */
     struct arriving *arriving;  /* NULL: complete */
     _Atomic(uint32_t) hits;

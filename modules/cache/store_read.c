@@ -92,7 +92,6 @@ object_of_record(struct store *s, uint64_t offset, struct record r, struct store
             object_drop(&o);
         return READ_ERROR;
     }
-    atomic_store(&o->offset, offset);
     *found = o;
     return READ_OK;
 }
@@ -167,10 +166,9 @@ static void
 hit(struct store *s, struct object *o)
 {
     uint32_t hits = atomic_fetch_add_explicit(&o->hits, 1, memory_order_relaxed);
-    uint64_t offset = atomic_load_explicit(&o->offset, memory_order_relaxed);
 
-    if (hits < ENTRY_USED_MAX && offset != 0)
-        index_use(&s->index, o->hash, offset / SEGMENT_UNIT);
+    if (hits < ENTRY_USED_MAX && disk_is_on(s))
+        index_use(&s->index, o->hash);
 }
 
 /* 1: the object of an entry is what was asked for; g->found has it.  -1: not to be had now. */

@@ -243,7 +243,7 @@ put_found_moved_dropped(void **state)
     assert_false(leads_to(&ix, h, 128));
     assert_int_equal(atomic_load(ix.n_objects), 1);
     for (i = 0; i < 5; i++)
-        index_use(&ix, h, 2);
+        index_use(&ix, h);
     assert_int_equal(index_find(&ix, h, found), 1);
     assert_int_equal(entry_used(found[0]), ENTRY_USED_MAX);
     assert_int_equal(index_move(&ix, h, 1, entry_make(h, 512, 100)), 0); /* not there any more */
