@@ -459,6 +459,8 @@ queue_object(struct store *s, struct sl_loop *loop, struct object *o, enum queue
     size_t size = stretch_object_size(o);
     struct op *op;
 
+    if (!disk_is_on(s))
+        return 0;
     if (size <= STRETCH_RECORD_MAX)
         return queue_small(s, loop, o, size, when);
     op = op_new(OP_HEAD, o);

@@ -82,6 +82,7 @@ killed(void)
     atomic_store(&store->disk, DISK_NONE); /* store_close() then does nothing to the world */
     store->current = -1;
     here->n_jobs = 0;
+    here->timer = NULL;
     store_close(&store);
     world_bury(world_slots.mine);
     world_place(world_slots.mine);
