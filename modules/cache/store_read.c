@@ -84,12 +84,15 @@ object_of_record(struct store *s, uint64_t offset, struct record r, struct store
     }
     bytes = bytes_trim(bytes, n);
     record_decode(bytes->at, n, store_id(s), &r); /* the bytes may have moved */
-    o = object_new(s->memory);
-    if (o == NULL || object_fill(o, &r, bytes, r.h.n_inline > 0 ? bytes_hold(bytes) : NULL,
-                                 r.h.n_inline > 0 ? bytes->at + r.n_head : NULL) != 0) {
+    o = object_new(s->memory, 0);
+    if (o == NULL) {
         bytes_drop(&bytes);
-        if (o != NULL)
-            object_drop(&o);
+        return READ_ERROR;
+    }
+    o->head = bytes;
+    if (object_fill(o, &r, r.h.n_inline > 0 ? bytes : NULL,
+                    r.h.n_inline > 0 ? bytes->at + r.n_head : NULL) != 0) {
+        object_drop(&o);
         return READ_ERROR;
     }
     *found = o;

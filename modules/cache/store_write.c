@@ -60,21 +60,17 @@ struct object *
 object_make(struct store *s, const struct record *r, struct store_bytes *body,
             const char *body_at)
 {
-    struct store_bytes *head = bytes_new(record_head_size(r));
-    struct object *o = head != NULL ? object_new(s->memory) : NULL;
+    struct object *o = object_new(s->memory, record_head_size(r));
     struct record own;
 
-    if (o != NULL) {
-        own = record_write(head->at, r); /* its checksum comes with its place on disk */
-        if (object_fill(o, &own, head, body, body_at) == 0) {
-            if (body != NULL)
-                bytes_hold(body);
-            return o;
-        }
+    if (o == NULL)
+        return NULL;
+    own = record_write(o->head->at, r); /* its checksum comes with its place on disk */
+    if (object_fill(o, &own, body, body_at) != 0)
         object_drop(&o);
-    }
-    bytes_drop(&head);
-    return NULL;
+    else if (body != NULL)
+        bytes_hold(body);
+    return o;
 }
 
 int
@@ -160,25 +156,20 @@ store_whole(struct store *s, const struct store_new *n, struct sl_span body)
 {
     struct record r = record_of(s, n), own;
     size_t n_head = record_head_size(&r);
-    struct store_bytes *bytes;
     struct object *o;
+    char *at;
     int is_filled;
 
     SL_ASSERT(body.n <= STORE_INLINE);
-    if (!store_takes(s, n) || (bytes = bytes_new(n_head + body.n)) == NULL)
+    if (!store_takes(s, n) || (o = object_new(s->memory, n_head + body.n)) == NULL)
         return NULL;
-    o = object_new(s->memory);
-    if (o == NULL) {
-        bytes_drop(&bytes);
-        return NULL;
-    }
     r.h.size = body.n;
     r.h.n_inline = (uint32_t)body.n;
-    own = record_write(bytes->at, &r);
+    own = record_write(o->head->at, &r);
+    at = o->head->at + n_head;
     if (body.n > 0)
-        memcpy(bytes->at + n_head, body.at, body.n);
-    is_filled = body.n > 0 ? object_fill(o, &own, bytes, bytes_hold(bytes), bytes->at + n_head) == 0
-                           : object_fill(o, &own, bytes, NULL, NULL) == 0;
+        memcpy(at, body.at, body.n);
+    is_filled = object_fill(o, &own, body.n > 0 ? o->head : NULL, body.n > 0 ? at : NULL) == 0;
     SL_ASSERT(is_filled); /* only extents need memory */
     return &o->pub;
 }
