@@ -112,10 +112,10 @@ void kept_free(struct sl_span s);
 /* Fields for the cache alone: clients do not get them. */
 int is_tag_field(const struct sl_field *x);
 void tag_fields_drop(struct sl_fields *fields);
-/* The tags of a response: its key, its host, and those it names itself.  More than STORE_TAGS_MAX:
- * it cannot be stored, for no purge would find it by the rest. */
-unsigned cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response,
-                    uint64_t *tags);
+/* Sets the tags of r's response, in its pool: of its key, whose hash this is, of its host, and those
+ * it names itself.  More than STORE_TAGS_MAX: it cannot be stored, for no purge would find it by the
+ * rest. */
+void cache_tags(struct store_new *n, struct sl_req *r, struct sl_span key, struct store_hash hash);
 
 /* ---- lookup.c ---- */
 

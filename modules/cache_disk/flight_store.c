@@ -85,16 +85,14 @@ static uint64_t
 marker_store(struct flight *f, struct sl_req *sub, struct sl_span vary)
 {
     struct marker m = {.vary = vary};
-    uint64_t tags[STORE_TAGS_MAX];
-    struct store_new n = {.key = f->primary, .tags = tags, .flags = VARY_MARKER,
-                          .stamp = f->stamp, .size = 0};
+    struct store_new n = {.key = f->primary, .flags = VARY_MARKER, .stamp = f->stamp, .size = 0};
     struct store_writer *w;
 
     if (sl_span_eq(f->marker.vary, vary))
         return f->marker.era;
     sl_random_bytes(&m.era, sizeof m.era);
     n.meta = marker_write(sl_req_pool(sub), &m);
-    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    cache_tags(&n, sub, f->primary, f->primary_hash);
     if (!is_forgotten(f) && (w = store_writer_open(cache_store, f->loop, &n)) != NULL)
         store_commit(&w);
     return m.era;
@@ -133,7 +131,6 @@ const char *
 flight_store(struct flight *f, struct sl_req *sub)
 {
     struct storing s = flight_judge(f, sub, sl_req_response(sub));
-    uint64_t tags[STORE_TAGS_MAX];
     struct meta m = meta_of(sub, &s);
     struct store_new n = {.stamp = f->stamp, .size = f->size, .data = f, .room = has_room};
 
@@ -147,10 +144,9 @@ flight_store(struct flight *f, struct sl_req *sub)
     if (n.key.n > STORE_KEY_MAX)
         return key_is_too_long;
     n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
-    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    cache_tags(&n, sub, f->primary, f->primary_hash);
     if (!store_takes(cache_store, &n))
         return "its head or body is too large, or it has too many tags";
-    n.tags = apr_pmemdup(sl_req_pool(sub), tags, n.n_tags * sizeof *tags);
     f->coming = apr_pmemdup(sl_req_pool(sub), &n, sizeof n);
     return NULL;
 }
@@ -201,9 +197,8 @@ const char *
 slices_store(struct flight *f, struct sl_req *sub)
 {
     struct storing s = flight_judge(f, sub, sl_req_response(sub));
-    uint64_t tags[STORE_TAGS_MAX];
     struct meta m = meta_of(sub, &s);
-    struct store_new n = {.tags = tags, .stamp = f->stamp, .flags = SLICED};
+    struct store_new n = {.stamp = f->stamp, .flags = SLICED};
 
     if (s.refused != NULL)
         return s.refused;
@@ -212,7 +207,7 @@ slices_store(struct flight *f, struct sl_req *sub)
     sl_random_bytes(&m.slices, sizeof m.slices);
     n.key = flight_object_key(f, sub, &m);
     n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
-    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    cache_tags(&n, sub, f->primary, f->primary_hash);
     return writer_opens(f, &n) == 0 ? NULL : "its head is too large, or it has too many tags";
 }
 
@@ -222,13 +217,12 @@ int
 slice_store(struct flight *f, struct sl_req *sub)
 {
     apr_pool_t *pool = sl_req_pool(sub);
-    uint64_t tags[STORE_TAGS_MAX];
     struct meta m = {.status = 206, .date = CC_ABSENT};
-    struct store_new n = {.key = f->key, .tags = tags, .stamp = UINT64_MAX, .size = f->size,
-                          .data = f, .room = has_room};
+    struct store_new n = {.key = f->key, .stamp = UINT64_MAX, .size = f->size, .data = f,
+                          .room = has_room};
 
     n.meta = meta_write(pool, &m, sl_fields_make(pool), 0);
-    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    cache_tags(&n, sub, f->primary, f->primary_hash);
     return writer_opens_or_relays(f, &n);
 }
 
@@ -327,9 +321,8 @@ static void
 flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
 {
     struct sl_fields *fields = sl_req_response(sub);
-    uint64_t tags[STORE_TAGS_MAX];
-    struct store_new n = {.key = f->base->key, .tags = tags, .flags = f->base->flags,
-                          .stamp = f->stamp, .data = f};
+    struct store_new n = {
+        .key = f->base->key, .flags = f->base->flags, .stamp = f->stamp, .data = f};
     int says_nothing = is_silent(fields);
     struct storing s;
     struct meta m;
@@ -350,7 +343,7 @@ flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
         m.storing.born = s.born;
     }
     n.meta = meta_write(sl_req_pool(sub), &m, fields, f->conf->ignore);
-    n.n_tags = cache_tags(sub, f->primary, fields, tags);
+    cache_tags(&n, sub, f->primary, f->primary_hash);
     f->object = store_update(cache_store, f->loop, f->base, &n);
     forget_what_was_late(f);
 }

@@ -341,22 +341,22 @@ slice_key(struct sl_span key, uint64_t slices, int64_t i)
 
 /* ---- tags ---- */
 
-#define TAG_TYPICAL 256 /* bytes that need no pool */
+#define N_OWN_TAGS 2
 
-static unsigned
-tags_of_field(struct sl_span field, uint64_t *tags, unsigned n)
+static void
+tags_of_field(struct store_new *to, struct sl_span field, uint64_t *tags)
 {
     size_t at = 0, begin;
 
-    while (at < field.n && n <= STORE_TAGS_MAX) {
+    while (at < field.n && to->n_tags <= STORE_TAGS_MAX) {
         while (at < field.n && (field.at[at] == ' ' || field.at[at] == ','))
             at++;
         for (begin = at; at < field.n && field.at[at] != ' ' && field.at[at] != ','; at++)
             ;
-        if (at > begin && n++ < STORE_TAGS_MAX)
-            tags[n - 1] = store_tag(cache_store, (struct sl_span){field.at + begin, at - begin});
+        if (at > begin && to->n_tags++ < STORE_TAGS_MAX)
+            tags[to->n_tags - 1] =
+                store_tag(cache_store, (struct sl_span){field.at + begin, at - begin});
     }
-    return n;
 }
 
 static const struct sl_span tag_fields[] = {{"Surrogate-Key", 13}, {"Cache-Tag", 9}, {"xkey", 4}};
@@ -373,52 +373,54 @@ is_tag_field(const struct sl_field *x)
     return 0;
 }
 
+static int
+has_tag_fields(const struct sl_fields *fields)
+{
+    const struct sl_field *x = NULL;
+    unsigned i;
+
+    if (sl_fields_has_id(fields, SL_F_OTHER))
+        for (i = 0; (x = sl_fields_at(fields, i)) != NULL && !is_tag_field(x); i++)
+            ;
+    return x != NULL;
+}
+
 void
 tag_fields_drop(struct sl_fields *fields)
 {
-    const struct sl_field *x;
-    unsigned i;
     size_t k;
 
-    for (i = 0; (x = sl_fields_at(fields, i)) != NULL && !is_tag_field(x); i++)
-        ;
-    for (k = 0; x != NULL && k < N_TAG_FIELDS; k++)
-        sl_fields_unset(fields, tag_fields[k].at);
-}
-
-static uint64_t
-own_tag(struct sl_req *r, struct sl_span prefix, struct sl_span text)
-{
-    struct sl_span parts[] = {prefix, text};
-    char at[TAG_TYPICAL];
-
-    if (prefix.n + text.n > sizeof at)
-        return store_tag(cache_store, sl_spans_join(sl_req_pool(r), parts, 2));
-    memcpy(at, prefix.at, prefix.n);
-    if (text.n > 0)
-        memcpy(at + prefix.n, text.at, text.n);
-    return store_tag(cache_store, (struct sl_span){at, prefix.n + text.n});
+    if (has_tag_fields(fields))
+        for (k = 0; k < N_TAG_FIELDS; k++)
+            sl_fields_unset(fields, tag_fields[k].at);
 }
 
 /* A purge of a URL takes all that is stored for it, in whatever way it was asked for. */
-static struct sl_span
-without_beside(struct sl_span key)
+static uint64_t
+url_tag(struct sl_span key, struct store_hash hash)
 {
     const char *end = key.n > 0 ? memchr(key.at, '\n', key.n) : NULL;
 
-    return end != NULL ? (struct sl_span){key.at, (size_t)(end - key.at)} : key;
+    if (end != NULL)
+        hash = store_hash(cache_store, (struct sl_span){key.at, (size_t)(end - key.at)});
+    return store_key_tag(hash);
 }
 
-unsigned
-cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response, uint64_t *tags)
+void
+cache_tags(struct store_new *n, struct sl_req *r, struct sl_span key, struct store_hash hash)
 {
+    const struct sl_fields *response = sl_req_response(r);
+    int names_tags = has_tag_fields(response);
+    size_t room = names_tags ? STORE_TAGS_MAX : N_OWN_TAGS;
+    uint64_t *tags = apr_palloc(sl_req_pool(r), room * sizeof *tags);
     const struct sl_field *x;
-    unsigned i, n = 0;
+    unsigned i;
 
-    tags[n++] = own_tag(r, SL_SPAN("key:"), without_beside(key));
-    tags[n++] = own_tag(r, SL_SPAN("host:"), sl_req_host(r));
-    for (i = 0; (x = sl_fields_at(response, i)) != NULL; i++)
+    tags[0] = url_tag(key, hash);
+    tags[1] = store_host_tag(cache_store, sl_req_host(r));
+    n->tags = tags;
+    n->n_tags = N_OWN_TAGS;
+    for (i = 0; names_tags && (x = sl_fields_at(response, i)) != NULL; i++)
         if (is_tag_field(x))
-            n = tags_of_field(x->value, tags, n);
-    return n;
+            tags_of_field(n, x->value, tags);
 }
