@@ -165,17 +165,23 @@ cache_control_parse(struct sl_span field)
 int64_t
 http_date(struct sl_span text)
 {
-    static _Thread_local char last[64];
-    static _Thread_local int64_t was;
+    static _Thread_local struct {
+        size_t n;
+        int64_t date;
+        char text[64];
+    } last;
     apr_time_t t;
 
-    if (text.n == 0 || text.n >= sizeof last || memchr(text.at, '\0', text.n) != NULL)
+    if (text.n == 0)
         return CC_ABSENT;
-    if (memcmp(last, text.at, text.n) == 0 && last[text.n] == '\0')
-        return was;
-    memcpy(last, text.at, text.n);
-    last[text.n] = '\0';
-    t = apr_date_parse_http(last);
-    was = t > 0 ? (int64_t)apr_time_sec(t) : CC_ABSENT;
-    return was;
+    if (text.n == last.n && memcmp(last.text, text.at, text.n) == 0)
+        return last.date;
+    if (text.n >= sizeof last.text || memchr(text.at, '\0', text.n) != NULL)
+        return CC_ABSENT;
+    last.n = text.n;
+    memcpy(last.text, text.at, text.n);
+    last.text[text.n] = '\0';
+    t = apr_date_parse_http(last.text);
+    last.date = t > 0 ? (int64_t)apr_time_sec(t) : CC_ABSENT;
+    return last.date;
 }

@@ -18,7 +18,7 @@ slice_begin(struct flight *f, const struct visit *v)
         f->from = v->first;
         f->etag = kept(meta_get(v->of, SL_F_ETAG));
         f->modified = kept(meta_get(v->of, SL_F_LAST_MODIFIED));
-        f->date = v->of->date;
+        f->date = v->of->storing.date;
         f->sliced = kept(v->of_key);
     } else if (v->conf->slice > 0) {
         f->slice = v->conf->slice;

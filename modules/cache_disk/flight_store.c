@@ -113,8 +113,7 @@ flight_object_key(struct flight *f, struct sl_req *sub, struct meta *m)
 static struct meta
 meta_of(struct sl_req *sub, const struct storing *s)
 {
-    return (struct meta){.status = sl_req_status(sub), .storing = *s,
-                         .date = http_date(sl_fields_get_id(sl_req_response(sub), SL_F_DATE))};
+    return (struct meta){.status = sl_req_status(sub), .storing = *s};
 }
 
 static void
@@ -217,7 +216,7 @@ int
 slice_store(struct flight *f, struct sl_req *sub)
 {
     apr_pool_t *pool = sl_req_pool(sub);
-    struct meta m = {.status = 206, .date = CC_ABSENT};
+    struct meta m = {.status = 206, .storing.date = CC_ABSENT};
     struct store_new n = {.key = f->key, .stamp = UINT64_MAX, .size = f->size, .data = f,
                           .room = has_room};
 
@@ -341,6 +340,7 @@ flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
     if (says_nothing) { /* the old lifetime begins again */
         m.storing = old->storing;
         m.storing.born = s.born;
+        m.storing.date = s.date;
     }
     n.meta = meta_write(sl_req_pool(sub), &m, fields, f->conf->ignore);
     cache_tags(&n, sub, f->primary, f->primary_hash);

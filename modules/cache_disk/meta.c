@@ -24,12 +24,11 @@ struct meta_field {
 /* ---- writing ---- */
 
 /* Age is of the moment, the length is the body's, the rest of one hop (RFC 9111, 3.1). */
-static int
-is_kept(const struct sl_field *x, unsigned ignore)
+static uint64_t
+not_kept(unsigned ignore)
 {
-    if (x->id == SL_F_AGE || sl_field_is_framing((enum sl_field_id)x->id))
-        return 0;
-    return x->id != SL_F_SET_COOKIE || (ignore & IGNORE_SET_COOKIE) == 0;
+    return SL_FRAMING | sl_field_bit(SL_F_AGE) |
+           (ignore & IGNORE_SET_COOKIE ? sl_field_bit(SL_F_SET_COOKIE) : 0);
 }
 
 static size_t
@@ -51,7 +50,7 @@ front_of(const struct meta *m, unsigned n_fields)
         .born = m->storing.born,
         .while_revalidate = m->storing.while_revalidate,
         .if_error = m->storing.if_error,
-        .date = m->date,
+        .date = m->storing.date,
         .whole = m->whole,
         .slice = m->slice,
         .era = m->era,
@@ -72,14 +71,14 @@ line_put(char *to, struct sl_span name, struct sl_span value)
 }
 
 static void
-fields_write(const struct sl_fields *fields, unsigned ignore, char *entry, char *lines)
+fields_write(const struct sl_fields *fields, uint64_t but, char *entry, char *lines)
 {
     const struct sl_field *x;
     char *to = lines;
     unsigned i;
 
     for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
-        if (is_kept(x, ignore)) {
+        if ((but >> x->id & 1) == 0) {
             struct meta_field f = {(uint32_t)(to - lines), (uint32_t)x->name.n,
                                    (uint32_t)x->value.n, x->id};
 
@@ -92,6 +91,7 @@ fields_write(const struct sl_fields *fields, unsigned ignore, char *entry, char 
 struct sl_span
 meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *fields, unsigned ignore)
 {
+    uint64_t but = not_kept(ignore);
     struct meta_front front;
     const struct sl_field *x;
     size_t n_lines = 0, n_entries;
@@ -99,7 +99,7 @@ meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *field
     char *at;
 
     for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
-        if (is_kept(x, ignore)) {
+        if ((but >> x->id & 1) == 0) {
             n_lines += line_size(x->name.n, x->value.n);
             n++;
         }
@@ -107,7 +107,7 @@ meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *field
     n_entries = n * sizeof(struct meta_field);
     at = apr_palloc(pool, sizeof front + n_entries + n_lines);
     memcpy(at, &front, sizeof front);
-    fields_write(fields, ignore, at + sizeof front, at + sizeof front + n_entries);
+    fields_write(fields, but, at + sizeof front, at + sizeof front + n_entries);
     return (struct sl_span){at, sizeof front + n_entries + n_lines};
 }
 
@@ -174,11 +174,11 @@ meta_read(struct sl_span bytes, struct meta *m)
         .status = front.status,
         .storing = {.lifetime = front.lifetime,
                     .born = front.born,
+                    .date = front.date,
                     .while_revalidate = front.while_revalidate,
                     .if_error = front.if_error,
                     .is_strict = front.is_strict != 0,
                     .is_always_asked = front.is_always_asked != 0},
-        .date = front.date,
         .era = front.era,
         .whole = front.whole,
         .slice = front.slice,

@@ -9,7 +9,6 @@
 struct meta {
     int status;
     struct storing storing;
-    int64_t date;          /* of the response, CC_ABSENT: none */
     uint64_t era;          /* of a variant: its marker's; 0: it is none */
     int64_t whole, slice;  /* of one in slices: its bytes, and those of a slice; 0: it is not */
     uint64_t slices;       /* drawn for them: another version has others */

@@ -31,11 +31,11 @@ is_understood(int status)
 static int64_t
 initial_age(const struct response_facts *f, int64_t date)
 {
-    struct sl_span ages = f->age, first = {NULL, 0};
-    int64_t apparent = f->received_at - date, age, delay;
+    struct sl_span ages = f->age, first;
+    int64_t apparent = f->received_at - date, age = CC_ABSENT, delay;
 
-    sl_list_next(&ages, &first);
-    age = delta_seconds(first);
+    if (ages.n > 0 && sl_list_next(&ages, &first))
+        age = delta_seconds(first);
     if (apparent < 0)
         apparent = 0;
     if (age == CC_ABSENT)
@@ -132,7 +132,7 @@ refusal(const struct response_facts *f, const struct cache_control *cc)
         return "the request has Authorization, and the server does not say public";
     if (f->has_set_cookie && (f->ignore & IGNORE_SET_COOKIE) == 0)
         return "it sets a cookie";
-    if (varies_on_all(f->vary) && (f->ignore & IGNORE_VARY) == 0)
+    if (f->vary.n > 0 && (f->ignore & IGNORE_VARY) == 0 && varies_on_all(f->vary))
         return "it varies on everything";
     return NULL;
 }
@@ -152,14 +152,12 @@ struct storing
 policy_store(const struct response_facts *f)
 {
     struct cache_control cc = control_of(f);
-    int64_t date = http_date(f->date), by_server = date;
+    struct storing s = {.refused = refusal(f, &cc), .date = http_date(f->date)};
+    int64_t date = s.date;
     struct lifetime said;
-    struct storing s = {.refused = refusal(f, &cc)};
 
     if (date == CC_ABSENT || date > f->received_at)
         date = f->received_at;
-    if (by_server == CC_ABSENT)
-        by_server = date;
     s.born = f->received_at - initial_age(f, date);
     s.while_revalidate = cc.stale_while_revalidate;
     s.if_error = cc.stale_if_error;
@@ -167,7 +165,7 @@ policy_store(const struct response_facts *f)
     s.is_strict = is_strict(&cc);
     if (s.refused != NULL)
         return s;
-    said = lifetime_said(f, &cc, by_server);
+    said = lifetime_said(f, &cc, s.date != CC_ABSENT ? s.date : date);
     if (said.seconds == CC_ABSENT)
         said.seconds = f->valid;
     if (said.seconds == CC_ABSENT)

@@ -202,17 +202,6 @@ fields_remove(struct sl_fields *f, enum sl_field_id id, struct sl_span name, uns
     f->n = n;
 }
 
-#define FRAMING_IDS                                                                          \
-    ((uint64_t)1 << SL_F_CONTENT_LENGTH | (uint64_t)1 << SL_F_TRANSFER_ENCODING |            \
-     (uint64_t)1 << SL_F_CONNECTION | (uint64_t)1 << SL_F_KEEP_ALIVE | (uint64_t)1 << SL_F_TE | \
-     (uint64_t)1 << SL_F_UPGRADE | (uint64_t)1 << SL_F_TRAILER)
-
-int
-sl_field_is_framing(enum sl_field_id id)
-{
-    return id != SL_F_OTHER && (FRAMING_IDS >> id & 1);
-}
-
 int
 sl_fields_add(struct sl_fields *f, const char *name, struct sl_span value)
 {
