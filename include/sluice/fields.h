@@ -95,6 +95,12 @@ const struct sl_field *sl_fields_at(const struct sl_fields *f, unsigned i);
 /* The same without those that the next hop does not get: for (i = 0; (x = sl_fields_next(f, &i))
  * != NULL;) */
 const struct sl_field *sl_fields_next(const struct sl_fields *f, unsigned *i);
+/* All of them at once, for who walks often; they stay until the list changes. */
+struct sl_field_lines {
+    const struct sl_field *at;
+    unsigned n;
+};
+struct sl_field_lines sl_fields_lines(const struct sl_fields *f);
 /* All lines of that name joined by ", " (RFC 9110, 5.3); allocates only where there are
  * several. */
 struct sl_span sl_fields_joined(struct sl_fields *f, const char *name);

@@ -17,10 +17,10 @@ take_first(struct sl_span *to, const struct sl_field *x)
 static void
 facts_read(struct response_facts *facts, struct sl_fields *fields)
 {
-    const struct sl_field *x;
-    unsigned i;
+    struct sl_field_lines lines = sl_fields_lines(fields);
+    const struct sl_field *x, *end = lines.at + lines.n;
 
-    for (i = 0; (x = sl_fields_next(fields, &i)) != NULL;)
+    for (x = lines.at; x < end; x++)
         switch ((enum sl_field_id)x->id) {
         case SL_F_CACHE_CONTROL:
             facts->cache_control = sl_fields_joined_id(fields, SL_F_CACHE_CONTROL);
@@ -52,8 +52,9 @@ asks_not_to_store(const struct flight *f, struct sl_req *sub)
     return asked.n > 0 && (cache_control_parse(asked).flags & CC_NO_STORE) != 0;
 }
 
-static struct storing
-flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *fields)
+/* NULL, or why it is not stored. */
+static const char *
+flight_judge(const struct flight *f, struct sl_req *sub, struct storing *s)
 {
     struct response_facts facts = {
         .status = sl_req_status(sub),
@@ -65,18 +66,18 @@ flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *field
         .valid = valid_seconds(f->conf, sl_req_status(sub)),
         .ignore = f->conf->ignore,
     };
-    struct storing s;
+    const char *refused;
 
-    facts_read(&facts, fields);
-    s = policy_store(&facts);
-    if (s.refused == NULL && sl_req_page_of(sub) != 0)
-        s.refused = "it leads to an ErrorPage";
-    if (s.refused == NULL && f->conf->no_store != NULL &&
-        sl_cond_holds(f->conf->no_store, sub) != 0)
-        s.refused = "CacheNoStore holds";
-    if (s.refused == NULL && f->size > f->conf->max_object && f->conf->max_object >= 0)
-        s.refused = "it is larger than CacheMaxObject";
-    return s;
+    facts_read(&facts, sl_req_response(sub));
+    if ((refused = policy_store(&facts, s)) != NULL)
+        return refused;
+    if (sl_req_page_of(sub) != 0)
+        return "it leads to an ErrorPage";
+    if (f->conf->no_store != NULL && sl_cond_holds(f->conf->no_store, sub) != 0)
+        return "CacheNoStore holds";
+    if (f->size > f->conf->max_object && f->conf->max_object >= 0)
+        return "it is larger than CacheMaxObject";
+    return NULL;
 }
 
 /* What is under the primary key says that there are variants, and by what they differ.  One that
@@ -110,12 +111,6 @@ flight_object_key(struct flight *f, struct sl_req *sub, struct meta *m)
     return variant_key(sub, f->primary, vary);
 }
 
-static struct meta
-meta_of(struct sl_req *sub, const struct storing *s)
-{
-    return (struct meta){.status = sl_req_status(sub), .storing = *s};
-}
-
 static void
 has_room(struct sl_loop *loop, void *data)
 {
@@ -129,24 +124,26 @@ has_room(struct sl_loop *loop, void *data)
 const char *
 flight_store(struct flight *f, struct sl_req *sub)
 {
-    struct storing s = flight_judge(f, sub, sl_req_response(sub));
-    struct meta m = meta_of(sub, &s);
-    struct store_new n = {.stamp = f->stamp, .size = f->size, .data = f, .room = has_room};
+    struct meta m = {.status = (uint16_t)sl_req_status(sub)};
+    const char *refused = flight_judge(f, sub, &m.storing);
+    struct store_new *n;
 
-    if (s.refused != NULL)
-        return s.refused;
-    f->born = s.born;
+    if (refused != NULL)
+        return refused;
+    f->born = m.storing.born;
     m.body = body_name();
-    n.key = flight_object_key(f, sub, &m);
-    if (n.key.at == f->primary.at)
-        n.hash = &f->primary_hash;
-    if (n.key.n > STORE_KEY_MAX)
+    n = apr_palloc(sl_req_pool(sub), sizeof *n);
+    *n = (struct store_new){.key = flight_object_key(f, sub, &m), .stamp = f->stamp,
+                            .size = f->size, .data = f, .room = has_room};
+    if (n->key.at == f->primary.at)
+        n->hash = &f->primary_hash;
+    if (n->key.n > STORE_KEY_MAX)
         return key_is_too_long;
-    n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
-    cache_tags(&n, sub, f->primary, f->primary_hash);
-    if (!store_takes(cache_store, &n))
+    n->meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
+    cache_tags(n, sub, f->primary, f->primary_hash);
+    if (!store_takes(cache_store, n))
         return "its head or body is too large, or it has too many tags";
-    f->coming = apr_pmemdup(sl_req_pool(sub), &n, sizeof n);
+    f->coming = n;
     return NULL;
 }
 
@@ -195,12 +192,12 @@ flight_came(struct flight *f, struct sl_span body)
 const char *
 slices_store(struct flight *f, struct sl_req *sub)
 {
-    struct storing s = flight_judge(f, sub, sl_req_response(sub));
-    struct meta m = meta_of(sub, &s);
+    struct meta m = {.status = (uint16_t)sl_req_status(sub)};
+    const char *refused = flight_judge(f, sub, &m.storing);
     struct store_new n = {.stamp = f->stamp, .flags = SLICED};
 
-    if (s.refused != NULL)
-        return s.refused;
+    if (refused != NULL)
+        return refused;
     m.whole = f->size;
     m.slice = f->slice;
     sl_random_bytes(&m.slices, sizeof m.slices);
@@ -323,25 +320,18 @@ flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
     struct store_new n = {
         .key = f->base->key, .flags = f->base->flags, .stamp = f->stamp, .data = f};
     int says_nothing = is_silent(fields);
+    struct meta m = *old;
     struct storing s;
-    struct meta m;
 
     sl_req_set_status(sub, old->status); /* what is judged is the whole, not the 304 */
     fields_merge(sub, old);
-    s = flight_judge(f, sub, fields);
-    if (s.refused != NULL || is_forgotten(f))
+    if (flight_judge(f, sub, &s) != NULL || is_forgotten(f))
         return;
-    m = meta_of(sub, &s);
-    m.era = old->era;
-    m.whole = old->whole;
-    m.slice = old->slice;
-    m.slices = old->slices;
-    m.body = old->body;
     if (says_nothing) { /* the old lifetime begins again */
-        m.storing = old->storing;
         m.storing.born = s.born;
         m.storing.date = s.date;
-    }
+    } else
+        m.storing = s;
     n.meta = meta_write(sl_req_pool(sub), &m, fields, f->conf->ignore);
     cache_tags(&n, sub, f->primary, f->primary_hash);
     f->object = store_update(cache_store, f->loop, f->base, &n);

@@ -362,27 +362,33 @@ tags_of_field(struct store_new *to, struct sl_span field, uint64_t *tags)
 static const struct sl_span tag_fields[] = {{"Surrogate-Key", 13}, {"Cache-Tag", 9}, {"xkey", 4}};
 #define N_TAG_FIELDS (sizeof tag_fields / sizeof tag_fields[0])
 
-int
-is_tag_field(const struct sl_field *x)
+static int
+is_tag_name(struct sl_span name)
 {
     size_t i;
 
-    for (i = 0; x->id == SL_F_OTHER && i < N_TAG_FIELDS; i++)
-        if (x->name.n == tag_fields[i].n && sl_span_eqi(x->name, tag_fields[i]))
+    for (i = 0; i < N_TAG_FIELDS; i++)
+        if (name.n == tag_fields[i].n && sl_span_eqi(name, tag_fields[i]))
             return 1;
     return 0;
+}
+
+int
+is_tag_field(const struct sl_field *x)
+{
+    return x->id == SL_F_OTHER && is_tag_name(x->name);
 }
 
 static int
 has_tag_fields(const struct sl_fields *fields)
 {
-    const struct sl_field *x = NULL;
+    struct sl_field_lines lines = sl_fields_lines(fields);
     unsigned i;
 
-    if (sl_fields_has_id(fields, SL_F_OTHER))
-        for (i = 0; (x = sl_fields_at(fields, i)) != NULL && !is_tag_field(x); i++)
-            ;
-    return x != NULL;
+    for (i = 0; i < lines.n; i++)
+        if (is_tag_field(&lines.at[i]))
+            return 1;
+    return 0;
 }
 
 void
@@ -409,8 +415,7 @@ url_tag(struct sl_span key, struct store_hash hash)
 void
 cache_tags(struct store_new *n, struct sl_req *r, struct sl_span key, struct store_hash hash)
 {
-    const struct sl_fields *response = sl_req_response(r);
-    int names_tags = has_tag_fields(response);
+    int names_tags = has_tag_fields(sl_req_response(r));
     size_t room = names_tags ? STORE_TAGS_MAX : N_OWN_TAGS;
     uint64_t *tags = apr_palloc(sl_req_pool(r), room * sizeof *tags);
     const struct sl_field *x;
@@ -420,7 +425,7 @@ cache_tags(struct store_new *n, struct sl_req *r, struct sl_span key, struct sto
     tags[1] = store_host_tag(cache_store, sl_req_host(r));
     n->tags = tags;
     n->n_tags = N_OWN_TAGS;
-    for (i = 0; names_tags && (x = sl_fields_at(response, i)) != NULL; i++)
+    for (i = 0; names_tags && (x = sl_fields_at(sl_req_response(r), i)) != NULL; i++)
         if (is_tag_field(x))
             tags_of_field(n, x->value, tags);
 }

@@ -145,6 +145,12 @@ sl_fields_at(const struct sl_fields *f, unsigned i)
     return i < f->n ? &f->at[i] : NULL;
 }
 
+struct sl_field_lines
+sl_fields_lines(const struct sl_fields *f)
+{
+    return (struct sl_field_lines){f->at, f->n};
+}
+
 const struct sl_field *
 sl_fields_next(const struct sl_fields *f, unsigned *i)
 {
