@@ -112,6 +112,7 @@ struct sl_span sl_fields_joined_id(struct sl_fields *f, enum sl_field_id id);
 int sl_fields_set(struct sl_fields *f, const char *name, struct sl_span value);
 int sl_fields_add(struct sl_fields *f, const char *name, struct sl_span value);
 void sl_fields_unset(struct sl_fields *f, const char *name);
+void sl_fields_unset_id(struct sl_fields *f, enum sl_field_id id);
 #define SL_FRAMING                                                                           \
     (sl_field_bit(SL_F_CONTENT_LENGTH) | sl_field_bit(SL_F_TRANSFER_ENCODING) |              \
      sl_field_bit(SL_F_CONNECTION) | sl_field_bit(SL_F_KEEP_ALIVE) | sl_field_bit(SL_F_TE) | \

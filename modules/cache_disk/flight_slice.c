@@ -64,7 +64,7 @@ static void
 head_of_whole(struct flight *f, struct sl_req *sub, int64_t whole)
 {
     sl_req_set_status(sub, 200);
-    sl_fields_unset(sl_req_response(sub), "Content-Range");
+    sl_fields_unset_id(sl_req_response(sub), SL_F_CONTENT_RANGE);
     f->status = 200;
     f->size = whole;
 }

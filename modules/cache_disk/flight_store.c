@@ -295,7 +295,8 @@ is_among(const struct sl_fields *fields, unsigned n, struct sl_span name)
 static void
 fields_merge(struct sl_req *sub, const struct meta *old)
 {
-    static const char *const not_taken[] = {"Set-Cookie", "Content-Encoding", "Content-Range"};
+    static const enum sl_field_id not_taken[] = {SL_F_SET_COOKIE, SL_F_CONTENT_ENCODING,
+                                                 SL_F_CONTENT_RANGE};
     struct sl_fields *fields = sl_req_response(sub);
     apr_pool_t *pool = sl_req_pool(sub);
     struct sl_field x;
@@ -303,7 +304,7 @@ fields_merge(struct sl_req *sub, const struct meta *old)
     size_t i;
 
     for (i = 0; i < sizeof not_taken / sizeof not_taken[0]; i++)
-        sl_fields_unset(fields, not_taken[i]);
+        sl_fields_unset_id(fields, not_taken[i]);
     while (sl_fields_at(fields, n) != NULL)
         n++;
     for (at = 0; meta_field(old, at, &x); at++) /* the old Date would make it old */

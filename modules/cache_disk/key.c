@@ -149,22 +149,29 @@ port_of(struct sl_req *r)
     return authority.n > n ? (struct sl_span){authority.at + n, authority.n - n} : SL_SPAN("");
 }
 
-/* scheme://host/path?query, the host in lower case and with its port as it came. */
 static struct sl_span
-url_of(struct sl_req *r)
+path_and_query(const struct sl_req *r)
 {
-    struct sl_span query = sl_req_query(r), beside = cache_key_beside(r);
-    struct sl_span parts[8] = {cache_scheme(r), SL_SPAN("://"), sl_req_host(r), port_of(r),
-                               sl_req_target_path(r)};
-    unsigned n = 5;
+    struct sl_span path = sl_req_target_path(r), query = sl_req_query(r);
 
-    if (query.at != NULL) {
-        parts[n++] = SL_SPAN("?");
-        parts[n++] = query;
-    }
-    if (beside.n > 0)
-        parts[n++] = beside;
-    return sl_spans_join(sl_req_pool(r), parts, n);
+    if (query.at != NULL)
+        path.n = (size_t)(query.at + query.n - path.at);
+    return path;
+}
+
+/* scheme://host/path?query, the host in lower case and with its port as it came. */
+static unsigned
+url_parts(struct sl_req *r, struct sl_span *parts)
+{
+    int is_told = says_how(r);
+
+    parts[0] = is_told ? cache_scheme(r) : sl_req_scheme(r);
+    parts[1] = SL_SPAN("://");
+    parts[2] = sl_req_host(r);
+    parts[3] = port_of(r);
+    parts[4] = path_and_query(r);
+    parts[5] = is_told ? cache_key_beside(r) : SL_SPAN("");
+    return KEY_PARTS;
 }
 
 /* Line feeds belong to variant_key(): with one of its own, as a decoded path may have it, a key
@@ -196,11 +203,42 @@ cache_names_fields(struct sl_req *r)
            !sl_span_eqi(options, SL_SPAN("close"));
 }
 
+unsigned
+cache_key_parts(struct sl_req *r, const struct cache_conf *conf, struct sl_span *parts, size_t *size)
+{
+    unsigned i, n = 1;
+
+    if (conf->key != NULL)
+        parts[0] = without_feeds(sl_req_pool(r), sl_expr_text(conf->key, r));
+    else
+        n = url_parts(r, parts);
+    for (*size = 0, i = 0; i < n; i++)
+        *size += parts[i].n;
+    return n;
+}
+
+struct sl_span
+key_put(char *to, const struct sl_span *parts, unsigned n)
+{
+    char *at = to;
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        if (parts[i].n > 0) {
+            memcpy(at, parts[i].at, parts[i].n);
+            at += parts[i].n;
+        }
+    return (struct sl_span){to, (size_t)(at - to)};
+}
+
 struct sl_span
 cache_key(struct sl_req *r, const struct cache_conf *conf)
 {
-    return conf->key != NULL ? without_feeds(sl_req_pool(r), sl_expr_text(conf->key, r))
-                             : url_of(r);
+    struct sl_span parts[KEY_PARTS];
+    size_t size;
+    unsigned n = cache_key_parts(r, conf, parts, &size);
+
+    return sl_spans_join(sl_req_pool(r), parts, n);
 }
 
 struct sl_span
@@ -373,20 +411,26 @@ is_tag_name(struct sl_span name)
     return 0;
 }
 
+static inline int
+names_tags(const struct sl_field *x)
+{
+    return x->id == SL_F_OTHER && is_tag_name(x->name);
+}
+
 int
 is_tag_field(const struct sl_field *x)
 {
-    return x->id == SL_F_OTHER && is_tag_name(x->name);
+    return names_tags(x);
 }
 
 static int
 has_tag_fields(const struct sl_fields *fields)
 {
     struct sl_field_lines lines = sl_fields_lines(fields);
-    unsigned i;
+    const struct sl_field *x, *end = lines.at + lines.n;
 
-    for (i = 0; i < lines.n; i++)
-        if (is_tag_field(&lines.at[i]))
+    for (x = lines.at; x < end; x++)
+        if (names_tags(x))
             return 1;
     return 0;
 }
@@ -415,8 +459,8 @@ url_tag(struct sl_span key, struct store_hash hash)
 void
 cache_tags(struct store_new *n, struct sl_req *r, struct sl_span key, struct store_hash hash)
 {
-    int names_tags = has_tag_fields(sl_req_response(r));
-    size_t room = names_tags ? STORE_TAGS_MAX : N_OWN_TAGS;
+    int has_more = has_tag_fields(sl_req_response(r));
+    size_t room = has_more ? STORE_TAGS_MAX : N_OWN_TAGS;
     uint64_t *tags = apr_palloc(sl_req_pool(r), room * sizeof *tags);
     const struct sl_field *x;
     unsigned i;
@@ -425,7 +469,7 @@ cache_tags(struct store_new *n, struct sl_req *r, struct sl_span key, struct sto
     tags[1] = store_host_tag(cache_store, sl_req_host(r));
     n->tags = tags;
     n->n_tags = N_OWN_TAGS;
-    for (i = 0; names_tags && (x = sl_fields_at(sl_req_response(r), i)) != NULL; i++)
-        if (is_tag_field(x))
+    for (i = 0; has_more && (x = sl_fields_at(sl_req_response(r), i)) != NULL; i++)
+        if (names_tags(x))
             tags_of_field(n, x->value, tags);
 }

@@ -303,6 +303,13 @@ sl_fields_unset(struct sl_fields *f, const char *name)
 }
 
 void
+sl_fields_unset_id(struct sl_fields *f, enum sl_field_id id)
+{
+    if (id != SL_F_OTHER && !sl_field_is_framing(id))
+        fields_unset_id(f, id);
+}
+
+void
 fields_unset_if(struct sl_fields *f, int (*is_out)(const struct sl_field *x))
 {
     unsigned i, n = 0;
