@@ -160,9 +160,9 @@ sl_fields_next(const struct sl_fields *f, unsigned *i)
 }
 
 static struct sl_span
-fields_join(struct sl_fields *f, enum sl_field_id id, struct sl_span s)
+fields_join(struct sl_fields *f, const struct sl_field *first, enum sl_field_id id,
+            struct sl_span s)
 {
-    const struct sl_field *first = fields_find(f, id, s);
     struct sl_span *parts;
     unsigned i, n = 1;
 
@@ -185,15 +185,17 @@ struct sl_span
 sl_fields_joined(struct sl_fields *f, const char *name)
 {
     struct sl_span s = sl_span(name);
+    enum sl_field_id id = sl_field_id(s);
 
-    return fields_join(f, sl_field_id(s), s);
+    return fields_join(f, fields_find(f, id, s), id, s);
 }
 
 struct sl_span
 sl_fields_joined_id(struct sl_fields *f, enum sl_field_id id)
 {
-    return fields_may_have(f, id) ? fields_join(f, id, (struct sl_span){NULL, 0})
-                                  : (struct sl_span){NULL, 0};
+    struct sl_span none = {NULL, 0};
+
+    return fields_may_have(f, id) ? fields_join(f, fields_find_id(f, id), id, none) : none;
 }
 
 /* Fields are taken out by moving the rest up: indexes of a walk stay those of lines. */
