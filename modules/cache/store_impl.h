@@ -22,7 +22,7 @@
 #include "sluice/zone.h"
 
 #define ZONE_LAYOUT 1
-#define STORE_FILES_VERSION 2
+#define STORE_FILES_VERSION 3
 #define N_CHANGES 65536
 
 /* The words of the first page.  clock, all and the latest prefix are tag.h's. */
