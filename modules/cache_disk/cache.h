@@ -129,6 +129,8 @@ enum outcome {
     OUT_ABSENT, /* only-if-cached, and it is not */
 };
 
+enum visit_status { MISS, HIT, EXPIRED, REVALIDATED, UPDATING, STALE, BYPASS };
+
 struct flight;
 struct slices;
 
@@ -148,7 +150,8 @@ struct visit {
     struct meta meta;            /* of found */
     struct using using;
     enum outcome outcome;
-    const char *status, *reason; /* %{cache_status}, %{cache_reason} */
+    enum visit_status status;    /* %{cache_status} */
+    const char *reason;          /* %{cache_reason} */
     int is_hit;                  /* nothing had to be asked for it */
     struct flight *flight;       /* NULL: none */
     int is_leader;               /* it began the flight, on the same loop */
@@ -176,21 +179,20 @@ struct visit {
     void (*wake)(struct sl_loop *loop, struct sl_mail *mail);
 };
 
-/* Handler hooks: the first asks, and answers from what is at hand; the second where it had to
- * wait, the third where a form had to be waited for. */
+/* The handler hook: asks, and answers from what is at hand; once more whenever what it had to wait
+ * for is there. */
 enum sl_verdict cache_ask(struct sl_req *r, const void *conf);
-enum sl_verdict cache_reply(struct sl_req *r, const void *conf);
-enum sl_verdict cache_give(struct sl_req *r, const void *conf);
 /* As store_get(); with STORE_WAIT the request is suspended, and what is found goes where the visit
  * stands. */
 enum store_answer visit_get(struct visit *v, struct sl_span key, struct store_object **found);
-/* Until sl_req_resume() of its token. */
+/* Until sl_req_resume() of its token, with SL_RETRY. */
 void visit_suspend(struct visit *v);
 /* What a flight brought takes the place of what was found; *o is held for the visit.  0, or -1:
  * it is not what the request asks for. */
 int visit_take(struct visit *v, struct store_object **o);
 /* The answer to the request that was its flight's has come. */
 void visit_came(struct visit *v);
+const char *visit_status(const struct visit *v); /* in words */
 struct visit *visit_of(struct sl_req *r); /* NULL: the cache has nothing to do with it */
 
 /* ---- flight.h ---- */
@@ -291,8 +293,8 @@ const char *cache_url_error(apr_pool_t *pool, const char *url);
 void cache_purge_run(struct sl_control_call *call, int argc, const char *const *argv);
 /* The method PURGE, where CachePurge names who may say it. */
 enum sl_verdict cache_purge(struct sl_req *r, const struct cache_conf *conf);
-/* A method that is not safe has succeeded (RFC 9111, 4.4). */
-enum sl_verdict cache_invalidate(struct sl_req *r, const void *conf);
+/* What a method that is not safe says by its success (RFC 9111, 4.4). */
+void cache_invalidate(struct sl_req *r, const struct cache_conf *conf);
 
 /* ---- mod_cache_disk.c ---- */
 

@@ -44,6 +44,15 @@ visit_left(void *ctx)
     return APR_SUCCESS;
 }
 
+const char *
+visit_status(const struct visit *v)
+{
+    static const char *const texts[] = {"MISS",     "HIT",   "EXPIRED", "REVALIDATED",
+                                        "UPDATING", "STALE", "BYPASS"};
+
+    return texts[v->status];
+}
+
 struct visit *
 visit_of(struct sl_req *r)
 {
@@ -80,7 +89,7 @@ visit_begin(struct sl_req *r, const struct cache_conf *conf)
     v->loop = sl_req_loop(r);
     v->key = (struct sl_span){copy, key.n};
     v->first = conf->slice > 0 ? first_asked_for(r) : 0;
-    v->status = "MISS";
+    v->status = MISS;
     v->reason = "nothing is stored";
     *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
     apr_pool_cleanup_register(sl_req_pool(r), v, visit_left, apr_pool_cleanup_null);
@@ -125,7 +134,7 @@ visit_changed(struct visit *v)
     store_drop(&v->found);
     v->is_hit = 0;
     v->outcome = OUT_PASS;
-    v->status = "MISS";
+    v->status = MISS;
     visit_missed(v);
     v->reason = "the server has another response than the slices are of";
 }
@@ -138,7 +147,7 @@ visit_slice(struct visit *v, enum slice_answer answer)
         if (v->slices->is_fetched) {
             v->is_hit = 0;
             v->is_partial = 1;
-            v->status = "MISS";
+            v->status = MISS;
             v->reason = "a slice of it is not stored";
         }
         break;
@@ -192,20 +201,20 @@ visit_decide(struct visit *v)
     v->reason = v->using.reason;
     switch (v->using.use) {
     case USE_FRESH:
-        v->status = v->using.is_stale ? "STALE" : "HIT";
+        v->status = v->using.is_stale ? STALE : HIT;
         v->is_hit = 1;
         v->outcome = OUT_OBJECT;
         visit_slices(v);
         break;
     case USE_STALE_UPDATE:
-        v->status = "UPDATING";
+        v->status = UPDATING;
         v->is_hit = 1;
         v->outcome = OUT_OBJECT;
         flight_update(v);
         visit_slices(v);
         break;
     case USE_VALIDATE:
-        v->status = "EXPIRED";
+        v->status = EXPIRED;
         visit_missed(v);
         break;
     }
@@ -344,7 +353,7 @@ static void
 visit_goes_on(struct visit *v)
 {
     if (!v->is_asking && !v->is_slicing && v->outcome != OUT_FLIGHT)
-        sl_req_resume(v->token, SL_NEXT);
+        sl_req_resume(v->token, SL_RETRY);
 }
 
 static void
@@ -424,11 +433,11 @@ explain_object(struct visit *v, struct store_object *o)
     static const char *const what[] = {"it would be given, and the server not asked",
                                        "it would be given, and fetched anew behind that",
                                        "the server would be asked whether it is still good"};
-    static const char *const statuses[] = {"HIT", "UPDATING", "EXPIRED"};
+    static const enum visit_status statuses[] = {HIT, UPDATING, EXPIRED};
 
     v->get.state = store_state(cache_store, o);
     v->using = visit_judge(v);
-    v->status = v->using.use == USE_FRESH && v->using.is_stale ? "STALE" : statuses[v->using.use];
+    v->status = v->using.use == USE_FRESH && v->using.is_stale ? STALE : statuses[v->using.use];
     v->reason = v->using.reason;
     sl_note(v->r, "the cache has it: status %d, age %ld s of %ld s; %s: %s", v->meta.status,
             (long)v->using.age, (long)v->meta.storing.lifetime, v->using.reason,
@@ -499,12 +508,12 @@ cache_explain(struct sl_req *r, const struct cache_conf *conf)
 
     v->r = r;
     v->conf = conf;
-    v->status = "MISS";
+    v->status = MISS;
     v->reason = "a dry run";
     *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
     sl_note(r, "Cache on, the key is %.*s", (int)key.n, key.at);
     if ((why = why_bypassed(r, conf, &is_failed)) != NULL) {
-        v->status = "BYPASS";
+        v->status = BYPASS;
         sl_note(r, "%s: the cache is not asked, and nothing is stored", why);
     } else if (cache_store == NULL)
         sl_note(r, "the store is not open here: whether it has the response is not known");
@@ -527,12 +536,14 @@ void
 visit_came(struct visit *v)
 {
     visit_count(v);
-    sl_note(v->r, "the cache: %s, %s", v->status, v->reason);
+    sl_note(v->r, "the cache: %s, %s", visit_status(v), v->reason);
 }
 
 static enum sl_verdict
 visit_reply(struct visit *v)
 {
+    if (v->outcome == OUT_DIRECT)
+        return SL_NEXT;
     visit_came(v);
     switch (v->outcome) {
     case OUT_PASS:
@@ -552,68 +563,53 @@ visit_reply(struct visit *v)
     return SL_NEXT;
 }
 
-enum sl_verdict
-cache_ask(struct sl_req *r, const void *confp)
+/* The first time. */
+static enum sl_verdict
+visit_asks(struct sl_req *r, const struct cache_conf *conf)
 {
-    const struct cache_conf *conf = confp;
-    struct visit *v;
-    const char *why;
+    struct visit *v = visit_begin(r, conf);
     int is_failed;
+    const char *why = why_bypassed(r, conf, &is_failed);
 
-    if (!conf->is_on)
-        return SL_NEXT;
-    if (conf->purge != NULL && sl_span_eq(sl_req_method(r), SL_SPAN("PURGE")))
-        return cache_purge(r, conf);
-    if (sl_req_is_sub(r) || !is_cacheable(r))
-        return SL_NEXT;
-    if (sl_req_is_dry(r))
-        return cache_explain(r, conf);
-    if (cache_store == NULL)
-        return SL_NEXT;
-    v = visit_begin(r, conf);
-    why = why_bypassed(r, conf, &is_failed);
     if (is_failed)
         return sl_req_fail(r, 0, &sl_cause_condition_limit, "CacheBypass");
     if (why != NULL) {
-        v->status = "BYPASS";
+        v->status = BYPASS;
         v->reason = why;
     } else
         visit_look(v, v->key);
-    if (v->is_waiting)
-        return SL_WAIT;
-    return v->outcome == OUT_OBJECT ? visit_reply(v) : SL_NEXT;
+    return v->is_waiting ? SL_WAIT : visit_reply(v);
 }
 
-/* The visit of a request that cache_ask() has not answered, for the hooks behind it; or NULL. */
-static struct visit *
-visit_on(struct sl_req *r)
+/* What it waited for is there. */
+static enum sl_verdict
+visit_asks_again(struct visit *v)
 {
-    struct visit *v;
-
-    if (cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) || (v = visit_of(r)) == NULL)
-        return NULL;
     v->is_waiting = 0;
-    return v;
-}
-
-enum sl_verdict
-cache_reply(struct sl_req *r, const void *confp)
-{
-    struct visit *v = visit_on(r);
-
-    (void)confp;
-    if (v == NULL || v->is_answering || v->outcome == OUT_DIRECT)
-        return SL_NEXT;
+    if (v->is_answering)
+        return answer_body(v);
     if (v->outcome == OUT_FLIGHT)
         flight_result(v);
     return visit_reply(v);
 }
 
 enum sl_verdict
-cache_give(struct sl_req *r, const void *confp)
+cache_ask(struct sl_req *r, const void *confp)
 {
-    struct visit *v = visit_on(r);
+    const struct cache_conf *conf = confp;
+    struct visit *v;
 
-    (void)confp;
-    return v != NULL && v->is_answering ? answer_body(v) : SL_NEXT;
+    if (!conf->is_on)
+        return SL_NEXT;
+    if (conf->purge != NULL && sl_span_eq(sl_req_method(r), SL_SPAN("PURGE")))
+        return cache_purge(r, conf);
+    if (sl_req_is_sub(r))
+        return SL_NEXT;
+    if ((v = visit_of(r)) != NULL)
+        return visit_asks_again(v);
+    if (!is_cacheable(r))
+        return SL_NEXT;
+    if (sl_req_is_dry(r))
+        return cache_explain(r, conf);
+    return cache_store != NULL ? visit_asks(r, conf) : SL_NEXT;
 }
