@@ -83,8 +83,7 @@ flight_result(struct visit *v)
         v->status = REVALIDATED;
         v->reason = "the server agrees to what is stored";
         result_object(v, f);
-        sl_count(sl_req_loop(v->r), cache_counters[N_REVALIDATED], 1);
-        hosts_count(v->r, N_REVALIDATED, 1);
+        visit_count(v, N_REVALIDATED, 1);
         break;
     case NOT_STORED:
     case FAILED:

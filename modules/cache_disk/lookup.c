@@ -14,33 +14,21 @@ static _Atomic(uint32_t) uses[USES];
 
 /* ---- a visit ---- */
 
-static void
-visit_free(struct visit *v)
-{
-    if (v->form_object != NULL)
-        store_drop(&v->form_object);
-    if (v->slices != NULL)
-        slices_free(&v->slices);
-    if (v->found != NULL)
-        store_drop(&v->found);
-    kept_free(v->variant);
-    kept_free(v->marker.vary);
-    kept_free(v->form_key);
-    free(v);
-}
-
 static apr_status_t
 visit_left(void *ctx)
 {
     struct visit *v = ctx;
 
-    v->r = NULL;
+    if (v->get.pending != NULL)
+        store_get_cancel(&v->get);
     if (v->slices != NULL)
-        slices_leave(v->slices);
+        slices_free(&v->slices);
     if (v->flight != NULL)
         flight_leave(v);
-    if (!v->is_asking)
-        visit_free(v);
+    if (v->form_object != NULL)
+        store_drop(&v->form_object);
+    if (v->found != NULL)
+        store_drop(&v->found);
     return APR_SUCCESS;
 }
 
@@ -77,17 +65,13 @@ first_asked_for(struct sl_req *r)
 static struct visit *
 visit_begin(struct sl_req *r, const struct cache_conf *conf)
 {
-    struct sl_span key = cache_key(r, conf);
-    struct visit *v = store_zeros(sizeof *v + key.n);
-    char *copy = (char *)(v + 1);
+    struct visit *v = apr_palloc(sl_req_pool(r), sizeof *v);
 
-    SL_ASSERT(v != NULL);
-    if (key.n > 0)
-        memcpy(copy, key.at, key.n);
+    memset(v, 0, sizeof *v);
     v->r = r;
     v->conf = conf;
     v->loop = sl_req_loop(r);
-    v->key = (struct sl_span){copy, key.n};
+    v->key = cache_key(r, conf);
     v->first = conf->slice > 0 ? first_asked_for(r) : 0;
     v->status = MISS;
     v->reason = "nothing is stored";
@@ -247,9 +231,11 @@ static void visit_look(struct visit *v, struct sl_span key);
 static void
 visit_marked(struct visit *v, const struct marker *marker)
 {
+    struct sl_span vary = {sl_span_dup(sl_req_pool(v->r), marker->vary), marker->vary.n};
+
     v->is_variant = 1;
-    v->marker = (struct marker){marker->era, kept(marker->vary)};
-    v->variant = kept(variant_key(v->r, v->key, v->marker.vary));
+    v->marker = (struct marker){marker->era, vary};
+    v->variant = variant_key(v->r, v->key, vary);
 }
 
 static int
@@ -301,44 +287,36 @@ is_wanted(const struct visit *v)
     return (int64_t)(use & MIN_USES_MAX) >= v->conf->min_uses;
 }
 
-static void
-visit_tries_again(struct sl_loop *loop, struct sl_mail *mail)
-{
-    struct visit *v = (struct visit *)(void *)((char *)mail - offsetof(struct visit, mail));
-
-    (void)loop;
-    v->is_asking = 0;
-    if (v->r == NULL) {
-        visit_free(v);
-        return;
-    }
-    v->outcome = OUT_PASS;
-    visit_look(v, v->is_variant ? v->variant : v->key);
-    visit_goes_on(v);
-}
-
 /* A loop does not wait for another thread: it has other requests to serve. */
 static void
 visit_flies(struct visit *v)
 {
     if (flight_join(v) == 0)
         return;
-    v->is_asking = 1;
+    v->is_to_look_again = 1;
     visit_suspend(v);
-    v->mail.fn = visit_tries_again;
-    sl_loop_post(sl_req_loop(v->r), &v->mail);
+    sl_req_resume(v->token, SL_RETRY);
+}
+
+/* The words of the client's Cache-Control, unless they are ignored. */
+static unsigned
+client_says(const struct visit *v)
+{
+    struct sl_span said = sl_fields_joined_id(sl_req_head(v->r), SL_F_CACHE_CONTROL);
+
+    return said.n > 0 && (v->conf->ignore & IGNORE_REQUEST) == 0
+               ? cache_control_parse(said).flags : 0;
 }
 
 static void
 visit_missed(struct visit *v)
 {
-    struct sl_span said = sl_fields_joined_id(sl_req_head(v->r), SL_F_CACHE_CONTROL);
-    struct cache_control cc = cache_control_parse(said);
+    unsigned said = client_says(v);
     const char *why;
 
-    if ((cc.flags & CC_ONLY_IF_CACHED) && (v->conf->ignore & IGNORE_REQUEST) == 0)
+    if (said & CC_ONLY_IF_CACHED)
         v->outcome = OUT_ABSENT;
-    else if ((cc.flags & CC_NO_STORE) && (v->conf->ignore & IGNORE_REQUEST) == 0)
+    else if (said & CC_NO_STORE)
         v->reason = "the client says no-store"; /* nobody else would have anything of its fetch */
     else if ((why = why_lately_unstorable(v)) != NULL)
         v->reason = why;
@@ -352,7 +330,7 @@ visit_missed(struct visit *v)
 static void
 visit_goes_on(struct visit *v)
 {
-    if (!v->is_asking && !v->is_slicing && v->outcome != OUT_FLIGHT)
+    if (v->get.pending == NULL && !v->is_slicing && v->outcome != OUT_FLIGHT)
         sl_req_resume(v->token, SL_RETRY);
 }
 
@@ -362,13 +340,6 @@ visit_answered(struct sl_loop *loop, struct store_get *get, struct store_object 
     struct visit *v = (struct visit *)(void *)((char *)get - offsetof(struct visit, get));
 
     (void)loop;
-    v->is_asking = 0;
-    if (v->r == NULL) {
-        if (found != NULL)
-            store_drop(&found);
-        visit_free(v);
-        return;
-    }
     if (v->is_answering)
         form_found(v, found);
     else if (found != NULL)
@@ -385,10 +356,8 @@ visit_get(struct visit *v, struct sl_span key, struct store_object **found)
 
     v->get = (struct store_get){.key = key, .done = visit_answered};
     answer = store_get(cache_store, sl_req_loop(v->r), &v->get, found);
-    if (answer == STORE_WAIT) {
-        v->is_asking = 1;
+    if (answer == STORE_WAIT)
         visit_suspend(v);
-    }
     return answer;
 }
 
@@ -522,20 +491,13 @@ cache_explain(struct sl_req *r, const struct cache_conf *conf)
     return SL_NEXT;
 }
 
-static void
-visit_count(const struct visit *v)
+void
+visit_came(struct visit *v)
 {
     int which = v->outcome == OUT_PASS ? N_BYPASS : !v->is_hit ? N_MISS
                 : v->using.is_stale ? N_STALE : N_HIT;
 
-    sl_count(sl_req_loop(v->r), cache_counters[which], 1);
-    hosts_count(v->r, which, 1);
-}
-
-void
-visit_came(struct visit *v)
-{
-    visit_count(v);
+    visit_count(v, which, 1);
     sl_note(v->r, "the cache: %s, %s", visit_status(v), v->reason);
 }
 
@@ -563,6 +525,13 @@ visit_reply(struct visit *v)
     return SL_NEXT;
 }
 
+static enum sl_verdict
+visit_looks(struct visit *v)
+{
+    visit_look(v, v->is_variant ? v->variant : v->key);
+    return v->is_waiting ? SL_WAIT : visit_reply(v);
+}
+
 /* The first time. */
 static enum sl_verdict
 visit_asks(struct sl_req *r, const struct cache_conf *conf)
@@ -573,12 +542,11 @@ visit_asks(struct sl_req *r, const struct cache_conf *conf)
 
     if (is_failed)
         return sl_req_fail(r, 0, &sl_cause_condition_limit, "CacheBypass");
-    if (why != NULL) {
-        v->status = BYPASS;
-        v->reason = why;
-    } else
-        visit_look(v, v->key);
-    return v->is_waiting ? SL_WAIT : visit_reply(v);
+    if (why == NULL)
+        return visit_looks(v);
+    v->status = BYPASS;
+    v->reason = why;
+    return visit_reply(v);
 }
 
 /* What it waited for is there. */
@@ -586,6 +554,10 @@ static enum sl_verdict
 visit_asks_again(struct visit *v)
 {
     v->is_waiting = 0;
+    if (v->is_to_look_again) {
+        v->is_to_look_again = 0;
+        return visit_looks(v);
+    }
     if (v->is_answering)
         return answer_body(v);
     if (v->outcome == OUT_FLIGHT)

@@ -70,7 +70,6 @@ cache_count_bytes(struct sl_req *r, const void *confp)
     if (v == NULL || cache_store == NULL || sl_req_is_dry(r))
         return SL_NEXT;
     which = is_of_store(v) ? N_HIT_BYTES : N_MISS_BYTES;
-    sl_count(sl_req_loop(r), cache_counters[which], sl_req_bytes_sent(r));
-    hosts_count(r, which, sl_req_bytes_sent(r));
+    visit_count(v, which, sl_req_bytes_sent(r));
     return SL_NEXT;
 }
