@@ -56,7 +56,7 @@ enum sl_verdict {
     SL_DONE,  /* this phase is decided: skip its other hooks */
     SL_WAIT,  /* suspended: a token was taken, sl_req_resume() continues after this hook */
     SL_FAIL,  /* the request failed: say it by way of sl_req_fail() */
-    SL_RETRY, /* upstream hooks only: drop this attempt and make another */
+    SL_RETRY, /* of upstream hooks: drop this attempt and make another; else of sl_req_resume() */
 };
 
 enum sl_level { SL_ERROR, SL_WARN, SL_NOTICE, SL_INFO, SL_DEBUG, SL_TRACE };

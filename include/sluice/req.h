@@ -126,7 +126,8 @@ void sl_req_pace_body(struct sl_req *r, sl_pace_f *pace, void *ctx);
 
 /* Suspension.  A hook that returns SL_WAIT takes a token first; resume may be called from
  * any thread, once or more, and does nothing for a request that is gone or was resumed.
- * SL_NEXT goes on after the hook, SL_DONE ends the phase, SL_FAIL fails the request. */
+ * SL_NEXT goes on after the hook, SL_RETRY with the hook itself, SL_DONE ends the phase, SL_FAIL
+ * fails the request. */
 struct sl_token {
     struct sl_loop *loop;
     uint32_t slot;

@@ -123,22 +123,25 @@ enum store_answer {
     STORE_MISS,
     STORE_WAIT, /* done() will be called, once */
 };
+struct store_pending;
 struct store_get {
-    /* the caller's; the memory of all this and of the key lasts until done() */
+    /* the caller's; lasts until done() or store_get_cancel() */
     struct sl_span key;
     /* found: NULL at a miss, else held for the callee. */
     void (*done)(struct sl_loop *loop, struct store_get *g, struct store_object *found);
-    /* the store's: of what was found; then what is its own */
+    /* the store's: of what was found, and of the key; then what is its own */
     enum store_state state;
-    struct sl_offload job;
-    struct store *store;
     struct store_hash hash;
+    struct store *store;
     struct store_object *found;
+    struct store_pending *pending; /* NULL: done() will not be called */
 };
 /* Never gives what is STORE_GONE.  STORE_HIT: *found is held for the caller; done() is not
  * called.  A hit in memory makes no system call and takes no lock. */
 enum store_answer store_get(struct store *s, struct sl_loop *loop, struct store_get *g,
                             struct store_object **found);
+/* Of one that waits: done() will not be called. */
+void store_get_cancel(struct store_get *g);
 /* What memory has of a key and its hash, held, or NULL; no hit is counted. */
 struct store_object *store_at_hand(struct store *s, struct store_hash hash, struct sl_span key);
 /* The same, and whether the disk may have it: STORE_WAIT. */

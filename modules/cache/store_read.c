@@ -226,10 +226,17 @@ get_entries(struct store_get *g, enum read_when when)
     return is_it;
 }
 
+/* A look-up that an offload thread is at, with a copy of its key behind it: who asked may be gone
+ * before it is over. */
+struct store_pending {
+    struct sl_offload job;
+    struct store_get get, *asker; /* asker NULL: it was cancelled */
+};
+
 static void
 get_work(struct sl_offload *job)
 {
-    struct store_get *g = (struct store_get *)((char *)job - offsetof(struct store_get, job));
+    struct store_get *g = &((struct store_pending *)job)->get;
 
     disk_load_index_page(g->store, index_page(&g->store->index, g->hash));
     get_entries(g, READ_WAITING);
@@ -238,9 +245,42 @@ get_work(struct sl_offload *job)
 static void
 get_done(struct sl_loop *loop, struct sl_offload *job)
 {
-    struct store_get *g = (struct store_get *)((char *)job - offsetof(struct store_get, job));
+    struct store_pending *p = (struct store_pending *)job;
+    struct store_get *asker = p->asker, get = p->get;
 
-    g->done(loop, g, g->found);
+    free(p);
+    if (asker == NULL) {
+        if (get.found != NULL)
+            store_drop(&get.found);
+        return;
+    }
+    asker->pending = NULL;
+    asker->state = get.state;
+    asker->done(loop, asker, get.found);
+}
+
+static enum store_answer
+get_offload(struct store_get *g, struct sl_loop *loop)
+{
+    struct store_pending *p = malloc(sizeof *p + g->key.n);
+
+    if (p == NULL)
+        return STORE_MISS;
+    *p = (struct store_pending){{.work = get_work, .done = get_done}, *g, g};
+    p->get.key.at = memcpy(p + 1, g->key.at, g->key.n);
+    if (sl_offload(loop, &p->job) != 0) {
+        free(p);
+        return STORE_MISS;
+    }
+    g->pending = p;
+    return STORE_WAIT;
+}
+
+void
+store_get_cancel(struct store_get *g)
+{
+    g->pending->asker = NULL;
+    g->pending = NULL;
 }
 
 static int
@@ -266,9 +306,7 @@ get_from_disk(struct store_get *g, struct sl_loop *loop)
 
     if (is_it >= 0)
         return is_it ? STORE_HIT : STORE_MISS;
-    g->job.work = get_work;
-    g->job.done = get_done;
-    return sl_offload(loop, &g->job) == 0 ? STORE_WAIT : STORE_MISS;
+    return get_offload(g, loop);
 }
 
 enum store_answer
@@ -277,6 +315,7 @@ store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct sto
     struct object *o;
     enum store_answer answer;
 
+    g->pending = NULL;
     g->hash = store_hash(s, g->key);
     o = memory_look(s, g->hash, g->key, &g->state);
     if (o != NULL) {
@@ -287,7 +326,7 @@ store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct sto
     g->store = s;
     g->found = NULL;
     answer = disk_is_on(s) ? get_from_disk(g, loop) : STORE_MISS;
-    *found = answer == STORE_WAIT ? NULL : g->found; /* an offload thread may be at it */
+    *found = g->found;
     return answer;
 }
 

@@ -58,7 +58,7 @@ hit_before(char *at, const struct visit *v)
 static char *
 status_before(char *at, const struct visit *v)
 {
-    int is_agreed = strcmp(v->status, "REVALIDATED") == 0;
+    int is_agreed = v->status == REVALIDATED;
 
     if (v->is_collapsed)
         at = text_before(at, SL_SPAN("; collapsed"));
@@ -67,7 +67,7 @@ status_before(char *at, const struct visit *v)
         at = text_before(at, SL_SPAN("; fwd-status=304"));
     if (v->is_partial)
         at = text_before(at, SL_SPAN("partial"));
-    else if (is_agreed || strcmp(v->status, "EXPIRED") == 0)
+    else if (is_agreed || v->status == EXPIRED)
         at = v->using.is_refused ? text_before(at, SL_SPAN("request"))
                                  : text_before(at, SL_SPAN("stale"));
     else

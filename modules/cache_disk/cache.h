@@ -134,26 +134,29 @@ enum outcome {
     OUT_ABSENT, /* only-if-cached, and it is not */
 };
 
+enum visit_status { MISS, HIT, EXPIRED, REVALIDATED, UPDATING, STALE, BYPASS };
+
 struct flight;
 struct slices;
 
-/* A request's way through the cache.  Not of its pool: the store may hold on to it. */
+/* A request's way through the cache, of its pool. */
 struct visit {
     struct store_get get;
-    struct sl_req *r; /* NULL: it has left */
+    struct sl_req *r;
     const struct cache_conf *conf;
     struct sl_token token;
     int is_waiting;    /* the request is suspended */
-    int is_asking;     /* the store has not answered yet */
+    int is_to_look_again; /* the table of flights was busy, or what is looked for has just come */
     int is_variant;    /* what is looked for is the variant's key */
-    struct sl_span key, variant; /* copies; a request's key stands behind the visit */
+    struct sl_span key, variant;
     struct store_hash hash;      /* of the key, when it was looked for */
-    struct marker marker;        /* its vary a copy; n 0: there is none */
+    struct marker marker;        /* its vary.n 0: there is none */
     struct store_object *found;  /* held: what the store had, or what has come */
     struct meta meta;            /* of found */
     struct using using;
     enum outcome outcome;
-    const char *status, *reason; /* %{cache_status}, %{cache_reason} */
+    enum visit_status status;    /* %{cache_status} */
+    const char *reason;          /* %{cache_reason} */
     int is_hit;                  /* nothing had to be asked for it */
     struct flight *flight;       /* NULL: none */
     int is_leader;               /* it began the flight, on the same loop */
@@ -162,40 +165,41 @@ struct visit {
     int has_looked_again;        /* it had come in the same moment */
     struct visit *next_waiter;
     struct store_reader reader;  /* of what arrives */
-    struct sl_mail mail;         /* to itself: the table of flights was busy, or wake() */
     struct slices *slices;       /* of what is found, the first that is needed; NULL: none */
     int is_slicing;              /* it is not there yet */
     int is_partial;              /* it was not stored */
     int64_t first;               /* with CacheSlice: the byte the answer is likely to begin with */
-    struct sl_loop *loop;        /* of r, also when it has left */
+    struct sl_loop *loop;        /* of r */
+    struct host_row *host;       /* where it is counted; NULL: nowhere yet */
     const struct sl_cause *failed;
     int is_new;               /* found has come with this flight */
     int64_t length;           /* of what still arrives, -1: unknown */
     int is_answering;         /* the head is put, and what is asked for is a form */
     struct sl_encoded form;   /* of found; encoder NULL: none is wanted */
-    struct sl_span form_key;  /* a copy */
+    struct sl_span form_key;
     struct store_object *form_object; /* held; NULL: there is none */
-    /* of who asks for a slice, not a request: */
+    /* of who asks for a slice, not a request, and has memory of his own: r NULL, he has left */
     const struct meta *of;            /* what it is a slice of; NULL: it is none */
     struct sl_span of_key;
+    int is_asking;                    /* the store has not answered yet, nor the flight */
+    struct sl_mail mail;              /* to itself: the table of flights was busy, or wake() */
     void (*wake)(struct sl_loop *loop, struct sl_mail *mail);
 };
 
-/* Handler hooks: the first asks, and answers from what is at hand; the second where it had to
- * wait, the third where a form had to be waited for. */
+/* The handler hook: asks, and answers from what is at hand; once more whenever what it had to wait
+ * for is there. */
 enum sl_verdict cache_ask(struct sl_req *r, const void *conf);
-enum sl_verdict cache_reply(struct sl_req *r, const void *conf);
-enum sl_verdict cache_give(struct sl_req *r, const void *conf);
 /* As store_get(); with STORE_WAIT the request is suspended, and what is found goes where the visit
  * stands. */
 enum store_answer visit_get(struct visit *v, struct sl_span key, struct store_object **found);
-/* Until sl_req_resume() of its token. */
+/* Until sl_req_resume() of its token, with SL_RETRY. */
 void visit_suspend(struct visit *v);
 /* What a flight brought takes the place of what was found; *o is held for the visit.  0, or -1:
  * it is not what the request asks for. */
 int visit_take(struct visit *v, struct store_object **o);
 /* The answer to the request that was its flight's has come. */
 void visit_came(struct visit *v);
+const char *visit_status(const struct visit *v); /* in words */
 struct visit *visit_of(struct sl_req *r); /* NULL: the cache has nothing to do with it */
 
 /* ---- flight.h ---- */
@@ -259,8 +263,7 @@ void slices_free(struct slices **s);
  * to get, and has it made where there is none.  1: the request waits, until form_found(). */
 int form_look(struct visit *v, int64_t size);
 void form_found(struct visit *v, struct store_object *o); /* takes o; NULL: there is none */
-/* A copy, for kept_free(). */
-struct sl_span form_key(struct sl_span key, const char *coding);
+struct sl_span form_key(apr_pool_t *pool, struct sl_span key, const char *coding);
 /* Whether it was made of the base's very bytes, at the level of e. */
 int form_is_of(const struct store_object *o, const struct meta *base, const struct sl_encoded *e);
 /* Names for bodies, never the same twice. */
@@ -296,8 +299,8 @@ const char *cache_url_error(apr_pool_t *pool, const char *url);
 void cache_purge_run(struct sl_control_call *call, int argc, const char *const *argv);
 /* The method PURGE, where CachePurge names who may say it. */
 enum sl_verdict cache_purge(struct sl_req *r, const struct cache_conf *conf);
-/* A method that is not safe has succeeded (RFC 9111, 4.4). */
-enum sl_verdict cache_invalidate(struct sl_req *r, const void *conf);
+/* What a method that is not safe says by its success (RFC 9111, 4.4). */
+void cache_invalidate(struct sl_req *r, const struct cache_conf *conf);
 
 /* ---- mod_cache_disk.c ---- */
 
@@ -311,8 +314,8 @@ extern int cache_counters[N_COUNTERS];
 /* ---- hosts.c ---- */
 
 int hosts_open(void); /* in post_config: 0, or -1 with a message */
-/* which: one of the first N_OF_HOST. */
-void hosts_count(struct sl_req *r, int which, int64_t by);
+/* which: one of the first N_OF_HOST; for all and for its host. */
+void visit_count(struct visit *v, int which, int64_t by);
 void hosts_print(struct sl_control_call *call);
 
 #endif

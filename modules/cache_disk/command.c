@@ -144,7 +144,6 @@ struct getting {
     struct store_get get;
     struct sl_control_call *call;
     struct store_object *base; /* held, while its forms are looked for */
-    struct sl_span form_key;   /* a copy */
     unsigned i, n_forms;       /* of the encoders; printed */
 };
 
@@ -295,14 +294,12 @@ forms_print(struct sl_loop *loop, struct store_get *get, struct store_object *o)
             form_print(d, o);
             store_drop(&o);
         }
-        kept_free(d->form_key);
-        d->form_key.at = NULL;
         if ((coding = sl_provider_name("encoder", d->i++)) == NULL) {
             forms_ended(d);
             return;
         }
-        d->form_key = form_key(d->base->key, coding);
-        d->get = (struct store_get){.key = d->form_key, .done = forms_print};
+        d->get = (struct store_get){
+            .key = form_key(sl_control_pool(d->call), d->base->key, coding), .done = forms_print};
         answer = getting_look(d, loop, &o);
     }
 }

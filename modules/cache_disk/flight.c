@@ -232,7 +232,7 @@ flight_settle(struct flight *f, enum state state, enum result result)
     tokens = waiters_take(f, &n);
     bucket_unlock(b);
     for (i = 0; i < n; i++)
-        sl_req_resume(tokens[i], SL_NEXT);
+        sl_req_resume(tokens[i], SL_RETRY);
     free(tokens);
 }
 
@@ -387,7 +387,7 @@ flight_join(struct visit *v)
     if (is_told)
         sl_loop_post(f->loop, &f->wanted);
     if (is_arriving && !waiter_wake(v))
-        sl_req_resume(v->token, SL_NEXT);
+        sl_req_resume(v->token, SL_RETRY);
     if (f != own)
         flight_drop(own);
     else if (v->outcome == OUT_DIRECT)

@@ -10,20 +10,14 @@
 int
 is_direct(const struct visit *v)
 {
-    static const enum sl_field_id others[] = {SL_F_IF_NONE_MATCH, SL_F_IF_MODIFIED_SINCE,
-                                              SL_F_IF_RANGE, SL_F_RANGE, SL_F_EXPECT,
-                                              SL_F_HTTP2_SETTINGS};
-    const struct sl_fields *head = sl_req_head(v->r);
-    size_t i;
+    const uint64_t others = sl_field_bit(SL_F_IF_NONE_MATCH) | sl_field_bit(SL_F_IF_MODIFIED_SINCE) |
+                            sl_field_bit(SL_F_IF_RANGE) | sl_field_bit(SL_F_RANGE) |
+                            sl_field_bit(SL_F_EXPECT) | sl_field_bit(SL_F_HTTP2_SETTINGS);
 
-    if (v->of != NULL || v->found != NULL || v->conf->slice > 0 ||
-        !sl_span_eq(sl_req_method(v->r), SL_SPAN("GET")) ||
-        cache_names_fields(v->r)) /* a subrequest is without them */
-        return 0;
-    for (i = 0; i < sizeof others / sizeof others[0]; i++)
-        if (sl_fields_has_id(head, others[i]))
-            return 0;
-    return 1;
+    return v->of == NULL && v->found == NULL && v->conf->slice <= 0 &&
+           sl_span_eq(sl_req_method(v->r), SL_SPAN("GET")) &&
+           !sl_fields_has_any(sl_req_head(v->r), others) &&
+           !cache_names_fields(v->r); /* a subrequest is without them */
 }
 
 /* 1; 0: it has not come so far that a subrequest could go on. */

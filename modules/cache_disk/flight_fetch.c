@@ -26,10 +26,12 @@ static void
 date_add(struct flight *f, struct sl_req *sub)
 {
     struct sl_fields *fields = sl_req_response(sub);
-    struct sl_span date = sl_loop_http_date(f->loop); /* of this second */
+    struct sl_span date;
 
-    if (!sl_fields_has_id(fields, SL_F_DATE))
-        sl_fields_add(fields, "Date", sl_spans_join(sl_req_pool(sub), &date, 1));
+    if (sl_fields_has_id(fields, SL_F_DATE))
+        return;
+    date = sl_loop_http_date(f->loop); /* of this second */
+    sl_fields_add(fields, "Date", sl_spans_join(sl_req_pool(sub), &date, 1));
 }
 
 /* What is encoded is for those alone who said that they take it, also where the server forgets to
@@ -81,8 +83,11 @@ flight_head_came(struct flight *f, struct sl_req *r)
     f->status = sl_req_page_of(r) != 0 ? sl_req_page_of(r) : sl_req_status(r);
     f->cause = sl_req_cause(r);
     date_add(f, r);
-    vary_add(f, r);
-    vary_join(r);
+    if (sl_fields_has_any(sl_req_response(r),
+                          sl_field_bit(SL_F_VARY) | sl_field_bit(SL_F_CONTENT_ENCODING))) {
+        vary_add(f, r);
+        vary_join(r);
+    }
 }
 
 int

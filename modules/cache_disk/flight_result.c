@@ -56,7 +56,7 @@ result_none(struct visit *v, struct flight *f)
 {
     if (may_use_stale(v, f)) {
         v->outcome = OUT_OBJECT;
-        v->status = "STALE";
+        v->status = STALE;
         v->reason = f->cause != NULL ? f->cause->text : "the server answers with an error";
         v->is_hit = 1;
     } else if (v->is_leader && f->state == RELAYED)
@@ -75,16 +75,15 @@ flight_result(struct visit *v)
 
     switch (f->result) {
     case CAME:
-        v->status = v->found != NULL ? "EXPIRED" : "MISS";
+        v->status = v->found != NULL ? EXPIRED : MISS;
         v->is_new = 1;
         result_object(v, f);
         break;
     case AGREED:
-        v->status = "REVALIDATED";
+        v->status = REVALIDATED;
         v->reason = "the server agrees to what is stored";
         result_object(v, f);
-        sl_count(sl_req_loop(v->r), cache_counters[N_REVALIDATED], 1);
-        hosts_count(v->r, N_REVALIDATED, 1);
+        visit_count(v, N_REVALIDATED, 1);
         break;
     case NOT_STORED:
     case FAILED:

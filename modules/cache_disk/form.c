@@ -23,16 +23,12 @@
 #define CLAIM_SECONDS UINT64_C(0xffffff)
 
 struct sl_span
-form_key(struct sl_span key, const char *coding)
+form_key(apr_pool_t *pool, struct sl_span key, const char *coding)
 {
-    size_t n = strlen(coding);
-    char *at = malloc(key.n + n + 3);
+    /* no field of a variant's key has such a name */
+    struct sl_span parts[] = {key, SL_SPAN("\n="), sl_span(coding)};
 
-    SL_ASSERT(at != NULL);
-    memcpy(at, key.at, key.n);
-    memcpy(at + key.n, "\n=", 2); /* no field of a variant's key has such a name */
-    memcpy(at + key.n + 2, coding, n + 1);
-    return (struct sl_span){at, key.n + n + 2};
+    return sl_spans_join(pool, parts, 3);
 }
 
 int
@@ -344,7 +340,7 @@ form_look(struct visit *v, int64_t size)
     sl_encoding_expect(v->r, v->meta.status, size, &v->form);
     if (v->form.encoder == NULL)
         return 0;
-    v->form_key = form_key(v->found->key, v->form.encoder->coding);
+    v->form_key = form_key(sl_req_pool(v->r), v->found->key, v->form.encoder->coding);
     switch (visit_get(v, v->form_key, &found)) {
     case STORE_WAIT:
         return 1;

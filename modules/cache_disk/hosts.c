@@ -61,13 +61,15 @@ row_of(struct sl_span host, int is_hit)
 }
 
 void
-hosts_count(struct sl_req *r, int which, int64_t by)
+visit_count(struct visit *v, int which, int64_t by)
 {
-    struct sl_span host = sl_req_host(r);
+    struct sl_span host = sl_req_host(v->r);
 
-    if (host.n > 0)
-        atomic_fetch_add_explicit(&row_of(host, which == N_HIT || which == N_STALE)->n[which],
-                                  (uint64_t)by, memory_order_relaxed);
+    sl_count(v->loop, cache_counters[which], by);
+    if (v->host == NULL && host.n > 0)
+        v->host = row_of(host, which == N_HIT || which == N_STALE);
+    if (v->host != NULL)
+        atomic_fetch_add_explicit(&v->host->n[which], (uint64_t)by, memory_order_relaxed);
 }
 
 static void

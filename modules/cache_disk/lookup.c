@@ -14,34 +14,31 @@ static _Atomic(uint32_t) uses[USES];
 
 /* ---- a visit ---- */
 
-static void
-visit_free(struct visit *v)
-{
-    if (v->form_object != NULL)
-        store_drop(&v->form_object);
-    if (v->slices != NULL)
-        slices_free(&v->slices);
-    if (v->found != NULL)
-        store_drop(&v->found);
-    kept_free(v->variant);
-    kept_free(v->marker.vary);
-    kept_free(v->form_key);
-    free(v);
-}
-
 static apr_status_t
 visit_left(void *ctx)
 {
     struct visit *v = ctx;
 
-    v->r = NULL;
+    if (v->get.pending != NULL)
+        store_get_cancel(&v->get);
     if (v->slices != NULL)
-        slices_leave(v->slices);
+        slices_free(&v->slices);
     if (v->flight != NULL)
         flight_leave(v);
-    if (!v->is_asking)
-        visit_free(v);
+    if (v->form_object != NULL)
+        store_drop(&v->form_object);
+    if (v->found != NULL)
+        store_drop(&v->found);
     return APR_SUCCESS;
+}
+
+const char *
+visit_status(const struct visit *v)
+{
+    static const char *const texts[] = {"MISS",     "HIT",   "EXPIRED", "REVALIDATED",
+                                        "UPDATING", "STALE", "BYPASS"};
+
+    return texts[v->status];
 }
 
 struct visit *
@@ -71,15 +68,15 @@ visit_begin(struct sl_req *r, const struct cache_conf *conf)
     struct sl_span parts[KEY_PARTS];
     size_t n_key;
     unsigned n = cache_key_parts(r, conf, parts, &n_key);
-    struct visit *v = store_zeros(sizeof *v + n_key);
+    struct visit *v = apr_palloc(sl_req_pool(r), sizeof *v + n_key);
 
-    SL_ASSERT(v != NULL);
+    memset(v, 0, sizeof *v);
     v->key = key_put((char *)(v + 1), parts, n);
     v->r = r;
     v->conf = conf;
     v->loop = sl_req_loop(r);
     v->first = conf->slice > 0 ? first_asked_for(r) : 0;
-    v->status = "MISS";
+    v->status = MISS;
     v->reason = "nothing is stored";
     *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
     apr_pool_cleanup_register(sl_req_pool(r), v, visit_left, apr_pool_cleanup_null);
@@ -124,7 +121,7 @@ visit_changed(struct visit *v)
     store_drop(&v->found);
     v->is_hit = 0;
     v->outcome = OUT_PASS;
-    v->status = "MISS";
+    v->status = MISS;
     visit_missed(v);
     v->reason = "the server has another response than the slices are of";
 }
@@ -137,7 +134,7 @@ visit_slice(struct visit *v, enum slice_answer answer)
         if (v->slices->is_fetched) {
             v->is_hit = 0;
             v->is_partial = 1;
-            v->status = "MISS";
+            v->status = MISS;
             v->reason = "a slice of it is not stored";
         }
         break;
@@ -191,20 +188,20 @@ visit_decide(struct visit *v)
     v->reason = v->using.reason;
     switch (v->using.use) {
     case USE_FRESH:
-        v->status = v->using.is_stale ? "STALE" : "HIT";
+        v->status = v->using.is_stale ? STALE : HIT;
         v->is_hit = 1;
         v->outcome = OUT_OBJECT;
         visit_slices(v);
         break;
     case USE_STALE_UPDATE:
-        v->status = "UPDATING";
+        v->status = UPDATING;
         v->is_hit = 1;
         v->outcome = OUT_OBJECT;
         flight_update(v);
         visit_slices(v);
         break;
     case USE_VALIDATE:
-        v->status = "EXPIRED";
+        v->status = EXPIRED;
         visit_missed(v);
         break;
     }
@@ -237,9 +234,11 @@ static void visit_look(struct visit *v, struct sl_span key);
 static void
 visit_marked(struct visit *v, const struct marker *marker)
 {
+    struct sl_span vary = {sl_span_dup(sl_req_pool(v->r), marker->vary), marker->vary.n};
+
     v->is_variant = 1;
-    v->marker = (struct marker){marker->era, kept(marker->vary)};
-    v->variant = kept(variant_key(v->r, v->key, v->marker.vary));
+    v->marker = (struct marker){marker->era, vary};
+    v->variant = variant_key(v->r, v->key, vary);
 }
 
 static int
@@ -291,44 +290,36 @@ is_wanted(const struct visit *v)
     return (int64_t)(use & MIN_USES_MAX) >= v->conf->min_uses;
 }
 
-static void
-visit_tries_again(struct sl_loop *loop, struct sl_mail *mail)
-{
-    struct visit *v = (struct visit *)(void *)((char *)mail - offsetof(struct visit, mail));
-
-    (void)loop;
-    v->is_asking = 0;
-    if (v->r == NULL) {
-        visit_free(v);
-        return;
-    }
-    v->outcome = OUT_PASS;
-    visit_look(v, v->is_variant ? v->variant : v->key);
-    visit_goes_on(v);
-}
-
 /* A loop does not wait for another thread: it has other requests to serve. */
 static void
 visit_flies(struct visit *v)
 {
     if (flight_join(v) == 0)
         return;
-    v->is_asking = 1;
+    v->is_to_look_again = 1;
     visit_suspend(v);
-    v->mail.fn = visit_tries_again;
-    sl_loop_post(sl_req_loop(v->r), &v->mail);
+    sl_req_resume(v->token, SL_RETRY);
+}
+
+/* The words of the client's Cache-Control, unless they are ignored. */
+static unsigned
+client_says(const struct visit *v)
+{
+    struct sl_span said = sl_fields_joined_id(sl_req_head(v->r), SL_F_CACHE_CONTROL);
+
+    return said.n > 0 && (v->conf->ignore & IGNORE_REQUEST) == 0
+               ? cache_control_parse(said).flags : 0;
 }
 
 static void
 visit_missed(struct visit *v)
 {
-    struct sl_span said = sl_fields_joined_id(sl_req_head(v->r), SL_F_CACHE_CONTROL);
-    struct cache_control cc = cache_control_parse(said);
+    unsigned said = client_says(v);
     const char *why;
 
-    if ((cc.flags & CC_ONLY_IF_CACHED) && (v->conf->ignore & IGNORE_REQUEST) == 0)
+    if (said & CC_ONLY_IF_CACHED)
         v->outcome = OUT_ABSENT;
-    else if ((cc.flags & CC_NO_STORE) && (v->conf->ignore & IGNORE_REQUEST) == 0)
+    else if (said & CC_NO_STORE)
         v->reason = "the client says no-store"; /* nobody else would have anything of its fetch */
     else if ((why = why_lately_unstorable(v)) != NULL)
         v->reason = why;
@@ -342,8 +333,8 @@ visit_missed(struct visit *v)
 static void
 visit_goes_on(struct visit *v)
 {
-    if (!v->is_asking && !v->is_slicing && v->outcome != OUT_FLIGHT)
-        sl_req_resume(v->token, SL_NEXT);
+    if (v->get.pending == NULL && !v->is_slicing && v->outcome != OUT_FLIGHT)
+        sl_req_resume(v->token, SL_RETRY);
 }
 
 static void
@@ -352,13 +343,6 @@ visit_answered(struct sl_loop *loop, struct store_get *get, struct store_object 
     struct visit *v = (struct visit *)(void *)((char *)get - offsetof(struct visit, get));
 
     (void)loop;
-    v->is_asking = 0;
-    if (v->r == NULL) {
-        if (found != NULL)
-            store_drop(&found);
-        visit_free(v);
-        return;
-    }
     if (v->is_answering)
         form_found(v, found);
     else if (found != NULL)
@@ -375,10 +359,8 @@ visit_get(struct visit *v, struct sl_span key, struct store_object **found)
 
     v->get = (struct store_get){.key = key, .done = visit_answered};
     answer = store_get(cache_store, sl_req_loop(v->r), &v->get, found);
-    if (answer == STORE_WAIT) {
-        v->is_asking = 1;
+    if (answer == STORE_WAIT)
         visit_suspend(v);
-    }
     return answer;
 }
 
@@ -423,11 +405,11 @@ explain_object(struct visit *v, struct store_object *o)
     static const char *const what[] = {"it would be given, and the server not asked",
                                        "it would be given, and fetched anew behind that",
                                        "the server would be asked whether it is still good"};
-    static const char *const statuses[] = {"HIT", "UPDATING", "EXPIRED"};
+    static const enum visit_status statuses[] = {HIT, UPDATING, EXPIRED};
 
     v->get.state = store_state(cache_store, o);
     v->using = visit_judge(v);
-    v->status = v->using.use == USE_FRESH && v->using.is_stale ? "STALE" : statuses[v->using.use];
+    v->status = v->using.use == USE_FRESH && v->using.is_stale ? STALE : statuses[v->using.use];
     v->reason = v->using.reason;
     sl_note(v->r, "the cache has it: status %d, age %ld s of %ld s; %s: %s", v->meta.status,
             (long)v->using.age, (long)v->meta.storing.lifetime, v->using.reason,
@@ -498,12 +480,12 @@ cache_explain(struct sl_req *r, const struct cache_conf *conf)
 
     v->r = r;
     v->conf = conf;
-    v->status = "MISS";
+    v->status = MISS;
     v->reason = "a dry run";
     *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
     sl_note(r, "Cache on, the key is %.*s", (int)key.n, key.at);
     if ((why = why_bypassed(r, conf, &is_failed)) != NULL) {
-        v->status = "BYPASS";
+        v->status = BYPASS;
         sl_note(r, "%s: the cache is not asked, and nothing is stored", why);
     } else if (cache_store == NULL)
         sl_note(r, "the store is not open here: whether it has the response is not known");
@@ -512,26 +494,21 @@ cache_explain(struct sl_req *r, const struct cache_conf *conf)
     return SL_NEXT;
 }
 
-static void
-visit_count(const struct visit *v)
+void
+visit_came(struct visit *v)
 {
     int which = v->outcome == OUT_PASS ? N_BYPASS : !v->is_hit ? N_MISS
                 : v->using.is_stale ? N_STALE : N_HIT;
 
-    sl_count(sl_req_loop(v->r), cache_counters[which], 1);
-    hosts_count(v->r, which, 1);
-}
-
-void
-visit_came(struct visit *v)
-{
-    visit_count(v);
-    sl_note(v->r, "the cache: %s, %s", v->status, v->reason);
+    visit_count(v, which, 1);
+    sl_note(v->r, "the cache: %s, %s", visit_status(v), v->reason);
 }
 
 static enum sl_verdict
 visit_reply(struct visit *v)
 {
+    if (v->outcome == OUT_DIRECT)
+        return SL_NEXT;
     visit_came(v);
     switch (v->outcome) {
     case OUT_PASS:
@@ -551,68 +528,63 @@ visit_reply(struct visit *v)
     return SL_NEXT;
 }
 
-enum sl_verdict
-cache_ask(struct sl_req *r, const void *confp)
+static enum sl_verdict
+visit_looks(struct visit *v)
 {
-    const struct cache_conf *conf = confp;
-    struct visit *v;
-    const char *why;
-    int is_failed;
+    visit_look(v, v->is_variant ? v->variant : v->key);
+    return v->is_waiting ? SL_WAIT : visit_reply(v);
+}
 
-    if (!conf->is_on)
-        return SL_NEXT;
-    if (conf->purge != NULL && sl_span_eq(sl_req_method(r), SL_SPAN("PURGE")))
-        return cache_purge(r, conf);
-    if (sl_req_is_sub(r) || !is_cacheable(r))
-        return SL_NEXT;
-    if (sl_req_is_dry(r))
-        return cache_explain(r, conf);
-    if (cache_store == NULL)
-        return SL_NEXT;
-    v = visit_begin(r, conf);
-    why = why_bypassed(r, conf, &is_failed);
+/* The first time. */
+static enum sl_verdict
+visit_asks(struct sl_req *r, const struct cache_conf *conf)
+{
+    struct visit *v = visit_begin(r, conf);
+    int is_failed;
+    const char *why = why_bypassed(r, conf, &is_failed);
+
     if (is_failed)
         return sl_req_fail(r, 0, &sl_cause_condition_limit, "CacheBypass");
-    if (why != NULL) {
-        v->status = "BYPASS";
-        v->reason = why;
-    } else
-        visit_look(v, v->key);
-    if (v->is_waiting)
-        return SL_WAIT;
-    return v->outcome == OUT_OBJECT ? visit_reply(v) : SL_NEXT;
+    if (why == NULL)
+        return visit_looks(v);
+    v->status = BYPASS;
+    v->reason = why;
+    return visit_reply(v);
 }
 
-/* The visit of a request that cache_ask() has not answered, for the hooks behind it; or NULL. */
-static struct visit *
-visit_on(struct sl_req *r)
+/* What it waited for is there. */
+static enum sl_verdict
+visit_asks_again(struct visit *v)
 {
-    struct visit *v;
-
-    if (cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) || (v = visit_of(r)) == NULL)
-        return NULL;
     v->is_waiting = 0;
-    return v;
-}
-
-enum sl_verdict
-cache_reply(struct sl_req *r, const void *confp)
-{
-    struct visit *v = visit_on(r);
-
-    (void)confp;
-    if (v == NULL || v->is_answering || v->outcome == OUT_DIRECT)
-        return SL_NEXT;
+    if (v->is_to_look_again) {
+        v->is_to_look_again = 0;
+        return visit_looks(v);
+    }
+    if (v->is_answering)
+        return answer_body(v);
     if (v->outcome == OUT_FLIGHT)
         flight_result(v);
     return visit_reply(v);
 }
 
 enum sl_verdict
-cache_give(struct sl_req *r, const void *confp)
+cache_ask(struct sl_req *r, const void *confp)
 {
-    struct visit *v = visit_on(r);
+    const struct cache_conf *conf = confp;
+    struct visit *v;
 
-    (void)confp;
-    return v != NULL && v->is_answering ? answer_body(v) : SL_NEXT;
+    if (!conf->is_on)
+        return SL_NEXT;
+    if (conf->purge != NULL && sl_span_eq(sl_req_method(r), SL_SPAN("PURGE")))
+        return cache_purge(r, conf);
+    if (sl_req_is_sub(r))
+        return SL_NEXT;
+    if ((v = visit_of(r)) != NULL)
+        return visit_asks_again(v);
+    if (!is_cacheable(r))
+        return SL_NEXT;
+    if (sl_req_is_dry(r))
+        return cache_explain(r, conf);
+    return cache_store != NULL ? visit_asks(r, conf) : SL_NEXT;
 }

@@ -139,7 +139,7 @@ get_status(struct sl_req *r, struct sl_span arg)
     struct visit *v = visit_of(r);
 
     (void)arg;
-    return v != NULL ? sl_span(v->status) : (struct sl_span){NULL, 0};
+    return v != NULL ? sl_span(visit_status(v)) : (struct sl_span){NULL, 0};
 }
 
 static struct sl_span
@@ -248,9 +248,6 @@ static const struct sl_hook hooks[] = {
     SL_ON_READY(cache_ready),
     SL_ON_WORKER_EXIT(cache_exit),
     SL_ON_HANDLER(cache_ask, SL_EARLY, SL_DRY_OK),
-    SL_ON_HANDLER(cache_reply, SL_EARLY, SL_DRY_OK),
-    SL_ON_HANDLER(cache_give, SL_EARLY, SL_DRY_OK),
-    SL_ON_RESPONSE(cache_invalidate, SL_EARLY, SL_DRY_OK),
     SL_ON_RESPONSE(cache_says, SL_EARLY, SL_DRY_OK),
     SL_ON_LOG(cache_count_bytes, SL_EARLY, SL_DRY_OK),
     SL_HOOKS_END,

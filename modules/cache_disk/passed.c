@@ -8,7 +8,7 @@ why_forwarded(const struct visit *v)
 {
     if (v == NULL)
         return "method";
-    if (strcmp(v->status, "BYPASS") == 0)
+    if (v->status == BYPASS)
         return "bypass";
     if (v->slices != NULL)
         return "partial";
@@ -26,19 +26,28 @@ is_forwarded(struct sl_req *r, const struct visit *v)
            (v->outcome == OUT_DIRECT && v->flight->result != CAME);
 }
 
+static void
+status_add(struct sl_req *r, const struct visit *v)
+{
+    struct sl_span parts[] = {SL_SPAN("sluice; fwd="), sl_span(why_forwarded(v))};
+
+    tag_fields_drop(sl_req_response(r)); /* also where it did not store what came */
+    sl_fields_add(sl_req_response(r), "Cache-Status", sl_spans_join(sl_req_pool(r), parts, 2));
+}
+
 enum sl_verdict
 cache_says(struct sl_req *r, const void *confp)
 {
     const struct cache_conf *conf = confp;
-    struct visit *v = visit_of(r);
-    struct sl_span parts[2] = {SL_SPAN("sluice; fwd="), SL_SPAN("")};
+    struct visit *v;
 
-    if (!conf->is_on || cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r) ||
-        !is_forwarded(r, v))
+    if (!conf->is_on || cache_store == NULL || sl_req_is_dry(r))
         return SL_NEXT;
-    tag_fields_drop(sl_req_response(r)); /* also where it did not store what came */
-    parts[1] = sl_span(why_forwarded(v));
-    sl_fields_add(sl_req_response(r), "Cache-Status", sl_spans_join(sl_req_pool(r), parts, 2));
+    v = visit_of(r);
+    if (v == NULL)
+        cache_invalidate(r, conf);
+    if (is_forwarded(r, v))
+        status_add(r, v);
     return SL_NEXT;
 }
 
@@ -58,10 +67,9 @@ cache_count_bytes(struct sl_req *r, const void *confp)
     int which;
 
     (void)confp;
-    if (v == NULL || cache_store == NULL || sl_req_is_sub(r) || sl_req_is_dry(r))
+    if (v == NULL || cache_store == NULL || sl_req_is_dry(r))
         return SL_NEXT;
     which = is_of_store(v) ? N_HIT_BYTES : N_MISS_BYTES;
-    sl_count(sl_req_loop(r), cache_counters[which], sl_req_bytes_sent(r));
-    hosts_count(r, which, sl_req_bytes_sent(r));
+    visit_count(v, which, sl_req_bytes_sent(r));
     return SL_NEXT;
 }

@@ -249,16 +249,12 @@ invalidate_field(struct sl_req *r, enum sl_field_id id)
         forget(r, sl_spans_join(pool, (struct sl_span[]){key, cache_key_beside(r)}, 2));
 }
 
-enum sl_verdict
-cache_invalidate(struct sl_req *r, const void *confp)
+void
+cache_invalidate(struct sl_req *r, const struct cache_conf *conf)
 {
-    const struct cache_conf *conf = confp;
-
-    if (!conf->is_on || cache_store == NULL || sl_req_is_dry(r) || is_safe(sl_req_method(r)) ||
-        sl_req_status(r) >= 400 || sl_req_server(r) == NULL)
-        return SL_NEXT;
+    if (is_safe(sl_req_method(r)) || sl_req_status(r) >= 400 || sl_req_server(r) == NULL)
+        return;
     forget(r, cache_key(r, conf));
     invalidate_field(r, SL_F_LOCATION);
     invalidate_field(r, SL_F_CONTENT_LOCATION);
-    return SL_NEXT;
 }

@@ -313,13 +313,11 @@ answer_instead(struct sl_req *r)
 }
 
 void
-answer_resume(struct sl_req *r, enum sl_verdict verdict)
+answer_resume(struct sl_req *r)
 {
     enum sl_flow flow;
 
     r->flags &= ~(unsigned)REQ_IN_RESPONSE;
-    if (verdict == SL_DONE)
-        r->hook = (uint16_t)r->list->n;
     flow = answer_after_hooks(r);
     if (r->flags & REQ_IN_RESPONSE)
         return;

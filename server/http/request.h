@@ -192,7 +192,7 @@ void vars_copy(struct sl_req *to, struct sl_req *from);
 /* error_page.c: NULL: the plain page. */
 const struct error_page *error_page_find(const struct sl_req *r, int status);
 /* After response hooks were suspended. */
-void answer_resume(struct sl_req *r, enum sl_verdict verdict);
+void answer_resume(struct sl_req *r);
 
 /* filter.c */
 enum sl_flow filters_body(struct sl_req *r, struct sl_data data, int ends);

@@ -94,14 +94,16 @@ req_wake(struct sl_req *r, enum sl_verdict verdict)
 {
     r->flags &= ~(unsigned)REQ_WAITING;
     r->loop->tokens->at[r->token_slot].stamp++;
+    if (verdict == SL_DONE)
+        r->hook = (uint16_t)r->list->n;
+    else if (verdict == SL_RETRY)
+        r->hook--;
     if (r->flags & REQ_IN_RESPONSE) {
-        answer_resume(r, verdict);
+        answer_resume(r);
         return;
     }
     if (verdict == SL_FAIL)
         sl_req_fail(r, 0, &sl_cause_hook_failed, NULL);
-    else if (verdict == SL_DONE)
-        r->hook = (uint16_t)r->list->n;
     if (r->flags & REQ_ANSWERED)
         req_settle(r);
     else
