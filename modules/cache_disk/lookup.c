@@ -68,16 +68,17 @@ first_asked_for(struct sl_req *r)
 static struct visit *
 visit_begin(struct sl_req *r, const struct cache_conf *conf)
 {
-    struct sl_span parts[KEY_PARTS];
-    size_t n_key;
-    unsigned n = cache_key_parts(r, conf, parts, &n_key);
-    struct visit *v = store_zeros(sizeof *v + n_key);
+    struct sl_span key = cache_key(r, conf);
+    struct visit *v = store_zeros(sizeof *v + key.n);
+    char *copy = (char *)(v + 1);
 
     SL_ASSERT(v != NULL);
-    v->key = key_put((char *)(v + 1), parts, n);
+    if (key.n > 0)
+        memcpy(copy, key.at, key.n);
     v->r = r;
     v->conf = conf;
     v->loop = sl_req_loop(r);
+    v->key = (struct sl_span){copy, key.n};
     v->first = conf->slice > 0 ? first_asked_for(r) : 0;
     v->status = "MISS";
     v->reason = "nothing is stored";
