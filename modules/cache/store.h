@@ -86,7 +86,7 @@ uint64_t store_host_tag(const struct store *s, struct sl_span host);
 static inline uint64_t
 store_key_tag(struct store_hash key)
 {
-    return key.hi | 1; /* 0 is none */
+    return key.hi != 0 ? key.hi : 1; /* 0 is none */
 }
 
 /* ---- objects ---- */

@@ -13,16 +13,25 @@ store_hash(const struct store *s, struct sl_span key)
     return (struct store_hash){h.high64, h.low64};
 }
 
+/* 0 is none. */
+static uint64_t
+tag_of(struct sl_span text, uint64_t seed)
+{
+    uint64_t tag = XXH3_64bits_withSeed(text.at, text.n, seed);
+
+    return tag != 0 ? tag : 1;
+}
+
 uint64_t
 store_tag(const struct store *s, struct sl_span tag)
 {
-    return XXH3_64bits_withSeed(tag.at, tag.n, store_id(s)) | 1; /* 0 is none */
+    return tag_of(tag, store_id(s));
 }
 
 uint64_t
 store_host_tag(const struct store *s, struct sl_span host)
 {
-    return XXH3_64bits_withSeed(host.at, host.n, ~store_id(s)) | 1;
+    return tag_of(host, ~store_id(s));
 }
 
 enum store_state

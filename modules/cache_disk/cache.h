@@ -93,11 +93,6 @@ int64_t valid_seconds(const struct cache_conf *conf, int status); /* CC_ABSENT: 
 
 /* key.c: in the request's pool, if nothing else is said. */
 struct sl_span cache_key(struct sl_req *r, const struct cache_conf *conf);
-/* The same in parts, for who has a place for it: how many, all of them have *size bytes. */
-#define KEY_PARTS 6
-unsigned cache_key_parts(struct sl_req *r, const struct cache_conf *conf, struct sl_span *parts,
-                         size_t *size);
-struct sl_span key_put(char *to, const struct sl_span *parts, unsigned n);
 /* As the client's own, where a proxy stands between. */
 struct sl_span cache_scheme(struct sl_req *r);
 /* Whether Connection may name fields.  Of these the server hears nothing (RFC 9110, 7.6.1): its

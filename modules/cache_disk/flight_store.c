@@ -1,8 +1,6 @@
 /* What of a response is stored, and what a 304 changes of what is. */
 #include "flight.h"
 
-#include <apr_strings.h>
-
 const char key_is_too_long[] = "what it varies by is too long";
 
 /* The first of its lines counts. */

@@ -160,18 +160,15 @@ path_and_query(const struct sl_req *r)
 }
 
 /* scheme://host/path?query, the host in lower case and with its port as it came. */
-static unsigned
-url_parts(struct sl_req *r, struct sl_span *parts)
+static struct sl_span
+url_of(struct sl_req *r)
 {
     int is_told = says_how(r);
+    struct sl_span parts[] = {is_told ? cache_scheme(r) : sl_req_scheme(r), SL_SPAN("://"),
+                              sl_req_host(r), port_of(r), path_and_query(r),
+                              is_told ? cache_key_beside(r) : SL_SPAN("")};
 
-    parts[0] = is_told ? cache_scheme(r) : sl_req_scheme(r);
-    parts[1] = SL_SPAN("://");
-    parts[2] = sl_req_host(r);
-    parts[3] = port_of(r);
-    parts[4] = path_and_query(r);
-    parts[5] = is_told ? cache_key_beside(r) : SL_SPAN("");
-    return KEY_PARTS;
+    return sl_spans_join(sl_req_pool(r), parts, sizeof parts / sizeof parts[0]);
 }
 
 /* Line feeds belong to variant_key(): with one of its own, as a decoded path may have it, a key
@@ -203,42 +200,11 @@ cache_names_fields(struct sl_req *r)
            !sl_span_eqi(options, SL_SPAN("close"));
 }
 
-unsigned
-cache_key_parts(struct sl_req *r, const struct cache_conf *conf, struct sl_span *parts, size_t *size)
-{
-    unsigned i, n = 1;
-
-    if (conf->key != NULL)
-        parts[0] = without_feeds(sl_req_pool(r), sl_expr_text(conf->key, r));
-    else
-        n = url_parts(r, parts);
-    for (*size = 0, i = 0; i < n; i++)
-        *size += parts[i].n;
-    return n;
-}
-
-struct sl_span
-key_put(char *to, const struct sl_span *parts, unsigned n)
-{
-    char *at = to;
-    unsigned i;
-
-    for (i = 0; i < n; i++)
-        if (parts[i].n > 0) {
-            memcpy(at, parts[i].at, parts[i].n);
-            at += parts[i].n;
-        }
-    return (struct sl_span){to, (size_t)(at - to)};
-}
-
 struct sl_span
 cache_key(struct sl_req *r, const struct cache_conf *conf)
 {
-    struct sl_span parts[KEY_PARTS];
-    size_t size;
-    unsigned n = cache_key_parts(r, conf, parts, &size);
-
-    return sl_spans_join(sl_req_pool(r), parts, n);
+    return conf->key != NULL ? without_feeds(sl_req_pool(r), sl_expr_text(conf->key, r))
+                             : url_of(r);
 }
 
 struct sl_span

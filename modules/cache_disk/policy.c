@@ -52,8 +52,8 @@ is_targeted(const struct response_facts *f)
     return (f->ignore & IGNORE_CACHE_CONTROL) == 0 && f->cdn_cache_control.n > 0;
 }
 
-/* CC_ABSENT: the server says nothing.  A date that does not parse, "0" above all, is in the past (RFC 9111, 5.3).  Expires and Date are
- * of the same clock, right or wrong (4.2.1). */
+/* CC_ABSENT: the server says nothing.  A date that does not parse, "0" above all, is in the past
+ * (RFC 9111, 5.3).  Expires and Date are of the same clock, right or wrong (4.2.1). */
 static int64_t
 lifetime_said(const struct response_facts *f, const struct cache_control *cc, int64_t date)
 {

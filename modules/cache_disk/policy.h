@@ -35,7 +35,7 @@ struct storing {
     int is_strict;         /* never to be used stale: must-revalidate and the like */
     int is_always_asked;   /* no-cache: never without validation */
 };
-/* NULL, or why it may not be stored; then its moments alone are set. */
+/* NULL, or why it may not be stored; then of *s only born and date are set. */
 const char *policy_store(const struct response_facts *f, struct storing *s);
 
 /* ---- may it be used (RFC 9111, 4) ---- */

@@ -10,7 +10,8 @@ static struct sl_span
 sample(void)
 {
     struct sl_fields *f = sl_fields_make(pool);
-    struct meta m = {.status = 200, .storing = {.lifetime = 60, .born = 1000}, .era = 5, .body = 7};
+    struct meta m = {.status = 200, .storing = {.lifetime = 60, .born = 1000, .date = 990},
+                     .era = 5, .body = 7};
 
     sl_fields_add(f, "ETag", SL_SPAN("\"a\""));
     sl_fields_add(f, "Age", SL_SPAN("3"));
@@ -25,7 +26,8 @@ what_is_written_is_read(void **state)
 
     (void)state;
     assert_int_equal(meta_read(sample(), &m), 0);
-    assert_true(m.status == 200 && m.storing.lifetime == 60 && m.storing.born == 1000);
+    assert_true(m.status == 200 && m.storing.lifetime == 60 && m.storing.born == 1000 &&
+                m.storing.date == 990);
     assert_true(m.era == 5 && m.body == 7 && m.n_fields == 2);
     assert_true(sl_span_eq(meta_get(&m, SL_F_ETAG), SL_SPAN("\"a\"")));
     assert_true(meta_get(&m, SL_F_AGE).at == NULL);

@@ -40,6 +40,8 @@ static const struct {
     {"private=\"a,max-age=9\"", CC_PRIVATE, NEVER, NEVER, NEVER, NEVER},
     {"community=\"max-age=5, no-store\", public", CC_PUBLIC, NEVER, NEVER, NEVER, NEVER},
     {"no-storeX, Xno-store", 0, NEVER, NEVER, NEVER, NEVER},
+    {"Stale-While-Revalidate=7, stale-IF-error=8", 0, NEVER, NEVER, 7, 8},
+    {"stale-while-revalidat@=7, stale\rif-error=8", 0, NEVER, NEVER, NEVER, NEVER},
     {"stale-while-revalidate=7, stale-if-error=8", 0, NEVER, NEVER, 7, 8},
     {"max-age=\"60", 0, 0, NEVER, NEVER, NEVER},
     {"x=\"a, private", CC_PRIVATE, NEVER, NEVER, NEVER, NEVER},
@@ -155,6 +157,10 @@ stores_with_care(void **state)
 
     (void)state;
     assert_int_equal(NOW - storing_of(&f).born, 10);
+    assert_int_equal(storing_of(&f).date, CC_ABSENT);
+    f.date = text(DATE_IN_100); /* as the server says, ahead of us or not */
+    assert_int_equal(storing_of(&f).date, NOW + 100);
+    f.date = text(NULL);
     f.has_authorization = 1;
     assert_non_null(policy_store(&f, &s));
     f.cache_control = text("public, max-age=60");

@@ -449,6 +449,27 @@ state_of(unsigned i)
     return is;
 }
 
+/* Cells are even in number: tags that are all odd would share the half of them. */
+static void
+tags_are_odd_and_even(void **state)
+{
+    uint64_t n_odd[3] = {0, 0, 0};
+    unsigned i;
+    char text[16];
+
+    (void)state;
+    begin();
+    for (i = 0; i < 256; i++) {
+        snprintf(text, sizeof text, "t%u", i);
+        n_odd[0] += store_tag(store, sl_span(text)) % 2;
+        n_odd[1] += store_host_tag(store, sl_span(text)) % 2;
+        n_odd[2] += store_key_tag(store_hash(store, sl_span(text))) % 2;
+    }
+    for (i = 0; i < 3; i++)
+        assert_true(n_odd[i] > 64 && n_odd[i] < 192);
+    end();
+}
+
 /* i: host h(i % 3), folder dir(i % 7). */
 static void
 purges_take_what_they_name(void **state)
@@ -1295,6 +1316,7 @@ main(void)
         T(invalidated_stays_so),
         T(invalidated_on_its_way_to_the_disk),
         T(a_forgone_body_is_whole_for_its_readers),
+        T(tags_are_odd_and_even),
         T(purges_take_what_they_name),
         T(asked_for_before_a_purge_falls_to_it),
         T(many_prefixes_become_hosts),
