@@ -95,6 +95,12 @@ const struct sl_field *sl_fields_at(const struct sl_fields *f, unsigned i);
 /* The same without those that the next hop does not get: for (i = 0; (x = sl_fields_next(f, &i))
  * != NULL;) */
 const struct sl_field *sl_fields_next(const struct sl_fields *f, unsigned *i);
+/* All of them at once, for who walks often; they stay until the list changes. */
+struct sl_field_lines {
+    const struct sl_field *at;
+    unsigned n;
+};
+struct sl_field_lines sl_fields_lines(const struct sl_fields *f);
 /* All lines of that name joined by ", " (RFC 9110, 5.3); allocates only where there are
  * several. */
 struct sl_span sl_fields_joined(struct sl_fields *f, const char *name);
@@ -106,8 +112,16 @@ struct sl_span sl_fields_joined_id(struct sl_fields *f, enum sl_field_id id);
 int sl_fields_set(struct sl_fields *f, const char *name, struct sl_span value);
 int sl_fields_add(struct sl_fields *f, const char *name, struct sl_span value);
 void sl_fields_unset(struct sl_fields *f, const char *name);
-/* Content-Length, Transfer-Encoding, Connection, Keep-Alive, TE, Trailer, Upgrade. */
-int sl_field_is_framing(enum sl_field_id id);
+void sl_fields_unset_id(struct sl_fields *f, enum sl_field_id id);
+#define SL_FRAMING                                                                           \
+    (sl_field_bit(SL_F_CONTENT_LENGTH) | sl_field_bit(SL_F_TRANSFER_ENCODING) |              \
+     sl_field_bit(SL_F_CONNECTION) | sl_field_bit(SL_F_KEEP_ALIVE) | sl_field_bit(SL_F_TE) | \
+     sl_field_bit(SL_F_UPGRADE) | sl_field_bit(SL_F_TRAILER))
+static inline int
+sl_field_is_framing(enum sl_field_id id)
+{
+    return (SL_FRAMING >> id & 1) != 0;
+}
 /* Replaces the value of line i. */
 int sl_fields_put(struct sl_fields *f, unsigned i, struct sl_span value);
 

@@ -54,9 +54,9 @@ sl_req_conn(const struct sl_req *r)
 }
 
 /* The request as it came.  method: any token.  target_path: the client's own bytes up to
- * '?'.  query: behind the first '?', at NULL without one.  path: the normalised copy that
- * matching uses: percent-decoded but for %2F, dot segments gone, slashes merged.  host:
- * lower case, no port; empty for HTTP/1.0 without one. */
+ * '?'.  query: behind the first '?', at NULL without one; both stand in one piece.  path: the
+ * normalised copy that matching uses: percent-decoded but for %2F, dot segments gone, slashes
+ * merged.  host: lower case, no port; empty for HTTP/1.0 without one. */
 struct sl_fields *sl_req_head(struct sl_req *r);
 struct sl_span sl_req_method(const struct sl_req *r);
 struct sl_span sl_req_target_path(const struct sl_req *r);

@@ -298,7 +298,7 @@ index_move(struct index *ix, struct store_hash hash, uint64_t from, uint64_t ent
 }
 
 void
-index_use(struct index *ix, struct store_hash hash, uint64_t place)
+index_use(struct index *ix, struct store_hash hash)
 {
     struct seats s = index_seats(ix, hash);
     unsigned i;
@@ -308,8 +308,7 @@ index_use(struct index *ix, struct store_hash hash, uint64_t place)
 
         /* one that changes at this moment is not counted: it is a hint; nor is that a reason to
          * write the page, its used bits go along with the next change */
-        if (may_be(entry, hash) && entry_place(entry) == place &&
-            (entry & USED_MASK) != USED_MASK)
+        if (may_be(entry, hash) && (entry & USED_MASK) != USED_MASK)
             atomic_compare_exchange_strong(seat(&s, i), &entry, entry + USED_ONE);
     }
 }

@@ -120,7 +120,7 @@ unsigned index_forget(struct index *ix, struct store_hash hash);
 int index_drop(struct index *ix, struct store_hash hash, uint64_t place);
 /* Lets the entry at place `from` become `entry`; 0 when it is not there any more. */
 int index_move(struct index *ix, struct store_hash hash, uint64_t from, uint64_t entry);
-/* It was used once more. */
-void index_use(struct index *ix, struct store_hash hash, uint64_t place);
+/* What may be the key's was used once more. */
+void index_use(struct index *ix, struct store_hash hash);
 
 #endif

@@ -5,6 +5,13 @@
 
 #define BLOCK 1024u
 #define N_BLOCKS 16384u
+#define KEPT_UNIT 64u   /* bytes: objects that left keep their heads, by size, for the next */
+#define KEPT_SIZES 64u  /* longer ones go back to the system */
+#ifndef __SANITIZE_ADDRESS__
+#define KEPT_MAX 16u /* of a size: at most 2 MB altogether */
+#else
+#define KEPT_MAX 0u /* who uses one that was freed is to be found */
+#endif
 #define BUCKET 8u
 #define OBJECT_TYPICAL 2048 /* bytes: the table is made for objects of this size */
 #define USED_MAX 3
@@ -15,20 +22,32 @@ struct fifo {
     uint64_t bytes;
 };
 
+struct bucket {
+    _Alignas(64) _Atomic(uint32_t) tags[BUCKET]; /* of hashes; 0: none */
+    _Atomic(uint32_t) ids[BUCKET];               /* of the objects */
+};
+
+struct block {
+    struct memory *home;
+    struct object objects[BLOCK];
+};
+
 struct memory {
     uint64_t size;
-    _Atomic(uint64_t) *table; /* tag of the hash over id + 1 of the object; 0: none */
+    struct bucket *table;
     uint64_t n_buckets;
     uint32_t *ghosts;
     uint64_t n_ghosts;
-    pthread_mutex_t lock; /* of the table's changes and the queues */
+    pthread_mutex_t lock; /* of the table's changes, the queues and the free */
     struct fifo small, main;
-    struct object *gone;  /* taken out, and held by nobody: freed without the lock */
+    struct object *gone; /* taken out, and held by nobody: freed without the lock */
     uint64_t n_objects, n_evicted;
-    pthread_mutex_t free_lock;
-    struct object *free;
+    struct kept {
+        struct object *first;
+        unsigned n;
+    } free[KEPT_SIZES]; /* by the units of their heads; 0: without one */
     uint32_t n_made;
-    struct object *_Atomic blocks[N_BLOCKS];
+    struct block *_Atomic blocks[N_BLOCKS];
 };
 
 /* ---- bytes ---- */
@@ -75,70 +94,122 @@ bytes_drop(struct store_bytes **b)
 
 /* ---- objects ---- */
 
-/* Under free_lock: a block of objects more. */
+static struct memory *
+home_of(const struct object *o)
+{
+    const char *first = (const char *)(o - o->id % BLOCK);
+
+    return ((const struct block *)(const void *)(first - offsetof(struct block, objects)))->home;
+}
+
+/* Under the lock. */
+static void
+free_add(struct memory *m, struct object *o, size_t units)
+{
+    o->next = m->free[units].first;
+    m->free[units].first = o;
+    m->free[units].n++;
+}
+
+/* Under the lock: a block of objects more. */
 static void
 objects_make(struct memory *m)
 {
-    struct object *block;
+    struct block *block;
     uint32_t i;
 
-    if (m->n_made == BLOCK * N_BLOCKS || (block = calloc(BLOCK, sizeof *block)) == NULL)
+    if (m->n_made == BLOCK * N_BLOCKS || (block = aligned_alloc(64, sizeof *block)) == NULL)
         return;
+    memset(block, 0, sizeof *block);
+    block->home = m;
     for (i = BLOCK; i-- > 0;) {
-        block[i].id = m->n_made + i;
-        block[i].home = m;
-        block[i].next = m->free;
-        m->free = &block[i];
+        block->objects[i].id = m->n_made + i;
+        free_add(m, &block->objects[i], 0);
     }
     atomic_store(&m->blocks[m->n_made / BLOCK], block);
     m->n_made += BLOCK;
 }
 
-struct object *
-object_new(struct memory *m)
+/* Under the lock: one with a head of so many units, else without. */
+static struct object *
+free_take(struct memory *m, size_t units)
 {
+    struct kept *kept = &m->free[m->free[units].first != NULL ? units : 0];
     struct object *o;
 
-    pthread_mutex_lock(&m->free_lock);
-    if (m->free == NULL)
+    if (kept->first == NULL)
         objects_make(m);
-    o = m->free;
-    if (o != NULL)
-        m->free = o->next;
-    pthread_mutex_unlock(&m->free_lock);
+    o = kept->first;
+    if (o != NULL) {
+        kept->first = o->next;
+        kept->n--;
+    }
+    return o;
+}
+
+struct object *
+object_new(struct memory *m, size_t n)
+{
+    size_t units = (n + KEPT_UNIT - 1) / KEPT_UNIT;
+    struct object *o;
+
+    units = units < KEPT_SIZES ? units : 0;
+    pthread_mutex_lock(&m->lock);
+    o = free_take(m, units);
+    pthread_mutex_unlock(&m->lock);
     if (o == NULL)
         return NULL;
-    o->prev = o->next = NULL;
     /* after what it is will have been filled in, memory_put() lets it live: until then, those
      * whom an old entry of the table leads here turn away */
-    atomic_fetch_add(&o->holds, 1);
+    atomic_store_explicit(&o->holds, 1, memory_order_relaxed);
+    if (n > 0 && o->head == NULL &&
+        (o->head = bytes_new(units > 0 ? units * KEPT_UNIT : n)) == NULL)
+        object_drop(&o);
     return o;
+}
+
+/* Whether it has nothing but a head that is its own. */
+static int
+is_bare(const struct object *o)
+{
+    return o->arriving == NULL && o->checked == NULL && (o->body == NULL || o->body == o->head) &&
+           o->head != NULL &&
+           atomic_load_explicit(&o->head->holds, memory_order_acquire) == 1;
+}
+
+/* Under the lock: the next of this size will have its head.  0: it has to be freed. */
+static int
+object_keep(struct memory *m, struct object *o)
+{
+    size_t units;
+
+    if (!is_bare(o))
+        return 0;
+    units = o->head->size / KEPT_UNIT;
+    if (units == 0 || units >= KEPT_SIZES || m->free[units].n == KEPT_MAX)
+        return 0;
+    o->body = NULL;
+    free_add(m, o, units);
+    return 1;
 }
 
 static void
 object_free(struct object *o)
 {
-    struct memory *m = o->home;
+    struct memory *m = home_of(o);
 
     if (o->arriving != NULL)
         arriving_free(o->arriving);
-    bytes_drop(&o->head);
-    bytes_drop(&o->body);
+    if (o->body != o->head)
+        bytes_drop(&o->body);
     free(o->checked);
-    memset(&o->pub, 0, sizeof o->pub);
+    bytes_drop(&o->head);
+    o->body = NULL;
     o->arriving = NULL;
     o->checked = NULL;
-    o->body_at = NULL;
-    o->extents = NULL;
-    o->n_extents = 0;
-    o->size = o->change = 0;
-    atomic_store_explicit(&o->offset, 0, memory_order_relaxed);
-    atomic_store_explicit(&o->hits, 0, memory_order_relaxed);
-    atomic_store_explicit(&o->used, 0, memory_order_relaxed);
-    pthread_mutex_lock(&m->free_lock);
-    o->next = m->free;
-    m->free = o;
-    pthread_mutex_unlock(&m->free_lock);
+    pthread_mutex_lock(&m->lock);
+    free_add(m, o, 0);
+    pthread_mutex_unlock(&m->lock);
 }
 
 void
@@ -152,8 +223,17 @@ object_drop(struct object **held)
 {
     struct object *o = *held;
 
+    struct memory *m;
+    int is_kept;
+
     *held = NULL;
-    if (atomic_fetch_sub(&o->holds, 1) == 1)
+    if (atomic_fetch_sub(&o->holds, 1) != 1)
+        return;
+    m = home_of(o);
+    pthread_mutex_lock(&m->lock);
+    is_kept = object_keep(m, o);
+    pthread_mutex_unlock(&m->lock);
+    if (!is_kept)
         object_free(o);
 }
 
@@ -170,9 +250,10 @@ object_hold_living(struct object *o)
 }
 
 int
-object_fill(struct object *o, const struct record *r, struct store_bytes *head,
-            struct store_bytes *body, const char *body_at)
+object_fill(struct object *o, const struct record *r, struct store_bytes *body,
+            const char *body_at)
 {
+    o->checked = NULL;
     if (r->h.n_extents > 0) {
         o->checked = calloc((r->h.n_extents + 63) / 64, sizeof *o->checked);
         if (o->checked == NULL)
@@ -181,12 +262,14 @@ object_fill(struct object *o, const struct record *r, struct store_bytes *head,
     o->pub = (struct store_object){r->key,     r->meta,    r->tags,
                                    r->h.n_tags, r->h.flags, r->h.stamp};
     o->hash = r->h.hash;
-    o->head = head;
+    o->change = 0;
     o->body = body;
     o->body_at = body_at;
     o->size = r->h.size;
     o->extents = r->extents;
     o->n_extents = r->h.n_extents;
+    atomic_store_explicit(&o->hits, 0, memory_order_relaxed);
+    atomic_store_explicit(&o->used, 0, memory_order_relaxed);
     return 0;
 }
 
@@ -200,19 +283,18 @@ memory_open(uint64_t size)
     if (m == NULL)
         return NULL;
     pthread_mutex_init(&m->lock, NULL);
-    pthread_mutex_init(&m->free_lock, NULL);
     m->size = size;
     m->n_buckets = 1;
     while (m->n_buckets * BUCKET / 2 < size / OBJECT_TYPICAL)
         m->n_buckets *= 2;
     m->n_ghosts = m->n_buckets * 4;
-    m->table = aligned_alloc(64, m->n_buckets * BUCKET * sizeof *m->table);
+    m->table = aligned_alloc(64, m->n_buckets * sizeof *m->table);
     m->ghosts = calloc(m->n_ghosts, sizeof *m->ghosts);
     if (m->table == NULL || m->ghosts == NULL) {
         memory_close(&m);
         return NULL;
     }
-    memset(m->table, 0, m->n_buckets * BUCKET * sizeof *m->table);
+    memset(m->table, 0, m->n_buckets * sizeof *m->table);
     return m;
 }
 
@@ -236,31 +318,38 @@ tier_unlock(struct memory *m)
     }
 }
 
-static _Atomic(uint64_t) *
+static struct bucket *
 bucket_of(const struct memory *m, struct store_hash hash)
 {
-    return &m->table[(hash.lo & (m->n_buckets - 1)) * BUCKET];
+    return &m->table[hash.lo & (m->n_buckets - 1)];
 }
 
-static uint64_t
-word_of(struct store_hash hash, uint32_t id)
+/* By which most objects of others need not be touched. */
+static uint32_t
+tag_of(struct store_hash hash)
 {
-    return hash.hi >> 32 << 32 | (id + 1);
+    return (uint32_t)(hash.hi >> 32) | 1;
 }
 
-/* Whether it is worth it to touch the object: most words of a bucket are others'. */
-static int
-word_may_be(uint64_t word, struct store_hash hash)
+static uint32_t
+tag_at(const struct bucket *b, unsigned i)
 {
-    return word >> 32 == hash.hi >> 32 && word != 0;
+    return atomic_load_explicit(&b->tags[i], memory_order_acquire);
+}
+
+static uint32_t
+id_at(const struct bucket *b, unsigned i)
+{
+    return atomic_load_explicit(&b->ids[i], memory_order_relaxed);
 }
 
 static struct object *
-object_by_word(struct memory *m, uint64_t word)
+object_at(struct memory *m, const struct bucket *b, unsigned i)
 {
-    uint32_t id = (uint32_t)word - 1;
+    uint32_t id = id_at(b, i);
 
-    return &atomic_load_explicit(&m->blocks[id / BLOCK], memory_order_acquire)[id % BLOCK];
+    return &atomic_load_explicit(&m->blocks[id / BLOCK], memory_order_acquire)
+                ->objects[id % BLOCK];
 }
 
 static int
@@ -272,18 +361,18 @@ hash_eq(struct store_hash a, struct store_hash b)
 struct object *
 memory_find(struct memory *m, struct store_hash hash)
 {
-    _Atomic(uint64_t) *bucket = bucket_of(m, hash);
+    const struct bucket *bucket = bucket_of(m, hash);
+    uint32_t tag = tag_of(hash);
     unsigned i;
 
 #pragma GCC unroll 8
     for (i = 0; i < BUCKET; i++) {
-        uint64_t word = atomic_load_explicit(&bucket[i], memory_order_acquire);
         struct object *o;
         uint8_t used;
 
-        if (!word_may_be(word, hash))
+        if (tag_at(bucket, i) != tag)
             continue;
-        o = object_by_word(m, word);
+        o = object_at(m, bucket, i);
         if (!object_hold_living(o))
             continue;
         if (hash_eq(o->hash, hash)) {
@@ -332,18 +421,17 @@ fifo_take(struct memory *m, struct object *o)
 static void
 out(struct memory *m, struct object *o)
 {
-    _Atomic(uint64_t) *bucket = bucket_of(m, o->hash);
-    uint64_t word = word_of(o->hash, o->id);
+    struct bucket *bucket = bucket_of(m, o->hash);
     unsigned i;
 
     for (i = 0; i < BUCKET; i++)
-        if (atomic_load_explicit(&bucket[i], memory_order_relaxed) == word) {
-            atomic_store(&bucket[i], 0);
+        if (id_at(bucket, i) == o->id && tag_at(bucket, i) != 0) {
+            atomic_store_explicit(&bucket->tags[i], 0, memory_order_relaxed);
             break;
         }
     fifo_take(m, o);
     m->n_objects--;
-    if (atomic_fetch_and(&o->holds, ~OBJECT_LIVES) == OBJECT_LIVES) {
+    if (atomic_fetch_and(&o->holds, ~OBJECT_LIVES) == OBJECT_LIVES && !object_keep(m, o)) {
         o->next = m->gone;
         m->gone = o;
     }
@@ -352,7 +440,7 @@ out(struct memory *m, struct object *o)
 static uint32_t *
 ghost_of(struct memory *m, struct store_hash hash)
 {
-    return &m->ghosts[hash.hi % m->n_ghosts];
+    return &m->ghosts[hash.hi & (m->n_ghosts - 1)];
 }
 
 /* Under the lock: one step towards room. */
@@ -375,37 +463,35 @@ evict(struct memory *m)
     out(m, o);
 }
 
-/* Under the lock: where in its bucket the object goes; who is there leaves. */
-static _Atomic(uint64_t) *
-seat_for(struct memory *m, struct store_hash hash)
+/* Under the lock: puts it where in its bucket there is room; else another leaves. */
+static void
+seat_take(struct memory *m, const struct object *o)
 {
-    _Atomic(uint64_t) *bucket = bucket_of(m, hash);
-    uint64_t word;
+    struct bucket *bucket = bucket_of(m, o->hash);
     unsigned i;
 
-    for (i = 0; i < BUCKET; i++)
-        if (atomic_load_explicit(&bucket[i], memory_order_relaxed) == 0)
-            return &bucket[i];
-    i = (unsigned)(hash.hi % BUCKET);
-    word = atomic_load_explicit(&bucket[i], memory_order_relaxed);
-    m->n_evicted++;
-    out(m, object_by_word(m, word));
-    return &bucket[i];
+    for (i = 0; i < BUCKET && tag_at(bucket, i) != 0; i++)
+        ;
+    if (i == BUCKET) {
+        i = (unsigned)(o->hash.hi % BUCKET);
+        m->n_evicted++;
+        out(m, object_at(m, bucket, i));
+    }
+    atomic_store_explicit(&bucket->ids[i], o->id, memory_order_relaxed);
+    atomic_store_explicit(&bucket->tags[i], tag_of(o->hash), memory_order_release);
 }
 
 /* Under the lock. */
 static struct object *
 find_locked(struct memory *m, struct store_hash hash)
 {
-    _Atomic(uint64_t) *bucket = bucket_of(m, hash);
+    const struct bucket *bucket = bucket_of(m, hash);
+    uint32_t tag = tag_of(hash);
     unsigned i;
 
-    for (i = 0; i < BUCKET; i++) {
-        uint64_t word = atomic_load_explicit(&bucket[i], memory_order_relaxed);
-
-        if (word_may_be(word, hash) && hash_eq(object_by_word(m, word)->hash, hash))
-            return object_by_word(m, word);
-    }
+    for (i = 0; i < BUCKET; i++)
+        if (tag_at(bucket, i) == tag && hash_eq(object_at(m, bucket, i)->hash, hash))
+            return object_at(m, bucket, i);
     return NULL;
 }
 
@@ -434,13 +520,13 @@ put(struct memory *m, struct object *o, struct object *before)
         out(m, before);
     ghost = ghost_of(m, o->hash);
     is_known |= *ghost == ((uint32_t)o->hash.lo | 1);
-    o->charge = charge_of(o);
+    o->charge = (uint32_t)charge_of(o);
     while (m->small.bytes + m->main.bytes + o->charge > m->size)
         evict(m);
     fifo_add(m, o, is_known);
     m->n_objects++;
     atomic_fetch_or(&o->holds, OBJECT_LIVES);
-    atomic_store(seat_for(m, o->hash), word_of(o->hash, o->id));
+    seat_take(m, o);
 }
 
 int
@@ -547,6 +633,7 @@ void
 memory_close(struct memory **held)
 {
     struct memory *m = *held;
+    struct object *o;
     unsigned i;
 
     *held = NULL;
@@ -556,10 +643,12 @@ memory_close(struct memory **held)
     while (m->small.last != NULL)
         out(m, m->small.last);
     tier_unlock(m);
+    for (i = 1; i < KEPT_SIZES; i++)
+        for (o = m->free[i].first; o != NULL; o = o->next)
+            bytes_drop(&o->head);
     for (i = 0; i < m->n_made / BLOCK; i++)
         free(atomic_load(&m->blocks[i]));
     pthread_mutex_destroy(&m->lock);
-    pthread_mutex_destroy(&m->free_lock);
     free(m->table);
     free(m->ghosts);
     free(m);

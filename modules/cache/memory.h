@@ -31,27 +31,27 @@ struct store_bytes *bytes_hold(struct store_bytes *b);
 void bytes_drop(struct store_bytes **b);
 
 struct memory;
+/* Three cache lines: what is given, what the tier looks at, where the body is. */
 struct object {
-    struct store_object pub;
+    _Alignas(64) struct store_object pub;
     _Atomic(uint64_t) holds; /* with OBJECT_LIVES while it is in the tier */
-    struct memory *home;
-    uint32_t id;
+
     struct store_hash hash;
-    struct store_bytes *head, *body; /* body NULL: in the extents, or there is none */
+    struct object *prev, *next; /* the tier's, as are charge and is_main */
+    struct store_bytes *head;
+    uint64_t change; /* what the cell of changes said when it was right */
+    uint32_t id, charge;
+    _Atomic(uint32_t) hits;
+    _Atomic(uint8_t) used; /* 0 to 3 */
+    uint8_t is_main;
+
+    struct store_bytes *body; /* NULL: in the extents, or there is none; the head's need no second hold */
     const char *body_at;
     uint64_t size;
     const struct store_extent *extents;
-    uint32_t n_extents;
     _Atomic(uint64_t) *checked; /* a bit an extent: its checksum was found right */
-    _Atomic(uint64_t) offset;   /* of its record in "objects"; 0: it is not there (yet) */
-    uint64_t change;            /* what the cell of changes said when it was right */
     struct arriving *arriving;  /* NULL: complete */
-    _Atomic(uint32_t) hits;
-    /* the tier's */
-    _Atomic(uint8_t) used; /* 0 to 3 */
-    uint8_t is_main;
-    uint64_t charge;
-    struct object *prev, *next;
+    uint32_t n_extents;
 };
 #define OBJECT_LIVES (UINT64_C(1) << 63)
 
@@ -76,14 +76,14 @@ struct memory *memory_open(uint64_t size); /* NULL: no memory */
 void memory_close(struct memory **m);
 void memory_stats(struct memory *m, struct memory_stats *stats);
 
-/* One that is held once and empty, or NULL. */
-struct object *object_new(struct memory *m);
+/* One that is held once and empty, with a head of at least n bytes (0: without); NULL: no memory. */
+struct object *object_new(struct memory *m, size_t n);
 void object_hold(struct object *o);
 void object_drop(struct object **o);
-/* Lets it be what the record says, whose bytes it takes over from the caller; body_at NULL: it
- * has none in memory.  -1: no memory; the bytes are the caller's. */
-int object_fill(struct object *o, const struct record *r, struct store_bytes *head,
-                struct store_bytes *body, const char *body_at);
+/* Lets it be what the record in its head says; takes the body's bytes over from the caller, if they
+ * are not the head's; body_at NULL: it has none in memory.  -1: no memory; they are the caller's. */
+int object_fill(struct object *o, const struct record *r, struct store_bytes *body,
+                const char *body_at);
 /* store_write.c: what an object that arrives has beside; an object frees it with itself. */
 void arriving_free(struct arriving *a);
 

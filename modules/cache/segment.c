@@ -1,11 +1,7 @@
 /* Records of a segment. */
 #include "segment.h"
 
-#ifdef HAVE_XXH_DISPATCH
-#include <xxh_x86dispatch.h> /* by what the processor has, half as many instructions */
-#else
 #include <xxhash.h>
-#endif
 
 static size_t
 head_size(const struct record_header *h)
@@ -31,7 +27,9 @@ head_checksum(const char *at, size_t n, uint64_t store_id)
     return XXH3_64bits(&h, sizeof h);
 }
 
-/* XXH3's own seeds cost as much as a KiB of bytes. */
+/* XXH3's own seeds cost as much as a KiB of bytes.  Nor is it the libxxhash that chooses by the
+ * processor: with AVX-512 a checksum has half the instructions, and all code of the thread runs slower
+ * for some time after it. */
 uint64_t
 body_checksum(const char *at, size_t n, uint64_t store_id)
 {

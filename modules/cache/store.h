@@ -78,9 +78,16 @@ struct store_hash {
     uint64_t hi, lo;
 };
 struct store_hash store_hash(const struct store *s, struct sl_span key);
-/* A tag or host as an object carries it.  The number of cells purges know is limited (64,512): a
- * purge of one takes along what shares its cell, which costs a fetch. */
+/* What a tag, a host and a key are as an object's tags: no two kinds have one in common.  The number
+ * of cells purges know is limited (64,512): a purge of one takes along what shares its cell, which
+ * costs a fetch. */
 uint64_t store_tag(const struct store *s, struct sl_span tag);
+uint64_t store_host_tag(const struct store *s, struct sl_span host);
+static inline uint64_t
+store_key_tag(struct store_hash key)
+{
+    return key.hi | 1; /* 0 is none */
+}
 
 /* ---- objects ---- */
 
@@ -214,7 +221,7 @@ uint64_t store_stamp(const struct store *s);
 struct store_new {
     struct sl_span key, meta; /* copied */
     const struct store_hash *hash; /* of the key, where that is known; else NULL */
-    const uint64_t *tags;     /* copied; the host's store_tag() among them */
+    const uint64_t *tags;     /* copied; that of the host among them */
     uint32_t n_tags, flags;
     uint64_t stamp;
     int64_t size; /* of the body; -1: not known yet */
@@ -265,14 +272,16 @@ void store_invalidate(struct store *s, struct sl_loop *loop, struct sl_span key)
 
 enum store_purge_what {
     STORE_PURGE_ALL,
-    STORE_PURGE_TAG,    /* a tag or a host: text as it went into store_tag() */
+    STORE_PURGE_KEY,    /* what carries the tag of this key */
+    STORE_PURGE_HOST,
+    STORE_PURGE_TAG,
     STORE_PURGE_PREFIX, /* keys that begin with text */
 };
 struct store_purge {
     /* the caller's, until done() */
     enum store_purge_what what;
     struct sl_span text;
-    struct sl_span host; /* PREFIX: the tag that all with the prefix carry; may be empty */
+    struct sl_span host; /* PREFIX: of all with the prefix; may be empty */
     int is_soft;
     /* It holds from store_purge() on; is_kept: it is on disk, too, and survives a crash. */
     void (*done)(struct sl_loop *loop, struct store_purge *p, int is_kept);

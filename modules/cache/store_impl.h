@@ -6,6 +6,7 @@
  *     store_read.c      finding objects, bodies
  *     store_write.c     writers, updates, forgetting
  *     store_arriving.c  objects that arrive, and who reads them
+ *     store_stretch.c   records that wait to be written, as they will stand
  *     store_queue.c     what waits to be written, by one offload job of the process
  *     store_purge.c     purges and lists */
 #ifndef CACHE_STORE_IMPL_H
@@ -21,7 +22,7 @@
 #include "sluice/zone.h"
 
 #define ZONE_LAYOUT 1
-#define STORE_FILES_VERSION 2
+#define STORE_FILES_VERSION 3
 #define N_CHANGES 65536
 
 /* The words of the first page.  clock, all and the latest prefix are tag.h's. */
@@ -84,10 +85,15 @@ enum disk_state {
 struct queued {
     pthread_mutex_t lock;
     struct op *first, **last;
-    struct op *spare; /* written: a loop makes them and the job is done with them */
+    struct stretch *open;   /* the last op's, with room; NULL: another kind of op is last */
+    struct stretch *spare;  /* written */
     unsigned n_spare;
     uint64_t bytes;
-    int is_running;
+    int is_running;         /* the job was started */
+    int is_timed;           /* it will be */
+    struct sl_loop *loop;   /* whose the timer is */
+    struct sl_timer timer;
+    struct sl_mail mail;    /* to it: set the timer */
 };
 
 struct store {
@@ -208,6 +214,38 @@ int disk_read(struct store *s, void *to, size_t n, uint64_t offset);
 ssize_t disk_read_now(struct store *s, void *to, size_t n, uint64_t offset);
 int disk_is_cached(struct store *s, uint64_t offset);
 
+/* ---- store_stretch.c ---- */
+/* Records one behind the other as they will stand in a segment.  They are copied here when their
+ * objects come: then the bytes are in the processor's caches, and the objects need not stay. */
+#define STRETCH_BYTES (256 * 1024)
+#define STRETCH_RECORDS 1024u
+#define STRETCH_RECORD_MAX (STRETCH_BYTES / 16)
+struct stretch {
+    struct stretch *next;
+    unsigned n;
+    uint32_t n_bytes;
+    struct stretch_record {
+        struct store_hash hash;
+        uint64_t change; /* of the object */
+        uint64_t check;  /* of its body */
+        uint64_t offset; /* where it came to stand */
+        uint32_t at, n_head, n;
+        int is_tomb;
+    } records[STRETCH_RECORDS];
+    _Alignas(64) char bytes[STRETCH_BYTES];
+};
+static inline int
+stretch_has_room(const struct stretch *t, size_t n)
+{
+    return t->n < STRETCH_RECORDS && n <= STRETCH_BYTES - t->n_bytes;
+}
+/* What it takes of the stretch. */
+size_t stretch_object_size(const struct object *o);
+size_t stretch_tomb_size(const struct record *r);
+/* Both have room. */
+void stretch_add_object(struct stretch *t, const struct object *o, uint64_t body_check);
+void stretch_add_tomb(struct stretch *t, const struct record *r);
+
 /* ---- store_segments.c ---- */
 struct append {
     char *head; /* encoded; gets its seq and checksums here */
@@ -253,6 +291,8 @@ append_extent(const struct append *a, unsigned part)
 /* Writes records one after the other; blocks; the flushing job's alone.  How many were written:
  * less than n after an error. */
 unsigned segment_append(struct store *s, struct append *const a[], unsigned n);
+/* The same with a stretch, whose records learn where they stand. */
+unsigned segment_append_stretch(struct store *s, struct stretch *t);
 /* Gives up the segment the process appends to. */
 void segment_give_up(struct store *s);
 /* Segments of processes that are dead; mine: of an earlier one at this process's place, too. */
@@ -329,24 +369,29 @@ void arriving_not_written(struct arriving *a);
 struct object *arriving_finish(struct store *s, struct object *arrived);
 
 /* ---- store_queue.c ---- */
-enum op_kind { OP_HEAD, OP_CHUNK, OP_FINISH, OP_TOMB };
+enum op_kind { OP_STRETCH, OP_HEAD, OP_CHUNK, OP_FINISH };
 struct op {
     struct op *next;
     enum op_kind kind;
-    struct object *object; /* held; NULL: of a TOMB */
+    struct object *object; /* held; NULL: of a STRETCH */
+    struct stretch *stretch;
     uint32_t chunk; /* the first of its run */
-    struct store_hash hash;
     struct sl_mail mail; /* CHUNK: to the writer */
     struct sl_loop *loop;
-    struct store_bytes *held[SEGMENT_RUN]; /* TOMB: its record; CHUNK: its bytes */
+    struct store_bytes *held[SEGMENT_RUN]; /* CHUNK: its bytes */
     struct append append; /* from here on it is not zeroed */
     struct record_header chunk_head;
 };
-/* All zeroes but for its kind, its object, held anew, and that one's hash; NULL: no memory. */
-struct op *op_new(struct store *s, enum op_kind kind, struct object *o);
+/* All zeroes but for its kind and its object, held anew; NULL: no memory. */
+struct op *op_new(enum op_kind kind, struct object *o);
 void op_free(struct op *op);
-/* Takes the op; 0: the queue is too long, or the disk is not there, and the op is the caller's. */
+/* Takes the op, which is written at once; 0: the queue is too long, or the disk is not there, and the
+ * op is the caller's. */
 int queue_add(struct store *s, struct sl_loop *loop, struct op *op);
+/* The object's record, by copy where it is small: written in a moment, or at once.  0: it is not taken. */
+enum queue_when { QUEUE_SOON, QUEUE_NOW };
+int queue_object(struct store *s, struct sl_loop *loop, struct object *o, enum queue_when when);
+void queue_tomb(struct store *s, struct sl_loop *loop, const struct record *r);
 /* Starts the job if there is something to do and none at work. */
 void queue_kick(struct store *s, struct sl_loop *loop);
 /* Writes all of it here and now; blocks. */

@@ -19,6 +19,12 @@ store_tag(const struct store *s, struct sl_span tag)
     return XXH3_64bits_withSeed(tag.at, tag.n, store_id(s)) | 1; /* 0 is none */
 }
 
+uint64_t
+store_host_tag(const struct store *s, struct sl_span host)
+{
+    return XXH3_64bits_withSeed(host.at, host.n, ~store_id(s)) | 1;
+}
+
 enum store_state
 store_state(const struct store *s, const struct store_object *o)
 {
@@ -63,12 +69,18 @@ store_purge(struct store *s, struct sl_loop *loop, struct store_purge *p)
     case STORE_PURGE_ALL:
         changed = purge_all(&s->purges, is_soft);
         break;
+    case STORE_PURGE_KEY:
+        changed = purge_tag(&s->purges, store_key_tag(store_hash(s, p->text)), is_soft);
+        break;
+    case STORE_PURGE_HOST:
+        changed = purge_tag(&s->purges, store_host_tag(s, p->text), is_soft);
+        break;
     case STORE_PURGE_TAG:
         changed = purge_tag(&s->purges, store_tag(s, p->text), is_soft);
         break;
     case STORE_PURGE_PREFIX:
-        changed = purge_prefix(&s->purges, p->text, p->host.n > 0 ? store_tag(s, p->host) : 0,
-                               is_soft);
+        changed = purge_prefix(&s->purges, p->text,
+                               p->host.n > 0 ? store_host_tag(s, p->host) : 0, is_soft);
         break;
     }
     p->store = s;

@@ -6,8 +6,10 @@
 #include <stdlib.h>
 
 #define QUEUE_BYTES_MAX (64 << 20)
+#define GATHER_BYTES (STRETCH_BYTES / 4 * 3) /* so many are worth a write */
+#define GATHER_MS 20                         /* fewer wait so long for more */
+#define SPARE_MAX 4
 #define BATCH 64
-#define SPARE_MAX (4 * BATCH)
 #define BYTES_A_RUN (8 << 20) /* then other work of the offload threads has its turn */
 
 void
@@ -21,65 +23,35 @@ queue_open(struct store *s)
 void
 queue_close(struct store *s)
 {
-    struct op *op;
+    struct stretch *t;
 
     SL_ASSERT(s->queued.first == NULL);
-    while ((op = s->queued.spare) != NULL) {
-        s->queued.spare = op->next;
-        free(op);
+    while ((t = s->queued.spare) != NULL) {
+        s->queued.spare = t->next;
+        free(t);
     }
     pthread_mutex_destroy(&s->queued.lock);
 }
 
 /* ---- what is queued ---- */
 
-static struct op *
-spare_take(struct queued *q)
-{
-    struct op *op;
-
-    pthread_mutex_lock(&q->lock);
-    op = q->spare;
-    if (op != NULL) {
-        q->spare = op->next;
-        q->n_spare--;
-    }
-    pthread_mutex_unlock(&q->lock);
-    return op;
-}
-
-/* Under the lock: 0: there are enough. */
-static int
-spare_keep(struct queued *q, struct op *op)
-{
-    if (q->n_spare == SPARE_MAX)
-        return 0;
-    op->next = q->spare;
-    q->spare = op;
-    q->n_spare++;
-    return 1;
-}
-
 struct op *
-op_new(struct store *s, enum op_kind kind, struct object *o)
+op_new(enum op_kind kind, struct object *o)
 {
-    struct op *op = spare_take(&s->queued);
+    struct op *op = malloc(sizeof *op);
 
-    if (op == NULL && (op = malloc(sizeof *op)) == NULL)
+    if (op == NULL)
         return NULL;
     memset(op, 0, offsetof(struct op, append));
     op->kind = kind;
     op->object = o;
-    if (o != NULL) {
+    if (o != NULL)
         object_hold(o);
-        op->hash = o->hash;
-    }
     return op;
 }
 
-/* What it holds. */
-static void
-op_let_go(struct op *op)
+void
+op_free(struct op *op)
 {
     unsigned i;
 
@@ -87,12 +59,7 @@ op_let_go(struct op *op)
         object_drop(&op->object);
     for (i = 0; i < SEGMENT_RUN && op->held[i] != NULL; i++)
         bytes_drop(&op->held[i]);
-}
-
-void
-op_free(struct op *op)
-{
-    op_let_go(op);
+    free(op->stretch);
     free(op);
 }
 
@@ -100,47 +67,140 @@ static size_t
 op_size(const struct op *op)
 {
     switch (op->kind) {
+    case OP_STRETCH: return op->stretch->n_bytes;
     case OP_HEAD: return object_head_size(op->object) + (size_t)op->object->size;
     case OP_CHUNK: return append_size(&op->append);
     case OP_FINISH: return 0;
-    case OP_TOMB: return op->held[0]->size;
     }
     return 0;
 }
 
+/* Under the lock. */
+static void
+queue_put(struct queued *q, struct op *op)
+{
+    op->next = NULL;
+    *q->last = op;
+    q->last = &op->next;
+    q->open = op->stretch;
+}
+
+/* Under the lock: a stretch with room for a record, the last of the queue; NULL: no memory. */
+static struct stretch *
+stretch_open(struct queued *q, size_t n)
+{
+    struct stretch *t = q->spare;
+    struct op *op;
+
+    if (q->open != NULL && stretch_has_room(q->open, n))
+        return q->open;
+    op = op_new(OP_STRETCH, NULL);
+    if (op == NULL || (t == NULL && (t = malloc(sizeof *t)) == NULL)) {
+        free(op);
+        return NULL;
+    }
+    if (t == q->spare) {
+        q->spare = t->next;
+        q->n_spare--;
+    }
+    t->n = t->n_bytes = 0;
+    op->stretch = t;
+    queue_put(q, op);
+    return t;
+}
+
+static void
+stretch_close(struct queued *q, struct stretch *t)
+{
+    pthread_mutex_lock(&q->lock);
+    if (q->n_spare < SPARE_MAX) {
+        t->next = q->spare;
+        q->spare = t;
+        q->n_spare++;
+        t = NULL;
+    }
+    pthread_mutex_unlock(&q->lock);
+    free(t);
+}
+
 /* ---- the job ---- */
 
-/* Takes what is written together: a FINISH needs what went before it, so it comes alone. */
+/* Takes what is written together: a STRETCH is as much already, and a FINISH needs what went before
+ * it, so these come alone. */
 static unsigned
-queue_take(struct store *s, struct op *ops[BATCH], size_t *bytes)
+queue_take(struct queued *q, struct op *ops[BATCH], size_t *bytes)
 {
-    struct queued *q = &s->queued;
     unsigned n = 0;
 
     pthread_mutex_lock(&q->lock);
     while (n < BATCH && q->first != NULL) {
         struct op *op = q->first;
+        int is_alone = op->kind == OP_FINISH || op->kind == OP_STRETCH;
 
-        if (op->kind == OP_FINISH && n > 0)
+        if (is_alone && n > 0)
             break;
         ops[n++] = op;
         *bytes += op_size(op);
         q->first = op->next;
-        if (op->kind == OP_FINISH)
+        if (is_alone)
             break;
     }
-    if (q->first == NULL)
+    if (q->first == NULL) {
         q->last = &q->first;
+        q->open = NULL;
+    }
     pthread_mutex_unlock(&q->lock);
     return n;
+}
+
+/* The index learns where an object stands, unless it was replaced or forgotten since it was published,
+ * perhaps by another process. */
+static void
+head_written(struct store *s, struct store_hash hash, uint64_t change, uint64_t offset, size_t n)
+{
+    const _Atomic(uint64_t) *now = change_of(s, hash);
+
+    count(&s->head->n_written, 1);
+    if (change != atomic_load(now))
+        return;
+    disk_load_index_page(s, index_page(&s->index, hash));
+    index_put(&s->index, hash, entry_make(hash, offset, n));
+    if (change != atomic_load(now)) /* just now */
+        index_drop(&s->index, hash, offset / SEGMENT_UNIT);
+}
+
+static void
+tomb_written(struct store *s, struct store_hash hash)
+{
+    disk_load_index_page(s, index_page(&s->index, hash));
+    index_forget(&s->index, hash);
+}
+
+static void
+stretch_write(struct store *s, struct op *op)
+{
+    struct stretch *t = op->stretch;
+    unsigned i, n = disk_is_on(s) ? segment_append_stretch(s, t) : 0;
+
+    for (i = 0; i < n; i++) {
+        const struct stretch_record *r = &t->records[i];
+
+        if (r->is_tomb)
+            tomb_written(s, r->hash);
+        else
+            head_written(s, r->hash, r->change, r->offset, r->n);
+    }
+    atomic_fetch_add_explicit(&s->n_unwritten, t->n - n, memory_order_relaxed);
+    op->stretch = NULL;
+    op_free(op);
+    stretch_close(&s->queued, t);
 }
 
 /* 1: there is something to be written. */
 static int
 op_prepare(struct store *s, struct op *op)
 {
-    switch (op->kind) {
-    case OP_FINISH: {
+    if (op->kind == OP_FINISH) {
         struct object *o = arriving_finish(s, op->object);
 
         if (o == NULL) {
@@ -151,19 +211,12 @@ op_prepare(struct store *s, struct op *op)
         op->object = o;
         op->kind = OP_HEAD;
     }
-        /* fall through */
-    case OP_HEAD:
+    if (op->kind == OP_HEAD) {
         append_begin(&op->append, op->object->head->at, object_head_size(op->object));
         if (op->object->body_at != NULL)
             append_add(&op->append, op->object->body_at, op->object->size);
-        return 1;
-    case OP_TOMB:
-        append_begin(&op->append, op->held[0]->at, op->held[0]->size);
-        return 1;
-    case OP_CHUNK:
-        return 1;
     }
-    return 0;
+    return 1;
 }
 
 static void
@@ -173,31 +226,13 @@ op_written(struct store *s, struct op *op)
     struct store_extent e;
     unsigned i;
 
-    switch (op->kind) {
-    case OP_CHUNK:
+    if (op->kind == OP_HEAD)
+        head_written(s, op->object->hash, op->object->change, a->offset, append_size(a));
+    else
         for (i = 0; i < a->n_parts; i++) {
             e = append_extent(a, i);
             arriving_written(op->object->arriving, op->chunk + i, &e);
         }
-        break;
-    case OP_HEAD:
-        count(&s->head->n_written, 1);
-        /* replaced or forgotten since it was published, perhaps by another process */
-        if (op->object->change != atomic_load(change_of(s, op->hash)))
-            break;
-        disk_load_index_page(s, index_page(&s->index, op->hash));
-        atomic_store(&op->object->offset, a->offset);
-        index_put(&s->index, op->hash, entry_make(op->hash, a->offset, append_size(a)));
-        if (op->object->change != atomic_load(change_of(s, op->hash))) /* just now */
-            index_drop(&s->index, op->hash, a->offset / SEGMENT_UNIT);
-        break;
-    case OP_TOMB:
-        disk_load_index_page(s, index_page(&s->index, op->hash));
-        index_forget(&s->index, op->hash);
-        break;
-    case OP_FINISH:
-        break;
-    }
 }
 
 static void
@@ -209,61 +244,61 @@ op_failed(struct store *s, struct op *op)
         atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
 }
 
-/* 0: it is its writer's, who frees it. */
-static int
+/* A CHUNK is its writer's, who frees it. */
+static void
 op_end(struct store *s, struct op *op)
 {
     if (op->kind == OP_CHUNK)
         atomic_fetch_sub(&op->object->arriving->n_unwritten, op->append.n_parts);
-    if (op->kind == OP_CHUNK && !s->is_closing) {
+    if (op->kind == OP_CHUNK && !s->is_closing)
         sl_loop_post(op->loop, &op->mail);
-        return 0;
-    }
-    op_let_go(op);
-    return 1;
+    else
+        op_free(op);
 }
 
-/* The ended ones, and what they counted for, leave the queue. */
 static void
-queue_left(struct queued *q, struct op *ended[BATCH], unsigned n, size_t bytes)
+ops_write(struct store *s, struct op *ops[BATCH], unsigned n_taken)
 {
-    pthread_mutex_lock(&q->lock);
-    q->bytes -= bytes;
-    while (n > 0 && spare_keep(q, ended[n - 1]))
-        n--;
-    pthread_mutex_unlock(&q->lock);
-    while (n > 0)
-        free(ended[--n]);
+    struct append *appends[BATCH];
+    unsigned i, n = 0, n_written = 0;
+
+    for (i = 0; i < n_taken; i++)
+        if (op_prepare(s, ops[i])) {
+            ops[n] = ops[i];
+            appends[n] = &ops[n]->append;
+            n++;
+        } else
+            op_end(s, ops[i]);
+    if (n > 0 && disk_is_on(s))
+        n_written = segment_append(s, appends, n);
+    for (i = 0; i < n; i++) {
+        if (i < n_written)
+            op_written(s, ops[i]);
+        else
+            op_failed(s, ops[i]);
+        op_end(s, ops[i]);
+    }
 }
 
 /* How many bytes; 0: the queue is empty. */
 static size_t
 queue_write(struct store *s)
 {
-    struct op *ops[BATCH], *ended[BATCH];
-    struct append *appends[BATCH];
+    struct queued *q = &s->queued;
+    struct op *ops[BATCH];
     size_t bytes = 0;
-    unsigned i, n, n_taken = queue_take(s, ops, &bytes), n_ops = 0, n_written = 0, n_ended = 0;
+    unsigned n = queue_take(q, ops, &bytes);
 
-    for (i = 0; i < n_taken; i++)
-        if (op_prepare(s, ops[i]))
-            ops[n_ops++] = ops[i];
-        else if (op_end(s, ops[i]))
-            ended[n_ended++] = ops[i];
-    for (n = 0; n < n_ops; n++)
-        appends[n] = &ops[n]->append;
-    if (n_ops > 0 && disk_is_on(s))
-        n_written = segment_append(s, appends, n_ops);
-    for (i = 0; i < n_ops; i++) {
-        if (i < n_written)
-            op_written(s, ops[i]);
-        else
-            op_failed(s, ops[i]);
-        if (op_end(s, ops[i]))
-            ended[n_ended++] = ops[i];
-    }
-    queue_left(&s->queued, ended, n_ended, bytes);
-    return n_taken > 0 ? bytes + 1 : 0;
+    if (n == 0)
+        return 0;
+    if (ops[0]->kind == OP_STRETCH)
+        stretch_write(s, ops[0]);
+    else
+        ops_write(s, ops, n);
+    pthread_mutex_lock(&q->lock);
+    q->bytes -= bytes;
+    pthread_mutex_unlock(&q->lock);
+    return bytes + 1;
 }
 
 static struct store *
@@ -284,14 +319,24 @@ flush_work(struct sl_offload *job)
 
 static void flush_done(struct sl_loop *loop, struct sl_offload *job);
 
-/* Under the lock.  1: there is something for the job, which the caller is to start. */
-static int
-flush_is_due(struct queued *q)
+enum flush { FLUSH_NOT, FLUSH_TIMED, FLUSH_NOW };
+
+/* Under the lock: what the caller, whose loop it is, has to do when it is free again. */
+static enum flush
+flush_due(struct queued *q, struct sl_loop *loop, enum queue_when when)
 {
     if (q->first == NULL || q->is_running)
-        return 0;
-    q->is_running = 1;
-    return 1;
+        return FLUSH_NOT;
+    if (when == QUEUE_NOW || q->bytes >= GATHER_BYTES) {
+        q->is_running = 1;
+        return FLUSH_NOW;
+    }
+    if (q->is_timed)
+        return FLUSH_NOT;
+    q->is_timed = 1;
+    if (q->loop == NULL)
+        q->loop = loop;
+    return FLUSH_TIMED;
 }
 
 /* Not under the lock: the thread that is woken wants it, too. */
@@ -307,24 +352,62 @@ flush_start(struct store *s, struct sl_loop *loop)
     pthread_mutex_unlock(&s->queued.lock);
 }
 
-static void
-flush_done(struct sl_loop *loop, struct sl_offload *job)
+void
+queue_kick(struct store *s, struct sl_loop *loop)
 {
-    struct store *s = flush_store(job);
-    int is_due;
+    struct queued *q = &s->queued;
+    enum flush flush;
 
-    pthread_mutex_lock(&s->queued.lock);
-    s->queued.is_running = 0;
-    is_due = flush_is_due(&s->queued);
-    pthread_mutex_unlock(&s->queued.lock);
-    if (is_due)
+    pthread_mutex_lock(&q->lock);
+    flush = flush_due(q, loop, QUEUE_NOW);
+    pthread_mutex_unlock(&q->lock);
+    if (flush == FLUSH_NOW)
         flush_start(s, loop);
 }
 
 static void
-flush_gathered(struct sl_loop *loop, struct sl_mail *mail)
+timer_fired(struct sl_loop *loop, struct sl_timer *timer)
 {
-    flush_done(loop, (struct sl_offload *)mail);
+    struct store *s = (struct store *)((char *)timer - offsetof(struct store, queued.timer));
+
+    pthread_mutex_lock(&s->queued.lock);
+    s->queued.is_timed = 0;
+    pthread_mutex_unlock(&s->queued.lock);
+    queue_kick(s, loop);
+}
+
+static void
+timer_asked_for(struct sl_loop *loop, struct sl_mail *mail)
+{
+    struct store *s = (struct store *)((char *)mail - offsetof(struct store, queued.mail));
+
+    s->queued.timer.fn = timer_fired;
+    sl_timer_set(loop, &s->queued.timer, sl_loop_now(loop) + GATHER_MS);
+}
+
+static void
+flush_do(struct store *s, struct sl_loop *loop, enum flush flush)
+{
+    if (flush == FLUSH_NOW)
+        flush_start(s, loop);
+    if (flush == FLUSH_TIMED) {
+        s->queued.mail.fn = timer_asked_for;
+        sl_loop_post(s->queued.loop, &s->queued.mail);
+    }
+}
+
+static void
+flush_done(struct sl_loop *loop, struct sl_offload *job)
+{
+    struct store *s = flush_store(job);
+    struct queued *q = &s->queued;
+    enum flush flush;
+
+    pthread_mutex_lock(&q->lock);
+    q->is_running = 0;
+    flush = flush_due(q, loop, q->open != NULL ? QUEUE_SOON : QUEUE_NOW);
+    pthread_mutex_unlock(&q->lock);
+    flush_do(s, loop, flush);
 }
 
 /* ---- adding ---- */
@@ -334,35 +417,77 @@ queue_add(struct store *s, struct sl_loop *loop, struct op *op)
 {
     struct queued *q = &s->queued;
     size_t size = op_size(op);
-    int is_taken, is_due;
+    enum flush flush;
+    int is_taken;
 
     pthread_mutex_lock(&q->lock);
     is_taken = disk_is_on(s) && (op->kind != OP_HEAD || q->bytes + size <= QUEUE_BYTES_MAX);
     if (is_taken) {
-        op->next = NULL;
-        *q->last = op;
-        q->last = &op->next;
+        queue_put(q, op);
         q->bytes += size;
     }
-    is_due = flush_is_due(q);
+    flush = flush_due(q, loop, QUEUE_NOW);
     pthread_mutex_unlock(&q->lock);
-    if (is_due) { /* what else this turn of the loop brings goes along */
-        s->flush_job.mail.fn = flush_gathered;
-        sl_loop_post(loop, &s->flush_job.mail);
-    }
+    flush_do(s, loop, flush);
     return is_taken;
 }
 
-void
-queue_kick(struct store *s, struct sl_loop *loop)
+/* By copy. */
+static int
+queue_small(struct store *s, struct sl_loop *loop, const struct object *o, size_t size,
+            enum queue_when when)
 {
-    int is_due;
+    struct queued *q = &s->queued;
+    uint64_t check = o->body_at != NULL ? body_checksum(o->body_at, o->size, store_id(s)) : 0;
+    struct stretch *t = NULL;
+    enum flush flush;
 
-    pthread_mutex_lock(&s->queued.lock);
-    is_due = flush_is_due(&s->queued);
-    pthread_mutex_unlock(&s->queued.lock);
-    if (is_due)
-        flush_start(s, loop);
+    pthread_mutex_lock(&q->lock);
+    if (disk_is_on(s) && q->bytes + size <= QUEUE_BYTES_MAX && (t = stretch_open(q, size)) != NULL) {
+        stretch_add_object(t, o, check);
+        q->bytes += size;
+    }
+    flush = flush_due(q, loop, when);
+    pthread_mutex_unlock(&q->lock);
+    flush_do(s, loop, flush);
+    return t != NULL;
+}
+
+int
+queue_object(struct store *s, struct sl_loop *loop, struct object *o, enum queue_when when)
+{
+    size_t size = stretch_object_size(o);
+    struct op *op;
+
+    if (!disk_is_on(s))
+        return 0;
+    if (size <= STRETCH_RECORD_MAX)
+        return queue_small(s, loop, o, size, when);
+    op = op_new(OP_HEAD, o);
+    if (op != NULL && queue_add(s, loop, op))
+        return 1;
+    if (op != NULL)
+        op_free(op);
+    return 0;
+}
+
+void
+queue_tomb(struct store *s, struct sl_loop *loop, const struct record *r)
+{
+    struct queued *q = &s->queued;
+    size_t size = stretch_tomb_size(r);
+    struct stretch *t;
+    enum flush flush;
+
+    pthread_mutex_lock(&q->lock);
+    t = disk_is_on(s) ? stretch_open(q, size) : NULL;
+    if (t != NULL) {
+        stretch_add_tomb(t, r);
+        q->bytes += size;
+    }
+    flush = flush_due(q, loop, QUEUE_NOW); /* a crash shall not bring it back */
+    pthread_mutex_unlock(&q->lock);
+    flush_do(s, loop, flush);
 }
 
 void

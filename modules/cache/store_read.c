@@ -84,15 +84,17 @@ object_of_record(struct store *s, uint64_t offset, struct record r, struct store
     }
     bytes = bytes_trim(bytes, n);
     record_decode(bytes->at, n, store_id(s), &r); /* the bytes may have moved */
-    o = object_new(s->memory);
-    if (o == NULL || object_fill(o, &r, bytes, r.h.n_inline > 0 ? bytes_hold(bytes) : NULL,
-                                 r.h.n_inline > 0 ? bytes->at + r.n_head : NULL) != 0) {
+    o = object_new(s->memory, 0);
+    if (o == NULL) {
         bytes_drop(&bytes);
-        if (o != NULL)
-            object_drop(&o);
         return READ_ERROR;
     }
-    atomic_store(&o->offset, offset);
+    o->head = bytes;
+    if (object_fill(o, &r, r.h.n_inline > 0 ? bytes : NULL,
+                    r.h.n_inline > 0 ? bytes->at + r.n_head : NULL) != 0) {
+        object_drop(&o);
+        return READ_ERROR;
+    }
     *found = o;
     return READ_OK;
 }
@@ -167,10 +169,9 @@ static void
 hit(struct store *s, struct object *o)
 {
     uint32_t hits = atomic_fetch_add_explicit(&o->hits, 1, memory_order_relaxed);
-    uint64_t offset = atomic_load_explicit(&o->offset, memory_order_relaxed);
 
-    if (hits < ENTRY_USED_MAX && offset != 0)
-        index_use(&s->index, o->hash, offset / SEGMENT_UNIT);
+    if (hits < ENTRY_USED_MAX && disk_is_on(s))
+        index_use(&s->index, o->hash);
 }
 
 /* 1: the object of an entry is what was asked for; g->found has it.  -1: not to be had now. */

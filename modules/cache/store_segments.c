@@ -542,6 +542,24 @@ append_place(struct store *s, struct append *a, uint64_t offset, uint64_t seq, s
     return n;
 }
 
+/* Writes n parts, with room for one more, where the current segment is filled so far, which it
+ * then is up to `to`. */
+static int
+segment_put(struct store *s, struct iovec *iov, int n, uint64_t fill, uint64_t to)
+{
+    uint64_t segment = (uint64_t)s->current;
+
+    /* what a dead process had appended beyond its fill ends here for those who walk */
+    if (to < s->layout.segment_size)
+        iov[n++] = iov_of(zeroes, sizeof zeroes);
+    if (write_all(s->fd_objects, iov, n, segment * s->layout.segment_size + fill) != 0) {
+        disk_failed(s, "cannot write objects", 1);
+        return -1;
+    }
+    atomic_store(segment_fill(s, segment), to);
+    return 0;
+}
+
 /* Writes as many as have room in the current segment: how many, -1 after an error. */
 static int
 append_here(struct store *s, struct append *const a[], unsigned n)
@@ -564,15 +582,7 @@ append_here(struct store *s, struct append *const a[], unsigned n)
     }
     if (i == 0)
         return 0;
-    /* what a dead process had appended beyond its fill ends here for those who walk */
-    if (to < s->layout.segment_size)
-        iov[n_iov++] = iov_of(zeroes, sizeof zeroes);
-    if (write_all(s->fd_objects, iov, n_iov, begin + fill) != 0) {
-        disk_failed(s, "cannot write objects", 1);
-        return -1;
-    }
-    atomic_store(segment_fill(s, (uint64_t)s->current), to);
-    return (int)i;
+    return segment_put(s, iov, n_iov, fill, to) == 0 ? (int)i : -1;
 }
 
 unsigned
@@ -582,6 +592,49 @@ segment_append(struct store *s, struct append *const a[], unsigned n)
 
     while (done < n) {
         int put = s->current >= 0 ? append_here(s, a + done, n - done) : 0;
+
+        if (put < 0 || (put == 0 && segment_next(s) != 0))
+            break;
+        done += (unsigned)put;
+    }
+    return done;
+}
+
+/* The records from `from` on that have room in the current segment, as they stand: how many, -1 after
+ * an error. */
+static int
+stretch_here(struct store *s, struct stretch *t, unsigned from)
+{
+    struct iovec iov[2];
+    uint64_t begin = (uint64_t)s->current * s->layout.segment_size;
+    uint64_t fill = atomic_load(segment_fill(s, (uint64_t)s->current)), to = fill;
+    uint64_t seq = word_seq(segment_word(s, (uint64_t)s->current));
+    uint32_t at = t->records[from].at;
+    unsigned i;
+
+    for (i = from; i < t->n; i++) {
+        struct stretch_record *r = &t->records[i];
+        uint64_t size = segment_units(r->n) * SEGMENT_UNIT;
+
+        if (to + size > s->layout.segment_size)
+            break;
+        r->offset = begin + to;
+        record_place(t->bytes + r->at, r->n_head, seq, r->check, store_id(s));
+        to += size;
+    }
+    if (i == from)
+        return 0;
+    iov[0] = iov_of(t->bytes + at, to - fill);
+    return segment_put(s, iov, 1, fill, to) == 0 ? (int)(i - from) : -1;
+}
+
+unsigned
+segment_append_stretch(struct store *s, struct stretch *t)
+{
+    unsigned done = 0;
+
+    while (done < t->n) {
+        int put = s->current >= 0 ? stretch_here(s, t, done) : 0;
 
         if (put < 0 || (put == 0 && segment_next(s) != 0))
             break;

@@ -60,21 +60,17 @@ struct object *
 object_make(struct store *s, const struct record *r, struct store_bytes *body,
             const char *body_at)
 {
-    struct store_bytes *head = bytes_new(record_head_size(r));
-    struct object *o = head != NULL ? object_new(s->memory) : NULL;
+    struct object *o = object_new(s->memory, record_head_size(r));
     struct record own;
 
-    if (o != NULL) {
-        own = record_write(head->at, r); /* its checksum comes with its place on disk */
-        if (object_fill(o, &own, head, body, body_at) == 0) {
-            if (body != NULL)
-                bytes_hold(body);
-            return o;
-        }
+    if (o == NULL)
+        return NULL;
+    own = record_write(o->head->at, r); /* its checksum comes with its place on disk */
+    if (object_fill(o, &own, body, body_at) != 0)
         object_drop(&o);
-    }
-    bytes_drop(&head);
-    return NULL;
+    else if (body != NULL)
+        bytes_hold(body);
+    return o;
 }
 
 int
@@ -94,23 +90,17 @@ object_publish(struct store *s, struct object *o, uint64_t from)
     return 1;
 }
 
-static int
-queue_op(struct store *s, struct sl_loop *loop, struct op *op)
-{
-    if (op != NULL && queue_add(s, loop, op))
-        return 1;
-    if (op != NULL)
-        op_free(op);
-    return 0;
-}
-
-/* Publishes a complete object and sends it on its way to the disk. */
+/* Publishes a complete object and sends it on its way to the disk, where it is found at once if
+ * memory did not take it. */
 static void
 object_commit(struct store *s, struct sl_loop *loop, struct object *o)
 {
+    int is_in_memory;
+
     while (!object_publish(s, o, atomic_load(change_of(s, o->hash))))
         ;
-    if (!queue_op(s, loop, op_new(s, OP_HEAD, o)))
+    is_in_memory = (atomic_load(&o->holds) & OBJECT_LIVES) != 0;
+    if (!queue_object(s, loop, o, is_in_memory ? QUEUE_SOON : QUEUE_NOW))
         atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
 }
 
@@ -166,25 +156,20 @@ store_whole(struct store *s, const struct store_new *n, struct sl_span body)
 {
     struct record r = record_of(s, n), own;
     size_t n_head = record_head_size(&r);
-    struct store_bytes *bytes;
     struct object *o;
+    char *at;
     int is_filled;
 
     SL_ASSERT(body.n <= STORE_INLINE);
-    if (!store_takes(s, n) || (bytes = bytes_new(n_head + body.n)) == NULL)
+    if (!store_takes(s, n) || (o = object_new(s->memory, n_head + body.n)) == NULL)
         return NULL;
-    o = object_new(s->memory);
-    if (o == NULL) {
-        bytes_drop(&bytes);
-        return NULL;
-    }
     r.h.size = body.n;
     r.h.n_inline = (uint32_t)body.n;
-    own = record_write(bytes->at, &r);
+    own = record_write(o->head->at, &r);
+    at = o->head->at + n_head;
     if (body.n > 0)
-        memcpy(bytes->at + n_head, body.at, body.n);
-    is_filled = body.n > 0 ? object_fill(o, &own, bytes, bytes_hold(bytes), bytes->at + n_head) == 0
-                           : object_fill(o, &own, bytes, NULL, NULL) == 0;
+        memcpy(at, body.at, body.n);
+    is_filled = object_fill(o, &own, body.n > 0 ? o->head : NULL, body.n > 0 ? at : NULL) == 0;
     SL_ASSERT(is_filled); /* only extents need memory */
     return &o->pub;
 }
@@ -251,13 +236,24 @@ run_add(struct op *op, const struct chunk *c)
     append_add(&op->append, c->bytes->at, c->n);
 }
 
+/* Takes the op, NULL if there was no memory: 0, or -1. */
+static int
+queue_op(struct store_writer *w, struct op *op)
+{
+    if (op != NULL && queue_add(w->s, w->loop, op))
+        return 0;
+    if (op != NULL)
+        op_free(op);
+    return -1;
+}
+
 /* The chunks that are not in the queue, all full but perhaps the last: 0, or -1: the disk does not
  * take them. */
 static int
 run_queue(struct store_writer *w)
 {
     struct arriving *a = w->object->arriving;
-    struct op *op = op_new(w->s, OP_CHUNK, w->object);
+    struct op *op = op_new(OP_CHUNK, w->object);
     uint32_t i, n = a->n_chunks - w->n_queued;
 
     if (op != NULL) {
@@ -268,10 +264,10 @@ run_queue(struct store_writer *w)
         for (i = 0; i < n; i++)
             run_add(op, &a->chunks[w->n_queued + i]);
         op->chunk_head = chunk_header(
-            op->hash, (uint32_t)(append_size(&op->append) - sizeof op->chunk_head));
+            w->object->hash, (uint32_t)(append_size(&op->append) - sizeof op->chunk_head));
         atomic_fetch_add(&a->n_unwritten, n);
     }
-    if (queue_op(w->s, w->loop, op)) {
+    if (queue_op(w, op) == 0) {
         w->n_queued += n;
         return 0;
     }
@@ -440,7 +436,7 @@ store_commit(struct store_writer **writer)
     if (a->n_chunks < 2)
         commit_small(w);
     else if (run_queue(w) != 0 ||
-             !queue_op(w->s, w->loop, op_new(w->s, OP_FINISH, w->object)))
+             queue_op(w, op_new(OP_FINISH, w->object)) != 0)
         atomic_fetch_add_explicit(&w->s->n_unwritten, 1, memory_order_relaxed);
     writer_end(w, 1);
 }
@@ -496,7 +492,6 @@ store_invalidate(struct store *s, struct sl_loop *loop, struct sl_span key)
     struct store_hash hash = store_hash(s, key);
     struct record r = {
         .h = {.kind = RECORD_TOMB, .hash = hash, .n_key = (uint32_t)key.n}, .key = key};
-    struct op *op;
 
     if (key.n == 0 || key.n > STORE_KEY_MAX)
         return;
@@ -506,15 +501,5 @@ store_invalidate(struct store *s, struct sl_loop *loop, struct sl_span key)
         return;
     index_forget(&s->index, hash);
     atomic_fetch_add(change_of(s, hash), 1); /* for who found it there since the first time */
-    op = op_new(s, OP_TOMB, NULL);
-    if (op == NULL)
-        return;
-    op->hash = hash;
-    op->held[0] = bytes_new(record_head_size(&r));
-    if (op->held[0] != NULL)
-        record_encode(op->held[0]->at, &r, store_id(s));
-    if (op->held[0] != NULL)
-        queue_op(s, loop, op);
-    else
-        op_free(op);
+    queue_tomb(s, loop, &r);
 }

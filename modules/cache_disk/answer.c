@@ -135,10 +135,9 @@ answer_as_stored(struct visit *v, int64_t born)
     age_now(v);
     sl_req_set_status(v->r, sl_req_status(v->r)); /* in the words of ours */
     tag_fields_drop(fields);
-    if (sl_fields_has_id(fields, SL_F_AGE))
-        sl_fields_unset(fields, "Age");
+    sl_fields_unset_id(fields, SL_F_AGE);
     if (v->conf->ignore & IGNORE_SET_COOKIE)
-        sl_fields_unset(fields, "Set-Cookie");
+        sl_fields_unset_id(fields, SL_F_SET_COOKIE);
     put_own_fields(v);
 }
 
@@ -294,7 +293,7 @@ client_has_it(struct visit *v)
         .if_modified_since = sl_fields_get_id(head, SL_F_IF_MODIFIED_SINCE),
         .etag = meta_get(&v->meta, SL_F_ETAG),
         .last_modified = meta_get(&v->meta, SL_F_LAST_MODIFIED),
-        .date = v->meta.date,
+        .date = v->meta.storing.date,
     };
 
     return v->meta.status == 200 && policy_not_modified(&f);
@@ -310,7 +309,7 @@ ranges_of(struct visit *v, int64_t length, struct range *ranges)
     if (field.n == 0 || v->meta.status != 200 || length < 0 ||
         !sl_span_eq(sl_req_method(v->r), SL_SPAN("GET")) ||
         !policy_range_holds(sl_fields_get_id(head, SL_F_IF_RANGE), meta_get(&v->meta, SL_F_ETAG),
-                            meta_get(&v->meta, SL_F_LAST_MODIFIED), v->meta.date))
+                            meta_get(&v->meta, SL_F_LAST_MODIFIED), v->meta.storing.date))
         return 0;
     return policy_ranges(field, length, ranges);
 }

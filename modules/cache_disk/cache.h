@@ -93,6 +93,11 @@ int64_t valid_seconds(const struct cache_conf *conf, int status); /* CC_ABSENT: 
 
 /* key.c: in the request's pool, if nothing else is said. */
 struct sl_span cache_key(struct sl_req *r, const struct cache_conf *conf);
+/* The same in parts, for who has a place for it: how many, all of them have *size bytes. */
+#define KEY_PARTS 6
+unsigned cache_key_parts(struct sl_req *r, const struct cache_conf *conf, struct sl_span *parts,
+                         size_t *size);
+struct sl_span key_put(char *to, const struct sl_span *parts, unsigned n);
 /* As the client's own, where a proxy stands between. */
 struct sl_span cache_scheme(struct sl_req *r);
 /* Whether Connection may name fields.  Of these the server hears nothing (RFC 9110, 7.6.1): its
@@ -112,10 +117,10 @@ void kept_free(struct sl_span s);
 /* Fields for the cache alone: clients do not get them. */
 int is_tag_field(const struct sl_field *x);
 void tag_fields_drop(struct sl_fields *fields);
-/* The tags of a response: its key, its host, and those it names itself.  More than STORE_TAGS_MAX:
- * it cannot be stored, for no purge would find it by the rest. */
-unsigned cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response,
-                    uint64_t *tags);
+/* Sets the tags of r's response, in its pool: of its key, whose hash this is, of its host, and those
+ * it names itself.  More than STORE_TAGS_MAX: it cannot be stored, for no purge would find it by the
+ * rest. */
+void cache_tags(struct store_new *n, struct sl_req *r, struct sl_span key, struct store_hash hash);
 
 /* ---- lookup.c ---- */
 

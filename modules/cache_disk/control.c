@@ -75,32 +75,30 @@ member_next(struct sl_span *rest, struct sl_span *name, struct sl_span *value)
 
 /* ---- the members that count ---- */
 
-static const struct {
-    const char *name;
-    unsigned flag;
-} flags[] = {
-    {"no-store", CC_NO_STORE},
-    {"no-cache", CC_NO_CACHE},
-    {"private", CC_PRIVATE},
-    {"public", CC_PUBLIC},
-    {"must-revalidate", CC_MUST_REVALIDATE},
-    {"proxy-revalidate", CC_PROXY_REVALIDATE},
-    {"no-transform", CC_NO_TRANSFORM},
-    {"only-if-cached", CC_ONLY_IF_CACHED},
-    {"must-understand", CC_MUST_UNDERSTAND},
-    {"immutable", CC_IMMUTABLE},
-};
+#define NAME(text) {text, sizeof text - 1}
+#define TIME(x) offsetof(struct cache_control, x)
 
 static const struct {
-    const char *name;
-    size_t offset;
-} times[] = {
-    {"max-age", offsetof(struct cache_control, max_age)},
-    {"s-maxage", offsetof(struct cache_control, s_maxage)},
-    {"max-stale", offsetof(struct cache_control, max_stale)},
-    {"min-fresh", offsetof(struct cache_control, min_fresh)},
-    {"stale-while-revalidate", offsetof(struct cache_control, stale_while_revalidate)},
-    {"stale-if-error", offsetof(struct cache_control, stale_if_error)},
+    struct sl_span name;
+    unsigned flag;
+    size_t time; /* TIME, 0: it is none; with a flag, the flag is for one without a value */
+} members[] = {
+    {NAME("no-store"), CC_NO_STORE, 0},
+    {NAME("no-cache"), CC_NO_CACHE, 0},
+    {NAME("private"), CC_PRIVATE, 0},
+    {NAME("public"), CC_PUBLIC, 0},
+    {NAME("must-revalidate"), CC_MUST_REVALIDATE, 0},
+    {NAME("proxy-revalidate"), CC_PROXY_REVALIDATE, 0},
+    {NAME("no-transform"), CC_NO_TRANSFORM, 0},
+    {NAME("only-if-cached"), CC_ONLY_IF_CACHED, 0},
+    {NAME("must-understand"), CC_MUST_UNDERSTAND, 0},
+    {NAME("immutable"), CC_IMMUTABLE, 0},
+    {NAME("max-age"), 0, TIME(max_age)},
+    {NAME("s-maxage"), 0, TIME(s_maxage)},
+    {NAME("max-stale"), CC_MAX_STALE_ANY, TIME(max_stale)},
+    {NAME("min-fresh"), 0, TIME(min_fresh)},
+    {NAME("stale-while-revalidate"), 0, TIME(stale_while_revalidate)},
+    {NAME("stale-if-error"), 0, TIME(stale_if_error)},
 };
 
 int64_t
@@ -136,18 +134,15 @@ member_take(struct cache_control *cc, struct sl_span name, struct sl_span value)
 {
     size_t i;
 
-    for (i = 0; i < sizeof flags / sizeof flags[0]; i++)
-        if (sl_span_eqi(name, sl_span(flags[i].name))) {
-            cc->flags |= flags[i].flag;
-            return;
-        }
-    if (sl_span_eqi(name, SL_SPAN("max-stale")) && value.at == NULL) {
-        cc->flags |= CC_MAX_STALE_ANY;
+    for (i = 0; i < sizeof members / sizeof members[0]; i++)
+        if (name.n == members[i].name.n && sl_span_eqi(name, members[i].name))
+            break;
+    if (i == sizeof members / sizeof members[0])
         return;
-    }
-    for (i = 0; i < sizeof times / sizeof times[0]; i++)
-        if (sl_span_eqi(name, sl_span(times[i].name)))
-            time_take((int64_t *)(void *)((char *)cc + times[i].offset), value);
+    if (members[i].time == 0 || (members[i].flag != 0 && value.at == NULL))
+        cc->flags |= members[i].flag;
+    else
+        time_take((int64_t *)(void *)((char *)cc + members[i].time), value);
 }
 
 struct cache_control
@@ -165,17 +160,23 @@ cache_control_parse(struct sl_span field)
 int64_t
 http_date(struct sl_span text)
 {
-    static _Thread_local char last[64];
-    static _Thread_local int64_t was;
+    static _Thread_local struct {
+        size_t n;
+        int64_t date;
+        char text[64];
+    } last;
     apr_time_t t;
 
-    if (text.n == 0 || text.n >= sizeof last || memchr(text.at, '\0', text.n) != NULL)
+    if (text.n == 0)
         return CC_ABSENT;
-    if (memcmp(last, text.at, text.n) == 0 && last[text.n] == '\0')
-        return was;
-    memcpy(last, text.at, text.n);
-    last[text.n] = '\0';
-    t = apr_date_parse_http(last);
-    was = t > 0 ? (int64_t)apr_time_sec(t) : CC_ABSENT;
-    return was;
+    if (text.n == last.n && memcmp(last.text, text.at, text.n) == 0)
+        return last.date;
+    if (text.n >= sizeof last.text || memchr(text.at, '\0', text.n) != NULL)
+        return CC_ABSENT;
+    last.n = text.n;
+    memcpy(last.text, text.at, text.n);
+    last.text[text.n] = '\0';
+    t = apr_date_parse_http(last.text);
+    last.date = t > 0 ? (int64_t)apr_time_sec(t) : CC_ABSENT;
+    return last.date;
 }

@@ -18,7 +18,7 @@ slice_begin(struct flight *f, const struct visit *v)
         f->from = v->first;
         f->etag = kept(meta_get(v->of, SL_F_ETAG));
         f->modified = kept(meta_get(v->of, SL_F_LAST_MODIFIED));
-        f->date = v->of->date;
+        f->date = v->of->storing.date;
         f->sliced = kept(v->of_key);
     } else if (v->conf->slice > 0) {
         f->slice = v->conf->slice;
@@ -64,7 +64,7 @@ static void
 head_of_whole(struct flight *f, struct sl_req *sub, int64_t whole)
 {
     sl_req_set_status(sub, 200);
-    sl_fields_unset(sl_req_response(sub), "Content-Range");
+    sl_fields_unset_id(sl_req_response(sub), SL_F_CONTENT_RANGE);
     f->status = 200;
     f->size = whole;
 }

@@ -17,10 +17,10 @@ take_first(struct sl_span *to, const struct sl_field *x)
 static void
 facts_read(struct response_facts *facts, struct sl_fields *fields)
 {
-    const struct sl_field *x;
-    unsigned i;
+    struct sl_field_lines lines = sl_fields_lines(fields);
+    const struct sl_field *x, *end = lines.at + lines.n;
 
-    for (i = 0; (x = sl_fields_next(fields, &i)) != NULL;)
+    for (x = lines.at; x < end; x++)
         switch ((enum sl_field_id)x->id) {
         case SL_F_CACHE_CONTROL:
             facts->cache_control = sl_fields_joined_id(fields, SL_F_CACHE_CONTROL);
@@ -52,8 +52,9 @@ asks_not_to_store(const struct flight *f, struct sl_req *sub)
     return asked.n > 0 && (cache_control_parse(asked).flags & CC_NO_STORE) != 0;
 }
 
-static struct storing
-flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *fields)
+/* NULL, or why it is not stored. */
+static const char *
+flight_judge(const struct flight *f, struct sl_req *sub, struct storing *s)
 {
     struct response_facts facts = {
         .status = sl_req_status(sub),
@@ -65,18 +66,18 @@ flight_judge(const struct flight *f, struct sl_req *sub, struct sl_fields *field
         .valid = valid_seconds(f->conf, sl_req_status(sub)),
         .ignore = f->conf->ignore,
     };
-    struct storing s;
+    const char *refused;
 
-    facts_read(&facts, fields);
-    s = policy_store(&facts);
-    if (s.refused == NULL && sl_req_page_of(sub) != 0)
-        s.refused = "it leads to an ErrorPage";
-    if (s.refused == NULL && f->conf->no_store != NULL &&
-        sl_cond_holds(f->conf->no_store, sub) != 0)
-        s.refused = "CacheNoStore holds";
-    if (s.refused == NULL && f->size > f->conf->max_object && f->conf->max_object >= 0)
-        s.refused = "it is larger than CacheMaxObject";
-    return s;
+    facts_read(&facts, sl_req_response(sub));
+    if ((refused = policy_store(&facts, s)) != NULL)
+        return refused;
+    if (sl_req_page_of(sub) != 0)
+        return "it leads to an ErrorPage";
+    if (f->conf->no_store != NULL && sl_cond_holds(f->conf->no_store, sub) != 0)
+        return "CacheNoStore holds";
+    if (f->size > f->conf->max_object && f->conf->max_object >= 0)
+        return "it is larger than CacheMaxObject";
+    return NULL;
 }
 
 /* What is under the primary key says that there are variants, and by what they differ.  One that
@@ -85,16 +86,14 @@ static uint64_t
 marker_store(struct flight *f, struct sl_req *sub, struct sl_span vary)
 {
     struct marker m = {.vary = vary};
-    uint64_t tags[STORE_TAGS_MAX];
-    struct store_new n = {.key = f->primary, .tags = tags, .flags = VARY_MARKER,
-                          .stamp = f->stamp, .size = 0};
+    struct store_new n = {.key = f->primary, .flags = VARY_MARKER, .stamp = f->stamp, .size = 0};
     struct store_writer *w;
 
     if (sl_span_eq(f->marker.vary, vary))
         return f->marker.era;
     sl_random_bytes(&m.era, sizeof m.era);
     n.meta = marker_write(sl_req_pool(sub), &m);
-    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    cache_tags(&n, sub, f->primary, f->primary_hash);
     if (!is_forgotten(f) && (w = store_writer_open(cache_store, f->loop, &n)) != NULL)
         store_commit(&w);
     return m.era;
@@ -112,13 +111,6 @@ flight_object_key(struct flight *f, struct sl_req *sub, struct meta *m)
     return variant_key(sub, f->primary, vary);
 }
 
-static struct meta
-meta_of(struct sl_req *sub, const struct storing *s)
-{
-    return (struct meta){.status = sl_req_status(sub), .storing = *s,
-                         .date = http_date(sl_fields_get_id(sl_req_response(sub), SL_F_DATE))};
-}
-
 static void
 has_room(struct sl_loop *loop, void *data)
 {
@@ -132,26 +124,26 @@ has_room(struct sl_loop *loop, void *data)
 const char *
 flight_store(struct flight *f, struct sl_req *sub)
 {
-    struct storing s = flight_judge(f, sub, sl_req_response(sub));
-    uint64_t tags[STORE_TAGS_MAX];
-    struct meta m = meta_of(sub, &s);
-    struct store_new n = {.stamp = f->stamp, .size = f->size, .data = f, .room = has_room};
+    struct meta m = {.status = (uint16_t)sl_req_status(sub)};
+    const char *refused = flight_judge(f, sub, &m.storing);
+    struct store_new *n;
 
-    if (s.refused != NULL)
-        return s.refused;
-    f->born = s.born;
+    if (refused != NULL)
+        return refused;
+    f->born = m.storing.born;
     m.body = body_name();
-    n.key = flight_object_key(f, sub, &m);
-    if (n.key.at == f->primary.at)
-        n.hash = &f->primary_hash;
-    if (n.key.n > STORE_KEY_MAX)
+    n = apr_palloc(sl_req_pool(sub), sizeof *n);
+    *n = (struct store_new){.key = flight_object_key(f, sub, &m), .stamp = f->stamp,
+                            .size = f->size, .data = f, .room = has_room};
+    if (n->key.at == f->primary.at)
+        n->hash = &f->primary_hash;
+    if (n->key.n > STORE_KEY_MAX)
         return key_is_too_long;
-    n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
-    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
-    if (!store_takes(cache_store, &n))
+    n->meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
+    cache_tags(n, sub, f->primary, f->primary_hash);
+    if (!store_takes(cache_store, n))
         return "its head or body is too large, or it has too many tags";
-    n.tags = apr_pmemdup(sl_req_pool(sub), tags, n.n_tags * sizeof *tags);
-    f->coming = apr_pmemdup(sl_req_pool(sub), &n, sizeof n);
+    f->coming = n;
     return NULL;
 }
 
@@ -200,19 +192,18 @@ flight_came(struct flight *f, struct sl_span body)
 const char *
 slices_store(struct flight *f, struct sl_req *sub)
 {
-    struct storing s = flight_judge(f, sub, sl_req_response(sub));
-    uint64_t tags[STORE_TAGS_MAX];
-    struct meta m = meta_of(sub, &s);
-    struct store_new n = {.tags = tags, .stamp = f->stamp, .flags = SLICED};
+    struct meta m = {.status = (uint16_t)sl_req_status(sub)};
+    const char *refused = flight_judge(f, sub, &m.storing);
+    struct store_new n = {.stamp = f->stamp, .flags = SLICED};
 
-    if (s.refused != NULL)
-        return s.refused;
+    if (refused != NULL)
+        return refused;
     m.whole = f->size;
     m.slice = f->slice;
     sl_random_bytes(&m.slices, sizeof m.slices);
     n.key = flight_object_key(f, sub, &m);
     n.meta = meta_write(sl_req_pool(sub), &m, sl_req_response(sub), f->conf->ignore);
-    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    cache_tags(&n, sub, f->primary, f->primary_hash);
     return writer_opens(f, &n) == 0 ? NULL : "its head is too large, or it has too many tags";
 }
 
@@ -222,13 +213,12 @@ int
 slice_store(struct flight *f, struct sl_req *sub)
 {
     apr_pool_t *pool = sl_req_pool(sub);
-    uint64_t tags[STORE_TAGS_MAX];
-    struct meta m = {.status = 206, .date = CC_ABSENT};
-    struct store_new n = {.key = f->key, .tags = tags, .stamp = UINT64_MAX, .size = f->size,
-                          .data = f, .room = has_room};
+    struct meta m = {.status = 206, .storing.date = CC_ABSENT};
+    struct store_new n = {.key = f->key, .stamp = UINT64_MAX, .size = f->size, .data = f,
+                          .room = has_room};
 
     n.meta = meta_write(pool, &m, sl_fields_make(pool), 0);
-    n.n_tags = cache_tags(sub, f->primary, sl_req_response(sub), tags);
+    cache_tags(&n, sub, f->primary, f->primary_hash);
     return writer_opens_or_relays(f, &n);
 }
 
@@ -305,7 +295,8 @@ is_among(const struct sl_fields *fields, unsigned n, struct sl_span name)
 static void
 fields_merge(struct sl_req *sub, const struct meta *old)
 {
-    static const char *const not_taken[] = {"Set-Cookie", "Content-Encoding", "Content-Range"};
+    static const enum sl_field_id not_taken[] = {SL_F_SET_COOKIE, SL_F_CONTENT_ENCODING,
+                                                 SL_F_CONTENT_RANGE};
     struct sl_fields *fields = sl_req_response(sub);
     apr_pool_t *pool = sl_req_pool(sub);
     struct sl_field x;
@@ -313,7 +304,7 @@ fields_merge(struct sl_req *sub, const struct meta *old)
     size_t i;
 
     for (i = 0; i < sizeof not_taken / sizeof not_taken[0]; i++)
-        sl_fields_unset(fields, not_taken[i]);
+        sl_fields_unset_id(fields, not_taken[i]);
     while (sl_fields_at(fields, n) != NULL)
         n++;
     for (at = 0; meta_field(old, at, &x); at++) /* the old Date would make it old */
@@ -327,30 +318,23 @@ static void
 flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
 {
     struct sl_fields *fields = sl_req_response(sub);
-    uint64_t tags[STORE_TAGS_MAX];
-    struct store_new n = {.key = f->base->key, .tags = tags, .flags = f->base->flags,
-                          .stamp = f->stamp, .data = f};
+    struct store_new n = {
+        .key = f->base->key, .flags = f->base->flags, .stamp = f->stamp, .data = f};
     int says_nothing = is_silent(fields);
+    struct meta m = *old;
     struct storing s;
-    struct meta m;
 
     sl_req_set_status(sub, old->status); /* what is judged is the whole, not the 304 */
     fields_merge(sub, old);
-    s = flight_judge(f, sub, fields);
-    if (s.refused != NULL || is_forgotten(f))
+    if (flight_judge(f, sub, &s) != NULL || is_forgotten(f))
         return;
-    m = meta_of(sub, &s);
-    m.era = old->era;
-    m.whole = old->whole;
-    m.slice = old->slice;
-    m.slices = old->slices;
-    m.body = old->body;
     if (says_nothing) { /* the old lifetime begins again */
-        m.storing = old->storing;
         m.storing.born = s.born;
-    }
+        m.storing.date = s.date;
+    } else
+        m.storing = s;
     n.meta = meta_write(sl_req_pool(sub), &m, fields, f->conf->ignore);
-    n.n_tags = cache_tags(sub, f->primary, fields, tags);
+    cache_tags(&n, sub, f->primary, f->primary_hash);
     f->object = store_update(cache_store, f->loop, f->base, &n);
     forget_what_was_late(f);
 }

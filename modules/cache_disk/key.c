@@ -149,22 +149,29 @@ port_of(struct sl_req *r)
     return authority.n > n ? (struct sl_span){authority.at + n, authority.n - n} : SL_SPAN("");
 }
 
-/* scheme://host/path?query, the host in lower case and with its port as it came. */
 static struct sl_span
-url_of(struct sl_req *r)
+path_and_query(const struct sl_req *r)
 {
-    struct sl_span query = sl_req_query(r), beside = cache_key_beside(r);
-    struct sl_span parts[8] = {cache_scheme(r), SL_SPAN("://"), sl_req_host(r), port_of(r),
-                               sl_req_target_path(r)};
-    unsigned n = 5;
+    struct sl_span path = sl_req_target_path(r), query = sl_req_query(r);
 
-    if (query.at != NULL) {
-        parts[n++] = SL_SPAN("?");
-        parts[n++] = query;
-    }
-    if (beside.n > 0)
-        parts[n++] = beside;
-    return sl_spans_join(sl_req_pool(r), parts, n);
+    if (query.at != NULL)
+        path.n = (size_t)(query.at + query.n - path.at);
+    return path;
+}
+
+/* scheme://host/path?query, the host in lower case and with its port as it came. */
+static unsigned
+url_parts(struct sl_req *r, struct sl_span *parts)
+{
+    int is_told = says_how(r);
+
+    parts[0] = is_told ? cache_scheme(r) : sl_req_scheme(r);
+    parts[1] = SL_SPAN("://");
+    parts[2] = sl_req_host(r);
+    parts[3] = port_of(r);
+    parts[4] = path_and_query(r);
+    parts[5] = is_told ? cache_key_beside(r) : SL_SPAN("");
+    return KEY_PARTS;
 }
 
 /* Line feeds belong to variant_key(): with one of its own, as a decoded path may have it, a key
@@ -196,11 +203,42 @@ cache_names_fields(struct sl_req *r)
            !sl_span_eqi(options, SL_SPAN("close"));
 }
 
+unsigned
+cache_key_parts(struct sl_req *r, const struct cache_conf *conf, struct sl_span *parts, size_t *size)
+{
+    unsigned i, n = 1;
+
+    if (conf->key != NULL)
+        parts[0] = without_feeds(sl_req_pool(r), sl_expr_text(conf->key, r));
+    else
+        n = url_parts(r, parts);
+    for (*size = 0, i = 0; i < n; i++)
+        *size += parts[i].n;
+    return n;
+}
+
+struct sl_span
+key_put(char *to, const struct sl_span *parts, unsigned n)
+{
+    char *at = to;
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        if (parts[i].n > 0) {
+            memcpy(at, parts[i].at, parts[i].n);
+            at += parts[i].n;
+        }
+    return (struct sl_span){to, (size_t)(at - to)};
+}
+
 struct sl_span
 cache_key(struct sl_req *r, const struct cache_conf *conf)
 {
-    return conf->key != NULL ? without_feeds(sl_req_pool(r), sl_expr_text(conf->key, r))
-                             : url_of(r);
+    struct sl_span parts[KEY_PARTS];
+    size_t size;
+    unsigned n = cache_key_parts(r, conf, parts, &size);
+
+    return sl_spans_join(sl_req_pool(r), parts, n);
 }
 
 struct sl_span
@@ -341,34 +379,58 @@ slice_key(struct sl_span key, uint64_t slices, int64_t i)
 
 /* ---- tags ---- */
 
-#define TAG_TYPICAL 256 /* bytes that need no pool */
+#define N_OWN_TAGS 2
 
-static unsigned
-tags_of_field(struct sl_span field, uint64_t *tags, unsigned n)
+static void
+tags_of_field(struct store_new *to, struct sl_span field, uint64_t *tags)
 {
     size_t at = 0, begin;
 
-    while (at < field.n && n <= STORE_TAGS_MAX) {
+    while (at < field.n && to->n_tags <= STORE_TAGS_MAX) {
         while (at < field.n && (field.at[at] == ' ' || field.at[at] == ','))
             at++;
         for (begin = at; at < field.n && field.at[at] != ' ' && field.at[at] != ','; at++)
             ;
-        if (at > begin && n++ < STORE_TAGS_MAX)
-            tags[n - 1] = store_tag(cache_store, (struct sl_span){field.at + begin, at - begin});
+        if (at > begin && to->n_tags++ < STORE_TAGS_MAX)
+            tags[to->n_tags - 1] =
+                store_tag(cache_store, (struct sl_span){field.at + begin, at - begin});
     }
-    return n;
 }
 
 static const struct sl_span tag_fields[] = {{"Surrogate-Key", 13}, {"Cache-Tag", 9}, {"xkey", 4}};
 #define N_TAG_FIELDS (sizeof tag_fields / sizeof tag_fields[0])
 
-int
-is_tag_field(const struct sl_field *x)
+static int
+is_tag_name(struct sl_span name)
 {
     size_t i;
 
-    for (i = 0; x->id == SL_F_OTHER && i < N_TAG_FIELDS; i++)
-        if (x->name.n == tag_fields[i].n && sl_span_eqi(x->name, tag_fields[i]))
+    for (i = 0; i < N_TAG_FIELDS; i++)
+        if (name.n == tag_fields[i].n && sl_span_eqi(name, tag_fields[i]))
+            return 1;
+    return 0;
+}
+
+static inline int
+names_tags(const struct sl_field *x)
+{
+    return x->id == SL_F_OTHER && is_tag_name(x->name);
+}
+
+int
+is_tag_field(const struct sl_field *x)
+{
+    return names_tags(x);
+}
+
+static int
+has_tag_fields(const struct sl_fields *fields)
+{
+    struct sl_field_lines lines = sl_fields_lines(fields);
+    const struct sl_field *x, *end = lines.at + lines.n;
+
+    for (x = lines.at; x < end; x++)
+        if (names_tags(x))
             return 1;
     return 0;
 }
@@ -376,49 +438,38 @@ is_tag_field(const struct sl_field *x)
 void
 tag_fields_drop(struct sl_fields *fields)
 {
-    const struct sl_field *x;
-    unsigned i;
     size_t k;
 
-    for (i = 0; (x = sl_fields_at(fields, i)) != NULL && !is_tag_field(x); i++)
-        ;
-    for (k = 0; x != NULL && k < N_TAG_FIELDS; k++)
-        sl_fields_unset(fields, tag_fields[k].at);
-}
-
-static uint64_t
-own_tag(struct sl_req *r, struct sl_span prefix, struct sl_span text)
-{
-    struct sl_span parts[] = {prefix, text};
-    char at[TAG_TYPICAL];
-
-    if (prefix.n + text.n > sizeof at)
-        return store_tag(cache_store, sl_spans_join(sl_req_pool(r), parts, 2));
-    memcpy(at, prefix.at, prefix.n);
-    if (text.n > 0)
-        memcpy(at + prefix.n, text.at, text.n);
-    return store_tag(cache_store, (struct sl_span){at, prefix.n + text.n});
+    if (has_tag_fields(fields))
+        for (k = 0; k < N_TAG_FIELDS; k++)
+            sl_fields_unset(fields, tag_fields[k].at);
 }
 
 /* A purge of a URL takes all that is stored for it, in whatever way it was asked for. */
-static struct sl_span
-without_beside(struct sl_span key)
+static uint64_t
+url_tag(struct sl_span key, struct store_hash hash)
 {
     const char *end = key.n > 0 ? memchr(key.at, '\n', key.n) : NULL;
 
-    return end != NULL ? (struct sl_span){key.at, (size_t)(end - key.at)} : key;
+    if (end != NULL)
+        hash = store_hash(cache_store, (struct sl_span){key.at, (size_t)(end - key.at)});
+    return store_key_tag(hash);
 }
 
-unsigned
-cache_tags(struct sl_req *r, struct sl_span key, const struct sl_fields *response, uint64_t *tags)
+void
+cache_tags(struct store_new *n, struct sl_req *r, struct sl_span key, struct store_hash hash)
 {
+    int has_more = has_tag_fields(sl_req_response(r));
+    size_t room = has_more ? STORE_TAGS_MAX : N_OWN_TAGS;
+    uint64_t *tags = apr_palloc(sl_req_pool(r), room * sizeof *tags);
     const struct sl_field *x;
-    unsigned i, n = 0;
+    unsigned i;
 
-    tags[n++] = own_tag(r, SL_SPAN("key:"), without_beside(key));
-    tags[n++] = own_tag(r, SL_SPAN("host:"), sl_req_host(r));
-    for (i = 0; (x = sl_fields_at(response, i)) != NULL; i++)
-        if (is_tag_field(x))
-            n = tags_of_field(x->value, tags, n);
-    return n;
+    tags[0] = url_tag(key, hash);
+    tags[1] = store_host_tag(cache_store, sl_req_host(r));
+    n->tags = tags;
+    n->n_tags = N_OWN_TAGS;
+    for (i = 0; has_more && (x = sl_fields_at(sl_req_response(r), i)) != NULL; i++)
+        if (names_tags(x))
+            tags_of_field(n, x->value, tags);
 }

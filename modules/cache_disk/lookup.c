@@ -79,13 +79,16 @@ first_asked_for(struct sl_req *r)
 static struct visit *
 visit_begin(struct sl_req *r, const struct cache_conf *conf, struct visit **at)
 {
-    struct visit *v = apr_palloc(sl_req_pool(r), sizeof *v);
+    struct sl_span parts[KEY_PARTS];
+    size_t n_key;
+    unsigned n = cache_key_parts(r, conf, parts, &n_key);
+    struct visit *v = apr_palloc(sl_req_pool(r), sizeof *v + n_key);
 
     memset(v, 0, sizeof *v);
+    v->key = key_put((char *)(v + 1), parts, n);
     v->r = r;
     v->conf = conf;
     v->loop = sl_req_loop(r);
-    v->key = cache_key(r, conf);
     v->first = conf->slice > 0 ? first_asked_for(r) : 0;
     v->status = MISS;
     v->reason = "nothing is stored";

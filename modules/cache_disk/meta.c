@@ -6,16 +6,11 @@
 
 #include <string.h>
 
-#define META_VERSION 0x53430006u
+#define META_VERSION 0x53430007u
 
-/* Behind it the fields, and then their lines as HTTP/1 has them, one behind the other. */
-struct meta_front {
-    uint32_t version;
-    uint16_t status, n_fields;
-    uint32_t is_strict, is_always_asked;
-    int64_t lifetime, born, while_revalidate, if_error, date, whole, slice;
-    uint64_t era, slices, body;
-};
+/* Of a meta, what is stored.  Behind it the fields, and then their lines as HTTP/1 has them, one
+ * behind the other. */
+#define FRONT_BYTES offsetof(struct meta, entries)
 
 struct meta_field {
     uint32_t at, n_name, n_value, id; /* at: of its line among the lines */
@@ -24,40 +19,17 @@ struct meta_field {
 /* ---- writing ---- */
 
 /* Age is of the moment, the length is the body's, the rest of one hop (RFC 9111, 3.1). */
-static int
-is_kept(const struct sl_field *x, unsigned ignore)
+static uint64_t
+not_kept(unsigned ignore)
 {
-    if (x->id == SL_F_AGE || sl_field_is_framing((enum sl_field_id)x->id))
-        return 0;
-    return x->id != SL_F_SET_COOKIE || (ignore & IGNORE_SET_COOKIE) == 0;
+    return SL_FRAMING | sl_field_bit(SL_F_AGE) |
+           (ignore & IGNORE_SET_COOKIE ? sl_field_bit(SL_F_SET_COOKIE) : 0);
 }
 
 static size_t
 line_size(size_t n_name, size_t n_value)
 {
     return n_name + n_value + 4;
-}
-
-static struct meta_front
-front_of(const struct meta *m, unsigned n_fields)
-{
-    return (struct meta_front){
-        .version = META_VERSION,
-        .status = (uint16_t)m->status,
-        .n_fields = (uint16_t)n_fields,
-        .is_strict = (uint32_t)m->storing.is_strict,
-        .is_always_asked = (uint32_t)m->storing.is_always_asked,
-        .lifetime = m->storing.lifetime,
-        .born = m->storing.born,
-        .while_revalidate = m->storing.while_revalidate,
-        .if_error = m->storing.if_error,
-        .date = m->date,
-        .whole = m->whole,
-        .slice = m->slice,
-        .era = m->era,
-        .slices = m->slices,
-        .body = m->body,
-    };
 }
 
 static char *
@@ -72,14 +44,13 @@ line_put(char *to, struct sl_span name, struct sl_span value)
 }
 
 static void
-fields_write(const struct sl_fields *fields, unsigned ignore, char *entry, char *lines)
+fields_write(struct sl_field_lines fields, uint64_t but, char *entry, char *lines)
 {
-    const struct sl_field *x;
+    const struct sl_field *x, *end = fields.at + fields.n;
     char *to = lines;
-    unsigned i;
 
-    for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
-        if (is_kept(x, ignore)) {
+    for (x = fields.at; x < end; x++)
+        if ((but >> x->id & 1) == 0) {
             struct meta_field f = {(uint32_t)(to - lines), (uint32_t)x->name.n,
                                    (uint32_t)x->value.n, x->id};
 
@@ -90,25 +61,26 @@ fields_write(const struct sl_fields *fields, unsigned ignore, char *entry, char 
 }
 
 struct sl_span
-meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *fields, unsigned ignore)
+meta_write(apr_pool_t *pool, struct meta *m, const struct sl_fields *of, unsigned ignore)
 {
-    struct meta_front front;
-    const struct sl_field *x;
+    struct sl_field_lines fields = sl_fields_lines(of);
+    const struct sl_field *x, *end = fields.at + fields.n;
+    uint64_t but = not_kept(ignore);
     size_t n_lines = 0, n_entries;
-    unsigned i, n = 0;
     char *at;
 
-    for (i = 0; (x = sl_fields_at(fields, i)) != NULL; i++)
-        if (is_kept(x, ignore)) {
+    m->version = META_VERSION;
+    m->n_fields = 0;
+    for (x = fields.at; x < end; x++)
+        if ((but >> x->id & 1) == 0) {
             n_lines += line_size(x->name.n, x->value.n);
-            n++;
+            m->n_fields++;
         }
-    front = front_of(m, n);
-    n_entries = n * sizeof(struct meta_field);
-    at = apr_palloc(pool, sizeof front + n_entries + n_lines);
-    memcpy(at, &front, sizeof front);
-    fields_write(fields, ignore, at + sizeof front, at + sizeof front + n_entries);
-    return (struct sl_span){at, sizeof front + n_entries + n_lines};
+    n_entries = m->n_fields * sizeof(struct meta_field);
+    at = apr_palloc(pool, FRONT_BYTES + n_entries + n_lines);
+    memcpy(at, m, FRONT_BYTES);
+    fields_write(fields, but, at + FRONT_BYTES, at + FRONT_BYTES + n_entries);
+    return (struct sl_span){at, FRONT_BYTES + n_entries + n_lines};
 }
 
 /* ---- reading ---- */
@@ -159,35 +131,18 @@ meta_field(const struct meta *m, unsigned i, struct sl_field *x)
 int
 meta_read(struct sl_span bytes, struct meta *m)
 {
-    struct meta_front front;
     size_t n_entries;
 
-    if (bytes.n < sizeof front)
+    if (bytes.n < FRONT_BYTES)
         return -1;
-    memcpy(&front, bytes.at, sizeof front);
-    n_entries = front.n_fields * sizeof(struct meta_field);
-    if (front.version != META_VERSION || front.status < 200 || front.status > 599 ||
-        front.whole < 0 || front.slice < 0 || (front.whole > 0 && front.slice == 0) ||
-        bytes.n < sizeof front + n_entries)
+    memcpy(m, bytes.at, FRONT_BYTES);
+    n_entries = m->n_fields * sizeof(struct meta_field);
+    if (m->version != META_VERSION || m->status < 200 || m->status > 599 || m->whole < 0 ||
+        m->slice < 0 || (m->whole > 0 && m->slice == 0) || bytes.n < FRONT_BYTES + n_entries)
         return -1;
-    *m = (struct meta){
-        .status = front.status,
-        .storing = {.lifetime = front.lifetime,
-                    .born = front.born,
-                    .while_revalidate = front.while_revalidate,
-                    .if_error = front.if_error,
-                    .is_strict = front.is_strict != 0,
-                    .is_always_asked = front.is_always_asked != 0},
-        .date = front.date,
-        .era = front.era,
-        .whole = front.whole,
-        .slice = front.slice,
-        .slices = front.slices,
-        .body = front.body,
-        .entries = bytes.at + sizeof front,
-        .lines = {bytes.at + sizeof front + n_entries, bytes.n - sizeof front - n_entries},
-        .n_fields = front.n_fields,
-    };
+    m->entries = bytes.at + FRONT_BYTES;
+    m->lines = (struct sl_span){m->entries + n_entries, bytes.n - FRONT_BYTES - n_entries};
+    m->ids = 0;
     return fields_check(m);
 }
 

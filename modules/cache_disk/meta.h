@@ -7,21 +7,22 @@
 #include "sluice/fields.h"
 
 struct meta {
-    int status;
+    /* as it is stored: */
+    uint32_t version;      /* meta_write() sets it, and how many fields there are */
+    uint16_t status, n_fields;
     struct storing storing;
-    int64_t date;          /* of the response, CC_ABSENT: none */
     uint64_t era;          /* of a variant: its marker's; 0: it is none */
     int64_t whole, slice;  /* of one in slices: its bytes, and those of a slice; 0: it is not */
     uint64_t slices;       /* drawn for them: another version has others */
     uint64_t body;         /* names its bytes: stays when the server agrees to them */
-    const char *entries;   /* the fields are read by meta_field() */
+    /* of what meta_read() has read; fields are read by meta_field() */
+    const char *entries;
     struct sl_span lines;
-    unsigned n_fields;
     uint64_t ids; /* of those that are well known, a bit each */
 };
 
 /* Fields that belong to the hop, the moment or the length are left out. */
-struct sl_span meta_write(apr_pool_t *pool, const struct meta *m, const struct sl_fields *fields,
+struct sl_span meta_write(apr_pool_t *pool, struct meta *m, const struct sl_fields *fields,
                           unsigned ignore);
 /* The bytes of one stored, which may be anything: 0, or -1. */
 int meta_read(struct sl_span bytes, struct meta *m);

@@ -31,11 +31,11 @@ is_understood(int status)
 static int64_t
 initial_age(const struct response_facts *f, int64_t date)
 {
-    struct sl_span ages = f->age, first = {NULL, 0};
-    int64_t apparent = f->received_at - date, age, delay;
+    struct sl_span ages = f->age, first;
+    int64_t apparent = f->received_at - date, age = CC_ABSENT, delay;
 
-    sl_list_next(&ages, &first);
-    age = delta_seconds(first);
+    if (ages.n > 0 && sl_list_next(&ages, &first))
+        age = delta_seconds(first);
     if (apparent < 0)
         apparent = 0;
     if (age == CC_ABSENT)
@@ -52,26 +52,21 @@ is_targeted(const struct response_facts *f)
     return (f->ignore & IGNORE_CACHE_CONTROL) == 0 && f->cdn_cache_control.n > 0;
 }
 
-struct lifetime {
-    int64_t seconds; /* CC_ABSENT: the server says nothing */
-    int is_of_control;
-};
-
-/* A date that does not parse, "0" above all, is in the past (RFC 9111, 5.3).  Expires and Date are
+/* CC_ABSENT: the server says nothing.  A date that does not parse, "0" above all, is in the past (RFC 9111, 5.3).  Expires and Date are
  * of the same clock, right or wrong (4.2.1). */
-static struct lifetime
+static int64_t
 lifetime_said(const struct response_facts *f, const struct cache_control *cc, int64_t date)
 {
     if (cc->s_maxage != CC_ABSENT)
-        return (struct lifetime){cc->s_maxage, 1};
+        return cc->s_maxage;
     if (cc->max_age != CC_ABSENT)
-        return (struct lifetime){cc->max_age, 1};
+        return cc->max_age;
     if (f->expires.at != NULL && (f->ignore & IGNORE_EXPIRES) == 0 && !is_targeted(f)) {
         int64_t expires = http_date(f->expires);
 
-        return (struct lifetime){expires > date ? expires - date : 0, 0};
+        return expires > date ? expires - date : 0;
     }
-    return (struct lifetime){CC_ABSENT, 0};
+    return CC_ABSENT;
 }
 
 static int64_t
@@ -132,7 +127,7 @@ refusal(const struct response_facts *f, const struct cache_control *cc)
         return "the request has Authorization, and the server does not say public";
     if (f->has_set_cookie && (f->ignore & IGNORE_SET_COOKIE) == 0)
         return "it sets a cookie";
-    if (varies_on_all(f->vary) && (f->ignore & IGNORE_VARY) == 0)
+    if (f->vary.n > 0 && (f->ignore & IGNORE_VARY) == 0 && varies_on_all(f->vary))
         return "it varies on everything";
     return NULL;
 }
@@ -148,34 +143,32 @@ is_strict(const struct cache_control *cc)
            cc->stale_if_error == CC_ABSENT;
 }
 
-struct storing
-policy_store(const struct response_facts *f)
+const char *
+policy_store(const struct response_facts *f, struct storing *s)
 {
     struct cache_control cc = control_of(f);
-    int64_t date = http_date(f->date), by_server = date;
-    struct lifetime said;
-    struct storing s = {.refused = refusal(f, &cc)};
+    const char *refused = refusal(f, &cc);
+    int64_t date = http_date(f->date), lifetime;
 
+    s->date = date;
     if (date == CC_ABSENT || date > f->received_at)
         date = f->received_at;
-    if (by_server == CC_ABSENT)
-        by_server = date;
-    s.born = f->received_at - initial_age(f, date);
-    s.while_revalidate = cc.stale_while_revalidate;
-    s.if_error = cc.stale_if_error;
-    s.is_always_asked = (cc.flags & CC_NO_CACHE) != 0;
-    s.is_strict = is_strict(&cc);
-    if (s.refused != NULL)
-        return s;
-    said = lifetime_said(f, &cc, by_server);
-    if (said.seconds == CC_ABSENT)
-        said.seconds = f->valid;
-    if (said.seconds == CC_ABSENT)
-        said.seconds = lifetime_guessed(f, date);
-    if (said.seconds == CC_ABSENT)
-        s.refused = "the server does not say how long it is good, and no CacheValid does";
-    s.lifetime = said.seconds > 0 ? said.seconds : 0;
-    return s;
+    s->born = f->received_at - initial_age(f, date);
+    if (refused != NULL)
+        return refused;
+    lifetime = lifetime_said(f, &cc, s->date != CC_ABSENT ? s->date : date);
+    if (lifetime == CC_ABSENT)
+        lifetime = f->valid;
+    if (lifetime == CC_ABSENT)
+        lifetime = lifetime_guessed(f, date);
+    if (lifetime == CC_ABSENT)
+        return "the server does not say how long it is good, and no CacheValid does";
+    s->lifetime = lifetime > 0 ? lifetime : 0;
+    s->while_revalidate = cc.stale_while_revalidate;
+    s->if_error = cc.stale_if_error;
+    s->is_always_asked = (cc.flags & CC_NO_CACHE) != 0;
+    s->is_strict = is_strict(&cc);
+    return NULL;
 }
 
 /* ---- using ---- */

@@ -28,14 +28,15 @@ struct response_facts {
 };
 
 struct storing {
-    const char *refused;   /* why it may not be stored; NULL: it may */
     int64_t lifetime;      /* seconds it is fresh, from `born` on; 0: stored to be validated */
     int64_t born;          /* when it was made, by the server's clock as ours sees it (4.2.3) */
+    int64_t date;          /* as the server says; CC_ABSENT: it does not */
     int64_t while_revalidate, if_error; /* seconds past that; CC_ABSENT: not said */
     int is_strict;         /* never to be used stale: must-revalidate and the like */
     int is_always_asked;   /* no-cache: never without validation */
 };
-struct storing policy_store(const struct response_facts *f);
+/* NULL, or why it may not be stored; then its moments alone are set. */
+const char *policy_store(const struct response_facts *f, struct storing *s);
 
 /* ---- may it be used (RFC 9111, 4) ---- */
 

@@ -13,12 +13,6 @@
 
 /* ---- what is meant ---- */
 
-static struct sl_span
-prefixed(apr_pool_t *pool, const char *prefix, struct sl_span text)
-{
-    return sl_spans_join(pool, (struct sl_span[]){sl_span(prefix), text}, 2);
-}
-
 /* As hosts of requests are. */
 static struct sl_span
 in_lower_case(apr_pool_t *pool, struct sl_span text)
@@ -42,7 +36,7 @@ host_of_url(apr_pool_t *pool, struct sl_span url)
     host += 3;
     n = *host == '[' ? strcspn(host, "]/") : strcspn(host, ":/");
     n += host[n] == ']';
-    return prefixed(pool, "host:", (struct sl_span){host, n});
+    return (struct sl_span){host, n};
 }
 
 /* NULL, or what is wrong with a URL: a purge of what nothing can be stored under would say that it
@@ -83,15 +77,17 @@ purge_words(apr_pool_t *pool, struct store_purge *p, int argc, const char *const
     }
     if (argc - p->is_soft != 2 || text.n == 0)
         return WORDS_HELP;
-    p->what = STORE_PURGE_TAG;
-    if (strcmp(what, "tag") == 0)
+    if (strcmp(what, "tag") == 0) {
+        p->what = STORE_PURGE_TAG;
         p->text = text;
-    else if (strcmp(what, "host") == 0) {
+    } else if (strcmp(what, "host") == 0) {
         err = host_error(pool, text.at);
-        p->text = prefixed(pool, "host:", in_lower_case(pool, text));
+        p->what = STORE_PURGE_HOST;
+        p->text = in_lower_case(pool, text);
     } else if (strcmp(what, "url") == 0) {
         err = cache_url_error(pool, text.at);
-        p->text = prefixed(pool, "key:", cache_key_of_url(pool, text));
+        p->what = STORE_PURGE_KEY;
+        p->text = cache_key_of_url(pool, text);
     } else if (strcmp(what, "prefix") == 0) {
         err = cache_url_error(pool, text.at);
         p->what = STORE_PURGE_PREFIX;

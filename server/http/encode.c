@@ -77,11 +77,13 @@ type_matches(const apr_array_header_t *types, struct sl_span type)
     for (i = 0; i < types->nelts; i++) {
         struct sl_span known = sl_span(APR_ARRAY_IDX(types, i, const char *)), part = type;
 
-        if (sl_span_eq(known, SL_SPAN("*")))
-            return 1;
-        if (known.n > 2 && memcmp(known.at + known.n - 2, "/*", 2) == 0)
-            part.n = type.n < --known.n ? type.n : known.n;
-        if (sl_span_eqi(known, part))
+        if (known.n > 0 && known.at[known.n - 1] == '*') {
+            if (known.n == 1)
+                return 1;
+            if (known.n > 2 && known.at[known.n - 2] == '/')
+                part.n = type.n < --known.n ? type.n : known.n;
+        }
+        if (known.n == part.n && sl_span_eqi(known, part))
             return 1;
     }
     return 0;
@@ -96,41 +98,47 @@ response_type(const struct sl_req *r)
     return end != NULL ? span_trim((struct sl_span){type.at, (size_t)(end - type.at)}) : type;
 }
 
-/* Whether Cache-Control has this directive, with or without an argument. */
-static int
-cache_control_has(struct sl_fields *f, struct sl_span directive)
+/* What of Cache-Control counts, with or without an argument. */
+enum { PRIVATE = 1, NO_STORE = 2, NO_TRANSFORM = 4 };
+
+static unsigned
+cache_control_says(struct sl_fields *f)
 {
+    static const struct {
+        struct sl_span name;
+        unsigned bit;
+    } known[] = {{{"private", 7}, PRIVATE}, {{"no-store", 8}, NO_STORE},
+                 {{"no-transform", 12}, NO_TRANSFORM}};
     struct sl_span list, one;
+    unsigned says = 0, i;
 
     if (!fields_may_have(f, SL_F_CACHE_CONTROL))
         return 0;
-    list = sl_fields_joined(f, "Cache-Control");
+    list = sl_fields_joined_id(f, SL_F_CACHE_CONTROL);
     while (sl_list_next(&list, &one)) {
         const char *end = one.n > 0 ? memchr(one.at, '=', one.n) : NULL;
 
         if (end != NULL)
             one.n = (size_t)(end - one.at);
-        if (sl_span_eqi(one, directive))
-            return 1;
+        for (i = 0; i < sizeof known / sizeof known[0]; i++)
+            if (sl_span_eqi(one, known[i].name))
+                says |= known[i].bit;
     }
-    return 0;
+    return says;
 }
 
 /* What is secret in it could be guessed from its length (BREACH), when a part of it is the
  * attacker's choice. */
 static int
-is_private(struct sl_req *r)
+is_private(const struct sl_req *r, unsigned says)
 {
-    return sl_fields_has_id(&r->response, SL_F_SET_COOKIE) ||
-           cache_control_has(&r->response, SL_SPAN("private")) ||
-           cache_control_has(&r->response, SL_SPAN("no-store"));
+    return (says & (PRIVATE | NO_STORE)) != 0 || sl_fields_has_id(&r->response, SL_F_SET_COOKIE);
 }
 
 static int
-is_never_encoded(struct sl_req *r, int status)
+is_never_encoded(int status, unsigned says)
 {
-    return status < 200 || status == 204 || status == 205 ||
-           cache_control_has(&r->response, SL_SPAN("no-transform"));
+    return status < 200 || status == 204 || status == 205 || (says & NO_TRANSFORM) != 0;
 }
 
 /* What a GET would get as its body, -1: unknown.  A HEAD's own has none. */
@@ -154,10 +162,8 @@ full_length(const struct sl_req *r)
 static struct sl_span
 response_coding(struct sl_req *r)
 {
-    struct sl_span coding = SL_SPAN("");
+    struct sl_span coding = sl_fields_joined_id(&r->response, SL_F_CONTENT_ENCODING);
 
-    if (fields_may_have(&r->response, SL_F_CONTENT_ENCODING))
-        coding = sl_fields_joined(&r->response, "Content-Encoding");
     if (coding.at == NULL || sl_span_eqi(coding, SL_SPAN("identity")))
         return SL_SPAN("");
     return sl_span_eqi(coding, SL_SPAN("x-gzip")) ? SL_SPAN("gzip") : coding;
@@ -172,10 +178,10 @@ vary_set(struct sl_req *r)
     struct sl_span vary;
 
     if (!sl_fields_has_id(f, SL_F_VARY)) {
-        fields_push(f, SL_F_VARY, SL_SPAN("Vary"), SL_SPAN("Accept-Encoding"));
+        fields_push_line(f, SL_F_VARY, 4, SL_SPAN("Vary: Accept-Encoding\r\n"));
         return;
     }
-    vary = sl_fields_joined(f, "Vary");
+    vary = sl_fields_joined_id(f, SL_F_VARY);
     if (vary.n == 0)
         sl_fields_set(f, "Vary", SL_SPAN("Accept-Encoding"));
     else if (sl_fields_lists(f, SL_F_VARY, "Accept-Encoding") || sl_fields_lists(f, SL_F_VARY, "*"))
@@ -201,6 +207,10 @@ etag_weaken(struct sl_req *r)
                       sl_spans_join(r->pool, (struct sl_span[]){SL_SPAN("W/"), etag}, 2));
 }
 
+#define MAY_BE_OF_BYTES                                                                      \
+    (sl_field_bit(SL_F_OTHER) | sl_field_bit(SL_F_CONTENT_LENGTH) |                          \
+     sl_field_bit(SL_F_ACCEPT_RANGES))
+
 static int
 is_of_bytes(const struct sl_field *x)
 {
@@ -221,7 +231,8 @@ static void
 fields_of_other_bytes(struct sl_req *r)
 {
     etag_weaken(r);
-    fields_unset_if(&r->response, is_of_bytes);
+    if (r->response.ids & MAY_BE_OF_BYTES)
+        fields_unset_if(&r->response, is_of_bytes);
 }
 
 /* ---- decoding ---- */
@@ -271,10 +282,10 @@ could_encode(const struct sl_encoding_conf *conf, struct sl_span type, int statu
 
 /* Those that could encode it, in the order of encoders[]. */
 static unsigned
-candidates(struct sl_req *r, int status, int64_t length, unsigned *found)
+candidates(struct sl_req *r, int status, int64_t length, unsigned says, unsigned *found)
 {
     struct sl_span type = response_type(r);
-    int is_secret = is_private(r);
+    int is_secret = is_private(r, says);
     unsigned i, n = 0;
 
     for (i = 0; i < n_encoders && type.n > 0; i++)
@@ -286,9 +297,7 @@ candidates(struct sl_req *r, int status, int64_t length, unsigned *found)
 static struct sl_span
 accepted(struct sl_req *r)
 {
-    return fields_may_have(&r->head, SL_F_ACCEPT_ENCODING)
-               ? sl_fields_joined(&r->head, "Accept-Encoding")
-               : (struct sl_span){NULL, 0};
+    return sl_fields_joined_id(&r->head, SL_F_ACCEPT_ENCODING);
 }
 
 /* What a client likes, by the words of its Accept-Encoding.  Clients of a kind write the same: a
@@ -402,13 +411,13 @@ static int
 is_wanted_whole(struct sl_req *r)
 {
     return sl_fields_has_id(&r->head, SL_F_RANGE) ||
-           cache_control_has(&r->head, SL_SPAN("no-transform"));
+           (cache_control_says(&r->head) & NO_TRANSFORM) != 0;
 }
 
 static void
-encode_or_leave(struct sl_req *r, struct sl_span accept)
+encode_or_leave(struct sl_req *r, struct sl_span accept, unsigned says)
 {
-    unsigned found[ENCODERS_MAX], n = candidates(r, r->status, full_length(r), found);
+    unsigned found[ENCODERS_MAX], n = candidates(r, r->status, full_length(r), says, found);
     int chosen;
 
     if (n == 0)
@@ -461,17 +470,20 @@ sl_encoding_offer(struct sl_req *r, struct sl_encoded *e)
 void
 sl_encoding_expect(struct sl_req *r, int status, int64_t length, struct sl_encoded *e)
 {
-    unsigned found[ENCODERS_MAX], n = 0;
+    unsigned found[ENCODERS_MAX], n = 0, says;
     int chosen = -1;
 
-    if (n_encoders > 0 && status != 206 && !is_never_encoded(r, status) &&
-        response_coding(r).n == 0)
-        n = candidates(r, status, length, found);
+    e->encoder = NULL;
+    if (n_encoders == 0 || status == 206)
+        return;
+    says = cache_control_says(&r->response);
+    if (!is_never_encoded(status, says) && response_coding(r).n == 0)
+        n = candidates(r, status, length, says, found);
     if (n > 0 && !is_wanted_whole(r))
         chosen = choose(accepted(r), found, n);
-    e->encoder = chosen >= 0 ? encoders[chosen].encoder : NULL;
     if (chosen < 0)
         return;
+    e->encoder = encoders[chosen].encoder;
     e->level = (int)encoder_conf((unsigned)chosen, r->scope)->level;
     e->facts = facts_of(r, status);
 }
@@ -483,7 +495,7 @@ sl_encoding_expect(struct sl_req *r, int status, int64_t length, struct sl_encod
 static int
 asked_with_weak(struct sl_req *r, struct sl_span etag)
 {
-    struct sl_span asked = sl_fields_joined(&r->head, "If-None-Match");
+    struct sl_span asked = sl_fields_joined_id(&r->head, SL_F_IF_NONE_MATCH);
     const char *at = asked.at, *end = asked.at + asked.n;
     int n_weak = 0;
 
@@ -522,13 +534,17 @@ enum sl_verdict
 sl_encode_response(struct sl_req *r, const void *conf)
 {
     struct sl_span accept;
+    unsigned says;
 
     if (is_as_expected(r)) {
         vary_set(r);
         take_offered(r, r->encoded);
         return SL_NEXT;
     }
-    if (!is_first_in_scope(r->scope, conf) || is_never_encoded(r, r->status))
+    if (!is_first_in_scope(r->scope, conf))
+        return SL_NEXT;
+    says = cache_control_says(&r->response);
+    if (is_never_encoded(r->status, says))
         return SL_NEXT;
     if (r->status == 304) {
         not_modified(r);
@@ -536,6 +552,6 @@ sl_encode_response(struct sl_req *r, const void *conf)
     }
     accept = accepted(r);
     if (!decode_or_leave(r, accept))
-        encode_or_leave(r, accept);
+        encode_or_leave(r, accept, says);
     return SL_NEXT;
 }

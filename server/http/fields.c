@@ -145,6 +145,12 @@ sl_fields_at(const struct sl_fields *f, unsigned i)
     return i < f->n ? &f->at[i] : NULL;
 }
 
+struct sl_field_lines
+sl_fields_lines(const struct sl_fields *f)
+{
+    return (struct sl_field_lines){f->at, f->n};
+}
+
 const struct sl_field *
 sl_fields_next(const struct sl_fields *f, unsigned *i)
 {
@@ -154,9 +160,9 @@ sl_fields_next(const struct sl_fields *f, unsigned *i)
 }
 
 static struct sl_span
-fields_join(struct sl_fields *f, enum sl_field_id id, struct sl_span s)
+fields_join(struct sl_fields *f, const struct sl_field *first, enum sl_field_id id,
+            struct sl_span s)
 {
-    const struct sl_field *first = fields_find(f, id, s);
     struct sl_span *parts;
     unsigned i, n = 1;
 
@@ -179,15 +185,17 @@ struct sl_span
 sl_fields_joined(struct sl_fields *f, const char *name)
 {
     struct sl_span s = sl_span(name);
+    enum sl_field_id id = sl_field_id(s);
 
-    return fields_join(f, sl_field_id(s), s);
+    return fields_join(f, fields_find(f, id, s), id, s);
 }
 
 struct sl_span
 sl_fields_joined_id(struct sl_fields *f, enum sl_field_id id)
 {
-    return fields_may_have(f, id) ? fields_join(f, id, (struct sl_span){NULL, 0})
-                                  : (struct sl_span){NULL, 0};
+    struct sl_span none = {NULL, 0};
+
+    return fields_may_have(f, id) ? fields_join(f, fields_find_id(f, id), id, none) : none;
 }
 
 /* Fields are taken out by moving the rest up: indexes of a walk stay those of lines. */
@@ -200,17 +208,6 @@ fields_remove(struct sl_fields *f, enum sl_field_id id, struct sl_span name, uns
         if (!field_is(&f->at[i], id, name))
             f->at[n++] = f->at[i];
     f->n = n;
-}
-
-#define FRAMING_IDS                                                                          \
-    ((uint64_t)1 << SL_F_CONTENT_LENGTH | (uint64_t)1 << SL_F_TRANSFER_ENCODING |            \
-     (uint64_t)1 << SL_F_CONNECTION | (uint64_t)1 << SL_F_KEEP_ALIVE | (uint64_t)1 << SL_F_TE | \
-     (uint64_t)1 << SL_F_UPGRADE | (uint64_t)1 << SL_F_TRAILER)
-
-int
-sl_field_is_framing(enum sl_field_id id)
-{
-    return id != SL_F_OTHER && (FRAMING_IDS >> id & 1);
 }
 
 int
@@ -305,6 +302,13 @@ sl_fields_unset(struct sl_fields *f, const char *name)
     fields_remove(f, id, s, 0);
     if (id != SL_F_OTHER)
         f->ids &= ~sl_field_bit(id);
+}
+
+void
+sl_fields_unset_id(struct sl_fields *f, enum sl_field_id id)
+{
+    if (id != SL_F_OTHER && !sl_field_is_framing(id))
+        fields_unset_id(f, id);
 }
 
 void

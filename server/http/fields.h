@@ -6,8 +6,8 @@
 
 #define FIELDS_MAX 256 /* LimitFields is at most 250 */
 
-/* `ids` has a bit for every well-known name that stands in the list, and may have bits of
- * names that were taken out since. */
+/* `ids` has a bit for every well-known name that stands in the list, that of SL_F_OTHER for all
+ * others, and may have bits of names that were taken out since. */
 struct sl_fields {
     struct sl_field *at;
     unsigned n, room;

@@ -98,6 +98,7 @@ fault_fallocate(int fd, int mode, off_t from, off_t n)
 #include "../../modules/cache/store_queue.c"
 #include "../../modules/cache/store_read.c"
 #include "../../modules/cache/store_segments.c"
+#include "../../modules/cache/store_stretch.c"
 #include "../../modules/cache/store_write.c"
 #include "../../modules/cache/tag.c"
 #undef fallocate
@@ -140,13 +141,14 @@ sl_random_bytes(void *to, size_t n)
     SL_ASSERT(getrandom(to, n, 0) == (ssize_t)n);
 }
 
-/* ---- the loop: its mail and the offload work are done by run() ---- */
+/* ---- the loop: its mail, the offload work, and then its timer are done by run() ---- */
 
 struct sl_loop {
     pthread_mutex_t lock;
     struct sl_mail *first, **last;
     struct sl_offload *jobs[64];
     unsigned n_jobs;
+    struct sl_timer *timer;
 };
 static struct sl_loop the_loop = {.lock = PTHREAD_MUTEX_INITIALIZER, .last = &the_loop.first};
 static _Thread_local struct sl_loop *here = &the_loop; /* this thread's */
@@ -200,11 +202,38 @@ run_job(struct sl_loop *loop)
     return 1;
 }
 
+int64_t
+sl_loop_now(const struct sl_loop *loop)
+{
+    (void)loop;
+    return 0;
+}
+
+void
+sl_timer_set(struct sl_loop *loop, struct sl_timer *timer, int64_t due)
+{
+    (void)due;
+    SL_ASSERT(loop->timer == NULL || loop->timer == timer);
+    loop->timer = timer;
+}
+
+static int
+run_timer(struct sl_loop *loop)
+{
+    struct sl_timer *timer = loop->timer;
+
+    if (timer == NULL)
+        return 0;
+    loop->timer = NULL;
+    timer->fn(loop, timer);
+    return 1;
+}
+
 /* Until nothing is left to do. */
 static inline void
 run(void)
 {
-    while (run_mail(here) || run_job(here))
+    while (run_mail(here) || run_job(here) || run_timer(here))
         ;
 }
 

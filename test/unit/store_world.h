@@ -82,6 +82,7 @@ killed(void)
     atomic_store(&store->disk, DISK_NONE); /* store_close() then does nothing to the world */
     store->current = -1;
     here->n_jobs = 0;
+    here->timer = NULL;
     store_close(&store);
     world_bury(world_slots.mine);
     world_place(world_slots.mine);
@@ -148,9 +149,9 @@ writer_of(const struct made *m, int64_t size, const uint64_t *tags, uint32_t n_t
 }
 
 static inline int
-put_whole(const struct made *m, uint64_t tag)
+put_whole(const struct made *m, const uint64_t *tags, uint32_t n_tags)
 {
-    struct store_new n = new_of(m, (int64_t)m->n, &tag, 1);
+    struct store_new n = new_of(m, (int64_t)m->n, tags, n_tags);
     struct store_object *o = store_whole(store, &n, (struct sl_span){m->body, m->n});
 
     if (o == NULL)
@@ -160,21 +161,24 @@ put_whole(const struct made *m, uint64_t tag)
     return 0;
 }
 
-/* Tagged with its host; every second one in one step, if it may. */
+/* Tagged with its host, its key and t0, t1 or t2; every second one in one step, if it may. */
 static inline int
 put_object(unsigned i, unsigned version, size_t n)
 {
     struct made m = make(i, version, n);
-    char host[16];
-    uint64_t tag;
+    char host[16], named[16];
+    uint64_t tags[3];
     struct store_writer *w;
     int is_whole = n <= STORE_INLINE && i % 2 == 1, rc = -1;
 
     snprintf(host, sizeof host, "h%u", i % 3);
-    tag = store_tag(store, sl_span(host));
+    snprintf(named, sizeof named, "t%u", i % 3);
+    tags[0] = store_host_tag(store, sl_span(host));
+    tags[1] = store_key_tag(store_hash(store, sl_span(m.key)));
+    tags[2] = store_tag(store, sl_span(named));
     if (is_whole)
-        rc = put_whole(&m, tag);
-    w = is_whole ? NULL : writer_of(&m, (int64_t)n, &tag, 1);
+        rc = put_whole(&m, tags, 3);
+    w = is_whole ? NULL : writer_of(&m, (int64_t)n, tags, 3);
     if (w != NULL) {
         size_t at = 0;
 

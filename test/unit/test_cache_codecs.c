@@ -243,7 +243,7 @@ put_found_moved_dropped(void **state)
     assert_false(leads_to(&ix, h, 128));
     assert_int_equal(atomic_load(ix.n_objects), 1);
     for (i = 0; i < 5; i++)
-        index_use(&ix, h, 2);
+        index_use(&ix, h);
     assert_int_equal(index_find(&ix, h, found), 1);
     assert_int_equal(entry_used(found[0]), ENTRY_USED_MAX);
     assert_int_equal(index_move(&ix, h, 1, entry_make(h, 512, 100)), 0); /* not there any more */
@@ -304,13 +304,13 @@ object_of_size(struct memory *m, uint64_t i, size_t size)
                               .n_inline = (uint32_t)size},
                         .key = SL_SPAN("k")},
                   out;
-    struct store_bytes *head = bytes_new(record_head_size(&in)), *body = bytes_new(size);
-    struct object *o = object_new(m);
+    struct store_bytes *body = bytes_new(size);
+    struct object *o = object_new(m, record_head_size(&in));
 
-    record_encode(head->at, &in, ID);
-    assert_int_equal(record_decode(head->at, head->size, ID, &out), RECORD_OK);
+    record_encode(o->head->at, &in, ID);
+    assert_int_equal(record_decode(o->head->at, o->head->size, ID, &out), RECORD_OK);
     memset(body->at, (int)i, size);
-    assert_int_equal(object_fill(o, &out, head, body, body->at), 0);
+    assert_int_equal(object_fill(o, &out, body, body->at), 0);
     return o;
 }
 
@@ -388,6 +388,51 @@ what_is_held_outlives_the_tier(void **state)
     memory_close(&m);
 }
 
+/* The next object of its size gets the head of one that left, but not while others hold it. */
+static void
+a_head_that_is_held_is_not_used_again(void **state)
+{
+    struct memory *m = memory_open(1 << 20);
+    struct object *o = object_of_size(m, 1, 100);
+    struct store_bytes *held = bytes_hold(o->head);
+    char before[256];
+    size_t n = held->size < sizeof before ? held->size : sizeof before;
+    unsigned i;
+
+    (void)state;
+    memcpy(before, held->at, n);
+    memory_put(m, o);
+    object_drop(&o);
+    for (i = 2; i < 12000; i++)
+        put_memory(m, i, 100);
+    assert_false(is_in(m, 1));
+    assert_memory_equal(held->at, before, n);
+    bytes_drop(&held);
+    memory_close(&m);
+}
+
+static void
+a_head_is_as_large_as_it_has_to_be(void **state)
+{
+    struct memory *m = memory_open(1 << 20);
+    struct object *o[64];
+    unsigned round, i;
+
+    (void)state;
+    for (round = 0; round < 3; round++) {
+        for (i = 0; i < 64; i++) {
+            size_t n = 1 + (i * 71 + round * 997) % 4500;
+
+            o[i] = object_new(m, n);
+            assert_true(o[i]->head->size >= n && o[i]->head->size < n + 128);
+            memset(o[i]->head->at, (int)i, n);
+        }
+        for (i = 0; i < 64; i++)
+            object_drop(&o[i]);
+    }
+    memory_close(&m);
+}
+
 static void
 what_was_read_late_does_not_replace(void **state)
 {
@@ -421,6 +466,8 @@ main(void)
         cmocka_unit_test(a_page_that_is_read_late_takes_nothing_back),
         cmocka_unit_test(a_flood_leaves_the_used),
         cmocka_unit_test(what_is_held_outlives_the_tier),
+        cmocka_unit_test(a_head_that_is_held_is_not_used_again),
+        cmocka_unit_test(a_head_is_as_large_as_it_has_to_be),
         cmocka_unit_test(what_was_read_late_does_not_replace),
     };
 

@@ -460,9 +460,12 @@ purges_take_what_they_name(void **state)
         int is_soft;
         enum store_state is[4]; /* of 0 (h0, dir0), 1 (h1, dir1), 3 (h0, dir3), 7 (h1, dir0) */
     } rows[] = {
-        {STORE_PURGE_TAG, "h0", 0, {STORE_GONE, STORE_GOOD, STORE_GONE, STORE_GOOD}},
-        {STORE_PURGE_TAG, "h1", 1, {STORE_GOOD, STORE_SOFT, STORE_GOOD, STORE_SOFT}},
-        {STORE_PURGE_TAG, "other", 0, {STORE_GOOD, STORE_GOOD, STORE_GOOD, STORE_GOOD}},
+        {STORE_PURGE_HOST, "h0", 0, {STORE_GONE, STORE_GOOD, STORE_GONE, STORE_GOOD}},
+        {STORE_PURGE_HOST, "h1", 1, {STORE_GOOD, STORE_SOFT, STORE_GOOD, STORE_SOFT}},
+        {STORE_PURGE_HOST, "other", 0, {STORE_GOOD, STORE_GOOD, STORE_GOOD, STORE_GOOD}},
+        {STORE_PURGE_TAG, "t1", 0, {STORE_GOOD, STORE_GONE, STORE_GOOD, STORE_GONE}},
+        {STORE_PURGE_TAG, "h1", 0, {STORE_GOOD, STORE_GOOD, STORE_GOOD, STORE_GOOD}},
+        {STORE_PURGE_KEY, "http://h1/dir1/1", 1, {STORE_GOOD, STORE_SOFT, STORE_GOOD, STORE_GOOD}},
         {STORE_PURGE_ALL, "", 0, {STORE_GONE, STORE_GONE, STORE_GONE, STORE_GONE}},
         {STORE_PURGE_ALL, "", 1, {STORE_SOFT, STORE_SOFT, STORE_SOFT, STORE_SOFT}},
         {STORE_PURGE_PREFIX, "http://h0/dir3", 0, {STORE_GOOD, STORE_GOOD, STORE_GONE, STORE_GOOD}},
@@ -1037,7 +1040,7 @@ what_another_server_changed_is_seen(void **state)
     put_object(1, 2, 1000);
     put_object(2, 1, 1000);
     run();
-    purge(STORE_PURGE_TAG, "h0", "", 0);
+    purge(STORE_PURGE_HOST, "h0", "", 0);
     end();
     munmap(world, sizeof *world);
     world = ours;

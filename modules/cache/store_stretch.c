@@ -1,0 +1,72 @@
+/* Stretches: records that wait to be written, as they will stand. */
+#include "store_impl.h"
+
+static size_t
+padded(size_t n)
+{
+    return (size_t)segment_units(n) * SEGMENT_UNIT;
+}
+
+static size_t
+object_record_size(const struct object *o)
+{
+    return object_head_size(o) + (o->body_at != NULL ? (size_t)o->size : 0);
+}
+
+size_t
+stretch_object_size(const struct object *o)
+{
+    return padded(object_record_size(o));
+}
+
+size_t
+stretch_tomb_size(const struct record *r)
+{
+    return padded(record_head_size(r));
+}
+
+/* Where a record of n bytes goes; its padding is there. */
+static char *
+stretch_add(struct stretch *t, size_t n, struct stretch_record r)
+{
+    char *at = t->bytes + t->n_bytes;
+    size_t size = padded(n);
+
+    SL_ASSERT(stretch_has_room(t, size));
+    r.at = t->n_bytes;
+    r.n = (uint32_t)n;
+    t->records[t->n++] = r;
+    t->n_bytes += (uint32_t)size;
+    memset(at + n, 0, size - n);
+    return at;
+}
+
+void
+stretch_add_object(struct stretch *t, const struct object *o, uint64_t body_check)
+{
+    size_t n_head = object_head_size(o), n = object_record_size(o);
+    char *to = stretch_add(t, n,
+                           (struct stretch_record){.hash = o->hash,
+                                                   .change = o->change,
+                                                   .check = body_check,
+                                                   .n_head = (uint32_t)n_head});
+
+    if (o->body_at == o->head->at + n_head) {
+        memcpy(to, o->head->at, n);
+        return;
+    }
+    memcpy(to, o->head->at, n_head);
+    if (n > n_head)
+        memcpy(to + n_head, o->body_at, n - n_head);
+}
+
+void
+stretch_add_tomb(struct stretch *t, const struct record *r)
+{
+    size_t n = record_head_size(r);
+
+    record_write(stretch_add(t, n,
+                             (struct stretch_record){
+                                 .hash = r->h.hash, .n_head = (uint32_t)n, .is_tomb = 1}),
+                 r);
+}
