@@ -127,11 +127,11 @@ struct store_pending;
 struct store_get {
     /* the caller's; lasts until done() or store_get_cancel() */
     struct sl_span key;
+    struct store_hash hash; /* of the key */
     /* found: NULL at a miss, else held for the callee. */
     void (*done)(struct sl_loop *loop, struct store_get *g, struct store_object *found);
-    /* the store's: of what was found, and of the key; then what is its own */
+    /* the store's: of what was found; then what is its own */
     enum store_state state;
-    struct store_hash hash;
     struct store *store;
     struct store_object *found;
     struct store_pending *pending; /* NULL: done() will not be called */

@@ -316,7 +316,6 @@ store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct sto
     enum store_answer answer;
 
     g->pending = NULL;
-    g->hash = store_hash(s, g->key);
     o = memory_look(s, g->hash, g->key, &g->state);
     if (o != NULL) {
         hit(s, o);

@@ -8,7 +8,7 @@
  *   form.c        the bodies of objects in a coding, made once and stored beside them
  *   answer.c      what is stored, as an answer: conditions and ranges
  *   giver.c       its body, piece by piece
- *   passed.c      what is said of requests that went to the server, and bytes
+ *   passed.c      what is said of requests that went to the server
  *   hosts.c       how requests were answered, by host
  *   purge.c       what is to be forgotten: PURGE, unsafe methods, sluice ctl cache purge
  *   command.c     the rest of sluice ctl cache, and gauges
@@ -154,6 +154,7 @@ struct visit {
     const char *reason;          /* %{cache_reason} */
     int is_hit;                  /* nothing had to be asked for it */
     struct flight *flight;       /* NULL: none */
+    unsigned n_left;             /* flights_left(), before it looked */
     int is_leader;               /* it began the flight, on the same loop */
     int is_collapsed;            /* it joined one that was under way */
     uint64_t stamp;              /* when it joined: store_stamp() */
@@ -165,7 +166,7 @@ struct visit {
     int is_partial;              /* it was not stored */
     int64_t first;               /* with CacheSlice: the byte the answer is likely to begin with */
     struct sl_loop *loop;        /* of r */
-    struct host_row *host;       /* where it is counted; NULL: nowhere yet */
+    struct host_row *host;       /* where it is counted; NULL: for all alone */
     const struct sl_cause *failed;
     int is_new;               /* found has come with this flight */
     int64_t length;           /* of what still arrives, -1: unknown */
@@ -206,6 +207,8 @@ enum slice_answer {
     SLICE_CHANGED /* the server has another response now: what was found is forgotten */
 };
 
+/* Grows when a flight for this hash is over: what it was for may be stored. */
+unsigned flights_left(struct store_hash hash);
 /* Joins the fetch of what the visit looks for, or begins one; the request is suspended until
  * flight_result() can be asked, unless its outcome is OUT_DIRECT.  -1: another thread is at the
  * table, or what is looked for has just been stored; to be looked for again. */
@@ -280,7 +283,6 @@ int64_t answer_first(struct visit *v);
 /* ---- passed.c ---- */
 
 enum sl_verdict cache_says(struct sl_req *r, const void *conf);
-enum sl_verdict cache_count_bytes(struct sl_req *r, const void *conf);
 
 /* ---- command.c ---- */
 
@@ -309,8 +311,10 @@ extern int cache_counters[N_COUNTERS];
 /* ---- hosts.c ---- */
 
 int hosts_open(void); /* in post_config: 0, or -1 with a message */
+/* The host's row, of a hit a free one made its own; NULL: it has no name. */
+struct host_row *host_row(struct sl_span host, int is_hit);
 /* which: one of the first N_OF_HOST; for all and for its host. */
-void visit_count(struct visit *v, int which, int64_t by);
+void visit_count(const struct visit *v, int which, int64_t by);
 void hosts_print(struct sl_control_call *call);
 
 #endif

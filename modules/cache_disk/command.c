@@ -153,6 +153,7 @@ getting_look(struct getting *d, struct sl_loop *loop, struct store_object **o)
 {
     enum store_answer answer = store_peek(cache_store, d->get.key, o);
 
+    d->get.hash = store_hash(cache_store, d->get.key);
     return answer == STORE_WAIT ? store_get(cache_store, loop, &d->get, o) : answer;
 }
 

@@ -9,14 +9,27 @@
 static struct bucket {
     pthread_mutex_t lock;
     struct flight *flights;
-} buckets[BUCKETS] = {[0 ... BUCKETS - 1] = {PTHREAD_MUTEX_INITIALIZER, NULL}};
+    atomic_uint n_left; /* flights that were in it */
+} buckets[BUCKETS] = {[0 ... BUCKETS - 1] = {PTHREAD_MUTEX_INITIALIZER, NULL, 0}};
+
+static struct bucket *
+bucket_of(struct store_hash hash)
+{
+    return &buckets[hash.lo % BUCKETS];
+}
+
+unsigned
+flights_left(struct store_hash hash)
+{
+    return atomic_load_explicit(&bucket_of(hash)->n_left, memory_order_acquire);
+}
 
 /* ---- under the lock ---- */
 
 static struct bucket *
 bucket_lock(struct store_hash hash)
 {
-    struct bucket *b = &buckets[hash.lo % BUCKETS];
+    struct bucket *b = bucket_of(hash);
 
     pthread_mutex_lock(&b->lock);
     return b;
@@ -26,7 +39,7 @@ bucket_lock(struct store_hash hash)
 static struct bucket *
 bucket_try_lock(struct store_hash hash)
 {
-    struct bucket *b = &buckets[hash.lo % BUCKETS];
+    struct bucket *b = bucket_of(hash);
 
     return pthread_mutex_trylock(&b->lock) == 0 ? b : NULL;
 }
@@ -67,6 +80,7 @@ flight_unlist(struct bucket *b, struct flight *f)
         at = &(*at)->next;
     *at = f->next;
     f->is_listed = 0;
+    atomic_store_explicit(&b->n_left, b->n_left + 1, memory_order_release);
 }
 
 static void
@@ -298,12 +312,12 @@ flight_for(struct bucket *b, struct flight *own, struct visit *v)
 
 /* Under the lock: what the visit looks for was stored since it looked, by a flight that is over. */
 static int
-has_just_come(struct flight *own, struct visit *v)
+has_just_come(const struct bucket *b, struct flight *own, struct visit *v)
 {
     struct store_object *o;
     int is_new;
 
-    if (v->has_looked_again || !is_shared(v))
+    if (b->n_left == v->n_left || v->has_looked_again || !is_shared(v))
         return 0;
     o = store_at_hand(cache_store, own->hash, own->key);
     if (o == NULL)
@@ -372,7 +386,7 @@ flight_join(struct visit *v)
     struct bucket *b = bucket_try_lock(own->hash);
     int is_arriving, is_told;
 
-    if (b == NULL || has_just_come(own, v)) {
+    if (b == NULL || has_just_come(b, own, v)) {
         if (b != NULL)
             bucket_unlock(b);
         flight_drop(own);

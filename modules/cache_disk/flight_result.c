@@ -83,7 +83,6 @@ flight_result(struct visit *v)
         v->status = REVALIDATED;
         v->reason = "the server agrees to what is stored";
         result_object(v, f);
-        visit_count(v, N_REVALIDATED, 1);
         break;
     case NOT_STORED:
     case FAILED:

@@ -37,13 +37,15 @@ row_name(struct host_row *row, struct sl_span host)
     atomic_store_explicit(&row->n_name, (uint32_t)n, memory_order_release);
 }
 
-/* The host's row, or a free one made its own. */
-static struct host_row *
-row_of(struct sl_span host, int is_hit)
+struct host_row *
+host_row(struct sl_span host, int is_hit)
 {
-    uint64_t hash = XXH3_64bits(host.at, host.n) | 1;
+    uint64_t hash;
     unsigned i;
 
+    if (host.n == 0)
+        return NULL;
+    hash = XXH3_64bits(host.at, host.n) | 1;
     for (i = 0; i < TRIES; i++) {
         struct host_row *row = &rows[(hash + i) % ROWS];
         uint64_t is = atomic_load_explicit(&row->hash, memory_order_relaxed);
@@ -61,13 +63,9 @@ row_of(struct sl_span host, int is_hit)
 }
 
 void
-visit_count(struct visit *v, int which, int64_t by)
+visit_count(const struct visit *v, int which, int64_t by)
 {
-    struct sl_span host = sl_req_host(v->r);
-
     sl_count(v->loop, cache_counters[which], by);
-    if (v->host == NULL && host.n > 0)
-        v->host = row_of(host, which == N_HIT || which == N_STALE);
     if (v->host != NULL)
         atomic_fetch_add_explicit(&v->host->n[which], (uint64_t)by, memory_order_relaxed);
 }

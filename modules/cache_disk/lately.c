@@ -11,6 +11,7 @@ static struct {
     _Atomic(int64_t) until_ms;
     _Atomic(const char *) why;
 } unstorable[UNSTORABLE];
+static _Atomic(int64_t) latest_ms; /* the last `until`: behind it, no cell need be looked at */
 
 /* ---- what lately could not be stored ---- */
 
@@ -22,21 +23,26 @@ static uint64_t
 unstorable_hash(struct store_hash hash, struct sl_req *r)
 {
     const struct sl_fields *head = sl_req_head(r);
-    unsigned question = (sl_fields_has_id(head, SL_F_AUTHORIZATION) ? 1 : 0) +
-                        (sl_fields_has_id(head, SL_F_COOKIE) ? 2 : 0);
 
-    return hash.lo + question;
+    if (!sl_fields_has_any(head, sl_field_bit(SL_F_AUTHORIZATION) | sl_field_bit(SL_F_COOKIE)))
+        return hash.lo;
+    return hash.lo + (sl_fields_has_id(head, SL_F_AUTHORIZATION) ? 1 : 0) +
+           (sl_fields_has_id(head, SL_F_COOKIE) ? 2 : 0);
 }
 
 const char *
 why_lately_unstorable(struct visit *v)
 {
-    uint64_t hash = unstorable_hash(v->hash, v->r);
-    unsigned i = (unsigned)(hash % UNSTORABLE);
+    int64_t now = sl_loop_now(v->loop);
+    uint64_t hash;
+    unsigned i;
 
+    if (atomic_load_explicit(&latest_ms, memory_order_relaxed) <= now)
+        return NULL;
+    hash = unstorable_hash(v->hash, v->r);
+    i = (unsigned)(hash % UNSTORABLE);
     if (atomic_load_explicit(&unstorable[i].key, memory_order_acquire) != hash ||
-        atomic_load_explicit(&unstorable[i].until_ms, memory_order_relaxed) <=
-            sl_loop_now(sl_req_loop(v->r)))
+        atomic_load_explicit(&unstorable[i].until_ms, memory_order_relaxed) <= now)
         return NULL;
     return atomic_load_explicit(&unstorable[i].why, memory_order_relaxed);
 }
@@ -59,10 +65,12 @@ void
 unstorable_learn(const struct flight *f, struct sl_req *sub, int64_t ms, const char *why)
 {
     uint64_t hash = unstorable_hash(f->primary_hash, sub);
+    int64_t until_ms = sl_loop_now(f->loop) + ms, before = atomic_load(&latest_ms);
     unsigned i = (unsigned)(hash % UNSTORABLE);
 
-    atomic_store_explicit(&unstorable[i].until_ms, sl_loop_now(f->loop) + ms,
-                          memory_order_relaxed);
+    while (before < until_ms && !atomic_compare_exchange_weak(&latest_ms, &before, until_ms))
+        ;
+    atomic_store_explicit(&unstorable[i].until_ms, until_ms, memory_order_relaxed);
     atomic_store_explicit(&unstorable[i].why, why, memory_order_relaxed);
     atomic_store_explicit(&unstorable[i].key, hash, memory_order_release);
 }
@@ -106,9 +114,10 @@ forgets_now(void)
     return atomic_load(&forgotten->clock);
 }
 
-/* A slice is not: it is of a head that is. */
+/* A slice is not: it is of a head that is.  Mostly nothing at all was, since it was begun. */
 int
 is_forgotten(const struct flight *f)
 {
-    return !f->is_slice && atomic_load(forgotten_at(f->primary_hash)) > f->begun;
+    return forgets_now() != f->begun && !f->is_slice &&
+           atomic_load(forgotten_at(f->primary_hash)) > f->begun;
 }

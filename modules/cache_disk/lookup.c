@@ -14,11 +14,20 @@ static _Atomic(uint32_t) uses[USES];
 
 /* ---- a visit ---- */
 
+/* Whether the body came from the store, though its server may have been asked. */
+static int
+is_of_store(const struct visit *v)
+{
+    return v->outcome == OUT_OBJECT && !v->is_new && !v->is_partial;
+}
+
+/* Its request is over. */
 static apr_status_t
 visit_left(void *ctx)
 {
     struct visit *v = ctx;
 
+    visit_count(v, is_of_store(v) ? N_HIT_BYTES : N_MISS_BYTES, sl_req_bytes_sent(v->r));
     if (v->get.pending != NULL)
         store_get_cancel(&v->get);
     if (v->slices != NULL)
@@ -41,12 +50,17 @@ visit_status(const struct visit *v)
     return texts[v->status];
 }
 
+/* Where the request has its visit. */
+static struct visit **
+visit_at(struct sl_req *r)
+{
+    return sl_req_data(r, &sl_module_record, sizeof(struct visit *));
+}
+
 struct visit *
 visit_of(struct sl_req *r)
 {
-    struct visit **v = sl_req_data(r, &sl_module_record, sizeof *v);
-
-    return *v;
+    return *visit_at(r);
 }
 
 /* The first byte a request is for, as far as can be told without the length. */
@@ -63,7 +77,7 @@ first_asked_for(struct sl_req *r)
 }
 
 static struct visit *
-visit_begin(struct sl_req *r, const struct cache_conf *conf)
+visit_begin(struct sl_req *r, const struct cache_conf *conf, struct visit **at)
 {
     struct visit *v = apr_palloc(sl_req_pool(r), sizeof *v);
 
@@ -75,7 +89,7 @@ visit_begin(struct sl_req *r, const struct cache_conf *conf)
     v->first = conf->slice > 0 ? first_asked_for(r) : 0;
     v->status = MISS;
     v->reason = "nothing is stored";
-    *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
+    *at = v;
     apr_pool_cleanup_register(sl_req_pool(r), v, visit_left, apr_pool_cleanup_null);
     return v;
 }
@@ -354,7 +368,9 @@ visit_get(struct visit *v, struct sl_span key, struct store_object **found)
 {
     enum store_answer answer;
 
-    v->get = (struct store_get){.key = key, .done = visit_answered};
+    v->get = (struct store_get){
+        .key = key, .hash = store_hash(cache_store, key), .done = visit_answered};
+    v->n_left = flights_left(v->get.hash);
     answer = store_get(cache_store, sl_req_loop(v->r), &v->get, found);
     if (answer == STORE_WAIT)
         visit_suspend(v);
@@ -479,7 +495,7 @@ cache_explain(struct sl_req *r, const struct cache_conf *conf)
     v->conf = conf;
     v->status = MISS;
     v->reason = "a dry run";
-    *(struct visit **)sl_req_data(r, &sl_module_record, sizeof v) = v;
+    *visit_at(r) = v;
     sl_note(r, "Cache on, the key is %.*s", (int)key.n, key.at);
     if ((why = why_bypassed(r, conf, &is_failed)) != NULL) {
         v->status = BYPASS;
@@ -497,7 +513,10 @@ visit_came(struct visit *v)
     int which = v->outcome == OUT_PASS ? N_BYPASS : !v->is_hit ? N_MISS
                 : v->using.is_stale ? N_STALE : N_HIT;
 
+    v->host = host_row(sl_req_host(v->r), which == N_HIT || which == N_STALE);
     visit_count(v, which, 1);
+    if (v->status == REVALIDATED)
+        visit_count(v, N_REVALIDATED, 1);
     sl_note(v->r, "the cache: %s, %s", visit_status(v), v->reason);
 }
 
@@ -534,9 +553,9 @@ visit_looks(struct visit *v)
 
 /* The first time. */
 static enum sl_verdict
-visit_asks(struct sl_req *r, const struct cache_conf *conf)
+visit_asks(struct sl_req *r, const struct cache_conf *conf, struct visit **at)
 {
-    struct visit *v = visit_begin(r, conf);
+    struct visit *v = visit_begin(r, conf, at);
     int is_failed;
     const char *why = why_bypassed(r, conf, &is_failed);
 
@@ -569,7 +588,7 @@ enum sl_verdict
 cache_ask(struct sl_req *r, const void *confp)
 {
     const struct cache_conf *conf = confp;
-    struct visit *v;
+    struct visit **at;
 
     if (!conf->is_on)
         return SL_NEXT;
@@ -577,11 +596,12 @@ cache_ask(struct sl_req *r, const void *confp)
         return cache_purge(r, conf);
     if (sl_req_is_sub(r))
         return SL_NEXT;
-    if ((v = visit_of(r)) != NULL)
-        return visit_asks_again(v);
+    at = visit_at(r);
+    if (*at != NULL)
+        return visit_asks_again(*at);
     if (!is_cacheable(r))
         return SL_NEXT;
     if (sl_req_is_dry(r))
         return cache_explain(r, conf);
-    return cache_store != NULL ? visit_asks(r, conf) : SL_NEXT;
+    return cache_store != NULL ? visit_asks(r, conf, at) : SL_NEXT;
 }

@@ -249,7 +249,6 @@ static const struct sl_hook hooks[] = {
     SL_ON_WORKER_EXIT(cache_exit),
     SL_ON_HANDLER(cache_ask, SL_EARLY, SL_DRY_OK),
     SL_ON_RESPONSE(cache_says, SL_EARLY, SL_DRY_OK),
-    SL_ON_LOG(cache_count_bytes, SL_EARLY, SL_DRY_OK),
     SL_HOOKS_END,
 };
 

@@ -1,7 +1,6 @@
-/* What is said of a request that was not answered from the store, and how many bytes answers had. */
+/* What is said of a request that was not answered from the store: Cache-Status (RFC 9211) where
+ * answer.c does not say it. */
 #include "flight.h"
-
-/* ---- Cache-Status (RFC 9211) where answer.c does not say it: nothing was stored ---- */
 
 static const char *
 why_forwarded(const struct visit *v)
@@ -48,28 +47,5 @@ cache_says(struct sl_req *r, const void *confp)
         cache_invalidate(r, conf);
     if (is_forwarded(r, v))
         status_add(r, v);
-    return SL_NEXT;
-}
-
-/* ---- bytes ---- */
-
-/* Whether the body came from the store, though its server may have been asked. */
-static int
-is_of_store(const struct visit *v)
-{
-    return v->outcome == OUT_OBJECT && !v->is_new && !v->is_partial;
-}
-
-enum sl_verdict
-cache_count_bytes(struct sl_req *r, const void *confp)
-{
-    struct visit *v = visit_of(r);
-    int which;
-
-    (void)confp;
-    if (v == NULL || cache_store == NULL || sl_req_is_dry(r))
-        return SL_NEXT;
-    which = is_of_store(v) ? N_HIT_BYTES : N_MISS_BYTES;
-    visit_count(v, which, sl_req_bytes_sent(r));
     return SL_NEXT;
 }

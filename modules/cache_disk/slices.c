@@ -148,7 +148,9 @@ slice_look(struct slices *s)
     struct visit *v = &s->visit;
     struct store_object *found = NULL;
 
-    v->get = (struct store_get){.key = v->variant, .done = slice_got};
+    v->get = (struct store_get){
+        .key = v->variant, .hash = store_hash(cache_store, v->variant), .done = slice_got};
+    v->n_left = flights_left(v->get.hash);
     switch (store_get(cache_store, v->loop, &v->get, &found)) {
     case STORE_HIT:
         return slice_found(s, found);

@@ -61,6 +61,7 @@ get(uint64_t i)
     struct store_get g = {.key = key_of(i, key), .done = found};
     int is_found;
 
+    g.hash = store_hash(store, g.key);
     if (store_get(store, here, &g, &found_object) == STORE_WAIT)
         run();
     is_found = found_object != NULL;

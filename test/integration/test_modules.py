@@ -49,6 +49,13 @@ def test_requests_wait_and_go_on(sluice, origin, how):
         c.close()
 
 
+@pytest.mark.parametrize("lines,calls", [("ProbeWait again", "2, 1"), ("ProbeFilter again", "1, 2")])
+def test_a_hook_that_waited_is_called_again(sluice, origin, lines, calls):
+    s = sluice(BASE + f"{lines}\nProxyPass {origin}\n")
+    r = s.get("/x")
+    assert r.json()["target"] == "/x" and r.get("X-Calls") == calls
+
+
 def test_a_client_that_leaves_while_its_request_waits(sluice, origin):
     s = sluice(BASE + f"ProbeWait offload\nProxyPass {origin}\n")
     for _ in range(30):

@@ -11,8 +11,8 @@
 #include <time.h>
 
 struct probe_conf {
-    const char *wait;   /* access: offload, timer, twice, never */
-    const char *filter; /* response: upper, pass, wait, grow, fail */
+    const char *wait;   /* access: offload, timer, twice, again, never */
+    const char *filter; /* response: upper, pass, wait, grow, fail, again */
     const char *say;    /* handler */
     const char *opinion; /* access: granted, denied */
     const char *dry;    /* access, in a dry run, too: offload, log, zone, count, wait, note */
@@ -26,6 +26,11 @@ struct waiting {
     struct sl_timer timer;
     struct sl_token token;
     int twice;
+};
+
+/* How often its hooks were called for the request. */
+struct calls {
+    int access, response;
 };
 
 static int counter;
@@ -60,14 +65,31 @@ rang(struct sl_loop *loop, struct sl_timer *timer)
     free(w);
 }
 
+static struct calls *
+calls_of(struct sl_req *r)
+{
+    return sl_req_data(r, &sl_module_record, sizeof(struct calls));
+}
+
+/* The first call has the hook called once more. */
+static enum sl_verdict
+call_again(struct sl_req *r, int n_calls)
+{
+    if (n_calls > 1)
+        return SL_NEXT;
+    sl_req_resume(sl_req_suspend(r), SL_RETRY);
+    return SL_WAIT;
+}
+
 static enum sl_verdict
 probe_access(struct sl_req *r, const void *confp)
 {
     const struct probe_conf *conf = confp;
     struct waiting *w;
-    int *seen = sl_req_data(r, &sl_module_record, sizeof *seen);
+    struct calls *calls = calls_of(r);
 
-    sl_note(r, "probe sees %d", (*seen)++);
+    sl_note(r, "probe sees %d", calls->access);
+    calls->access++;
     sl_var_set(r, "probe", SL_SPAN("probed"));
     if (conf->fail)
         return sl_req_fail(r, 418, &sl_cause_internal, "as told");
@@ -80,6 +102,8 @@ probe_access(struct sl_req *r, const void *confp)
     }
     if (conf->wait == NULL)
         return SL_NEXT;
+    if (strcmp(conf->wait, "again") == 0)
+        return call_again(r, calls->access);
     w = calloc(1, sizeof *w);
     w->token = sl_req_suspend(r);
     w->twice = strcmp(conf->wait, "twice") == 0;
@@ -212,7 +236,9 @@ probe_response(struct sl_req *r, const void *confp)
 {
     const struct probe_conf *conf = confp;
     const char *f = conf->filter;
+    struct calls *calls = calls_of(r);
 
+    calls->response++;
     sl_fields_set(sl_req_response(r), "X-Probe", sl_var_get(r, "probe"));
     sl_fields_set(sl_req_response(r), "X-Starts",
                   sl_span(apr_itoa(sl_req_pool(r), atomic_load(zone))));
@@ -222,8 +248,12 @@ probe_response(struct sl_req *r, const void *confp)
         sl_fields_set(sl_req_response(r), "X-Late",
                       sl_span(sl_zone("late", 1, 64, &is_fresh) == NULL ? "refused" : "given"));
     }
+    sl_fields_set(sl_req_response(r), "X-Calls",
+                  sl_span(apr_psprintf(sl_req_pool(r), "%d, %d", calls->access, calls->response)));
     if (f == NULL)
         return SL_NEXT;
+    if (strcmp(f, "again") == 0)
+        return call_again(r, calls->response);
     if (strstr(f, "upper"))
         sl_filter_add(r, &upper_type, NULL, 1);
     if (strstr(f, "pass"))

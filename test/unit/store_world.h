@@ -220,6 +220,7 @@ find(const char *key)
 {
     struct getting t = {.get = {.key = sl_span(key), .done = got}};
 
+    t.get.hash = store_hash(store, t.get.key);
     if (store_get(store, here, &t.get, &t.found) == STORE_WAIT) {
         run();
         SL_ASSERT(t.is_done);

@@ -58,6 +58,7 @@ a_hit_in_memory_asks_no_disk(void **state)
     put_object(1, 1, 1000);
     run();
     reads = stats().n_disk_reads;
+    t.get.hash = store_hash(store, t.get.key);
     assert_int_equal(store_get(store, &the_loop, &t.get, &t.found), STORE_HIT);
     assert_true(store_body(t.found).n == 1000);
     assert_int_equal(store_hits(t.found), 1);
