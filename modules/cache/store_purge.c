@@ -15,7 +15,7 @@ store_hash(const struct store *s, struct sl_span key)
 
 /* 0 is none. */
 static uint64_t
-tag_of(struct sl_span text, uint64_t seed)
+tag_hash(struct sl_span text, uint64_t seed)
 {
     uint64_t tag = XXH3_64bits_withSeed(text.at, text.n, seed);
 
@@ -25,13 +25,13 @@ tag_of(struct sl_span text, uint64_t seed)
 uint64_t
 store_tag(const struct store *s, struct sl_span tag)
 {
-    return tag_of(tag, store_id(s));
+    return tag_hash(tag, store_id(s));
 }
 
 uint64_t
 store_host_tag(const struct store *s, struct sl_span host)
 {
-    return tag_of(host, ~store_id(s));
+    return tag_hash(host, ~store_id(s));
 }
 
 enum store_state

@@ -135,7 +135,7 @@ answer_as_stored(struct visit *v, int64_t born)
     age_now(v);
     sl_req_set_status(v->r, sl_req_status(v->r)); /* in the words of ours */
     tag_fields_drop(fields);
-    sl_fields_unset(fields, "Age");
+    sl_fields_unset_id(fields, SL_F_AGE);
     if (v->conf->ignore & IGNORE_SET_COOKIE)
         sl_fields_unset(fields, "Set-Cookie");
     put_own_fields(v);
