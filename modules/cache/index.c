@@ -111,9 +111,10 @@ static struct seats
 index_seats(const struct index *ix, struct store_hash hash)
 {
     struct page *page = &ix->pages[index_page(ix, hash)];
-    unsigned a = (unsigned)((hash.lo & 0xffff) % PAGE_LINES);
-    unsigned b = (a + 1 + (unsigned)((hash.lo >> 16 & 0xffff) % (PAGE_LINES - 1))) % PAGE_LINES;
+    unsigned a = (unsigned)(hash.lo & 0xffff) % PAGE_LINES;
+    unsigned b = a + 1 + (unsigned)(hash.lo >> 16 & 0xffff) % (PAGE_LINES - 1);
 
+    b -= b < PAGE_LINES ? 0 : PAGE_LINES;
     return (struct seats){page, {&page->words[a * PAGE_LINE], &page->words[b * PAGE_LINE]}};
 }
 
@@ -123,26 +124,39 @@ may_be(uint64_t entry, struct store_hash hash)
     return entry != 0 && entry_tag(entry) == hash_tag(hash);
 }
 
-/* Bit i: what is in seat i may be the key's.  Each look-up and each change begins with this, and most
- * find nothing. */
+/* What is in a seat that may be the key's, or empty if the tag is 0: whoever finds one asks may_be(). */
+static int
+has_tag(const _Atomic(uint64_t) *seat, uint64_t tag)
+{
+    const uint64_t mask = ((UINT64_C(1) << ENTRY_TAG_BITS) - 1) << ENTRY_PLACE_BITS;
+
+    return (atomic_load_explicit(seat, memory_order_acquire) & mask) == tag;
+}
+
+static int
+line_has_tag(const _Atomic(uint64_t) *line, uint64_t tag)
+{
+    unsigned i;
+
+#pragma GCC unroll 8
+    for (i = 0; i < PAGE_LINE; i++)
+        if (has_tag(&line[i], tag))
+            return 1;
+    return 0;
+}
+
+/* Bit i: seat i has the key's tag.  Each look-up and each change begins with this, and most find
+ * nothing. */
 static unsigned
 seats_of(const struct seats *s, struct store_hash hash)
 {
-    const uint64_t mask = ((UINT64_C(1) << ENTRY_TAG_BITS) - 1) << ENTRY_PLACE_BITS;
     uint64_t tag = (uint64_t)hash_tag(hash) << ENTRY_PLACE_BITS;
     unsigned line, i, bits = 0;
 
-    for (line = 0; line < 2; line++) {
-        _Atomic(uint64_t) *at = s->lines[line];
-
-#pragma GCC unroll 8
-        for (i = 0; i < PAGE_LINE; i++) {
-            uint64_t entry = atomic_load_explicit(&at[i], memory_order_acquire);
-
-            if (((entry ^ tag) & mask) == 0 && entry != 0)
-                bits |= 1u << (line * PAGE_LINE + i);
-        }
-    }
+    for (line = 0; line < 2; line++)
+        if (line_has_tag(s->lines[line], tag))
+            for (i = 0; i < PAGE_LINE; i++)
+                bits |= (unsigned)has_tag(&s->lines[line][i], tag) << (line * PAGE_LINE + i);
     return bits;
 }
 

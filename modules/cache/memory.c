@@ -24,7 +24,7 @@ struct fifo {
 
 struct bucket {
     _Alignas(64) _Atomic(uint32_t) tags[BUCKET]; /* of hashes; 0: none */
-    _Atomic(uint32_t) ids[BUCKET];               /* of the objects */
+    _Atomic(uint32_t) seats[BUCKET]; /* id + 1 of the object; 0: none, and a tag is a ghost */
 };
 
 struct block {
@@ -36,8 +36,6 @@ struct memory {
     uint64_t size;
     struct bucket *table;
     uint64_t n_buckets;
-    uint32_t *ghosts;
-    uint64_t n_ghosts;
     pthread_mutex_t lock; /* of the table's changes, the queues and the free */
     struct fifo small, main;
     struct object *gone; /* taken out, and held by nobody: freed without the lock */
@@ -287,10 +285,8 @@ memory_open(uint64_t size)
     m->n_buckets = 1;
     while (m->n_buckets * BUCKET / 2 < size / OBJECT_TYPICAL)
         m->n_buckets *= 2;
-    m->n_ghosts = m->n_buckets * 4;
     m->table = aligned_alloc(64, m->n_buckets * sizeof *m->table);
-    m->ghosts = calloc(m->n_ghosts, sizeof *m->ghosts);
-    if (m->table == NULL || m->ghosts == NULL) {
+    if (m->table == NULL) {
         memory_close(&m);
         return NULL;
     }
@@ -338,18 +334,28 @@ tag_at(const struct bucket *b, unsigned i)
 }
 
 static uint32_t
-id_at(const struct bucket *b, unsigned i)
+seat_at(const struct bucket *b, unsigned i)
 {
-    return atomic_load_explicit(&b->ids[i], memory_order_relaxed);
+    return atomic_load_explicit(&b->seats[i], memory_order_relaxed);
 }
 
 static struct object *
 object_at(struct memory *m, const struct bucket *b, unsigned i)
 {
-    uint32_t id = id_at(b, i);
+    uint32_t seat = seat_at(b, i), id = seat - 1;
 
+    if (seat == 0)
+        return NULL;
     return &atomic_load_explicit(&m->blocks[id / BLOCK], memory_order_acquire)
                 ->objects[id % BLOCK];
+}
+
+/* Under the lock, as all changes are. */
+static void
+seat_set(struct bucket *b, unsigned i, uint32_t seat, uint32_t tag)
+{
+    atomic_store_explicit(&b->seats[i], seat, memory_order_relaxed);
+    atomic_store_explicit(&b->tags[i], tag, memory_order_release);
 }
 
 static int
@@ -373,7 +379,7 @@ memory_find(struct memory *m, struct store_hash hash)
         if (tag_at(bucket, i) != tag)
             continue;
         o = object_at(m, bucket, i);
-        if (!object_hold_living(o))
+        if (o == NULL || !object_hold_living(o))
             continue;
         if (hash_eq(o->hash, hash)) {
             used = atomic_load_explicit(&o->used, memory_order_relaxed);
@@ -419,14 +425,16 @@ fifo_take(struct memory *m, struct object *o)
 
 /* Under the lock. */
 static void
-out(struct memory *m, struct object *o)
+out(struct memory *m, struct object *o, int leaves_ghost)
 {
     struct bucket *bucket = bucket_of(m, o->hash);
+    uint32_t seat = o->id + 1;
     unsigned i;
 
+#pragma GCC unroll 8
     for (i = 0; i < BUCKET; i++)
-        if (id_at(bucket, i) == o->id && tag_at(bucket, i) != 0) {
-            atomic_store_explicit(&bucket->tags[i], 0, memory_order_relaxed);
+        if (seat_at(bucket, i) == seat) {
+            seat_set(bucket, i, 0, leaves_ghost ? tag_of(o->hash) : 0);
             break;
         }
     fifo_take(m, o);
@@ -437,18 +445,21 @@ out(struct memory *m, struct object *o)
     }
 }
 
-static uint32_t *
-ghost_of(struct memory *m, struct store_hash hash)
+/* Under the lock: whose turn it is to leave, or to show that it was used; the tier is not empty. */
+static struct object *
+oldest(const struct memory *m)
 {
-    return &m->ghosts[hash.hi & (m->n_ghosts - 1)];
+    int is_small = m->main.last == NULL || (m->small.bytes > m->size / 10 && m->small.last != NULL);
+
+    return is_small ? m->small.last : m->main.last;
 }
 
 /* Under the lock: one step towards room. */
 static void
 evict(struct memory *m)
 {
-    int is_small = m->main.last == NULL || (m->small.bytes > m->size / 10 && m->small.last != NULL);
-    struct object *o = is_small ? m->small.last : m->main.last;
+    struct object *o = oldest(m);
+    int is_small = !o->is_main;
     uint8_t used = atomic_load_explicit(&o->used, memory_order_relaxed);
 
     if (used > 0) {
@@ -457,28 +468,55 @@ evict(struct memory *m)
         fifo_add(m, o, 1);
         return;
     }
-    if (is_small)
-        *ghost_of(m, o->hash) = (uint32_t)o->hash.lo | 1;
     m->n_evicted++;
-    out(m, o);
+    out(m, o, is_small);
 }
 
-/* Under the lock: puts it where in its bucket there is room; else another leaves. */
+/* Under the lock: one of a full bucket leaves, none of the main queue if there is another: its seat. */
+static unsigned
+seat_clear(struct memory *m, const struct bucket *bucket, unsigned first)
+{
+    unsigned i = first;
+
+    while (object_at(m, bucket, i)->is_main && (i = (i + 1) % BUCKET) != first)
+        ;
+    m->n_evicted++;
+    out(m, object_at(m, bucket, i), 0);
+    return i;
+}
+
+/* Under the lock: puts it where in its bucket nobody is, or a ghost. */
 static void
 seat_take(struct memory *m, const struct object *o)
 {
     struct bucket *bucket = bucket_of(m, o->hash);
-    unsigned i;
+    unsigned first = (unsigned)(o->hash.hi % BUCKET), i = first;
 
-    for (i = 0; i < BUCKET && tag_at(bucket, i) != 0; i++)
+    while (seat_at(bucket, i) != 0 && (i = (i + 1) % BUCKET) != first)
         ;
-    if (i == BUCKET) {
-        i = (unsigned)(o->hash.hi % BUCKET);
-        m->n_evicted++;
-        out(m, object_at(m, bucket, i));
-    }
-    atomic_store_explicit(&bucket->ids[i], o->id, memory_order_relaxed);
-    atomic_store_explicit(&bucket->tags[i], tag_of(o->hash), memory_order_release);
+    if (seat_at(bucket, i) != 0)
+        i = seat_clear(m, bucket, first);
+    seat_set(bucket, i, o->id + 1, tag_of(o->hash));
+}
+
+/* Under the lock: where in the bucket the hash's object is, else its ghost; BUCKET: neither. */
+static unsigned
+seat_of(struct memory *m, const struct bucket *bucket, struct store_hash hash)
+{
+    uint32_t tag = tag_of(hash);
+    unsigned i, found = BUCKET;
+
+#pragma GCC unroll 8
+    for (i = 0; i < BUCKET; i++)
+        if (tag_at(bucket, i) == tag) {
+            const struct object *o = object_at(m, bucket, i);
+
+            if (o != NULL && hash_eq(o->hash, hash))
+                return i;
+            if (o == NULL)
+                found = i;
+        }
+    return found;
 }
 
 /* Under the lock. */
@@ -486,13 +524,9 @@ static struct object *
 find_locked(struct memory *m, struct store_hash hash)
 {
     const struct bucket *bucket = bucket_of(m, hash);
-    uint32_t tag = tag_of(hash);
-    unsigned i;
+    unsigned seat = seat_of(m, bucket, hash);
 
-    for (i = 0; i < BUCKET; i++)
-        if (tag_at(bucket, i) == tag && hash_eq(object_at(m, bucket, i)->hash, hash))
-            return object_at(m, bucket, i);
-    return NULL;
+    return seat < BUCKET ? object_at(m, bucket, seat) : NULL;
 }
 
 static uint64_t
@@ -507,19 +541,21 @@ memory_has_room_for(const struct memory *m, uint64_t bytes)
     return bytes + sizeof(struct object) <= m->size / LARGEST_SHARE;
 }
 
-/* Under the lock; before: the one of its hash that is there. */
+/* Under the lock: unless there is one of its hash whose change is `change` or later. */
 static void
-put(struct memory *m, struct object *o, struct object *before)
+put(struct memory *m, struct object *o, uint64_t change)
 {
-    int is_known = before != NULL && before->is_main;
-    uint32_t *ghost;
+    struct bucket *bucket = bucket_of(m, o->hash);
+    unsigned seat = seat_of(m, bucket, o->hash);
+    struct object *before = seat < BUCKET ? object_at(m, bucket, seat) : NULL;
+    int is_known = seat < BUCKET && (before == NULL || before->is_main);
 
-    if (before == o)
+    if (before != NULL && (before == o || before->change >= change))
         return;
     if (before != NULL)
-        out(m, before);
-    ghost = ghost_of(m, o->hash);
-    is_known |= *ghost == ((uint32_t)o->hash.lo | 1);
+        out(m, before, 0);
+    else if (is_known)
+        seat_set(bucket, seat, 0, 0);
     o->charge = (uint32_t)charge_of(o);
     while (m->small.bytes + m->main.bytes + o->charge > m->size)
         evict(m);
@@ -538,7 +574,7 @@ memory_put(struct memory *m, struct object *o)
         memory_forget(m, o->hash);
     else {
         tier_lock(m);
-        put(m, o, find_locked(m, o->hash));
+        put(m, o, UINT64_MAX);
         tier_unlock(m);
     }
     return fits;
@@ -547,14 +583,10 @@ memory_put(struct memory *m, struct object *o)
 void
 memory_put_read(struct memory *m, struct object *o)
 {
-    struct object *before;
-
     if (charge_of(o) > m->size / LARGEST_SHARE)
         return;
     tier_lock(m);
-    before = find_locked(m, o->hash);
-    if (before == NULL || before->change < o->change)
-        put(m, o, before);
+    put(m, o, o->change);
     tier_unlock(m);
 }
 
@@ -566,7 +598,7 @@ memory_forget(struct memory *m, struct store_hash hash)
     tier_lock(m);
     o = find_locked(m, hash);
     if (o != NULL)
-        out(m, o);
+        out(m, o, 0);
     tier_unlock(m);
 }
 
@@ -575,7 +607,7 @@ memory_remove(struct memory *m, struct object *o)
 {
     tier_lock(m);
     if (atomic_load(&o->holds) & OBJECT_LIVES)
-        out(m, o);
+        out(m, o, 0);
     tier_unlock(m);
 }
 
@@ -639,9 +671,9 @@ memory_close(struct memory **held)
     *held = NULL;
     tier_lock(m);
     while (m->main.last != NULL)
-        out(m, m->main.last);
+        out(m, m->main.last, 0);
     while (m->small.last != NULL)
-        out(m, m->small.last);
+        out(m, m->small.last, 0);
     tier_unlock(m);
     for (i = 1; i < KEPT_SIZES; i++)
         for (o = m->free[i].first; o != NULL; o = o->next)
@@ -650,6 +682,5 @@ memory_close(struct memory **held)
         free(atomic_load(&m->blocks[i]));
     pthread_mutex_destroy(&m->lock);
     free(m->table);
-    free(m->ghosts);
     free(m);
 }

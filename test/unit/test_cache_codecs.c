@@ -363,6 +363,28 @@ a_flood_leaves_the_used(void **state)
     memory_close(&m);
 }
 
+/* Of those that left unused, the next of the same key is taken for one in use. */
+static void
+who_comes_again_stays(void **state)
+{
+    struct memory *m = memory_open(1 << 20);
+    unsigned i, n = 0;
+
+    (void)state;
+    for (i = 0; i < 400; i++)
+        put_memory(m, i, 4000);
+    for (i = 0; i < 50; i++) {
+        assert_false(is_in(m, i));
+        put_memory(m, i, 4000);
+    }
+    for (i = 1000; i < 6000; i++)
+        put_memory(m, i, 4000);
+    for (i = 0; i < 50; i++)
+        n += (unsigned)is_in(m, i);
+    assert_true(n >= 40); /* a ghost may have been in another's way */
+    memory_close(&m);
+}
+
 static void
 what_is_held_outlives_the_tier(void **state)
 {
@@ -465,6 +487,7 @@ main(void)
         cmocka_unit_test(holds_what_it_is_planned_for),
         cmocka_unit_test(a_page_that_is_read_late_takes_nothing_back),
         cmocka_unit_test(a_flood_leaves_the_used),
+        cmocka_unit_test(who_comes_again_stays),
         cmocka_unit_test(what_is_held_outlives_the_tier),
         cmocka_unit_test(a_head_that_is_held_is_not_used_again),
         cmocka_unit_test(a_head_is_as_large_as_it_has_to_be),
