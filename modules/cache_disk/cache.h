@@ -140,9 +140,9 @@ struct visit {
     struct sl_req *r;
     const struct cache_conf *conf;
     struct sl_token token;
-    int is_waiting;    /* the request is suspended */
+    int is_waiting;       /* the request is suspended */
     int is_to_look_again; /* the table of flights was busy, or what is looked for has just come */
-    int is_variant;    /* what is looked for is the variant's key */
+    int is_variant;       /* what is looked for is the variant's key */
     struct sl_span key, variant;
     struct store_hash hash;      /* of the key, when it was looked for */
     struct marker marker;        /* its vary.n 0: there is none */

@@ -201,9 +201,11 @@ flight_drop(struct flight *f)
         store_drop(&f->object);
     if (f->base != NULL)
         store_drop(&f->base);
-    kept_free(f->sliced);
-    kept_free(f->etag);
-    kept_free(f->modified);
+    if (f->is_slice) {
+        kept_free(f->sliced);
+        kept_free(f->etag);
+        kept_free(f->modified);
+    }
     free(f);
 }
 

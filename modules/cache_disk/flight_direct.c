@@ -10,9 +10,10 @@
 int
 is_direct(const struct visit *v)
 {
-    const uint64_t others = sl_field_bit(SL_F_IF_NONE_MATCH) | sl_field_bit(SL_F_IF_MODIFIED_SINCE) |
-                            sl_field_bit(SL_F_IF_RANGE) | sl_field_bit(SL_F_RANGE) |
-                            sl_field_bit(SL_F_EXPECT) | sl_field_bit(SL_F_HTTP2_SETTINGS);
+    const uint64_t others =
+        sl_field_bit(SL_F_IF_NONE_MATCH) | sl_field_bit(SL_F_IF_MODIFIED_SINCE) |
+        sl_field_bit(SL_F_IF_RANGE) | sl_field_bit(SL_F_RANGE) | sl_field_bit(SL_F_EXPECT) |
+        sl_field_bit(SL_F_HTTP2_SETTINGS);
 
     return v->of == NULL && v->found == NULL && v->conf->slice <= 0 &&
            sl_span_eq(sl_req_method(v->r), SL_SPAN("GET")) &&
