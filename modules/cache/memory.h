@@ -5,9 +5,9 @@
  * sees whether it is the right one.  A hit takes no lock.  What changes the table takes one.
  *
  * Eviction is S3-FIFO: new objects pass a small queue (a tenth of the bytes), from which only
- * those that were used move on to the main one; those that were not leave a fingerprint behind
- * (a ghost), by which the next of that key goes to the main queue at once.  A flood of keys
- * asked for once passes through the tenth. */
+ * those that were used move on to the main one; those that were not leave their tag behind in their
+ * seat of the table (a ghost), by which the next of that key goes to the main queue at once.  A
+ * flood of keys asked for once passes through the tenth. */
 #ifndef CACHE_MEMORY_H
 #define CACHE_MEMORY_H
 
