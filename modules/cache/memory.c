@@ -13,6 +13,7 @@
 #define KEPT_MAX 0u /* who uses one that was freed is to be found */
 #endif
 #define BUCKET 8u
+#define SENT_FOR_MAX 2048u /* bytes of what leaves next; the processor goes on by itself */
 #define OBJECT_TYPICAL 2048 /* bytes: the table is made for objects of this size */
 #define USED_MAX 3
 #define LARGEST_SHARE 8 /* one object takes at most an eighth */
@@ -455,16 +456,19 @@ oldest(const struct memory *m)
 }
 
 /* Under the lock: nobody has touched what leaves next for as long as an object is kept; so it is
- * sent for now, and has come when the next object does.  Inline always: gcc leaves out calls of what
- * does nothing else. */
+ * sent for now, and has come when the next object does, which is likely to get its bytes.  Inline
+ * always: gcc leaves out calls of what does nothing else. */
 static inline __attribute__((always_inline)) void
 oldest_send_for(struct memory *m)
 {
     const struct object *o = oldest(m);
+    const char *head = (const char *)o->head;
+    size_t n = o->charge - sizeof *o, at;
 
     __builtin_prefetch(&o->holds, 1);
     __builtin_prefetch(&o->body, 1);
-    __builtin_prefetch(o->head, 1);
+    for (at = 0; at < n && at < SENT_FOR_MAX; at += 64)
+        __builtin_prefetch(head + at, 1);
     __builtin_prefetch(bucket_of(m, o->hash), 1);
     if (o->prev != NULL)
         __builtin_prefetch(&o->prev->hash, 1);
