@@ -95,27 +95,10 @@ entry_make(struct store_hash hash, uint64_t offset, uint64_t bytes)
     return offset / SEGMENT_UNIT | (uint64_t)hash_tag(hash) << ENTRY_PLACE_BITS | class << 59;
 }
 
-/* The 16 entries where a key may stand. */
-struct seats {
-    struct page *page;
-    _Atomic(uint64_t) *lines[2];
-};
-
 static _Atomic(uint64_t) *
 seat(const struct seats *s, unsigned i)
 {
     return &s->lines[i / PAGE_LINE][i % PAGE_LINE];
-}
-
-static struct seats
-index_seats(const struct index *ix, struct store_hash hash)
-{
-    struct page *page = &ix->pages[index_page(ix, hash)];
-    unsigned a = (unsigned)(hash.lo & 0xffff) % PAGE_LINES;
-    unsigned b = a + 1 + (unsigned)(hash.lo >> 16 & 0xffff) % (PAGE_LINES - 1);
-
-    b -= b < PAGE_LINES ? 0 : PAGE_LINES;
-    return (struct seats){page, {&page->words[a * PAGE_LINE], &page->words[b * PAGE_LINE]}};
 }
 
 static int

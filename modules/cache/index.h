@@ -107,6 +107,33 @@ index_page(const struct index *ix, struct store_hash hash)
     return (hash.hi >> 32) * ix->n_pages >> 32;
 }
 
+/* The 16 entries where a key may stand. */
+struct seats {
+    struct page *page;
+    _Atomic(uint64_t) *lines[2];
+};
+static inline struct seats
+index_seats(const struct index *ix, struct store_hash hash)
+{
+    struct page *page = &ix->pages[index_page(ix, hash)];
+    unsigned a = (unsigned)(hash.lo & 0xffff) % PAGE_LINES;
+    unsigned b = a + 1 + (unsigned)(hash.lo >> 16 & 0xffff) % (PAGE_LINES - 1);
+
+    b -= b < PAGE_LINES ? 0 : PAGE_LINES;
+    return (struct seats){page, {&page->words[a * PAGE_LINE], &page->words[b * PAGE_LINE]}};
+}
+/* They are likely to be in no cache, and come while something else is done.  Inline always: gcc
+ * leaves out calls of what does nothing else. */
+static inline __attribute__((always_inline)) void
+index_send_for(const struct index *ix, struct store_hash hash)
+{
+    struct seats s = index_seats(ix, hash);
+
+    __builtin_prefetch(s.page, 1);
+    __builtin_prefetch(s.lines[0], 1);
+    __builtin_prefetch(s.lines[1], 1);
+}
+
 #define INDEX_FOUND_MAX (2 * PAGE_LINE)
 /* The entries that may be the key's, the used bits as they are: how many. */
 unsigned index_find(const struct index *ix, struct store_hash hash,

@@ -10,6 +10,7 @@
 #define GATHER_MS 20                         /* fewer wait so long for more */
 #define SPARE_MAX 4
 #define BATCH 64
+#define AHEAD 4u /* records, whose places in the index are sent for */
 #define BYTES_A_RUN (8 << 20) /* then other work of the offload threads has its turn */
 
 void
@@ -185,6 +186,8 @@ stretch_write(struct store *s, struct op *op)
     for (i = 0; i < n; i++) {
         const struct stretch_record *r = &t->records[i];
 
+        if (i + AHEAD < n)
+            index_send_for(&s->index, t->records[i + AHEAD].hash);
         if (r->is_tomb)
             tomb_written(s, r->hash);
         else

@@ -316,6 +316,8 @@ store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct sto
     enum store_answer answer;
 
     g->pending = NULL;
+    if (disk_is_on(s)) /* while memory is looked at */
+        index_send_for(&s->index, g->hash);
     o = memory_look(s, g->hash, g->key, &g->state);
     if (o != NULL) {
         hit(s, o);
