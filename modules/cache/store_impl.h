@@ -91,6 +91,7 @@ struct queued {
     uint64_t bytes;
     int is_running;         /* the job was started */
     int is_timed;           /* it will be */
+    int is_urgent;          /* something in the queue is not to wait for that */
     struct sl_loop *loop;   /* whose the timer is */
     struct sl_timer timer;
     struct sl_mail mail;    /* to it: set the timer */

@@ -149,6 +149,7 @@ queue_take(struct queued *q, struct op *ops[BATCH], size_t *bytes)
     if (q->first == NULL) {
         q->last = &q->first;
         q->open = NULL;
+        q->is_urgent = 0;
     }
     pthread_mutex_unlock(&q->lock);
     return n;
@@ -328,9 +329,12 @@ enum flush { FLUSH_NOT, FLUSH_TIMED, FLUSH_NOW };
 static enum flush
 flush_due(struct queued *q, struct sl_loop *loop, enum queue_when when)
 {
-    if (q->first == NULL || q->is_running)
+    if (q->first == NULL)
         return FLUSH_NOT;
-    if (when == QUEUE_NOW || q->bytes >= GATHER_BYTES) {
+    q->is_urgent |= when == QUEUE_NOW; /* also where a job at its end saw nothing of it */
+    if (q->is_running)
+        return FLUSH_NOT;
+    if (q->is_urgent || q->bytes >= GATHER_BYTES) {
         q->is_running = 1;
         return FLUSH_NOW;
     }
@@ -408,7 +412,7 @@ flush_done(struct sl_loop *loop, struct sl_offload *job)
 
     pthread_mutex_lock(&q->lock);
     q->is_running = 0;
-    flush = flush_due(q, loop, q->open != NULL ? QUEUE_SOON : QUEUE_NOW);
+    flush = flush_due(q, loop, QUEUE_SOON);
     pthread_mutex_unlock(&q->lock);
     flush_do(s, loop, flush);
 }
