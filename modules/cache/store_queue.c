@@ -171,6 +171,15 @@ head_written(struct store *s, struct store_hash hash, uint64_t change, uint64_t 
         index_drop(&s->index, hash, offset / SEGMENT_UNIT);
 }
 
+/* What the disk has of its key is older, and is not to come back. */
+void
+head_not_written(struct store *s, struct store_hash hash, uint64_t change)
+{
+    count(&s->n_unwritten, 1);
+    if (index_is_used(s) && change == atomic_load(change_of(s, hash)))
+        index_forget(&s->index, hash);
+}
+
 static void
 tomb_written(struct store *s, struct store_hash hash)
 {
@@ -194,7 +203,11 @@ stretch_write(struct store *s, struct op *op)
         else
             head_written(s, r->hash, r->change, r->offset, r->n);
     }
-    atomic_fetch_add_explicit(&s->n_unwritten, t->n - n, memory_order_relaxed);
+    for (; i < t->n; i++)
+        if (t->records[i].is_tomb)
+            count(&s->n_unwritten, 1);
+        else
+            head_not_written(s, t->records[i].hash, t->records[i].change);
     op->stretch = NULL;
     op_free(op);
     stretch_close(&s->queued, t);
@@ -245,7 +258,7 @@ op_failed(struct store *s, struct op *op)
     if (op->kind == OP_CHUNK)
         arriving_not_written(op->object->arriving);
     else
-        atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
+        head_not_written(s, op->object->hash, op->object->change);
 }
 
 /* A CHUNK is its writer's, who frees it. */

@@ -399,6 +399,47 @@ what_is_urgent_does_not_wait_behind_a_job_at_its_end(void **state)
     end();
 }
 
+/* An older one that the disk has is not found again where it did not take the later one. */
+static void
+what_is_not_written_lets_nothing_older_come_back(void **state)
+{
+    struct made m = make(7, 1, 0);
+    unsigned i, k;
+
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        size_t n = i == 0 ? 100 : 100000; /* in a stretch, and by itself */
+
+        options.memory_size = 2 << 20;
+        begin();
+        tick();
+        put_object(3, 1, n);
+        put_object(5, 1, n);
+        put_object(7, 1, n);
+        run();
+        fault.write_error = EIO;
+        put_object(3, 2, n);
+        run();
+        assert_false(disk_is_on(store));
+        put_object(5, 2, n); /* that it rests is known */
+        store_invalidate(store, here, sl_span(m.key));
+        fault.write_error = 0;
+        for (k = 0; k < 100; k++)
+            tick();
+        assert_true(disk_is_on(store));
+        assert_int_equal(version_of(3), 2);
+        assert_int_equal(version_of(5), 2);
+        assert_int_equal(version_of(7), 0);
+        memory_forget(store->memory, store_hash(store, SL_SPAN("http://h2/dir5/5")));
+        assert_int_equal(version_of(5), 0);
+        memory_forget(store->memory, store_hash(store, SL_SPAN("http://h0/dir3/3")));
+        assert_int_equal(version_of(3), 0);
+        end();
+        world_begin();
+    }
+    unmake(&m);
+}
+
 /* What an object was made anew of gives its bytes to nobody else while they are a body. */
 static void
 a_body_stays_while_heads_are_used_again(void **state)
@@ -1389,6 +1430,7 @@ main(void)
         T(invalidated_stays_so),
         T(invalidated_on_its_way_to_the_disk),
         T(what_is_urgent_does_not_wait_behind_a_job_at_its_end),
+        T(what_is_not_written_lets_nothing_older_come_back),
         T(a_body_stays_while_heads_are_used_again),
         T(a_forgone_body_is_whole_for_its_readers),
         T(tags_are_odd_and_even),
