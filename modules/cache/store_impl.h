@@ -91,6 +91,7 @@ struct queued {
     uint64_t bytes;
     int is_running;         /* the job was started */
     int is_timed;           /* it will be */
+    int is_urgent;          /* something in the queue is not to wait for that */
     struct sl_loop *loop;   /* whose the timer is */
     struct sl_timer timer;
     struct sl_mail mail;    /* to it: set the timer */
@@ -175,6 +176,12 @@ static inline int
 disk_is_on(const struct store *s)
 {
     return atomic_load_explicit(&s->disk, memory_order_acquire) == DISK_ON;
+}
+/* What the index has leads somewhere, now or when the disk has rested. */
+static inline int
+index_is_used(const struct store *s)
+{
+    return disk_is_on(s) || atomic_load(&s->disk) == DISK_RESTS;
 }
 static inline int
 key_is(const struct object *o, struct sl_span key)
@@ -392,6 +399,8 @@ int queue_add(struct store *s, struct sl_loop *loop, struct op *op);
 enum queue_when { QUEUE_SOON, QUEUE_NOW };
 int queue_object(struct store *s, struct sl_loop *loop, struct object *o, enum queue_when when);
 void queue_tomb(struct store *s, struct sl_loop *loop, const struct record *r);
+/* An object was published, and the disk does not get it. */
+void head_not_written(struct store *s, struct store_hash hash, uint64_t change);
 /* Starts the job if there is something to do and none at work. */
 void queue_kick(struct store *s, struct sl_loop *loop);
 /* Writes all of it here and now; blocks. */

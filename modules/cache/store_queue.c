@@ -149,6 +149,7 @@ queue_take(struct queued *q, struct op *ops[BATCH], size_t *bytes)
     if (q->first == NULL) {
         q->last = &q->first;
         q->open = NULL;
+        q->is_urgent = 0;
     }
     pthread_mutex_unlock(&q->lock);
     return n;
@@ -168,6 +169,15 @@ head_written(struct store *s, struct store_hash hash, uint64_t change, uint64_t 
     index_put(&s->index, hash, entry_make(hash, offset, n));
     if (change != atomic_load(now)) /* just now */
         index_drop(&s->index, hash, offset / SEGMENT_UNIT);
+}
+
+/* What the disk has of its key is older, and is not to come back. */
+void
+head_not_written(struct store *s, struct store_hash hash, uint64_t change)
+{
+    count(&s->n_unwritten, 1);
+    if (index_is_used(s) && change == atomic_load(change_of(s, hash)))
+        index_forget(&s->index, hash);
 }
 
 static void
@@ -193,7 +203,11 @@ stretch_write(struct store *s, struct op *op)
         else
             head_written(s, r->hash, r->change, r->offset, r->n);
     }
-    atomic_fetch_add_explicit(&s->n_unwritten, t->n - n, memory_order_relaxed);
+    for (; i < t->n; i++)
+        if (t->records[i].is_tomb)
+            count(&s->n_unwritten, 1);
+        else
+            head_not_written(s, t->records[i].hash, t->records[i].change);
     op->stretch = NULL;
     op_free(op);
     stretch_close(&s->queued, t);
@@ -244,7 +258,7 @@ op_failed(struct store *s, struct op *op)
     if (op->kind == OP_CHUNK)
         arriving_not_written(op->object->arriving);
     else
-        atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
+        head_not_written(s, op->object->hash, op->object->change);
 }
 
 /* A CHUNK is its writer's, who frees it. */
@@ -328,9 +342,12 @@ enum flush { FLUSH_NOT, FLUSH_TIMED, FLUSH_NOW };
 static enum flush
 flush_due(struct queued *q, struct sl_loop *loop, enum queue_when when)
 {
-    if (q->first == NULL || q->is_running)
+    if (q->first == NULL)
         return FLUSH_NOT;
-    if (when == QUEUE_NOW || q->bytes >= GATHER_BYTES) {
+    q->is_urgent |= when == QUEUE_NOW; /* also where a job at its end saw nothing of it */
+    if (q->is_running)
+        return FLUSH_NOT;
+    if (q->is_urgent || q->bytes >= GATHER_BYTES) {
         q->is_running = 1;
         return FLUSH_NOW;
     }
@@ -408,7 +425,7 @@ flush_done(struct sl_loop *loop, struct sl_offload *job)
 
     pthread_mutex_lock(&q->lock);
     q->is_running = 0;
-    flush = flush_due(q, loop, q->open != NULL ? QUEUE_SOON : QUEUE_NOW);
+    flush = flush_due(q, loop, QUEUE_SOON);
     pthread_mutex_unlock(&q->lock);
     flush_do(s, loop, flush);
 }

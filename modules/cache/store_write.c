@@ -101,7 +101,7 @@ object_commit(struct store *s, struct sl_loop *loop, struct object *o)
         ;
     is_in_memory = (atomic_load(&o->holds) & OBJECT_LIVES) != 0;
     if (!queue_object(s, loop, o, is_in_memory ? QUEUE_SOON : QUEUE_NOW))
-        atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
+        head_not_written(s, o->hash, o->change);
 }
 
 /* ---- writers ---- */
@@ -497,7 +497,7 @@ store_invalidate(struct store *s, struct sl_loop *loop, struct sl_span key)
         return;
     atomic_fetch_add(change_of(s, hash), 1);
     memory_forget(s->memory, hash);
-    if (!disk_is_on(s))
+    if (!index_is_used(s))
         return;
     index_forget(&s->index, hash);
     atomic_fetch_add(change_of(s, hash), 1); /* for who found it there since the first time */

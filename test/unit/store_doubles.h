@@ -65,7 +65,7 @@ fault_pread(int fd, void *to, size_t n, off_t at)
 static ssize_t
 fault_preadv2(int fd, const struct iovec *to, int n, off_t at, int flags)
 {
-    static unsigned turn;
+    static _Thread_local unsigned turn;
 
     if (fault.read_error != 0 || (to->iov_len > 1 && turn++ % 2 == 1)) {
         errno = EAGAIN;

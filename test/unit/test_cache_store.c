@@ -367,6 +367,119 @@ invalidated_on_its_way_to_the_disk(void **state)
     end();
 }
 
+/* The job has found the queue empty, and its loop does not know that yet. */
+static void
+what_is_urgent_does_not_wait_behind_a_job_at_its_end(void **state)
+{
+    struct made m = make(3, 1, 0);
+    struct sl_offload *job;
+
+    (void)state;
+    begin();
+    tick();
+    put_object(3, 1, 100);
+    while (run_mail(here))
+        ;
+    run_timer(here);
+    assert_int_equal(here->n_jobs, 1);
+    job = here->jobs[--here->n_jobs];
+    job->work(job);
+    put_object(5, 1, 100);
+    store_invalidate(store, here, sl_span(m.key));
+    assert_int_equal(here->n_jobs, 0);
+    job->done(here, job);
+    assert_int_equal(here->n_jobs, 1);
+    run();
+    all_killed();
+    begin();
+    tick();
+    assert_int_equal(serve(3, STORE_MEMORY), 0);
+    assert_int_equal(serve(5, STORE_MEMORY), 1);
+    unmake(&m);
+    end();
+}
+
+/* An older one that the disk has is not found again where it did not take the later one. */
+static void
+what_is_not_written_lets_nothing_older_come_back(void **state)
+{
+    struct made m = make(7, 1, 0);
+    unsigned i, k;
+
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        size_t n = i == 0 ? 100 : 100000; /* in a stretch, and by itself */
+
+        options.memory_size = 2 << 20;
+        begin();
+        tick();
+        put_object(3, 1, n);
+        put_object(5, 1, n);
+        put_object(7, 1, n);
+        run();
+        fault.write_error = EIO;
+        put_object(3, 2, n);
+        run();
+        assert_false(disk_is_on(store));
+        put_object(5, 2, n); /* that it rests is known */
+        store_invalidate(store, here, sl_span(m.key));
+        fault.write_error = 0;
+        for (k = 0; k < 100; k++)
+            tick();
+        assert_true(disk_is_on(store));
+        assert_int_equal(version_of(3), 2);
+        assert_int_equal(version_of(5), 2);
+        assert_int_equal(version_of(7), 0);
+        memory_forget(store->memory, store_hash(store, SL_SPAN("http://h2/dir5/5")));
+        assert_int_equal(version_of(5), 0);
+        memory_forget(store->memory, store_hash(store, SL_SPAN("http://h0/dir3/3")));
+        assert_int_equal(version_of(3), 0);
+        end();
+        world_begin();
+    }
+    unmake(&m);
+}
+
+/* What an object was made anew of gives its bytes to nobody else while they are a body. */
+static void
+a_body_stays_while_heads_are_used_again(void **state)
+{
+    struct store_object *o, *fresh, *held;
+    struct made m = make(1, 1, 1000);
+    struct store_new n = {.meta = SL_SPAN("anew"), .flags = 7};
+    unsigned i;
+
+    (void)state;
+    options.path = NULL;
+    options.memory_size = 64 << 10; /* what comes takes the place of what was there */
+    begin();
+    put_object(1, 1, 1000);
+    o = find(m.key);
+    assert_non_null(o);
+    n.stamp = store_stamp(store);
+    fresh = store_update(store, here, o, &n);
+    assert_non_null(fresh);
+    store_drop(&o);
+    put_object(3, 1, 1000);
+    held = find("http://h0/dir3/3");
+    assert_non_null(held);
+    for (i = 0; i < 400; i++) {
+        put_object(100 + i, 1, 900 + i % 200);
+        assert_int_equal(serve(100 + i, STORE_MEMORY), 1);
+    }
+    assert_null(find(m.key));
+    assert_memory_equal(store_body(fresh).at, m.body, 1000);
+    assert_int_equal(check_body(held, STORE_MEMORY), 0);
+    store_drop(&fresh);
+    store_drop(&held);
+    for (i = 0; i < 400; i++) {
+        put_object(600 + i, 1, 900 + i % 200);
+        assert_int_equal(serve(600 + i, STORE_MEMORY), 1);
+    }
+    unmake(&m);
+    end();
+}
+
 static void
 a_forgone_body_is_whole_for_its_readers(void **state)
 {
@@ -1316,6 +1429,9 @@ main(void)
         T(a_head_is_made_anew),
         T(invalidated_stays_so),
         T(invalidated_on_its_way_to_the_disk),
+        T(what_is_urgent_does_not_wait_behind_a_job_at_its_end),
+        T(what_is_not_written_lets_nothing_older_come_back),
+        T(a_body_stays_while_heads_are_used_again),
         T(a_forgone_body_is_whole_for_its_readers),
         T(tags_are_odd_and_even),
         T(purges_take_what_they_name),

@@ -36,6 +36,71 @@ loop_end(atomic_uint *n_busy)
 
 static atomic_uint n_busy;
 
+/* Objects that are held while they leave memory, some of them with the bytes of one that left: nobody
+ * else gets their bytes. */
+#define HELD 8
+
+static void
+held_check(struct store_object **held)
+{
+    if (*held == NULL)
+        return;
+    SL_ASSERT(check_body(*held, STORE_MEMORY) == 0);
+    store_drop(held);
+}
+
+static void *
+holds(void *arg)
+{
+    unsigned seed = (unsigned)(uintptr_t)arg, n;
+    struct store_object *held[HELD] = {NULL};
+
+    here = loop_new();
+    for (n = 0; n < 10 * ROUNDS; n++) {
+        unsigned i = (unsigned)rand_r(&seed) % N_KEYS;
+        struct store_object **at = &held[n % HELD], *o;
+        struct made m = make(i, 0, 0);
+        struct store_new new = {.flags = 7, .stamp = store_stamp(store)};
+
+        held_check(at);
+        put_object(i, n + 1, 400 + i % 7 * 100);
+        o = find(m.key);
+        if (o != NULL && n % 3 == 0) {
+            new.meta = o->meta;
+            *at = store_update(store, here, o, &new);
+            store_drop(&o);
+        } else
+            *at = o;
+        unmake(&m);
+        run();
+    }
+    for (n = 0; n < HELD; n++)
+        held_check(&held[n]);
+    loop_end(&n_busy);
+    return NULL;
+}
+
+static void
+many_hold_what_leaves(void **state)
+{
+    pthread_t threads[THREADS];
+    uintptr_t i;
+
+    (void)state;
+    options.memory_size = 32 << 10;
+    begin();
+    tick();
+    put_object(0, 1, 100);
+    atomic_store(&n_busy, THREADS);
+    for (i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, holds, (void *)(i + 1));
+    while (atomic_load(&n_busy) > 0)
+        run();
+    for (i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    end();
+}
+
 static void *
 uses(void *arg)
 {
@@ -157,7 +222,7 @@ many_follow_one(void **state)
 int
 main(void)
 {
-    const struct CMUnitTest tests[] = {T(many_use_it), T(many_follow_one)};
+    const struct CMUnitTest tests[] = {T(many_use_it), T(many_hold_what_leaves), T(many_follow_one)};
 
     int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
 
