@@ -137,7 +137,7 @@ answer_as_stored(struct visit *v, int64_t born)
     tag_fields_drop(fields);
     sl_fields_unset_id(fields, SL_F_AGE);
     if (v->conf->ignore & IGNORE_SET_COOKIE)
-        sl_fields_unset(fields, "Set-Cookie");
+        sl_fields_unset_id(fields, SL_F_SET_COOKIE);
     put_own_fields(v);
 }
 

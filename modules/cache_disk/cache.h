@@ -110,7 +110,12 @@ struct sl_span slice_key(struct sl_span key, uint64_t slices, int64_t i);
 struct sl_span kept(struct sl_span s);
 void kept_free(struct sl_span s);
 /* Fields for the cache alone: clients do not get them. */
-int is_tag_field(const struct sl_field *x);
+int is_tag_name(struct sl_span name); /* which the core does not know */
+static inline int
+is_tag_field(const struct sl_field *x)
+{
+    return x->id == SL_F_OTHER && is_tag_name(x->name);
+}
 void tag_fields_drop(struct sl_fields *fields);
 /* Sets the tags of r's response, in its pool: of its key, whose hash this is, of its host, and those
  * it names itself.  More than STORE_TAGS_MAX: it cannot be stored, for no purge would find it by the

@@ -366,7 +366,7 @@ tags_of_field(struct store_new *to, struct sl_span field, uint64_t *tags)
 static const struct sl_span tag_fields[] = {{"Surrogate-Key", 13}, {"Cache-Tag", 9}, {"xkey", 4}};
 #define N_TAG_FIELDS (sizeof tag_fields / sizeof tag_fields[0])
 
-static int
+int
 is_tag_name(struct sl_span name)
 {
     size_t i;
@@ -377,18 +377,6 @@ is_tag_name(struct sl_span name)
     return 0;
 }
 
-static inline int
-names_tags(const struct sl_field *x)
-{
-    return x->id == SL_F_OTHER && is_tag_name(x->name);
-}
-
-int
-is_tag_field(const struct sl_field *x)
-{
-    return names_tags(x);
-}
-
 static int
 has_tag_fields(const struct sl_fields *fields)
 {
@@ -396,7 +384,7 @@ has_tag_fields(const struct sl_fields *fields)
     const struct sl_field *x, *end = lines.at + lines.n;
 
     for (x = lines.at; x < end; x++)
-        if (names_tags(x))
+        if (is_tag_field(x))
             return 1;
     return 0;
 }
@@ -436,6 +424,6 @@ cache_tags(struct store_new *n, struct sl_req *r, struct sl_span key, struct sto
     n->tags = tags;
     n->n_tags = N_OWN_TAGS;
     for (i = 0; has_more && (x = sl_fields_at(sl_req_response(r), i)) != NULL; i++)
-        if (names_tags(x))
+        if (is_tag_field(x))
             tags_of_field(n, x->value, tags);
 }
