@@ -51,7 +51,7 @@ buf_make_more_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, uns
 
     if (buf_used(old) == 0 && old->n_refs == 1)
         old->begin = old->end = 0;
-    if (buf_used(old) == 0 && buf_room(old) < least) {
+    if (buf_used(old) == 0 && (buf_room(old) < least || old->size < size)) {
         sl_buf_drop(bufp);
         *bufp = buf_take(loop, size);
         return;

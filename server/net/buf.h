@@ -40,8 +40,8 @@ buf_used(const struct sl_buf *b)
 
 /* Makes room in the buffer that is read into, which may be NULL before.  What is not used up
  * stays in front of it, in another buffer where this one is full; a used-up one gives way to one
- * of `size` when it has less room than `least`.  Others may hold bytes of it, but never those
- * behind its end. */
+ * of `size` when it is smaller or has less room than `least`.  Others may hold bytes of it, but never
+ * those behind its end. */
 void buf_make_more_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, unsigned size);
 
 static inline void
