@@ -53,9 +53,10 @@ parts_agree(const struct record *r)
     uint64_t sum = r->h.n_inline;
     uint32_t i;
 
-    if (r->h.kind == RECORD_CHUNK)
+    if (r->h.kind == RECORD_CHUNK || r->h.kind == RECORD_LIST)
         return r->h.n_key == 0 && r->h.n_meta == 0 && r->h.n_tags == 0 && r->h.n_extents == 0 &&
-               r->h.n_inline > 0;
+               r->h.n_inline > 0 &&
+               (r->h.kind == RECORD_CHUNK || r->h.n_inline % sizeof(struct record_listed) == 0);
     if (r->h.n_key == 0 || (r->h.n_extents > 0 && r->h.n_inline > 0))
         return 0;
     for (i = 0; i < r->h.n_extents; i++) {
@@ -91,7 +92,7 @@ record_decode(const char *at, size_t n, uint64_t store_id, struct record *r)
         return RECORD_MORE;
     memcpy(&r->h, at, sizeof r->h);
     if (r->h.magic != SEGMENT_MAGIC || r->h.version != SEGMENT_VERSION ||
-        r->h.kind < RECORD_HEAD || r->h.kind > RECORD_TOMB || !limits_hold(&r->h))
+        r->h.kind < RECORD_HEAD || r->h.kind > RECORD_LIST || !limits_hold(&r->h))
         return RECORD_BAD;
     r->n_head = head_size(&r->h);
     if (n < r->n_head)

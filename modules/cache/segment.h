@@ -4,7 +4,8 @@
  *
  * A HEAD is an object; its body is inline, or in CHUNKs before it that its extents name.  A CHUNK
  * has up to SEGMENT_RUN of them without anything between, which one sendfile can give.  A TOMB
- * says that the key was forgotten.  Numbers are the machine's own: a file of another kind of
+ * says that the key was forgotten.  A LIST says what the records behind it are, `size` bytes of them,
+ * so that who walks need not look at each.  Numbers are the machine's own: a file of another kind of
  * machine has another magic.  Checksums have the store's id in them, so that what another store
  * left in the file is no record. */
 #ifndef CACHE_SEGMENT_H
@@ -14,7 +15,7 @@
 
 #define SEGMENT_UNIT ((unsigned)STORE_OBJECT_MIN)
 #define SEGMENT_MAGIC 0x53634f31u
-#define SEGMENT_VERSION 2
+#define SEGMENT_VERSION 3
 #define SEGMENT_RUN 4u
 #define SEGMENT_EXTENTS_MAX ((uint32_t)(STORE_SIZE_MAX / STORE_INLINE))
 /* The longest head, whose extents outweigh all else, and what any record may come to. */
@@ -22,8 +23,14 @@
     (sizeof(struct record_header) + 8u * STORE_TAGS_MAX +                                    \
      sizeof(struct store_extent) * SEGMENT_EXTENTS_MAX + STORE_KEY_MAX + STORE_META_MAX)
 
-enum record_kind { RECORD_HEAD = 1, RECORD_CHUNK, RECORD_TOMB };
+enum record_kind { RECORD_HEAD = 1, RECORD_CHUNK, RECORD_TOMB, RECORD_LIST };
 
+/* The inline part of a LIST is an array of these. */
+struct record_listed {
+    struct store_hash hash;
+    uint32_t n; /* bytes of the record, without padding */
+    uint32_t kind;
+};
 
 struct record_header {
     uint32_t magic;

@@ -414,6 +414,7 @@ segments_take(struct store *s)
         if (state != SEGMENT_FREE && (state != SEGMENT_FULL || atomic_load(&words[2]) < fill))
             state = SEGMENT_REPLAY;
         atomic_store(&words[0], (word & ~UINT64_C(0xffff)) | state); /* nobody's */
+        atomic_store(segment_given(s, i), 1); /* sockets may have more than their processes' lives */
     }
     atomic_store(super_word(s, SUPER_NEXT_SEQ), next);
 }

@@ -2,7 +2,8 @@
  *
  *     store.c           opening, the tick, looking
  *     store_disk.c      files, pages on disk, what a start finds there
- *     store_segments.c  whose a segment is, appending, walking, reusing
+ *     store_segments.c  whose a segment is, appending, reusing
+ *     store_walk.c      what stands in a segment
  *     store_read.c      finding objects, bodies
  *     store_write.c     writers, updates, forgetting
  *     store_arriving.c  objects that arrive, and who reads them
@@ -21,8 +22,8 @@
 #include "sluice/log.h"
 #include "sluice/zone.h"
 
-#define ZONE_LAYOUT 1
-#define STORE_FILES_VERSION 3
+#define ZONE_LAYOUT 2
+#define STORE_FILES_VERSION 4
 #define N_CHANGES 65536
 
 /* The words of the first page.  clock, all and the latest prefix are tag.h's. */
@@ -40,12 +41,13 @@ enum {
     SUPER_PREFIX_LATEST
 };
 
-/* A segment has three words.
+/* A segment has four words.
  *
  *     state    seq (40 bits) | turn (8) | place (8) | enum segment_state (8)
  *     fill     bytes appended and published, SEGMENT_UNIT of them never used
- *     indexed  on disk only: so far the index on disk knew its records when it was copied */
-#define SEGMENT_WORDS 3
+ *     indexed  on disk only: so far the index on disk knew its records when it was copied
+ *     given    in the zone only: 0: no socket was given pages of it since they were made */
+#define SEGMENT_WORDS 4
 #define SEGMENTS_A_PAGE (PAGE_WORDS / SEGMENT_WORDS)
 enum segment_state {
     SEGMENT_FREE,    /* nothing in the index leads to it; may still be read where it is pinned */
@@ -168,6 +170,11 @@ segment_fill(const struct store *s, uint64_t segment)
     return &segment_words(s, segment)[1];
 }
 static inline _Atomic(uint64_t) *
+segment_given(const struct store *s, uint64_t segment)
+{
+    return &segment_words(s, segment)[3];
+}
+static inline _Atomic(uint64_t) *
 change_of(const struct store *s, struct store_hash hash)
 {
     return &s->head->changes[hash.lo % N_CHANGES];
@@ -227,6 +234,9 @@ int disk_is_cached(struct store *s, uint64_t offset);
 #define STRETCH_BYTES (256 * 1024)
 #define STRETCH_RECORDS 1024u
 #define STRETCH_RECORD_MAX (STRETCH_BYTES / 16)
+#define STRETCH_LIST_MAX                                                                     \
+    (sizeof(struct record_header) + STRETCH_RECORDS * sizeof(struct record_listed) +         \
+     SEGMENT_UNIT)
 struct stretch {
     struct stretch *next;
     unsigned n;
@@ -239,6 +249,7 @@ struct stretch {
         uint32_t at, n_head, n;
         int is_tomb;
     } records[STRETCH_RECORDS];
+    _Alignas(64) char list[STRETCH_LIST_MAX];
     _Alignas(64) char bytes[STRETCH_BYTES];
 };
 static inline int
@@ -252,6 +263,37 @@ size_t stretch_tomb_size(const struct record *r);
 /* Both have room. */
 void stretch_add_object(struct stretch *t, const struct object *o, uint64_t body_check);
 void stretch_add_tomb(struct stretch *t, const struct record *r);
+/* How many records from `from` on, with their list in front of them, have room in so many bytes. */
+unsigned stretch_fit(const struct stretch *t, unsigned from, uint64_t room);
+/* What the list of n records takes; few have none: 0. */
+size_t stretch_list_size(unsigned n);
+/* The list, with its padding, as it will stand; the stretch's. */
+const char *stretch_list(struct stretch *t, unsigned from, unsigned n, uint64_t seq,
+                         uint64_t store_id);
+
+/* ---- store_walk.c ---- */
+struct walk {
+    struct store *s;
+    uint64_t at, end; /* offsets in the file */
+    uint64_t seq;
+    char *window; /* aligned */
+    size_t size, have;
+    uint64_t window_at;
+    uint64_t step; /* the last, in bytes */
+    const struct record_listed *listed; /* in the window */
+    unsigned n_listed;
+};
+struct walked {
+    struct store_hash hash;
+    enum record_kind kind; /* no LIST */
+    uint64_t offset;       /* in the file */
+    size_t n;
+};
+/* The segment's records from `from` to `to`, bytes in it, that its seq is in: 0, or -1: no memory. */
+int walk_open(struct walk *w, struct store *s, uint64_t segment, uint64_t from, uint64_t to);
+/* The next one; 0: no more, and w->at is where they end. */
+int walk_next(struct walk *w, struct walked *to);
+void walk_close(struct walk *w);
 
 /* ---- store_segments.c ---- */
 struct append {

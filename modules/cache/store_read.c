@@ -370,6 +370,7 @@ piece_of_file(struct store *s, struct store_read *r, const struct store_extent *
 
     if (!segment_pin(s, e->offset, e->seq))
         return STORE_IO_BROKEN;
+    atomic_store(segment_given(s, e->offset / s->layout.segment_size), 1);
     r->piece = (struct store_piece){.n = e->n - skip,
                                     .fd = s->fd_objects,
                                     .offset = (int64_t)(e->offset + skip),

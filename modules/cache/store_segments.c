@@ -22,10 +22,10 @@
 #define TURN_ONE (UINT64_C(1) << 16)
 #define APPENDS_AT_ONCE 64u
 #define PART_ROOM_MIN 8 /* a segment with less than an eighth free is full */
-#define WINDOW (64 * 1024)
+#define PAGE 4096u /* of the system's page cache, mostly */
 #define RELOCATE_SHARE 4
 
-static const char zeroes[SEGMENT_UNIT];
+static const char zeroes[PAGE];
 
 /* ---- states ---- */
 
@@ -142,89 +142,6 @@ is_pinned(const struct store *s, uint64_t segment)
     return 0;
 }
 
-/* ---- walking ---- */
-
-struct walk {
-    struct store *s;
-    uint64_t at, end; /* offsets in the file */
-    uint64_t seq;
-    char *window; /* aligned */
-    size_t size, have;
-    uint64_t window_at;
-    struct record record;
-    const char *head; /* of the record */
-};
-
-static int
-walk_open(struct walk *w, struct store *s, uint64_t segment, uint64_t from, uint64_t to)
-{
-    uint64_t begin = segment * s->layout.segment_size;
-
-    *w = (struct walk){.s = s,
-                       .at = begin + (from > SEGMENT_UNIT ? from : SEGMENT_UNIT),
-                       .end = begin + to,
-                       .seq = word_seq(segment_word(s, segment)),
-                       .size = WINDOW,
-                       .window = malloc(WINDOW)};
-    return w->window != NULL ? 0 : -1;
-}
-
-/* Makes n bytes from w->at on be in the window; what there is beyond comes along. */
-static int
-walk_see(struct walk *w, size_t n)
-{
-    size_t want;
-
-    if (w->at >= w->window_at && w->at + n <= w->window_at + w->have)
-        return 0;
-    if (n > w->end - w->at || n > SEGMENT_HEAD_MAX)
-        return -1;
-    if (n > w->size) {
-        char *larger = realloc(w->window, n);
-
-        if (larger == NULL)
-            return -1;
-        w->window = larger;
-        w->size = n;
-    }
-    want = w->size < w->end - w->at ? w->size : (size_t)(w->end - w->at);
-    w->window_at = w->at;
-    w->have = 0;
-    if (disk_read(w->s, w->window, want, w->at) != 0)
-        return -1;
-    w->have = want;
-    return 0;
-}
-
-/* 1: w->record is the next one, at w->at; 0: no more. */
-static int
-walk_record(struct walk *w)
-{
-    size_t n = sizeof w->record.h;
-    enum record_found found = RECORD_MORE;
-
-    while (found == RECORD_MORE && w->at < w->end && walk_see(w, n) == 0) {
-        w->head = w->window + (w->at - w->window_at);
-        found = record_decode(w->head, w->have - (size_t)(w->at - w->window_at), store_id(w->s),
-                              &w->record);
-        n = w->record.n_head;
-    }
-    return found == RECORD_OK && w->record.h.seq == w->seq &&
-           record_size(&w->record) <= w->end - w->at;
-}
-
-static void
-walk_on(struct walk *w)
-{
-    w->at += record_size(&w->record);
-}
-
-static void
-walk_close(struct walk *w)
-{
-    free(w->window);
-}
-
 /* ---- reusing ---- */
 
 /* Appends the n chunks anew that begin with extents[0], as one record: 0, or -1. */
@@ -318,24 +235,23 @@ is_used(struct store *s, struct store_hash hash, uint64_t entry)
     return is_hit;
 }
 
-/* The record at w leaves the segment; *left: bytes that may still be appended anew, which the
- * last object may exceed. */
+/* The record leaves its segment; *left: bytes that may still be appended anew, which the last
+ * object may exceed. */
 static void
-reclaim_record(struct store *s, const struct walk *w, int64_t *left)
+reclaim_record(struct store *s, const struct walked *r, int64_t *left)
 {
-    struct store_hash hash = w->record.h.hash;
     uint64_t found[INDEX_FOUND_MAX];
-    unsigned i, n = index_find(&s->index, hash, found);
+    unsigned i, n = index_find(&s->index, r->hash, found);
 
     for (i = 0; i < n; i++) {
         uint64_t offset = entry_place(found[i]) * SEGMENT_UNIT;
-        int is_here = offset == w->at, is_relocated = 0;
+        int is_here = offset == r->offset, is_relocated = 0;
         struct object *o = NULL;
 
         /* a chunk takes its whole object along, wherever the head is */
-        if (!is_here && w->record.h.kind != RECORD_CHUNK)
+        if (!is_here && r->kind != RECORD_CHUNK)
             continue;
-        if (*left > 0 && is_used(s, hash, found[i]) &&
+        if (*left > 0 && is_used(s, r->hash, found[i]) &&
             object_read(s, offset, entry_bytes_max(found[i]), READ_WAITING, &o) == READ_OK &&
             o->size <= s->layout.segment_size / 4 * 3 && object_is_whole(s, o) &&
             purges_state(&s->purges, &o->pub) != STORE_GONE) {
@@ -346,7 +262,7 @@ reclaim_record(struct store *s, const struct walk *w, int64_t *left)
             object_drop(&o);
         if (is_relocated)
             count(&s->head->n_relocated, 1);
-        else if (is_here && index_drop(&s->index, hash, entry_place(found[i])))
+        else if (is_here && index_drop(&s->index, r->hash, entry_place(found[i])))
             count(&s->head->n_evicted, 1);
     }
 }
@@ -379,6 +295,7 @@ reclaim(struct store *s)
 {
     int64_t left = (int64_t)(s->layout.segment_size / RELOCATE_SHARE), segment;
     uint64_t word = 0, fill;
+    struct walked r;
     struct walk w;
 
     segment = victim(s, &word);
@@ -388,8 +305,8 @@ reclaim(struct store *s)
     fill = atomic_load(segment_fill(s, (uint64_t)segment));
     s->is_reclaiming = 1;
     if (walk_open(&w, s, (uint64_t)segment, 0, fill) == 0) {
-        for (; walk_record(&w); walk_on(&w))
-            reclaim_record(s, &w, &left);
+        while (walk_next(&w, &r))
+            reclaim_record(s, &r, &left);
         walk_close(&w);
     }
     s->is_reclaiming = 0;
@@ -399,15 +316,20 @@ reclaim(struct store *s)
 
 /* ---- claiming ---- */
 
+/* Pages that no socket has are written over as they are: the system need not make others. */
 static int
 has_room(struct store *s, uint64_t segment)
 {
     uint64_t size = s->layout.segment_size;
 
-    if (file_renew(s->fd_objects, segment * size, size) == 0)
+    if (atomic_load(segment_given(s, segment)) == 0)
         return 1;
-    disk_is_full(s);
-    return 0;
+    if (file_renew(s->fd_objects, segment * size, size) != 0) {
+        disk_is_full(s);
+        return 0;
+    }
+    atomic_store(segment_given(s, segment), 0);
+    return 1;
 }
 
 /* The first in a state, to append to; -1: none. */
@@ -549,9 +471,10 @@ segment_put(struct store *s, struct iovec *iov, int n, uint64_t fill, uint64_t t
 {
     uint64_t segment = (uint64_t)s->current;
 
-    /* what a dead process had appended beyond its fill ends here for those who walk */
+    /* what a dead process had appended beyond its fill ends here for those who walk; and of a page
+     * that is written to its end, what it had need not be read */
     if (to < s->layout.segment_size)
-        iov[n++] = iov_of(zeroes, sizeof zeroes);
+        iov[n++] = iov_of(zeroes, PAGE - to % PAGE);
     if (write_all(s->fd_objects, iov, n, segment * s->layout.segment_size + fill) != 0) {
         disk_failed(s, "cannot write objects", 1);
         return -1;
@@ -600,32 +523,33 @@ segment_append(struct store *s, struct append *const a[], unsigned n)
     return done;
 }
 
-/* The records from `from` on that have room in the current segment, as they stand: how many, -1 after
- * an error. */
+/* The records from `from` on that have room in the current segment, with their list: how many, -1
+ * after an error. */
 static int
 stretch_here(struct store *s, struct stretch *t, unsigned from)
 {
-    struct iovec iov[2];
+    struct iovec iov[3];
     uint64_t begin = (uint64_t)s->current * s->layout.segment_size;
-    uint64_t fill = atomic_load(segment_fill(s, (uint64_t)s->current)), to = fill;
+    uint64_t fill = atomic_load(segment_fill(s, (uint64_t)s->current));
     uint64_t seq = word_seq(segment_word(s, (uint64_t)s->current));
-    uint32_t at = t->records[from].at;
-    unsigned i;
+    unsigned n = stretch_fit(t, from, s->layout.segment_size - fill), i;
+    size_t n_list = stretch_list_size(n);
+    uint64_t to = fill + n_list;
+    int n_iov = 0;
 
-    for (i = from; i < t->n; i++) {
+    if (n == 0)
+        return 0;
+    for (i = from; i < from + n; i++) {
         struct stretch_record *r = &t->records[i];
-        uint64_t size = segment_units(r->n) * SEGMENT_UNIT;
 
-        if (to + size > s->layout.segment_size)
-            break;
         r->offset = begin + to;
         record_place(t->bytes + r->at, r->n_head, seq, r->check, store_id(s));
-        to += size;
+        to += segment_units(r->n) * SEGMENT_UNIT;
     }
-    if (i == from)
-        return 0;
-    iov[0] = iov_of(t->bytes + at, to - fill);
-    return segment_put(s, iov, 1, fill, to) == 0 ? (int)(i - from) : -1;
+    if (n_list > 0)
+        iov[n_iov++] = iov_of(stretch_list(t, from, n, seq, store_id(s)), n_list);
+    iov[n_iov++] = iov_of(t->bytes + t->records[from].at, to - fill - n_list);
+    return segment_put(s, iov, n_iov, fill, to) == 0 ? (int)n : -1;
 }
 
 unsigned
@@ -646,18 +570,17 @@ segment_append_stretch(struct store *s, struct stretch *t)
 /* ---- after a start ---- */
 
 static void
-replay_record(struct store *s, const struct walk *w)
+replay_record(struct store *s, const struct walked *r)
 {
-    const struct record *r = &w->record;
-
-    switch ((enum record_kind)r->h.kind) {
+    switch (r->kind) {
     case RECORD_HEAD:
-        index_put(&s->index, r->h.hash, entry_make(r->h.hash, w->at, r->n_head + r->h.n_inline));
+        index_put(&s->index, r->hash, entry_make(r->hash, r->offset, r->n));
         break;
     case RECORD_TOMB:
-        index_forget(&s->index, r->h.hash);
+        index_forget(&s->index, r->hash);
         break;
     case RECORD_CHUNK:
+    case RECORD_LIST:
         break;
     }
 }
@@ -666,12 +589,13 @@ static void
 segment_replay(struct store *s, uint64_t segment, uint64_t word)
 {
     uint64_t indexed = atomic_load(&segment_words(s, segment)[2]);
+    struct walked r;
     struct walk w;
 
     if (walk_open(&w, s, segment, indexed, s->layout.segment_size) != 0)
         return;
-    for (; walk_record(&w); walk_on(&w))
-        replay_record(s, &w);
+    while (walk_next(&w, &r))
+        replay_record(s, &r);
     atomic_store(segment_fill(s, segment), w.at - segment * s->layout.segment_size);
     walk_close(&w);
     segment_turn(s, segment, &word, state_when_left(s, segment), 0);

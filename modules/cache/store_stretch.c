@@ -1,5 +1,8 @@
-/* Stretches: records that wait to be written, as they will stand. */
+/* Stretches: records that wait to be written, as they will stand, and the lists of what is written
+ * together. */
 #include "store_impl.h"
+
+#define LISTED_LEAST 8
 
 static size_t
 padded(size_t n)
@@ -69,4 +72,48 @@ stretch_add_tomb(struct stretch *t, const struct record *r)
                              (struct stretch_record){
                                  .hash = r->h.hash, .n_head = (uint32_t)n, .is_tomb = 1}),
                  r);
+}
+
+/* ---- lists ---- */
+
+size_t
+stretch_list_size(unsigned n)
+{
+    return n < LISTED_LEAST ? 0
+                            : padded(sizeof(struct record_header) + n * sizeof(struct record_listed));
+}
+
+unsigned
+stretch_fit(const struct stretch *t, unsigned from, uint64_t room)
+{
+    uint64_t sum = 0;
+    unsigned n;
+
+    for (n = 0; from + n < t->n; n++) {
+        sum += padded(t->records[from + n].n);
+        if (stretch_list_size(n + 1) + sum > room)
+            break;
+    }
+    return n;
+}
+
+const char *
+stretch_list(struct stretch *t, unsigned from, unsigned n, uint64_t seq, uint64_t store_id)
+{
+    struct record_listed *listed = (void *)(t->list + sizeof(struct record_header));
+    struct record list = {.h = {.kind = RECORD_LIST, .n_inline = n * (uint32_t)sizeof *listed}};
+    size_t n_list = sizeof list.h + list.h.n_inline;
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
+        const struct stretch_record *r = &t->records[from + i];
+
+        listed[i] = (struct record_listed){r->hash, r->n, r->is_tomb ? RECORD_TOMB : RECORD_HEAD};
+        list.h.size += padded(r->n);
+    }
+    record_write(t->list, &list);
+    record_place(t->list, sizeof list.h, seq,
+                 body_checksum((const char *)listed, list.h.n_inline, store_id), store_id);
+    memset(t->list + n_list, 0, padded(n_list) - n_list);
+    return t->list;
 }

@@ -25,6 +25,12 @@ static struct {
     off_t room;                  /* the file has no room beyond it; 0: it has */
 } fault;
 
+/* What the disk was asked for. */
+static struct {
+    atomic_uint n_renewed;      /* ranges whose pages were to leave the file */
+    _Atomic(uint64_t) n_read; /* bytes */
+} disk_did;
+
 static ssize_t
 fault_pwritev(int fd, const struct iovec *iov, int n, off_t at)
 {
@@ -58,6 +64,7 @@ fault_pread(int fd, void *to, size_t n, off_t at)
         errno = fault.read_error;
         return -1;
     }
+    disk_did.n_read += n;
     return pread(fd, to, fault.is_short && n > 1 ? n / 2 + 1 : n, at);
 }
 
@@ -77,6 +84,7 @@ fault_preadv2(int fd, const struct iovec *to, int n, off_t at, int flags)
 static int
 fault_fallocate(int fd, int mode, off_t from, off_t n)
 {
+    disk_did.n_renewed += (mode & FALLOC_FL_ZERO_RANGE) != 0;
     if (fault.room == 0 || from + n <= fault.room)
         return fallocate(fd, mode, from, n);
     errno = ENOSPC;
@@ -99,6 +107,7 @@ fault_fallocate(int fd, int mode, off_t from, off_t n)
 #include "../../modules/cache/store_read.c"
 #include "../../modules/cache/store_segments.c"
 #include "../../modules/cache/store_stretch.c"
+#include "../../modules/cache/store_walk.c"
 #include "../../modules/cache/store_write.c"
 #include "../../modules/cache/tag.c"
 #undef fallocate

@@ -34,6 +34,7 @@ folder_make(void **state)
     (void)state;
     strcpy(folder, "/tmp/sluice-store-XXXXXX");
     memset(&fault, 0, sizeof fault);
+    memset(&disk_did, 0, sizeof disk_did);
     said[0] = '\0';
     options = (struct store_options){
         .path = folder, .disk_size = 16 << 20, .memory_size = 4 << 20};

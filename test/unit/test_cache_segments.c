@@ -1,0 +1,195 @@
+/* What stands in segments, and when their pages are others. */
+#include "store_world.h"
+
+#define SMALL 3000
+
+static void
+fill(unsigned from, unsigned to, size_t n)
+{
+    unsigned i;
+
+    for (i = from; i < to; i++) {
+        put_object(i, 1, n);
+        if (i % 40 == 39)
+            run();
+    }
+    run();
+}
+
+/* ---- lists ---- */
+
+static void
+a_start_reads_lists_in_place_of_records(void **state)
+{
+    uint64_t n_read;
+
+    (void)state;
+    options.memory_size = 0;
+    begin();
+    tick();
+    fill(0, 1000, SMALL);
+    all_killed();
+    begin();
+    n_read = disk_did.n_read;
+    tick();
+    /* the tables, and of 3 MB an eighth at most */
+    assert_true(disk_did.n_read - n_read <
+                1000 * SMALL / 8 + store->layout.n_pages * PAGE_SIZE_DISK);
+    assert_int_equal(stats().disk_objects, 1000);
+    assert_int_equal(serve_all(1000, STORE_MEMORY), 1000);
+    assert_int_equal(stats().n_bad_records, 0);
+    end();
+}
+
+/* Where it stands, what it says or how many there are: then records say it themselves. */
+static void
+without_a_list_records_are_looked_at(void **state)
+{
+    const size_t wrong[] = {offsetof(struct record_header, size),
+                            offsetof(struct record_header, n_inline),
+                            sizeof(struct record_header) + offsetof(struct record_listed, n),
+                            sizeof(struct record_header) + 3 * sizeof(struct record_listed)};
+    unsigned i;
+
+    (void)state;
+    options.memory_size = 0;
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        off_t at = SEGMENT_UNIT + (off_t)wrong[i];
+        unsigned char byte;
+
+        begin();
+        tick();
+        fill(0, 40, SMALL);
+        assert_int_equal(pread(store->fd_objects, &byte, 1, at), 1);
+        byte ^= 1;
+        assert_int_equal(pwrite(store->fd_objects, &byte, 1, at), 1);
+        all_killed();
+        begin();
+        tick();
+        /* a list whose own head is wrong ends what is known of the segment */
+        assert_int_equal(serve_all(40, STORE_MEMORY), i < 2 ? 0 : 40);
+        end();
+        folder_remove(NULL);
+        mkdir(folder, 0700);
+        world_begin();
+    }
+}
+
+/* What was forgotten stays so, by the lists as well. */
+static void
+lists_have_tombs(void **state)
+{
+    unsigned i;
+
+    (void)state;
+    options.memory_size = 0;
+    begin();
+    tick();
+    fill(0, 40, SMALL);
+    for (i = 0; i < 40; i += 2) {
+        struct made m = make(i, 1, 0);
+
+        store_invalidate(store, here, sl_span(m.key));
+        unmake(&m);
+    }
+    all_killed(); /* before they were written: nothing of them is known */
+    begin();
+    tick();
+    assert_int_equal(serve_all(40, STORE_MEMORY), 40);
+    for (i = 0; i < 40; i += 2) {
+        struct made m = make(i, 1, 0);
+
+        store_invalidate(store, here, sl_span(m.key));
+        unmake(&m);
+    }
+    run();
+    all_killed();
+    begin();
+    tick();
+    assert_int_equal(serve_all(40, STORE_MEMORY), 20);
+    end();
+}
+
+static void
+a_flood_of_small_objects_leaves_the_used(void **state)
+{
+    unsigned i;
+    struct store_stats st;
+    uint64_t n_read;
+
+    (void)state;
+    options.memory_size = 0;
+    begin();
+    tick();
+    fill(0, 20, SMALL);
+    n_read = disk_did.n_read;
+    for (i = 20; i < 16000; i += 400) { /* three times the disk */
+        fill(i, i + 400, SMALL);
+        assert_int_equal(serve_all(20, STORE_MEMORY), 20);
+    }
+    st = stats();
+    assert_true(st.n_evicted > 9000 && st.n_relocated >= 20);
+    assert_int_equal(st.n_bad_records, 0);
+    assert_true(st.disk_objects >= st.disk_size / 3584 * 3 / 4);
+    /* who makes room reads little of what was written */
+    assert_true(disk_did.n_read - n_read < 16000 * (uint64_t)SMALL / 4);
+    end();
+}
+
+/* ---- pages ---- */
+
+/* The disk is written over twice: how often pages have left the file meanwhile. */
+static unsigned
+renewed_in_rounds(unsigned from)
+{
+    unsigned before = disk_did.n_renewed;
+
+    fill(from, from + 12000, SMALL);
+    return disk_did.n_renewed - before;
+}
+
+static void
+pages_that_no_socket_has_are_written_over(void **state)
+{
+    unsigned n;
+
+    (void)state;
+    options.memory_size = 0;
+    begin();
+    tick();
+    put_object(0, 1, 700000);
+    run();
+    assert_int_equal(serve(0, STORE_MEMORY), 1);
+    assert_true(renewed_in_rounds(1) >= 15); /* the first round */
+    assert_int_equal(renewed_in_rounds(20000), 0);
+    put_object(50000, 1, 700000);
+    run();
+    assert_int_equal(serve(50000, STORE_FILE), 1); /* a socket may have it still */
+    n = renewed_in_rounds(60000);
+    assert_true(n == 1 || n == 2); /* segments that it stood in */
+    assert_int_equal(renewed_in_rounds(80000), 0);
+    killed(); /* its sockets have what they have, and the zone knows */
+    begin();
+    assert_int_equal(renewed_in_rounds(100000), 0);
+    all_killed(); /* nobody knows */
+    begin();
+    tick();
+    assert_true(renewed_in_rounds(120000) >= 15);
+    end();
+}
+
+#define T(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(a_start_reads_lists_in_place_of_records),
+        T(without_a_list_records_are_looked_at),
+        T(lists_have_tombs),
+        T(a_flood_of_small_objects_leaves_the_used),
+        T(pages_that_no_socket_has_are_written_over),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
