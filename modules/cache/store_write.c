@@ -79,9 +79,10 @@ object_publish(struct store *s, struct object *o, uint64_t from)
     _Atomic(uint64_t) *change = change_of(s, o->hash);
     uint64_t found[INDEX_FOUND_MAX];
     int is_noticed = sl_places_others() != 0 ||
-                     (disk_is_on(s) && index_find(&s->index, o->hash, found) > 0);
+                     (disk_is_on(s) && (memory_may_have(s->memory, o->hash) ||
+                                        index_find(&s->index, o->hash, found) > 0));
 
-    /* others' memory, and reads under way, have to notice */
+    /* others' memory, reads under way, and an older one that waits to be written have to notice */
     if (is_noticed ? !atomic_compare_exchange_strong(change, &from, from + 1)
                    : atomic_load(change) != from)
         return 0;

@@ -440,6 +440,31 @@ what_is_not_written_lets_nothing_older_come_back(void **state)
     unmake(&m);
 }
 
+/* Nor where the older one itself still waits to be written, and the queue is too long for the later. */
+static void
+what_is_not_taken_lets_nothing_older_come_back(void **state)
+{
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        size_t n = i == 0 ? 100 : 100000; /* in a stretch, and by itself */
+
+        begin();
+        tick();
+        put_object(3, 1, n);
+        store->queued.bytes += 64 << 20;
+        put_object(3, 2, n);
+        store->queued.bytes -= 64 << 20;
+        run();
+        assert_int_equal(version_of(3), 2);
+        memory_forget(store->memory, store_hash(store, SL_SPAN("http://h0/dir3/3")));
+        assert_int_equal(version_of(3), 0);
+        end();
+        world_begin();
+    }
+}
+
 /* What an object was made anew of gives its bytes to nobody else while they are a body. */
 static void
 a_body_stays_while_heads_are_used_again(void **state)
@@ -1431,6 +1456,7 @@ main(void)
         T(invalidated_on_its_way_to_the_disk),
         T(what_is_urgent_does_not_wait_behind_a_job_at_its_end),
         T(what_is_not_written_lets_nothing_older_come_back),
+        T(what_is_not_taken_lets_nothing_older_come_back),
         T(a_body_stays_while_heads_are_used_again),
         T(a_forgone_body_is_whole_for_its_readers),
         T(tags_are_odd_and_even),
