@@ -400,7 +400,7 @@ enum queue_when { QUEUE_SOON, QUEUE_NOW };
 int queue_object(struct store *s, struct sl_loop *loop, struct object *o, enum queue_when when);
 void queue_tomb(struct store *s, struct sl_loop *loop, const struct record *r);
 /* An object was published, and the disk does not get it. */
-void head_not_written(struct store *s, struct store_hash hash, uint64_t change);
+void head_not_written(struct store *s, struct store_hash hash);
 /* Starts the job if there is something to do and none at work. */
 void queue_kick(struct store *s, struct sl_loop *loop);
 /* Writes all of it here and now; blocks. */

@@ -171,12 +171,13 @@ head_written(struct store *s, struct store_hash hash, uint64_t change, uint64_t 
         index_drop(&s->index, hash, offset / SEGMENT_UNIT);
 }
 
-/* What the disk has of its key is older, and is not to come back. */
+/* What the disk has of its key is older, and is not to come back; what another process has stored
+ * meanwhile goes with it, and is fetched again. */
 void
-head_not_written(struct store *s, struct store_hash hash, uint64_t change)
+head_not_written(struct store *s, struct store_hash hash)
 {
     count(&s->n_unwritten, 1);
-    if (index_is_used(s) && change == atomic_load(change_of(s, hash)))
+    if (index_is_used(s))
         index_forget(&s->index, hash);
 }
 
@@ -207,7 +208,7 @@ stretch_write(struct store *s, struct op *op)
         if (t->records[i].is_tomb)
             count(&s->n_unwritten, 1);
         else
-            head_not_written(s, t->records[i].hash, t->records[i].change);
+            head_not_written(s, t->records[i].hash);
     op->stretch = NULL;
     op_free(op);
     stretch_close(&s->queued, t);
@@ -258,7 +259,7 @@ op_failed(struct store *s, struct op *op)
     if (op->kind == OP_CHUNK)
         arriving_not_written(op->object->arriving);
     else
-        head_not_written(s, op->object->hash, op->object->change);
+        head_not_written(s, op->object->hash);
 }
 
 /* A CHUNK is its writer's, who frees it. */

@@ -102,7 +102,7 @@ object_commit(struct store *s, struct sl_loop *loop, struct object *o)
         ;
     is_in_memory = (atomic_load(&o->holds) & OBJECT_LIVES) != 0;
     if (!queue_object(s, loop, o, is_in_memory ? QUEUE_SOON : QUEUE_NOW))
-        head_not_written(s, o->hash, o->change);
+        head_not_written(s, o->hash);
 }
 
 /* ---- writers ---- */

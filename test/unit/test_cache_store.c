@@ -465,6 +465,31 @@ what_is_not_taken_lets_nothing_older_come_back(void **state)
     }
 }
 
+/* Nor where what another key did, which shares the cell of changes, stands between. */
+static void
+what_is_not_written_is_not_found_for_another_key_s_change(void **state)
+{
+    struct store_hash hash;
+
+    (void)state;
+    begin();
+    tick();
+    put_object(3, 1, 100);
+    run();
+    fault.write_error = EIO;
+    put_object(3, 2, 100);
+    hash = store_hash(store, SL_SPAN("http://h0/dir3/3"));
+    atomic_fetch_add(change_of(store, hash), 1);
+    run();
+    fault.write_error = 0;
+    now_ms += 100000;
+    tick();
+    tick();
+    assert_true(disk_is_on(store));
+    assert_int_equal(version_of(3), 0);
+    end();
+}
+
 /* What an object was made anew of gives its bytes to nobody else while they are a body. */
 static void
 a_body_stays_while_heads_are_used_again(void **state)
@@ -1457,6 +1482,7 @@ main(void)
         T(what_is_urgent_does_not_wait_behind_a_job_at_its_end),
         T(what_is_not_written_lets_nothing_older_come_back),
         T(what_is_not_taken_lets_nothing_older_come_back),
+        T(what_is_not_written_is_not_found_for_another_key_s_change),
         T(a_body_stays_while_heads_are_used_again),
         T(a_forgone_body_is_whole_for_its_readers),
         T(tags_are_odd_and_even),
