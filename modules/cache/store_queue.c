@@ -222,7 +222,7 @@ op_prepare(struct store *s, struct op *op)
         struct object *o = arriving_finish(s, op->object);
 
         if (o == NULL) {
-            atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
+            object_lost(s, op->object);
             return 0;
         }
         object_drop(&op->object);

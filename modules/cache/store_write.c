@@ -105,6 +105,19 @@ object_commit(struct store *s, struct sl_loop *loop, struct object *o)
         head_not_written(s, o->hash);
 }
 
+void
+object_lost(struct store *s, const struct object *arrived)
+{
+    uint64_t from = arrived->change;
+
+    count(&s->n_unwritten, 1);
+    if (!atomic_compare_exchange_strong(change_of(s, arrived->hash), &from, from + 1))
+        return; /* what its key has is later */
+    memory_forget(s->memory, arrived->hash);
+    if (index_is_used(s))
+        index_forget(&s->index, arrived->hash);
+}
+
 /* ---- writers ---- */
 
 uint64_t
@@ -438,7 +451,7 @@ store_commit(struct store_writer **writer)
         commit_small(w);
     else if (run_queue(w) != 0 ||
              queue_op(w, op_new(OP_FINISH, w->object)) != 0)
-        atomic_fetch_add_explicit(&w->s->n_unwritten, 1, memory_order_relaxed);
+        object_lost(w->s, w->object);
     writer_end(w, 1);
 }
 

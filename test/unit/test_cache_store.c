@@ -490,6 +490,42 @@ what_is_not_written_is_not_found_for_another_key_s_change(void **state)
     end();
 }
 
+/* Nor where the later one's body is in chunks, which the disk does not take: its end alone, or any. */
+static void
+chunks_that_are_not_written_let_nothing_older_come_back(void **state)
+{
+    struct made m = make(3, 2, 3 * STORE_INLINE);
+    struct store_writer *w;
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        begin();
+        tick();
+        put_object(3, 1, 100);
+        run();
+        w = writer_of(&m, (int64_t)m.n, NULL, 0);
+        assert_int_equal(store_append(w, m.body, m.n), SL_FLOW_ROOM);
+        fault.write_error = EIO;
+        if (i == 0) { /* the disk rests by the time the body is over */
+            put_object(5, 1, 100);
+            run();
+        }
+        store_commit(&w);
+        run();
+        fault.write_error = 0;
+        assert_false(disk_is_on(store));
+        now_ms += 100000;
+        tick();
+        tick();
+        assert_true(disk_is_on(store));
+        assert_int_equal(version_of(3), 0);
+        end();
+        world_begin();
+    }
+    unmake(&m);
+}
+
 /* What an object was made anew of gives its bytes to nobody else while they are a body. */
 static void
 a_body_stays_while_heads_are_used_again(void **state)
@@ -1482,6 +1518,7 @@ main(void)
         T(what_is_urgent_does_not_wait_behind_a_job_at_its_end),
         T(what_is_not_written_lets_nothing_older_come_back),
         T(what_is_not_taken_lets_nothing_older_come_back),
+        T(chunks_that_are_not_written_let_nothing_older_come_back),
         T(what_is_not_written_is_not_found_for_another_key_s_change),
         T(a_body_stays_while_heads_are_used_again),
         T(a_forgone_body_is_whole_for_its_readers),
