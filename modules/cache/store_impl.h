@@ -21,8 +21,9 @@
 #include "sluice/log.h"
 #include "sluice/zone.h"
 
-#define ZONE_LAYOUT 1
 #define STORE_FILES_VERSION 3
+/* The zone's own, behind that of the files: generations that share the zone share those, too. */
+#define ZONE_LAYOUT (100 * STORE_FILES_VERSION + 1)
 #define N_CHANGES 65536
 
 /* The words of the first page.  clock, all and the latest prefix are tag.h's. */
