@@ -181,11 +181,13 @@ head_not_written(struct store *s, struct store_hash hash)
         index_forget(&s->index, hash);
 }
 
+/* Whoever asked before may have read the page of the index, which had it, and keeps what it led to. */
 static void
 tomb_written(struct store *s, struct store_hash hash)
 {
     disk_load_index_page(s, index_page(&s->index, hash));
-    index_forget(&s->index, hash);
+    if (index_forget(&s->index, hash) > 0)
+        atomic_fetch_add(change_of(s, hash), 1);
 }
 
 static void

@@ -399,6 +399,38 @@ what_is_urgent_does_not_wait_behind_a_job_at_its_end(void **state)
     end();
 }
 
+/* The index on disk still had it, and somebody found it there before the tomb was written. */
+static void
+invalidated_before_the_index_was_read(void **state)
+{
+    struct made m = make(3, 1, 0);
+    struct getting t = {.get = {.key = sl_span(m.key), .done = got}};
+    struct sl_offload *job;
+
+    (void)state;
+    begin();
+    tick();
+    put_object(3, 1, 100);
+    run();
+    tick();
+    all_killed();
+    begin();
+    store_invalidate(store, here, sl_span(m.key));
+    assert_int_equal(here->n_jobs, 1);
+    job = here->jobs[--here->n_jobs];
+    t.get.hash = store_hash(store, t.get.key);
+    assert_int_equal(store_get(store, here, &t.get, &t.found), STORE_WAIT);
+    run();
+    if (t.found != NULL)
+        store_drop(&t.found);
+    job->work(job);
+    job->done(here, job);
+    run();
+    assert_int_equal(version_of(3), 0);
+    unmake(&m);
+    end();
+}
+
 /* An older one that the disk has is not found again where it did not take the later one. */
 static void
 what_is_not_written_lets_nothing_older_come_back(void **state)
@@ -1515,6 +1547,7 @@ main(void)
         T(a_head_is_made_anew),
         T(invalidated_stays_so),
         T(invalidated_on_its_way_to_the_disk),
+        T(invalidated_before_the_index_was_read),
         T(what_is_urgent_does_not_wait_behind_a_job_at_its_end),
         T(what_is_not_written_lets_nothing_older_come_back),
         T(what_is_not_taken_lets_nothing_older_come_back),
