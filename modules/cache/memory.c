@@ -393,6 +393,20 @@ memory_find(struct memory *m, struct store_hash hash)
     return NULL;
 }
 
+int
+memory_may_have(const struct memory *m, struct store_hash hash)
+{
+    const struct bucket *bucket = bucket_of(m, hash);
+    uint32_t tag = tag_of(hash);
+    unsigned i;
+
+#pragma GCC unroll 8
+    for (i = 0; i < BUCKET; i++)
+        if (tag_at(bucket, i) == tag && seat_at(bucket, i) != 0)
+            return 1;
+    return 0;
+}
+
 static struct fifo *
 fifo_of(struct memory *m, const struct object *o)
 {

@@ -89,6 +89,8 @@ void arriving_free(struct arriving *a);
 
 /* Held, or NULL. */
 struct object *memory_find(struct memory *m, struct store_hash hash);
+/* Whether it would find one; seldom it says so of another's hash. */
+int memory_may_have(const struct memory *m, struct store_hash hash);
 /* Keeps o, in place of another of its hash; 0: it is too large. */
 int memory_put(struct memory *m, struct object *o);
 /* Keeps o if there is none of its hash whose change is that of o or later. */

@@ -22,8 +22,9 @@
 #include "sluice/log.h"
 #include "sluice/zone.h"
 
-#define ZONE_LAYOUT 2
 #define STORE_FILES_VERSION 4
+/* The zone's own, behind that of the files: generations that share the zone share those, too. */
+#define ZONE_LAYOUT (100 * STORE_FILES_VERSION + 1)
 #define N_CHANGES 65536
 
 /* The words of the first page.  clock, all and the latest prefix are tag.h's. */
@@ -367,6 +368,8 @@ struct store_bytes *extent_read(struct store *s, const struct store_extent *e);
 void writer_has_room(struct store_writer *w, struct sl_loop *loop);
 /* From now on it is what its key has.  0: it is not, for change_of() its hash is not `from` any more. */
 int object_publish(struct store *s, struct object *o, uint64_t from);
+/* What arrived in chunks cannot be found: nor is what its key had when all of it had come. */
+void object_lost(struct store *s, const struct object *arrived);
 
 /* ---- store_arriving.c ---- */
 struct chunk {
@@ -442,7 +445,7 @@ enum queue_when { QUEUE_SOON, QUEUE_NOW };
 int queue_object(struct store *s, struct sl_loop *loop, struct object *o, enum queue_when when);
 void queue_tomb(struct store *s, struct sl_loop *loop, const struct record *r);
 /* An object was published, and the disk does not get it. */
-void head_not_written(struct store *s, struct store_hash hash, uint64_t change);
+void head_not_written(struct store *s, struct store_hash hash);
 /* Starts the job if there is something to do and none at work. */
 void queue_kick(struct store *s, struct sl_loop *loop);
 /* Writes all of it here and now; blocks. */

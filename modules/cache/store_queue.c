@@ -171,20 +171,23 @@ head_written(struct store *s, struct store_hash hash, uint64_t change, uint64_t 
         index_drop(&s->index, hash, offset / SEGMENT_UNIT);
 }
 
-/* What the disk has of its key is older, and is not to come back. */
+/* What the disk has of its key is older, and is not to come back; what another process has stored
+ * meanwhile goes with it, and is fetched again. */
 void
-head_not_written(struct store *s, struct store_hash hash, uint64_t change)
+head_not_written(struct store *s, struct store_hash hash)
 {
     count(&s->n_unwritten, 1);
-    if (index_is_used(s) && change == atomic_load(change_of(s, hash)))
+    if (index_is_used(s))
         index_forget(&s->index, hash);
 }
 
+/* Whoever asked before may have read the page of the index, which had it, and keeps what it led to. */
 static void
 tomb_written(struct store *s, struct store_hash hash)
 {
     disk_load_index_page(s, index_page(&s->index, hash));
-    index_forget(&s->index, hash);
+    if (index_forget(&s->index, hash) > 0)
+        atomic_fetch_add(change_of(s, hash), 1);
 }
 
 static void
@@ -207,7 +210,7 @@ stretch_write(struct store *s, struct op *op)
         if (t->records[i].is_tomb)
             count(&s->n_unwritten, 1);
         else
-            head_not_written(s, t->records[i].hash, t->records[i].change);
+            head_not_written(s, t->records[i].hash);
     op->stretch = NULL;
     op_free(op);
     stretch_close(&s->queued, t);
@@ -221,7 +224,7 @@ op_prepare(struct store *s, struct op *op)
         struct object *o = arriving_finish(s, op->object);
 
         if (o == NULL) {
-            atomic_fetch_add_explicit(&s->n_unwritten, 1, memory_order_relaxed);
+            object_lost(s, op->object);
             return 0;
         }
         object_drop(&op->object);
@@ -258,7 +261,7 @@ op_failed(struct store *s, struct op *op)
     if (op->kind == OP_CHUNK)
         arriving_not_written(op->object->arriving);
     else
-        head_not_written(s, op->object->hash, op->object->change);
+        head_not_written(s, op->object->hash);
 }
 
 /* A CHUNK is its writer's, who frees it. */

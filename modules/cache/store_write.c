@@ -79,9 +79,10 @@ object_publish(struct store *s, struct object *o, uint64_t from)
     _Atomic(uint64_t) *change = change_of(s, o->hash);
     uint64_t found[INDEX_FOUND_MAX];
     int is_noticed = sl_places_others() != 0 ||
-                     (disk_is_on(s) && index_find(&s->index, o->hash, found) > 0);
+                     (disk_is_on(s) && (memory_may_have(s->memory, o->hash) ||
+                                        index_find(&s->index, o->hash, found) > 0));
 
-    /* others' memory, and reads under way, have to notice */
+    /* others' memory, reads under way, and an older one that waits to be written have to notice */
     if (is_noticed ? !atomic_compare_exchange_strong(change, &from, from + 1)
                    : atomic_load(change) != from)
         return 0;
@@ -101,7 +102,20 @@ object_commit(struct store *s, struct sl_loop *loop, struct object *o)
         ;
     is_in_memory = (atomic_load(&o->holds) & OBJECT_LIVES) != 0;
     if (!queue_object(s, loop, o, is_in_memory ? QUEUE_SOON : QUEUE_NOW))
-        head_not_written(s, o->hash, o->change);
+        head_not_written(s, o->hash);
+}
+
+void
+object_lost(struct store *s, const struct object *arrived)
+{
+    uint64_t from = arrived->change;
+
+    count(&s->n_unwritten, 1);
+    if (!atomic_compare_exchange_strong(change_of(s, arrived->hash), &from, from + 1))
+        return; /* what its key has is later */
+    memory_forget(s->memory, arrived->hash);
+    if (index_is_used(s))
+        index_forget(&s->index, arrived->hash);
 }
 
 /* ---- writers ---- */
@@ -437,7 +451,7 @@ store_commit(struct store_writer **writer)
         commit_small(w);
     else if (run_queue(w) != 0 ||
              queue_op(w, op_new(OP_FINISH, w->object)) != 0)
-        atomic_fetch_add_explicit(&w->s->n_unwritten, 1, memory_order_relaxed);
+        object_lost(w->s, w->object);
     writer_end(w, 1);
 }
 

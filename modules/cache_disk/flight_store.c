@@ -11,6 +11,14 @@ take_first(struct sl_span *to, const struct sl_field *x)
         *to = x->value;
 }
 
+/* All of its lines do, joined at the first: a server may send hundreds. */
+static void
+take_joined(struct sl_span *to, struct sl_fields *fields, const struct sl_field *x)
+{
+    if (to->at == NULL)
+        *to = sl_fields_joined_id(fields, (enum sl_field_id)x->id);
+}
+
 /* What the fields say, in one walk. */
 static void
 facts_read(struct response_facts *facts, struct sl_fields *fields)
@@ -20,15 +28,9 @@ facts_read(struct response_facts *facts, struct sl_fields *fields)
 
     for (x = lines.at; x < end; x++)
         switch ((enum sl_field_id)x->id) {
-        case SL_F_CACHE_CONTROL:
-            facts->cache_control = sl_fields_joined_id(fields, SL_F_CACHE_CONTROL);
-            break;
-        case SL_F_CDN_CACHE_CONTROL:
-            facts->cdn_cache_control = sl_fields_joined_id(fields, SL_F_CDN_CACHE_CONTROL);
-            break;
-        case SL_F_VARY:
-            facts->vary = sl_fields_joined_id(fields, SL_F_VARY);
-            break;
+        case SL_F_CACHE_CONTROL: take_joined(&facts->cache_control, fields, x); break;
+        case SL_F_CDN_CACHE_CONTROL: take_joined(&facts->cdn_cache_control, fields, x); break;
+        case SL_F_VARY: take_joined(&facts->vary, fields, x); break;
         case SL_F_PRAGMA: take_first(&facts->pragma, x); break;
         case SL_F_EXPIRES: take_first(&facts->expires, x); break;
         case SL_F_DATE: take_first(&facts->date, x); break;

@@ -399,6 +399,38 @@ what_is_urgent_does_not_wait_behind_a_job_at_its_end(void **state)
     end();
 }
 
+/* The index on disk still had it, and somebody found it there before the tomb was written. */
+static void
+invalidated_before_the_index_was_read(void **state)
+{
+    struct made m = make(3, 1, 0);
+    struct getting t = {.get = {.key = sl_span(m.key), .done = got}};
+    struct sl_offload *job;
+
+    (void)state;
+    begin();
+    tick();
+    put_object(3, 1, 100);
+    run();
+    tick();
+    all_killed();
+    begin();
+    store_invalidate(store, here, sl_span(m.key));
+    assert_int_equal(here->n_jobs, 1);
+    job = here->jobs[--here->n_jobs];
+    t.get.hash = store_hash(store, t.get.key);
+    assert_int_equal(store_get(store, here, &t.get, &t.found), STORE_WAIT);
+    run();
+    if (t.found != NULL)
+        store_drop(&t.found);
+    job->work(job);
+    job->done(here, job);
+    run();
+    assert_int_equal(version_of(3), 0);
+    unmake(&m);
+    end();
+}
+
 /* An older one that the disk has is not found again where it did not take the later one. */
 static void
 what_is_not_written_lets_nothing_older_come_back(void **state)
@@ -433,6 +465,92 @@ what_is_not_written_lets_nothing_older_come_back(void **state)
         memory_forget(store->memory, store_hash(store, SL_SPAN("http://h2/dir5/5")));
         assert_int_equal(version_of(5), 0);
         memory_forget(store->memory, store_hash(store, SL_SPAN("http://h0/dir3/3")));
+        assert_int_equal(version_of(3), 0);
+        end();
+        world_begin();
+    }
+    unmake(&m);
+}
+
+/* Nor where the older one itself still waits to be written, and the queue is too long for the later. */
+static void
+what_is_not_taken_lets_nothing_older_come_back(void **state)
+{
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        size_t n = i == 0 ? 100 : 100000; /* in a stretch, and by itself */
+
+        begin();
+        tick();
+        put_object(3, 1, n);
+        store->queued.bytes += 64 << 20;
+        put_object(3, 2, n);
+        store->queued.bytes -= 64 << 20;
+        run();
+        assert_int_equal(version_of(3), 2);
+        memory_forget(store->memory, store_hash(store, SL_SPAN("http://h0/dir3/3")));
+        assert_int_equal(version_of(3), 0);
+        end();
+        world_begin();
+    }
+}
+
+/* Nor where what another key did, which shares the cell of changes, stands between. */
+static void
+what_is_not_written_is_not_found_for_another_key_s_change(void **state)
+{
+    struct store_hash hash;
+
+    (void)state;
+    begin();
+    tick();
+    put_object(3, 1, 100);
+    run();
+    fault.write_error = EIO;
+    put_object(3, 2, 100);
+    hash = store_hash(store, SL_SPAN("http://h0/dir3/3"));
+    atomic_fetch_add(change_of(store, hash), 1);
+    run();
+    fault.write_error = 0;
+    now_ms += 100000;
+    tick();
+    tick();
+    assert_true(disk_is_on(store));
+    assert_int_equal(version_of(3), 0);
+    end();
+}
+
+/* Nor where the later one's body is in chunks, which the disk does not take: its end alone, or any. */
+static void
+chunks_that_are_not_written_let_nothing_older_come_back(void **state)
+{
+    struct made m = make(3, 2, 3 * STORE_INLINE);
+    struct store_writer *w;
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        begin();
+        tick();
+        put_object(3, 1, 100);
+        run();
+        w = writer_of(&m, (int64_t)m.n, NULL, 0);
+        assert_int_equal(store_append(w, m.body, m.n), SL_FLOW_ROOM);
+        fault.write_error = EIO;
+        if (i == 0) { /* the disk rests by the time the body is over */
+            put_object(5, 1, 100);
+            run();
+        }
+        store_commit(&w);
+        run();
+        fault.write_error = 0;
+        assert_false(disk_is_on(store));
+        now_ms += 100000;
+        tick();
+        tick();
+        assert_true(disk_is_on(store));
         assert_int_equal(version_of(3), 0);
         end();
         world_begin();
@@ -1429,8 +1547,12 @@ main(void)
         T(a_head_is_made_anew),
         T(invalidated_stays_so),
         T(invalidated_on_its_way_to_the_disk),
+        T(invalidated_before_the_index_was_read),
         T(what_is_urgent_does_not_wait_behind_a_job_at_its_end),
         T(what_is_not_written_lets_nothing_older_come_back),
+        T(what_is_not_taken_lets_nothing_older_come_back),
+        T(chunks_that_are_not_written_let_nothing_older_come_back),
+        T(what_is_not_written_is_not_found_for_another_key_s_change),
         T(a_body_stays_while_heads_are_used_again),
         T(a_forgone_body_is_whole_for_its_readers),
         T(tags_are_odd_and_even),
