@@ -176,6 +176,29 @@ h1c_whole(const struct h1c *h, enum framing framing)
     return (struct sl_span){h->in->bytes + h->in->begin, (size_t)h->left};
 }
 
+/* Who watches an answer wants all of a short body with its head, if the server has sent it by now.  An
+ * end or an error is met again by whoever reads next. */
+static void
+h1c_read_on(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+    struct sl_buf *head = h->in;
+    ssize_t k = 1;
+
+    if (h->framing != FRAMING_LENGTH || h->left > BUF_LARGE || buf_used(h->in) >= h->left ||
+        !conn_may_read(c))
+        return;
+    h->in = buf_take(c->loop, BUF_LARGE);
+    h->in->end = (unsigned)buf_used(head);
+    memcpy(h->in->bytes, head->bytes + head->begin, h->in->end);
+    sl_buf_drop(&head);
+    while (k > 0 && buf_used(h->in) < h->left && conn_may_read(c)) {
+        k = sl_conn_read(c, h->in->bytes + h->in->end, buf_room(h->in));
+        if (k > 0)
+            h->in->end += (unsigned)k;
+    }
+}
+
 /* 1: go on with the body; 0: the attempt is over or waits. */
 static int
 h1c_final(struct sl_conn *c, const struct response_head *head)
@@ -201,6 +224,8 @@ h1c_final(struct sl_conn *c, const struct response_head *head)
     h1c_take_fields(c, head);
     h->in->begin += (unsigned)head->size;
     h->state = H1C_BODY;
+    if (exchange_of(a)->r->watch != NULL)
+        h1c_read_on(c);
     a->whole = h1c_whole(h, framing);
     length = framing == FRAMING_NONE ? 0 : framing == FRAMING_LENGTH ? (int64_t)h->left : -1;
     if (attempt_head(a, head->status, length) == SL_FLOW_FULL)
