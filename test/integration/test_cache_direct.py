@@ -6,6 +6,7 @@ import pytest
 from origin import reply
 from cache_peers import asked, cached, fresh, operated, status  # noqa: F401 (fixtures)
 from test_http2_servers import Server
+from tls_peers import pki, secure, to  # noqa: F401 (fixtures)
 
 
 def lines(r):
@@ -55,6 +56,59 @@ def test_who_leaves_alone_takes_it_along(cached, origin):
     assert gone.wait(5)
     origin.on("/", fresh(b"new"))
     assert s.get("/").body == b"new" and status(s.get("/")) == "HIT"
+
+
+def some(n):
+    return bytes(i * 7919 >> 5 & 255 for i in range(n))
+
+
+# What fits one read or two, and what is just too long for that; sent by a server in one go, or not.
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("pause", [0, 0.1], ids=["at once", "in parts"])
+@pytest.mark.parametrize("n", [4000, 10000, 65535, 65536, 65537])
+def test_a_body_of_several_reads(sluice, origin, secure, pki, tmp_path, n, pause, tls):  # noqa: F811
+    origin, body = secure() if tls else origin, some(n)
+
+    def answer(c, r):
+        c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: %d\r\n\r\n" % n + body[:n // 2])
+        time.sleep(pause)
+        c.send(body[n // 2:])
+        return True
+    origin.on("/", answer)
+    s = sluice((to(origin, options=f"ca={pki.ca.pem}") if tls else f"LoadModule route\nProxyPass {origin}\n") +
+               f"LoadModule cache_disk\nCacheDisk {tmp_path}/cache size=64m memory=16m\nCache on\n")
+    c = s.client()
+    for i in range(3):
+        miss, hit = c.request("GET", f"/?{i}"), c.request("GET", f"/?{i}")
+        assert miss.body == body and hit.body == body and "hit" in hit.get("Cache-Status")
+    assert len(origin.requests) == 3 and origin.n_connections == 1
+
+
+@pytest.mark.parametrize("sent", [0, 100, 5000, 9999])
+def test_a_short_body_that_is_cut(cached, origin, sent):
+    def answer(c, r):
+        c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10000\r\n\r\n" + some(sent))
+        c.close()
+        return False
+    origin.on("/", answer)
+    s = cached().expect("SL0509", "SL0510", "SL0511")
+    c = s.client()
+    c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    if sent == 0:
+        assert c.response().status == 502
+    else:
+        got = c.rest()
+        assert got.startswith(b"HTTP/1.1 200") and got.partition(b"\r\n\r\n")[2] == some(sent)
+    origin.on("/", fresh(b"whole"))
+    assert s.get("/").body == b"whole"
+
+
+def test_bytes_behind_a_short_body(cached, origin):
+    origin.on("/", lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10000\r\n\r\n" +
+                                       some(10000) + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil") or True)
+    s = cached()
+    assert [s.get(f"/?{i}").body for i in range(3)] == [some(10000)] * 3 and s.get("/?0").body == some(10000)
+    assert origin.n_connections == 3
 
 
 @pytest.mark.parametrize("parts", [[b"whole"], [b"wh", b"ole"]], ids=["at once", "in parts"])
