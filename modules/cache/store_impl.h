@@ -23,7 +23,7 @@
 #include "sluice/zone.h"
 
 #define STORE_FILES_VERSION 4
-/* The zone's own, behind that of the files: generations that share the zone share those, too. */
+/* The zone's own, behind that of the files: generations that share the zone share those. */
 #define ZONE_LAYOUT (100 * STORE_FILES_VERSION + 1)
 #define N_CHANGES 65536
 
@@ -368,7 +368,7 @@ struct store_bytes *extent_read(struct store *s, const struct store_extent *e);
 void writer_has_room(struct store_writer *w, struct sl_loop *loop);
 /* From now on it is what its key has.  0: it is not, for change_of() its hash is not `from` any more. */
 int object_publish(struct store *s, struct object *o, uint64_t from);
-/* What arrived in chunks cannot be found: nor is what its key had when all of it had come. */
+/* What arrived in chunks is not found: nor is what its key had when all of it had come. */
 void object_lost(struct store *s, const struct object *arrived);
 
 /* ---- store_arriving.c ---- */

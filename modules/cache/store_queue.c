@@ -171,8 +171,8 @@ head_written(struct store *s, struct store_hash hash, uint64_t change, uint64_t 
         index_drop(&s->index, hash, offset / SEGMENT_UNIT);
 }
 
-/* What the disk has of its key is older, and is not to come back; what another process has stored
- * meanwhile goes with it, and is fetched again. */
+/* What the disk has of its key is older, and is not to come back; what another process has
+ * stored meanwhile goes with it, and is fetched again. */
 void
 head_not_written(struct store *s, struct store_hash hash)
 {
@@ -181,7 +181,8 @@ head_not_written(struct store *s, struct store_hash hash)
         index_forget(&s->index, hash);
 }
 
-/* Whoever asked before may have read the page of the index, which had it, and keeps what it led to. */
+/* Whoever asked before may have read the page of the index, which had it, and keeps what it
+ * led to. */
 static void
 tomb_written(struct store *s, struct store_hash hash)
 {

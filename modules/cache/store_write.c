@@ -82,7 +82,7 @@ object_publish(struct store *s, struct object *o, uint64_t from)
                      (disk_is_on(s) && (memory_may_have(s->memory, o->hash) ||
                                         index_find(&s->index, o->hash, found) > 0));
 
-    /* others' memory, reads under way, and an older one that waits to be written have to notice */
+    /* others' memory, reads under way, and an older one that is to be written have to notice */
     if (is_noticed ? !atomic_compare_exchange_strong(change, &from, from + 1)
                    : atomic_load(change) != from)
         return 0;

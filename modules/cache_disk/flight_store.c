@@ -29,7 +29,9 @@ facts_read(struct response_facts *facts, struct sl_fields *fields)
     for (x = lines.at; x < end; x++)
         switch ((enum sl_field_id)x->id) {
         case SL_F_CACHE_CONTROL: take_joined(&facts->cache_control, fields, x); break;
-        case SL_F_CDN_CACHE_CONTROL: take_joined(&facts->cdn_cache_control, fields, x); break;
+        case SL_F_CDN_CACHE_CONTROL:
+            take_joined(&facts->cdn_cache_control, fields, x);
+            break;
         case SL_F_VARY: take_joined(&facts->vary, fields, x); break;
         case SL_F_PRAGMA: take_first(&facts->pragma, x); break;
         case SL_F_EXPIRES: take_first(&facts->expires, x); break;

@@ -399,7 +399,7 @@ what_is_urgent_does_not_wait_behind_a_job_at_its_end(void **state)
     end();
 }
 
-/* The index on disk still had it, and somebody found it there before the tomb was written. */
+/* The index on disk had it, and somebody found it there before the tomb was written. */
 static void
 invalidated_before_the_index_was_read(void **state)
 {
@@ -472,7 +472,7 @@ what_is_not_written_lets_nothing_older_come_back(void **state)
     unmake(&m);
 }
 
-/* Nor where the older one itself still waits to be written, and the queue is too long for the later. */
+/* Nor where the older one itself waits to be written, and the queue has no room for the later. */
 static void
 what_is_not_taken_lets_nothing_older_come_back(void **state)
 {
@@ -522,7 +522,7 @@ what_is_not_written_is_not_found_for_another_key_s_change(void **state)
     end();
 }
 
-/* Nor where the later one's body is in chunks, which the disk does not take: its end alone, or any. */
+/* Nor where the later one is in chunks, of which the disk does not take the last, or any. */
 static void
 chunks_that_are_not_written_let_nothing_older_come_back(void **state)
 {
