@@ -221,7 +221,6 @@ void
 object_drop(struct object **held)
 {
     struct object *o = *held;
-
     struct memory *m;
     int is_kept;
 

@@ -189,7 +189,7 @@ answer_body(struct visit *v)
     if (is_given)
         return sl_respond(v->r, v->meta.status, NULL, body);
     g = giver_new(v, 1);
-    g->at[0] = (struct stretch){.from = 0, .n = is_complete && size > 0 ? size : -1};
+    g->at[0] = (struct portion){.from = 0, .n = is_complete && size > 0 ? size : -1};
     return sl_respond_from(v->r, v->meta.status, length, &giver_source, g);
 }
 
@@ -213,7 +213,7 @@ answer_range(struct visit *v, const struct range *range, int64_t size)
     sl_fields_set(sl_req_response(v->r), "Content-Range",
                   sl_span(apr_psprintf(sl_req_pool(v->r), "bytes %ld-%ld/%ld", (long)range->from,
                                        (long)(range->from + range->n - 1), (long)size)));
-    g->at[0] = (struct stretch){.from = range->from, .n = range->n};
+    g->at[0] = (struct portion){.from = range->from, .n = range->n};
     return sl_respond_from(v->r, 206, range->n, &giver_source, g);
 }
 
@@ -257,7 +257,7 @@ answer_ranges(struct visit *v, const struct range *ranges, int n, int64_t size)
     for (i = 0; i < n; i++) {
         text = part_head(pool, boundary, type, &ranges[i], size);
         g->at[2 * i].text = text;
-        g->at[2 * i + 1] = (struct stretch){.from = ranges[i].from, .n = ranges[i].n};
+        g->at[2 * i + 1] = (struct portion){.from = ranges[i].from, .n = ranges[i].n};
         length += (int64_t)text.n + ranges[i].n;
     }
     text = sl_span(apr_psprintf(pool, "\r\n--%s--\r\n", boundary));

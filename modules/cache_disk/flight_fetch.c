@@ -141,8 +141,8 @@ is_too_large(const struct flight *f)
     return f->conf->max_object >= 0 && f->n > f->conf->max_object;
 }
 
-/* It will not be stored: who reads it reads on, the next go past the cache, and what was stored
- * before is of the past. */
+/* It will not be stored: who reads it reads on, and the next go past the cache.  Where it is too large,
+ * what was stored before is of the past. */
 static void
 flight_turns(struct flight *f, struct sl_req *sub)
 {

@@ -59,7 +59,7 @@ giver_read(struct sl_loop *loop, struct store_read *read, enum store_io io)
 static size_t
 giver_part(struct giver *g, struct sl_data *data)
 {
-    struct stretch *s = &g->at[g->i];
+    struct portion *s = &g->at[g->i];
     size_t n = g->read.piece.n - g->used;
 
     if (n > PART)
@@ -77,7 +77,7 @@ giver_part(struct giver *g, struct sl_data *data)
 static int
 giver_is_last(const struct giver *g)
 {
-    return g->i + 1 == g->n_stretches;
+    return g->i + 1 == g->n_portions;
 }
 
 static void
@@ -98,7 +98,7 @@ giver_least(const struct giver *g, int64_t begin, int64_t end)
     int64_t least = g->at[g->i].from;
     unsigned i;
 
-    for (i = g->i + 1; i < g->n_stretches; i++)
+    for (i = g->i + 1; i < g->n_portions; i++)
         if (g->at[i].text.n == 0 && g->at[i].from < least && g->at[i].from >= begin &&
             g->at[i].from < end)
             least = g->at[i].from;
@@ -180,7 +180,7 @@ giver_fetch(struct giver *g)
 static int
 giver_file(struct giver *g)
 {
-    struct stretch *s = &g->at[g->i];
+    struct portion *s = &g->at[g->i];
     struct store_piece *piece = &g->read.piece;
     size_t left = piece->n - g->used, n = left;
     int64_t at = piece->offset + (int64_t)g->used;
@@ -209,7 +209,7 @@ giver_file(struct giver *g)
 static int
 giver_body(struct giver *g)
 {
-    struct stretch *s = &g->at[g->i];
+    struct portion *s = &g->at[g->i];
     struct sl_data data = {NULL, 0, NULL};
     int ends;
 
@@ -306,7 +306,7 @@ giver_new(struct visit *v, unsigned n)
     g->r = v->r;
     g->object = v->found;
     store_hold(g->object);
-    g->n_stretches = n;
+    g->n_portions = n;
     if (v->meta.whole > 0) {
         g->slices = v->slices != NULL ? v->slices : slices_new(v);
         g->slices->done = giver_slice;
