@@ -165,7 +165,37 @@ h1c_take_fields(struct sl_conn *c, const struct response_head *head)
     r->reason = head->reason;
 }
 
-/* The body, if all of it came with the head. */
+/* Who watches the request gets the body with the head where it is short and has come already.  An
+ * end is met once more by who reads on. */
+static void
+h1c_gather(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+
+    if (h->in->size - h->in->begin < h->left)
+        buf_move(c->loop, &h->in);
+    while (buf_used(h->in) < h->left && conn_may_read(c)) {
+        ssize_t k = sl_conn_read(c, h->in->bytes + h->in->end, buf_room(h->in));
+
+        if (k > 0)
+            h->in->end += (unsigned)k;
+        else if (k != SL_IO_AGAIN) {
+            c->io.ready |= SL_READABLE;
+            return;
+        }
+    }
+}
+
+static int
+h1c_may_gather(struct sl_conn *c, enum framing framing)
+{
+    const struct h1c *h = h1c_of(c);
+
+    return framing == FRAMING_LENGTH && h->left > buf_used(h->in) && h->left <= BUF_LARGE &&
+           exchange_of(h->a)->r->watch != NULL && c->transport == NULL && conn_may_read(c);
+}
+
+/* The body, if all of it is at hand. */
 static struct sl_span
 h1c_whole(const struct h1c *h, enum framing framing)
 {
@@ -201,6 +231,8 @@ h1c_final(struct sl_conn *c, const struct response_head *head)
     h1c_take_fields(c, head);
     h->in->begin += (unsigned)head->size;
     h->state = H1C_BODY;
+    if (h1c_may_gather(c, framing))
+        h1c_gather(c);
     a->whole = h1c_whole(h, framing);
     length = framing == FRAMING_NONE ? 0 : framing == FRAMING_LENGTH ? (int64_t)h->left : -1;
     if (attempt_head(a, head->status, length) == SL_FLOW_FULL)

@@ -32,6 +32,72 @@ def test_without_a_body(cached, origin, code):
     assert asked(origin) == 1
 
 
+HEAD = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n%sContent-Length: %d\r\n\r\n"
+
+
+def pattern(n):
+    return b"".join(b"%07d " % i for i in range(n // 8 + 1))[:n]
+
+
+@pytest.mark.parametrize("before", [b"", b"X-Long: " + b"y" * 6000 + b"\r\n"], ids=["", "a long head"])
+@pytest.mark.parametrize("n", [3000, 4096, 10240, 65535, 65536, 65537])
+def test_more_than_one_read(cached, origin, threads, before, n):
+    origin.on("/", HEAD % (before, n) + pattern(n))
+    s = cached()
+    for what in ("MISS", "HIT"):
+        r = s.get("/")
+        assert (r.status, r.body, status(r), r.get("Content-Length")) == (200, pattern(n), what, str(n))
+    assert asked(origin) == 1 and s.get("/other").status == 200
+    assert origin.n_connections <= threads
+
+
+@pytest.mark.parametrize("first", [0, 100, 4096, 6000, 10239])
+def test_the_rest_comes_late(cached, origin, first):
+    rest = threading.Event()
+
+    def slow(c, r):
+        c.send(HEAD % (b"", 10240) + pattern(10240)[:first])
+        rest.wait(5)
+        c.send(pattern(10240)[first:])
+        return True
+    origin.on("/", slow)
+    s = cached()
+    c = s.client()
+    c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    head = c.until(b"\r\n\r\n")  # it does not wait for the rest
+    assert b"Content-Length: 10240" in head
+    rest.set()
+    assert c.exactly(10240) == pattern(10240)
+    assert s.get("/").body == pattern(10240) and asked(origin) == 1
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+@pytest.mark.parametrize("pause", [0, 0.1])
+@pytest.mark.parametrize("n", [5000, 10239])
+def test_cut_after_more_than_one_read(cached, origin, end, pause, n):
+    def cut(c, r):
+        c.send(HEAD % (b"", 10240) + pattern(n))
+        time.sleep(pause)
+        getattr(c, end)()
+        return False
+    origin.on("/", cut)
+    s = cached().expect("SL0505", "SL0509")
+    for _ in range(3):
+        c = s.client()
+        c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        got = c.rest()
+        assert len(got.partition(b"\r\n\r\n")[2]) < 10240
+    origin.on("/", fresh(b"new"))
+    assert s.get("/").body == b"new" and status(s.get("/")) == "HIT"
+
+
+def test_bytes_behind_more_than_one_read(cached, origin):
+    origin.on("/", HEAD % (b"", 10240) + pattern(10240) + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+    s = cached()
+    assert [s.get("/").body for _ in range(2)] == [pattern(10240)] * 2
+    assert s.get("/other").body != b"evil" and origin.n_connections == 2
+
+
 def test_an_answer_of_our_own_is_stored(sluice, tmp_path):
     s = sluice("LoadModule route\nLoadModule headers\nLoadModule cache_disk\n"
                f"CacheDisk {tmp_path}/cache size=64m memory=16m\nCache on\nCacheValid 200 1h\n"
