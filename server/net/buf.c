@@ -45,6 +45,17 @@ buf_take(struct sl_loop *loop, unsigned size)
 }
 
 void
+buf_move(struct sl_loop *loop, struct sl_buf **bufp)
+{
+    struct sl_buf *old = *bufp;
+
+    *bufp = buf_take(loop, BUF_LARGE);
+    memcpy((*bufp)->bytes, old->bytes + old->begin, buf_used(old));
+    (*bufp)->end = (unsigned)buf_used(old);
+    sl_buf_drop(&old);
+}
+
+void
 buf_make_more_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, unsigned size)
 {
     struct sl_buf *old = *bufp;
@@ -56,12 +67,8 @@ buf_make_more_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, uns
         *bufp = buf_take(loop, size);
         return;
     }
-    if (buf_room(old) > 0)
-        return;
-    *bufp = buf_take(loop, BUF_LARGE);
-    memcpy((*bufp)->bytes, old->bytes + old->begin, buf_used(old));
-    (*bufp)->end = (unsigned)buf_used(old);
-    sl_buf_drop(&old);
+    if (buf_room(old) == 0)
+        buf_move(loop, bufp);
 }
 
 void

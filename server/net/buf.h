@@ -43,6 +43,8 @@ buf_used(const struct sl_buf *b)
  * of `size` when it is smaller or has less room than `least`.  Others may hold bytes of it, but never
  * those behind its end. */
 void buf_make_more_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, unsigned size);
+/* Moves what is not used up to the front of a large buffer. */
+void buf_move(struct sl_loop *loop, struct sl_buf **bufp);
 
 static inline void
 buf_make_room(struct sl_loop *loop, struct sl_buf **bufp, size_t least, unsigned size)

@@ -165,7 +165,35 @@ h1c_take_fields(struct sl_conn *c, const struct response_head *head)
     r->reason = head->reason;
 }
 
-/* The body, if all of it came with the head. */
+/* Who watches the request gets the body with the head where it is short and has come already.  An
+ * end is met once more by who reads on. */
+static void
+h1c_gather(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+    ssize_t k;
+
+    if (h->in->size - h->in->begin < h->left)
+        buf_move(c->loop, &h->in);
+    do {
+        k = sl_conn_read(c, h->in->bytes + h->in->end, buf_room(h->in));
+        if (k > 0)
+            h->in->end += (unsigned)k;
+    } while (k > 0 && buf_used(h->in) < h->left && conn_may_read(c));
+    if (k <= 0 && k != SL_IO_AGAIN)
+        c->io.ready |= SL_READABLE;
+}
+
+static int
+h1c_may_gather(struct sl_conn *c, enum framing framing)
+{
+    const struct h1c *h = h1c_of(c);
+
+    return framing == FRAMING_LENGTH && h->left > buf_used(h->in) && h->left <= BUF_LARGE &&
+           exchange_of(h->a)->r->watch != NULL && conn_may_read(c);
+}
+
+/* The body, if all of it is at hand. */
 static struct sl_span
 h1c_whole(const struct h1c *h, enum framing framing)
 {
@@ -174,29 +202,6 @@ h1c_whole(const struct h1c *h, enum framing framing)
     if (framing != FRAMING_LENGTH || h->left > buf_used(h->in))
         return (struct sl_span){NULL, 0};
     return (struct sl_span){h->in->bytes + h->in->begin, (size_t)h->left};
-}
-
-/* Who watches an answer wants all of a short body with its head, if the server has sent it by now.  An
- * end or an error is met again by whoever reads next. */
-static void
-h1c_read_on(struct sl_conn *c)
-{
-    struct h1c *h = h1c_of(c);
-    struct sl_buf *head = h->in;
-    ssize_t k = 1;
-
-    if (h->framing != FRAMING_LENGTH || h->left > BUF_LARGE || buf_used(h->in) >= h->left ||
-        !conn_may_read(c))
-        return;
-    h->in = buf_take(c->loop, BUF_LARGE);
-    h->in->end = (unsigned)buf_used(head);
-    memcpy(h->in->bytes, head->bytes + head->begin, h->in->end);
-    sl_buf_drop(&head);
-    while (k > 0 && buf_used(h->in) < h->left && conn_may_read(c)) {
-        k = sl_conn_read(c, h->in->bytes + h->in->end, buf_room(h->in));
-        if (k > 0)
-            h->in->end += (unsigned)k;
-    }
 }
 
 /* 1: go on with the body; 0: the attempt is over or waits. */
@@ -224,8 +229,8 @@ h1c_final(struct sl_conn *c, const struct response_head *head)
     h1c_take_fields(c, head);
     h->in->begin += (unsigned)head->size;
     h->state = H1C_BODY;
-    if (exchange_of(a)->r->watch != NULL)
-        h1c_read_on(c);
+    if (h1c_may_gather(c, framing))
+        h1c_gather(c);
     a->whole = h1c_whole(h, framing);
     length = framing == FRAMING_NONE ? 0 : framing == FRAMING_LENGTH ? (int64_t)h->left : -1;
     if (attempt_head(a, head->status, length) == SL_FLOW_FULL)
