@@ -23,6 +23,10 @@ struct sl_subrequest_owner {
     enum sl_flow (*body)(struct sl_req *sub, void *ctx, struct sl_data data, int ends);
     /* The last call; cause NULL: the answer was whole.  sub is freed after it. */
     void (*ended)(struct sl_req *sub, void *ctx, const struct sl_cause *cause);
+    /* Where he keeps the next bytes of the body, and room for how many, at least one: they may be
+     * read to there, and then body() is given them there.  NULL: he has no place for them yet.  May
+     * be NULL itself. */
+    char *(*room)(void *ctx, size_t *n);
 };
 
 struct sl_req *sl_subrequest(struct sl_req *client, const struct sl_subrequest_owner *owner,

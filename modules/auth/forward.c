@@ -176,7 +176,8 @@ question_ended(struct sl_req *sub, void *ctx, const struct sl_cause *cause)
     sl_req_resume(q->token, SL_NEXT);
 }
 
-static const struct sl_subrequest_owner owner = {question_head, question_body, question_ended};
+static const struct sl_subrequest_owner owner = {question_head, question_body, question_ended,
+                                                 NULL};
 
 static apr_status_t
 client_left(void *ctx)

@@ -242,10 +242,12 @@ struct store_writer *store_writer_open(struct store *s, struct sl_loop *loop,
                                        const struct store_new *n);
 /* The object that arrives; hold it to keep it past the writer's end. */
 struct store_object *store_writer_object(struct store_writer *w);
-/* Copies the bytes; they can be read at once.  FULL: they were taken, the disk or who reads is
- * behind, room() will be called.  A body that becomes too large, or that the disk fails to take,
- * is relayed from then on.  GONE: nobody reads what is relayed, it is more than was said, or there
- * is no memory; the writer is to be aborted. */
+/* Where the next bytes will stand, and room for how many of them; NULL: nowhere yet. */
+char *store_room(const struct store_writer *w, size_t *n);
+/* Copies the bytes, unless they stand in store_room() already; they can be read at once.  FULL: they
+ * were taken, the disk or who reads is behind, room() will be called.  A body that becomes too
+ * large, or that the disk fails to take, is relayed from then on.  GONE: nobody reads what is
+ * relayed, it is more than was said, or there is no memory; the writer is to be aborted. */
 enum sl_flow store_append(struct store_writer *w, const char *at, size_t n);
 /* The body will not be stored: it is relayed, in a bounded stretch of memory, to the readers there
  * are, as fast as the slowest of them. */

@@ -359,6 +359,17 @@ may_grow_to(const struct store_writer *w, uint64_t to)
     return to <= STORE_INLINE || to <= size_max(w->s);
 }
 
+char *
+store_room(const struct store_writer *w, size_t *n)
+{
+    const struct chunk *c = chunk_last(w->object->arriving);
+
+    if (c == NULL || c->n == c->bytes->size)
+        return NULL;
+    *n = c->bytes->size - c->n;
+    return c->bytes->at + c->n;
+}
+
 enum sl_flow
 store_append(struct store_writer *w, const char *at, size_t n)
 {
@@ -379,7 +390,8 @@ store_append(struct store_writer *w, const char *at, size_t n)
         if (c == NULL)
             return SL_FLOW_GONE;
         part = c->bytes->size - c->n < n ? c->bytes->size - c->n : n;
-        memcpy(c->bytes->at + c->n, at, part);
+        if (at != c->bytes->at + c->n)
+            memcpy(c->bytes->at + c->n, at, part);
         at += part;
         n -= part;
         c->n += (uint32_t)part;

@@ -223,7 +223,16 @@ flight_ended(struct sl_req *sub, void *ctx, const struct sl_cause *cause)
     flight_drop(f);
 }
 
-const struct sl_subrequest_owner flight_fetcher = {flight_head, flight_body, flight_ended};
+static char *
+flight_room(void *ctx, size_t *n)
+{
+    const struct flight *f = ((struct fetch *)ctx)->flight;
+
+    return f->writer != NULL ? store_room(f->writer, n) : NULL;
+}
+
+const struct sl_subrequest_owner flight_fetcher = {flight_head, flight_body, flight_ended,
+                                                 flight_room};
 
 /* ---- the question ---- */
 

@@ -171,6 +171,9 @@ void source_want(struct sl_req *r);
 /* Nothing is wanted from it any more, if there is one. */
 void source_drop(struct sl_req *r);
 
+/* subrequest.c: where the next bytes of its body may be read to, and how many; NULL: anywhere, as
+ * of any other request. */
+char *subrequest_room(const struct sl_req *r, size_t *n);
 /* watch.c: the answer has come; r, or the subrequest that goes on in its place. */
 struct sl_req *watch_tell(struct sl_req *r);
 /* The request cannot be watched: SL_WAIT, or SL_FAIL if it was not suspended. */

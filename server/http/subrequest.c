@@ -109,6 +109,17 @@ static const struct sl_protocol sub_protocol = {
     .ended = sub_ended,
 };
 
+char *
+subrequest_room(const struct sl_req *r, size_t *n)
+{
+    const struct subrequest *s;
+
+    if (r->protocol != &sub_protocol)
+        return NULL;
+    s = sub_of(r);
+    return s->owner != NULL && s->owner->room != NULL ? s->owner->room(s->ctx, n) : NULL;
+}
+
 /* ---- the copy ---- */
 
 static struct sl_span

@@ -34,7 +34,7 @@ struct sl_attempt {
     int64_t first_us; /* from then to the response's head, -1: none came */
     void *owner_data; /* the pool's owner's */
     struct sl_span method, path;
-    struct sl_span whole; /* the body of the response, if all of it is at hand with its head; at NULL: not */
+    struct sl_span whole; /* the response's body, if it is at hand with the head; at NULL: not */
     uint8_t is_reused; /* the connection had served before */
     uint8_t is_replay; /* of a request that found its connection dead */
     uint8_t has_sent;  /* a byte of the request may have reached the server */

@@ -5,8 +5,8 @@
  *
  * Bytes are read into a small buffer first: most responses fit one.  A body of known
  * length goes from socket to socket through a pipe when neither side needs to see it
- * (splice.c).  When the receiver has no room nothing is read: the socket's window does the
- * rest.
+ * (splice.c), and a subrequest's to where its owner keeps it.  When the receiver has no
+ * room nothing is read: the socket's window does the rest.
  *
  * A call into the attempt may end it and with it this connection's work: after each, h->a
  * tells whether to go on. */
@@ -380,25 +380,20 @@ h1c_chunked(struct sl_conn *c)
     return h->in_trailers && h->in != NULL ? h1c_trailer_section(c) : 1;
 }
 
+/* Bytes of a body that is not chunked, all of them its own: 1 when more must be read. */
 static int
-h1c_plain(struct sl_conn *c)
+h1c_pass(struct sl_conn *c, struct sl_data data)
 {
     struct h1c *h = h1c_of(c);
     struct sl_attempt *a = h->a;
-    size_t n = h->in != NULL ? buf_used(h->in) : 0;
-    const char *at = n > 0 ? h->in->bytes + h->in->begin : NULL;
     int ends;
 
-    if (h->framing != FRAMING_CLOSE && n > h->left)
-        n = (size_t)h->left;
     if (h->framing != FRAMING_CLOSE)
-        h->left -= n;
+        h->left -= data.n;
     ends = h->framing != FRAMING_CLOSE && h->left == 0;
-    if (n > 0) {
-        enum sl_flow flow;
+    if (data.n > 0) {
+        enum sl_flow flow = attempt_data(a, data, ends);
 
-        h->in->begin += (unsigned)n;
-        flow = attempt_data(a, (struct sl_data){at, n, h->in}, ends);
         if (h->a != a || flow == SL_FLOW_GONE)
             return 0;
         if (!ends && !h1c_given(c, a, flow))
@@ -408,6 +403,20 @@ h1c_plain(struct sl_conn *c)
         return 1;
     h1c_end(c);
     return 0;
+}
+
+static int
+h1c_plain(struct sl_conn *c)
+{
+    struct h1c *h = h1c_of(c);
+    size_t n = h->in != NULL ? buf_used(h->in) : 0;
+    const char *at = n > 0 ? h->in->bytes + h->in->begin : NULL;
+
+    if (h->framing != FRAMING_CLOSE && n > h->left)
+        n = (size_t)h->left;
+    if (n > 0)
+        h->in->begin += (unsigned)n;
+    return h1c_pass(c, (struct sl_data){at, n, h->in});
 }
 
 /* Hands out what is buffered: 1 when the socket should be read. */
@@ -430,6 +439,44 @@ h1c_room(struct sl_conn *c)
     int is_long = h->state == H1C_BODY && (h->framing != FRAMING_LENGTH || h->left > BUF_SMALL);
 
     buf_make_room(c->loop, &h->in, ROOM_LEAST, is_long ? BUF_LARGE : BUF_SMALL);
+}
+
+/* Where the receiver keeps the next bytes of the body, for no more than are its own; NULL: the
+ * buffer is read into. */
+static char *
+h1c_kept(struct sl_conn *c, size_t *room)
+{
+    struct h1c *h = h1c_of(c);
+    char *at;
+
+    if (h->state != H1C_BODY || h->framing != FRAMING_LENGTH ||
+        (h->in != NULL && buf_used(h->in) > 0))
+        return NULL;
+    at = subrequest_room(exchange_of(h->a)->r, room);
+    if (*room > h->left)
+        *room = (size_t)h->left;
+    return at;
+}
+
+/* More of the response, into the buffer, or to where *kept says. */
+static ssize_t
+h1c_more(struct sl_conn *c, struct sl_data *kept)
+{
+    struct h1c *h = h1c_of(c);
+    size_t room = 0;
+    char *at = h1c_kept(c, &room);
+    ssize_t k;
+
+    if (at != NULL) {
+        k = sl_conn_read(c, at, room);
+        *kept = (struct sl_data){at, k > 0 ? (size_t)k : 0, NULL};
+        return k;
+    }
+    h1c_room(c);
+    k = sl_conn_read(c, h->in->bytes + h->in->end, buf_room(h->in));
+    if (k > 0)
+        h->in->end += (unsigned)k;
+    return k;
 }
 
 static void
@@ -511,6 +558,7 @@ h1c_read(struct sl_conn *c)
     size_t turn = 0;
 
     while (h->a != NULL) {
+        struct sl_data kept = {NULL, 0, NULL};
         ssize_t k;
 
         if (h->state == H1C_BODY && !h1c_give(c))
@@ -525,8 +573,7 @@ h1c_read(struct sl_conn *c)
             h1c_wait(c);
             return;
         }
-        h1c_room(c);
-        k = sl_conn_read(c, h->in->bytes + h->in->end, buf_room(h->in));
+        k = h1c_more(c, &kept);
         if (k == SL_IO_AGAIN) {
             h1c_wait(c);
             return;
@@ -535,12 +582,13 @@ h1c_read(struct sl_conn *c)
             h1c_at_end(c, k);
             return;
         }
-        h->in->end += (unsigned)k;
         turn += (size_t)k;
         if (h->state == H1C_BODY)
             attempt_lives(h->a);
         h->a->has_response = 1;
         if (h->state == H1C_HEAD && !h1c_parse(c) && h->a == NULL)
+            return;
+        if (kept.n > 0 && !h1c_pass(c, kept))
             return;
     }
 }

@@ -80,6 +80,7 @@ def test_a_range_of_what_is_to_come_waits_for_it(half, origin):
     first = clients.pop((100000, 300000))
     assert first.until(b"\r\n\r\n").startswith(b"HTTP/1.1 206")
     assert first.exactly(100000) == BODY[100000:200000], "what is there is not held back"
+    time.sleep(0.1)  # the others have been heard, too
     go.set()
     assert first.exactly(100001) == BODY[200000:300001]
     first.close()
@@ -221,3 +222,36 @@ def test_a_thousand_for_one_slow_object(cached, origin):
         begin.set(), end.set()
         crowd.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def in_pieces(origin, n, end):
+    """A server whose body of n bytes comes in pieces, as far as `end`."""
+    def script(c, r):
+        c.send(reply(200, b"", [("Cache-Control", "max-age=60"), ("Content-Length", str(n))], length=False))
+        at = 0
+        for size in [1, 5000, 30000, 70001] * 4:
+            c.send(BODY[at:min(at + size, end)])
+            at += size
+            time.sleep(0.01)
+        return end == n
+    origin.on("/", script)
+
+
+@pytest.mark.parametrize("disk", ["size=64m memory=16m", None], ids=["disk", "memory"])
+@pytest.mark.parametrize("n", [70000, 256 * 1024, 256 * 1024 + 1, N])
+@pytest.mark.parametrize("is_cut", [False, True], ids=["whole", "cut"])
+def test_in_pieces_to_several(sluice, origin, tmp_path, disk, n, is_cut):
+    in_pieces(origin, n, n - is_cut)
+    where = f"{tmp_path}/cache {disk}" if disk else "off memory=16m"
+    s = sluice(f"LoadModule route\nLoadModule cache_disk\nCacheDisk {where}\nCache on\nProxyPass {origin}\n")
+    if is_cut:
+        s.expect("SL0505", "SL0509")
+    clients = [s.client(timeout=20) for _ in range(4)]
+    for c in clients:
+        c.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+    for c in clients:  # the last one does not read for a while
+        head, _, got = c.rest().partition(b"\r\n\r\n")
+        assert b" 200 " in head and got == BODY[:len(got)] and len(got) <= n - is_cut
+        assert is_cut or len(got) == n
+    if not is_cut:
+        assert s.get("/").body == BODY[:n]

@@ -1,4 +1,6 @@
 """mod_cache_disk: misses that the client's own request fetches, and what becomes of them when it cannot."""
+import os
+import signal
 import threading
 import time
 
@@ -90,6 +92,24 @@ def test_cut_after_more_than_one_read(cached, origin, end, pause, n):
         assert len(got.partition(b"\r\n\r\n")[2]) < 10240
     origin.on("/", fresh(b"new"))
     assert s.get("/").body == b"new" and status(s.get("/")) == "HIT"
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_cut_before_the_first_read(cached, origin, end):
+    """The loop has told of the end together with the bytes, and does not tell again."""
+    s = cached().expect("SL0505", "SL0509")
+
+    def cut(c, r):
+        os.kill(s.pids()[-1], signal.SIGSTOP)
+        c.send(HEAD % (b"", 10240) + pattern(9000))
+        getattr(c, end)()
+        time.sleep(0.05)
+        os.kill(s.pids()[-1], signal.SIGCONT)
+        return False
+    origin.on("/", cut)
+    c = s.client(timeout=5)
+    c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert c.rest().partition(b"\r\n\r\n")[2] in (b"", pattern(9000))
 
 
 def test_bytes_behind_more_than_one_read(cached, origin):

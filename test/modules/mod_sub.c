@@ -55,7 +55,7 @@ ask_ended(struct sl_req *sub, void *ctx, const struct sl_cause *cause)
     sl_req_resume(q->token, SL_NEXT);
 }
 
-static const struct sl_subrequest_owner asker = {ask_head, ask_body, ask_ended};
+static const struct sl_subrequest_owner asker = {ask_head, ask_body, ask_ended, NULL};
 
 static apr_status_t
 client_left(void *ctx)
@@ -162,7 +162,7 @@ relay_ended(struct sl_req *sub, void *ctx, const struct sl_cause *cause)
         sl_source_fail(d->relay->client, cause);
 }
 
-static const struct sl_subrequest_owner relayer = {relay_head, relay_body, relay_ended};
+static const struct sl_subrequest_owner relayer = {relay_head, relay_body, relay_ended, NULL};
 
 static enum sl_verdict
 relay_begin(struct sl_req *r, const void *confp)

@@ -91,6 +91,55 @@ a_key_has_its_last_object(void **state)
 
 /* ---- bodies that arrive ---- */
 
+/* As from a socket: to where they will stand, if there is such a place already. */
+static size_t
+append_in_place(struct store_writer *w, const char *at, size_t n)
+{
+    size_t room = 0;
+    char *to = store_room(w, &room);
+
+    if (to != NULL) {
+        n = n < room ? n : room;
+        memcpy(to, at, n);
+        at = to;
+    }
+    assert_int_not_equal(store_append(w, at, n), SL_FLOW_GONE);
+    return n;
+}
+
+static void
+bytes_come_to_where_they_stand(void **state)
+{
+    static const size_t parts[] = {1, 10007, 65536, 2 * STORE_INLINE};
+    struct made m = make(1, 1, 3 * STORE_INLINE + 77);
+    size_t i, at, n;
+    int known;
+
+    (void)state;
+    for (i = 0; i < 2 * sizeof parts / sizeof parts[0]; i++) {
+        struct store_writer *w;
+        size_t room = 0, part = parts[i / 2];
+
+        begin();
+        known = i % 2 == 0;
+        w = writer_of(&m, known ? (int64_t)m.n : -1, NULL, 0);
+        assert_null(store_room(w, &room));
+        assert_int_not_equal(store_append(w, m.body, 100), SL_FLOW_GONE);
+        assert_non_null(store_room(w, &room));
+        assert_int_equal(room, (known ? STORE_INLINE : 16 * 1024) - 100);
+        for (at = 100; at < m.n; at += n) {
+            n = append_in_place(w, m.body + at, m.n - at < part ? m.n - at : part);
+            run();
+        }
+        assert_true(!known || store_room(w, &room) == NULL);
+        store_commit(&w);
+        run();
+        assert_int_equal(serve(1, STORE_FILE), 1);
+        end();
+    }
+    unmake(&m);
+}
+
 static void
 readers_follow_what_arrives(void **state)
 {
@@ -1538,6 +1587,7 @@ main(void)
         T(found_in_memory_without_disk),
         T(a_hit_in_memory_asks_no_disk),
         T(a_key_has_its_last_object),
+        T(bytes_come_to_where_they_stand),
         T(readers_follow_what_arrives),
         T(a_run_is_one_piece_of_the_file),
         T(the_slow_read_from_the_file),
