@@ -114,7 +114,7 @@ subrequest_room(const struct sl_req *r, size_t *n)
 {
     const struct subrequest *s;
 
-    if (r->protocol != &sub_protocol)
+    if (r == NULL || r->protocol != &sub_protocol)
         return NULL;
     s = sub_of(r);
     return s->owner != NULL && s->owner->room != NULL ? s->owner->room(s->ctx, n) : NULL;
