@@ -75,33 +75,34 @@ without_a_list_records_are_looked_at(void **state)
     }
 }
 
+static void
+forget_each_second(unsigned n)
+{
+    unsigned i;
+
+    for (i = 0; i < n; i += 2) {
+        struct made m = make(i, 1, 0);
+
+        store_invalidate(store, here, sl_span(m.key));
+        unmake(&m);
+    }
+}
+
 /* What was forgotten stays so, by the lists as well. */
 static void
 lists_have_tombs(void **state)
 {
-    unsigned i;
-
     (void)state;
     options.memory_size = 0;
     begin();
     tick();
     fill(0, 40, SMALL);
-    for (i = 0; i < 40; i += 2) {
-        struct made m = make(i, 1, 0);
-
-        store_invalidate(store, here, sl_span(m.key));
-        unmake(&m);
-    }
+    forget_each_second(40);
     all_killed(); /* before they were written: nothing of them is known */
     begin();
     tick();
     assert_int_equal(serve_all(40, STORE_MEMORY), 40);
-    for (i = 0; i < 40; i += 2) {
-        struct made m = make(i, 1, 0);
-
-        store_invalidate(store, here, sl_span(m.key));
-        unmake(&m);
-    }
+    forget_each_second(40);
     run();
     all_killed();
     begin();

@@ -480,6 +480,16 @@ invalidated_before_the_index_was_read(void **state)
     end();
 }
 
+static void
+disk_works_again(void)
+{
+    fault.write_error = 0;
+    now_ms += 100000;
+    tick();
+    tick();
+    assert_true(disk_is_on(store));
+}
+
 /* An older one that the disk has is not found again where it did not take the later one. */
 static void
 what_is_not_written_lets_nothing_older_come_back(void **state)
@@ -562,11 +572,7 @@ what_is_not_written_is_not_found_for_another_key_s_change(void **state)
     hash = store_hash(store, SL_SPAN("http://h0/dir3/3"));
     atomic_fetch_add(change_of(store, hash), 1);
     run();
-    fault.write_error = 0;
-    now_ms += 100000;
-    tick();
-    tick();
-    assert_true(disk_is_on(store));
+    disk_works_again();
     assert_int_equal(version_of(3), 0);
     end();
 }
@@ -594,12 +600,8 @@ chunks_that_are_not_written_let_nothing_older_come_back(void **state)
         }
         store_commit(&w);
         run();
-        fault.write_error = 0;
         assert_false(disk_is_on(store));
-        now_ms += 100000;
-        tick();
-        tick();
-        assert_true(disk_is_on(store));
+        disk_works_again();
         assert_int_equal(version_of(3), 0);
         end();
         world_begin();
