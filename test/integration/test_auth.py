@@ -310,8 +310,8 @@ class Keys:
         key, name = self.sign[alg]
         claims = {"sub": "ann", "exp": int(time.time()) + 60, **claims}
         claims = {k: v for k, v in claims.items() if v is not None}
-        return jwt.encode(claims, key, alg, headers={**({"kid": name} if kid is True else {"kid": kid} if kid else {}),
-                                                     **(head or {})})
+        head = {**({"kid": name} if kid is True else {"kid": kid} if kid else {}), "typ": "JWT", **(head or {})}
+        return jwt.api_jws.encode(json.dumps(claims).encode(), key, alg, head)  # which looks at no claims
 
 
 @pytest.fixture(scope="module")
@@ -378,11 +378,7 @@ def test_claims(sluice, origin, keys, claims, status, says):
     now = int(time.time())
     given = {"iss": "me", "aud": "api", **claims}
     given = {k: now + v if k in ("exp", "nbf") and isinstance(v, int) else v for k, v in given.items()}
-    try:
-        token = keys.token(**given)
-    except (TypeError, ValueError):
-        pytest.skip("this version of PyJWT refuses to make it")
-    r = s.get("/", bearer(token))
+    r = s.get("/", bearer(keys.token(**given)))
     assert r.status == status
     if says is not None:
         challenge = r.get("WWW-Authenticate")
