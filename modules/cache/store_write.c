@@ -73,8 +73,9 @@ object_make(struct store *s, const struct record *r, struct store_bytes *body,
     return o;
 }
 
-int
-object_publish(struct store *s, struct object *o, uint64_t from)
+/* What its key has from now on is o, for change_of() its hash is still `from`: 1, or 0. */
+static int
+object_claim(struct store *s, struct object *o, uint64_t from)
 {
     _Atomic(uint64_t) *change = change_of(s, o->hash);
     uint64_t found[INDEX_FOUND_MAX];
@@ -87,22 +88,30 @@ object_publish(struct store *s, struct object *o, uint64_t from)
                    : atomic_load(change) != from)
         return 0;
     o->change = from + (uint64_t)is_noticed;
-    memory_put(s->memory, o);
     return 1;
 }
 
-/* Publishes a complete object and sends it on its way to the disk, where it is found at once if
- * memory did not take it. */
-static void
-object_commit(struct store *s, struct sl_loop *loop, struct object *o)
+int
+object_publish(struct store *s, struct object *o, uint64_t from)
 {
-    int is_in_memory;
+    if (!object_claim(s, o, from))
+        return 0;
+    memory_put(s->memory, &o, 1);
+    return 1;
+}
 
-    while (!object_publish(s, o, atomic_load(change_of(s, o->hash))))
-        ;
-    is_in_memory = (atomic_load(&o->holds) & OBJECT_LIVES) != 0;
-    if (!queue_object(s, loop, o, is_in_memory ? QUEUE_SOON : QUEUE_NOW))
-        head_not_written(s, o->hash);
+/* Publishes complete objects and sends them on their way to the disk, where what memory did not
+ * take is found at once. */
+static void
+objects_commit(struct store *s, struct sl_loop *loop, struct object *const *o, unsigned n)
+{
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        while (!object_claim(s, o[i], atomic_load(change_of(s, o[i]->hash))))
+            ;
+    memory_put(s->memory, o, n);
+    queue_objects(s, loop, o, n);
 }
 
 void
@@ -189,9 +198,15 @@ store_whole(struct store *s, const struct store_new *n, struct sl_span body)
 }
 
 void
-store_keep(struct store *s, struct sl_loop *loop, struct store_object *o)
+store_keep(struct store *s, struct sl_loop *loop, struct store_object *const *kept, unsigned n)
 {
-    object_commit(s, loop, object_of(o));
+    struct object *o[STORE_KEEP_MAX];
+    unsigned i;
+
+    SL_ASSERT(n <= STORE_KEEP_MAX);
+    for (i = 0; i < n; i++)
+        o[i] = object_of(kept[i]);
+    objects_commit(s, loop, o, n);
 }
 
 struct store_writer *
@@ -443,7 +458,7 @@ commit_small(struct store_writer *w)
     o = object_make(w->s, &r, a->n > 0 ? bytes : NULL, a->n > 0 ? bytes->at : NULL);
     if (o == NULL)
         return;
-    object_commit(w->s, w->loop, o);
+    objects_commit(w->s, w->loop, &o, 1);
     object_drop(&o);
 }
 
@@ -506,7 +521,7 @@ store_update(struct store *s, struct sl_loop *loop, struct store_object *held,
     o = object_make(s, &r, before->body, before->body_at);
     if (o == NULL)
         return NULL;
-    object_commit(s, loop, o);
+    objects_commit(s, loop, &o, 1);
     return &o->pub;
 }
 

@@ -192,6 +192,29 @@ def test_others_join(cached, origin, parts, leaves):
     assert [status(r) for r in got] == ["MISS"] * len(clients) and status(s.get("/")) == "HIT"
 
 
+def test_who_comes_before_the_turn_of_the_loop_ends_finds_it(cached, origin):
+    origin.on("/", fresh(b"whole"))
+    s = cached()
+    for n in (2, 40):
+        c = s.client().send(f"GET /?{n} HTTP/1.1\r\nHost: test\r\n\r\n" * n)
+        got = [c.response() for _ in range(n)]
+        assert [r.body for r in got] == [b"whole"] * n and asked(origin, f"/?{n}") == 1
+        assert [status(r) for r in got] == ["MISS"] + ["HIT"] * (n - 1)
+        assert not any("collapsed" in r.get("Cache-Status") for r in got)
+
+
+@pytest.mark.parametrize("way", ["PURGE", "POST"])
+def test_forgotten_before_the_turn_of_the_loop_ends(cached, origin, way):
+    versions = iter((b"old", b"ok", b"new") if way == "POST" else (b"old", b"new"))
+    origin.on("/", lambda c, r: c.send(fresh(next(versions))))
+    s = cached("CachePurge 127.0.0.1")
+    c = s.client().send("".join(f"{m} / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"
+                                for m in ("GET", way, "GET", "GET")))
+    got = [c.response() for _ in range(4)]
+    assert [got[i].body for i in (0, 2, 3)] == [b"old", b"new", b"new"]
+    assert [status(got[i]) for i in (0, 2, 3)] == ["MISS", "MISS", "HIT"] and s.get("/").body == b"new"
+
+
 def test_another_server_is_tried_after_others_have_joined(sluice, make_origin, tmp_path):
     a, b, hold = make_origin(), make_origin(), threading.Event()
     a.on("/", lambda c, r: hold.wait(5) and c.close() or False)
