@@ -26,6 +26,7 @@
 /* The zone's own, behind that of the files: generations that share the zone share those. */
 #define ZONE_LAYOUT (100 * STORE_FILES_VERSION + 1)
 #define N_CHANGES 65536
+#define N_COMING 1024
 
 /* The words of the first page.  clock, all and the latest prefix are tag.h's. */
 enum {
@@ -115,6 +116,8 @@ struct store {
     _Atomic(int) disk; /* enum disk_state */
     _Atomic(int64_t) now_ms, rests_until_ms, said_at_ms;
     _Atomic(uint64_t) n_unwritten;
+    /* bodies in chunks that are committed and not published yet, by their hashes */
+    _Atomic(uint32_t) coming[N_COMING];
     struct queued queued;
     struct sl_offload flush_job, tick_job;
     int is_ticking;
@@ -179,6 +182,11 @@ static inline _Atomic(uint64_t) *
 change_of(const struct store *s, struct store_hash hash)
 {
     return &s->head->changes[hash.lo % N_CHANGES];
+}
+static inline _Atomic(uint32_t) *
+coming_of(struct store *s, struct store_hash hash)
+{
+    return &s->coming[hash.lo % N_COMING];
 }
 static inline int
 disk_is_on(const struct store *s)
@@ -368,7 +376,9 @@ struct store_bytes *extent_read(struct store *s, const struct store_extent *e);
 void writer_has_room(struct store_writer *w, struct sl_loop *loop);
 /* From now on it is what its key has.  0: it is not, for change_of() its hash is not `from` any more. */
 int object_publish(struct store *s, struct object *o, uint64_t from);
-/* What arrived in chunks is not found: nor is what its key had when all of it had come. */
+/* What arrived in chunks is published, or will not be. */
+void object_came(struct store *s, const struct object *arrived);
+/* It is not found: nor is what its key had when all of it had come. */
 void object_lost(struct store *s, const struct object *arrived);
 
 /* ---- store_arriving.c ---- */

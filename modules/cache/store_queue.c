@@ -224,6 +224,7 @@ op_prepare(struct store *s, struct op *op)
     if (op->kind == OP_FINISH) {
         struct object *o = arriving_finish(s, op->object);
 
+        object_came(s, op->object);
         if (o == NULL) {
             object_lost(s, op->object);
             return 0;

@@ -79,11 +79,12 @@ object_claim(struct store *s, struct object *o, uint64_t from)
 {
     _Atomic(uint64_t) *change = change_of(s, o->hash);
     uint64_t found[INDEX_FOUND_MAX];
-    int is_noticed = sl_places_others() != 0 ||
+    int is_noticed = sl_places_others() != 0 || atomic_load(coming_of(s, o->hash)) > 0 ||
                      (disk_is_on(s) && (memory_may_have(s->memory, o->hash) ||
                                         index_find(&s->index, o->hash, found) > 0));
 
-    /* others' memory, reads under way, and an older one that is to be written have to notice */
+    /* others' memory, reads under way, and an older one that is to be published or written have to
+     * notice */
     if (is_noticed ? !atomic_compare_exchange_strong(change, &from, from + 1)
                    : atomic_load(change) != from)
         return 0;
@@ -112,6 +113,25 @@ objects_commit(struct store *s, struct sl_loop *loop, struct object *const *o, u
             ;
     memory_put(s->memory, o, n);
     queue_objects(s, loop, o, n);
+}
+
+/* All of it has come, in chunks, and it is published when they are written: unless something else is
+ * meanwhile, which is later. */
+static void
+object_comes(struct store *s, struct object *arrived)
+{
+    _Atomic(uint64_t) *change = change_of(s, arrived->hash);
+
+    if (atomic_fetch_add(coming_of(s, arrived->hash), 1) == 0 && sl_places_others() == 0)
+        arrived->change = atomic_load(change);
+    else /* perhaps an older one of its key comes, too */
+        arrived->change = atomic_fetch_add(change, 1) + 1;
+}
+
+void
+object_came(struct store *s, const struct object *arrived)
+{
+    atomic_fetch_sub(coming_of(s, arrived->hash), 1);
 }
 
 void
@@ -462,6 +482,16 @@ commit_small(struct store_writer *w)
     object_drop(&o);
 }
 
+static void
+commit_chunks(struct store_writer *w)
+{
+    object_comes(w->s, w->object);
+    if (run_queue(w) == 0 && queue_op(w, op_new(OP_FINISH, w->object)) == 0)
+        return;
+    object_came(w->s, w->object);
+    object_lost(w->s, w->object);
+}
+
 void
 store_commit(struct store_writer **writer)
 {
@@ -473,12 +503,10 @@ store_commit(struct store_writer **writer)
         writer_end(w, w->size < 0 || a->n == (uint64_t)w->size);
         return;
     }
-    w->object->change = atomic_load(change_of(w->s, w->object->hash));
     if (a->n_chunks < 2)
         commit_small(w);
-    else if (run_queue(w) != 0 ||
-             queue_op(w, op_new(OP_FINISH, w->object)) != 0)
-        object_lost(w->s, w->object);
+    else
+        commit_chunks(w);
     writer_end(w, 1);
 }
 

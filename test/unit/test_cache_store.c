@@ -609,6 +609,34 @@ chunks_that_are_not_written_let_nothing_older_come_back(void **state)
     unmake(&m);
 }
 
+/* All of the first has come before all of the second has, which may be in chunks as well, and what the
+ * disk has of the key before both. */
+static void
+chunks_do_not_take_the_place_of_what_came_later(void **state)
+{
+    static const size_t sizes[] = {0, 100, 100000, 3 * STORE_INLINE};
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 2 * sizeof sizes / sizeof sizes[0]; i++) {
+        begin();
+        tick();
+        if (i % 2 == 1) {
+            put_object(3, 1, 100);
+            run();
+        }
+        put_object(3, 2, 2 * STORE_INLINE);
+        put_object(3, 3, sizes[i / 2]);
+        run();
+        assert_int_equal(version_of(3), 3);
+        assert_int_equal(serve(3, STORE_FILE), 1);
+        memory_forget(store->memory, store_hash(store, SL_SPAN("http://h0/dir3/3")));
+        assert_int_equal(version_of(3), 3);
+        end();
+        world_begin();
+    }
+}
+
 /* What an object was made anew of gives its bytes to nobody else while they are a body. */
 static void
 a_body_stays_while_heads_are_used_again(void **state)
@@ -1605,6 +1633,7 @@ main(void)
         T(what_is_not_taken_lets_nothing_older_come_back),
         T(chunks_that_are_not_written_let_nothing_older_come_back),
         T(what_is_not_written_is_not_found_for_another_key_s_change),
+        T(chunks_do_not_take_the_place_of_what_came_later),
         T(a_body_stays_while_heads_are_used_again),
         T(a_forgone_body_is_whole_for_its_readers),
         T(tags_are_odd_and_even),
