@@ -92,7 +92,7 @@ struct queued {
     struct stretch *open;   /* the last op's, with room; NULL: another kind of op is last */
     struct stretch *spare;  /* written */
     unsigned n_spare;
-    uint64_t bytes;
+    _Atomic(uint64_t) bytes; /* changed under the lock */
     int is_running;         /* the job was started */
     int is_timed;           /* it will be */
     int is_urgent;          /* something in the queue is not to wait for that */
@@ -454,6 +454,8 @@ int queue_add(struct store *s, struct sl_loop *loop, struct op *op);
  * written in a moment, or at once where memory has not taken one. */
 void queue_objects(struct store *s, struct sl_loop *loop, struct object *const *o, unsigned n);
 void queue_tomb(struct store *s, struct sl_loop *loop, const struct record *r);
+/* It may have no room for what comes next. */
+int queue_is_long(const struct store *s);
 /* Starts the job if there is something to do and none at work. */
 void queue_kick(struct store *s, struct sl_loop *loop);
 /* Writes all of it here and now; blocks. */

@@ -439,6 +439,12 @@ flush_done(struct sl_loop *loop, struct sl_offload *job)
 /* ---- adding ---- */
 
 int
+queue_is_long(const struct store *s)
+{
+    return atomic_load_explicit(&s->queued.bytes, memory_order_relaxed) > QUEUE_BYTES_MAX / 2;
+}
+
+int
 queue_add(struct store *s, struct sl_loop *loop, struct op *op)
 {
     struct queued *q = &s->queued;

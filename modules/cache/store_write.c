@@ -80,7 +80,7 @@ object_claim(struct store *s, struct object *o, uint64_t from)
     _Atomic(uint64_t) *change = change_of(s, o->hash);
     uint64_t found[INDEX_FOUND_MAX];
     int is_noticed = sl_places_others() != 0 || atomic_load(coming_of(s, o->hash)) > 0 ||
-                     (disk_is_on(s) && (memory_may_have(s->memory, o->hash) ||
+                     (disk_is_on(s) && (queue_is_long(s) || memory_may_have(s->memory, o->hash) ||
                                         index_find(&s->index, o->hash, found) > 0));
 
     /* others' memory, reads under way, and an older one that is to be published or written have to

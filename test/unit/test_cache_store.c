@@ -538,12 +538,14 @@ what_is_not_taken_lets_nothing_older_come_back(void **state)
     unsigned i;
 
     (void)state;
-    for (i = 0; i < 2; i++) {
-        size_t n = i == 0 ? 100 : 100000; /* in a stretch, and by itself */
+    for (i = 0; i < 4; i++) {
+        size_t n = i % 2 == 0 ? 100 : 100000; /* in a stretch, and by itself */
 
         begin();
         tick();
         put_object(3, 1, n);
+        if (i >= 2) /* memory had no room for it either */
+            memory_forget(store->memory, store_hash(store, SL_SPAN("http://h0/dir3/3")));
         store->queued.bytes += 64 << 20;
         put_object(3, 2, n);
         store->queued.bytes -= 64 << 20;
