@@ -16,7 +16,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define SEGMENT_MIN (UINT64_C(1) << 20)
+/* The page cache has pieces of up to 2 MiB.  Where one is two segments', it cannot leave the file when one
+ * of them is renewed: it is zeroed, for sockets that have it as well. */
+#define SEGMENT_MIN (UINT64_C(2) << 20)
 #define SEGMENT_MAX (UINT64_C(64) << 20)
 #define SEGMENTS_WANTED 64
 #define RUN_SHARE 16 /* of a segment: what has no room at its end is lost */

@@ -22,7 +22,7 @@
 #include "sluice/log.h"
 #include "sluice/zone.h"
 
-#define STORE_FILES_VERSION 4
+#define STORE_FILES_VERSION 5
 /* The zone's own, behind that of the files: generations that share the zone share those. */
 #define ZONE_LAYOUT (100 * STORE_FILES_VERSION + 1)
 #define N_CHANGES 65536

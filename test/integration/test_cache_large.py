@@ -61,6 +61,44 @@ def test_a_client_that_leaves_in_the_middle(stored):
     assert stored.get("/").body == BODY
 
 
+def in_large_folios(path):
+    """Has the system read a file in one go from its beginning, as a backup does, in few pieces of memory where it may."""
+    with open(path, "rb", buffering=0) as f:
+        os.fsync(f.fileno())
+        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while f.read(4096):
+            pass
+
+
+def test_bytes_on_their_way_outlive_their_place_and_its_neighbours(sluice, origin, tmp_path):
+    """What one segment gave sockets may lie in a piece of memory that is another's, too (fails where the system reads
+    ahead 2 MiB and more)."""
+    bodies = [os.urandom(900000) for _ in range(12)]
+    for i, body in enumerate(bodies):
+        origin.on(f"/{i}", fresh(body, age=600))
+        origin.on(f"/other/{i}", fresh(os.urandom(900000), age=600))
+    text = BASE + f"CacheDisk {tmp_path}/cache size=16m memory=0\nCache on\nProxyPass {origin}\n"
+    s = sluice(text)
+    for i, body in enumerate(bodies):
+        assert s.get(f"/{i}").body == body
+    s.stop()
+    in_large_folios(tmp_path / "cache/objects")
+    s = sluice(text).expect("SL0509")
+    clients = [s.client(timeout=20) for _ in bodies]
+    for i, c in enumerate(clients):
+        c.send(f"GET /{i} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+    time.sleep(0.5)
+    assert len(origin.requests) <= len(bodies) + 2, "they are hits"
+    for _ in range(2):
+        for i in range(len(bodies)):
+            s.get(f"/other/{i}")
+            s.get(f"/other/{i}", method="PURGE")
+    for c, body in zip(clients, bodies):
+        c.until(b"\r\n\r\n")
+        got = c.rest()
+        assert len(got) > 100000 and body.startswith(got), "it may be cut, and is not another"
+
+
 def test_bytes_on_their_way_outlive_their_place(sluice, origin, tmp_path):
     """What sendfile gave the kernel, and no client has taken yet, stays as it was when its segment is
     written anew."""

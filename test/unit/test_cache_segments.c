@@ -161,7 +161,7 @@ pages_that_no_socket_has_are_written_over(void **state)
     put_object(0, 1, 700000);
     run();
     assert_int_equal(serve(0, STORE_MEMORY), 1);
-    assert_true(renewed_in_rounds(1) >= 15); /* the first round */
+    assert_true(renewed_in_rounds(1) >= 7); /* the first round */
     assert_int_equal(renewed_in_rounds(20000), 0);
     put_object(50000, 1, 700000);
     run();
@@ -175,7 +175,7 @@ pages_that_no_socket_has_are_written_over(void **state)
     all_killed(); /* nobody knows */
     begin();
     tick();
-    assert_true(renewed_in_rounds(120000) >= 15);
+    assert_true(renewed_in_rounds(120000) >= 7);
     end();
 }
 
