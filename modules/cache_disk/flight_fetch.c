@@ -1,8 +1,6 @@
 /* A flight's request to the server, and what comes of it. */
 #include "flight.h"
 
-#include <apr_strings.h>
-
 #include <stdlib.h>
 
 /* In place of UNSTORABLE_MS: what is too large costs those who share it that they wait for each
@@ -11,15 +9,6 @@
 #define AT_ONCE (64 * 1024)
 
 /* ---- what comes ---- */
-
-/* The core has seen to it that these are digits. */
-static int64_t
-length_of(struct sl_req *sub)
-{
-    struct sl_span text = sl_fields_get_id(sl_req_response(sub), SL_F_CONTENT_LENGTH);
-
-    return text.n > 0 ? apr_strtoi64(sl_span_dup(sl_req_pool(sub), text), NULL, 10) : -1;
-}
 
 /* RFC 9110, 6.6.1: who gets a response without Date writes down when. */
 static void
@@ -121,7 +110,7 @@ flight_head(struct sl_req *sub, void *ctx, int ends)
     struct flight *f = ((struct fetch *)ctx)->flight;
 
     flight_head_came(f, sub);
-    f->size = length_of(sub);
+    f->size = sl_req_length(sub);
     if (f->is_slice)
         return slice_head(f, sub);
     if (flight_has_failed(f))
