@@ -16,8 +16,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* The page cache has pieces of up to 2 MiB.  Where one is two segments', it cannot leave the file when one
- * of them is renewed: it is zeroed, for sockets that have it as well. */
+/* The largest piece of the page cache where pages have 4 KiB: see file_can_be_renewed(). */
 #define SEGMENT_MIN (UINT64_C(2) << 20)
 #define SEGMENT_MAX (UINT64_C(64) << 20)
 #define SEGMENTS_WANTED 64
@@ -158,13 +157,24 @@ file_renew(int fd, uint64_t from, uint64_t n)
     return file_room(fd, from, n);
 }
 
-/* Whether pages can leave the file: asked of what is behind its end, where nothing is. */
+/* What the page cache has in one piece at most: as much as a page of page tables leads to. */
+static uint64_t
+piece_max(void)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+    return page / sizeof(uint64_t) * page;
+}
+
+/* Whether pages can leave the file: asked of what is behind its end, where nothing is.  A piece that is
+ * another segment's, too, would not leave but be zeroed, for sockets that have it as well. */
 static int
 file_can_be_renewed(const struct store *s)
 {
     uint64_t size = s->layout.n_segments * s->layout.segment_size;
 
-    return fallocate(s->fd_objects, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)size,
+    return s->layout.segment_size >= piece_max() &&
+           fallocate(s->fd_objects, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)size,
                      SEGMENT_UNIT) == 0;
 }
 

@@ -23,6 +23,7 @@ static struct {
     int write_error, read_error; /* errno; 0: none */
     int is_short;                /* each call takes a part of what it is given */
     off_t room;                  /* the file has no room beyond it; 0: it has */
+    long page;                   /* of the system's memory; 0: as it is */
 } fault;
 
 /* What the disk was asked for. */
@@ -91,6 +92,13 @@ fault_fallocate(int fd, int mode, off_t from, off_t n)
     return -1;
 }
 
+static long
+fault_sysconf(int name)
+{
+    return name == _SC_PAGESIZE && fault.page > 0 ? fault.page : sysconf(name);
+}
+
+#define sysconf fault_sysconf
 #define fallocate fault_fallocate
 #define pwritev fault_pwritev
 #define pwrite fault_pwrite
@@ -110,6 +118,7 @@ fault_fallocate(int fd, int mode, off_t from, off_t n)
 #include "../../modules/cache/store_walk.c"
 #include "../../modules/cache/store_write.c"
 #include "../../modules/cache/tag.c"
+#undef sysconf
 #undef fallocate
 #undef pwritev
 #undef pwrite

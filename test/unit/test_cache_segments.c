@@ -179,6 +179,29 @@ pages_that_no_socket_has_are_written_over(void **state)
     end();
 }
 
+/* Of larger ones, pieces of the page cache may be two segments'. */
+static void
+pages_are_given_where_they_are_one_segments(void **state)
+{
+    static const struct {
+        long page;
+        uint64_t size;
+        int gives;
+    } rows[] = {{4096, 16 << 20, 1}, {16384, 16 << 20, 0}, {16384, UINT64_C(4) << 30, 1},
+                {65536, UINT64_C(4) << 30, 0}};
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        fault.page = rows[i].page;
+        options.disk_size = rows[i].size;
+        begin();
+        assert_int_equal(store->gives_files, rows[i].gives);
+        end();
+        world_begin();
+    }
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
 
 int
@@ -190,6 +213,7 @@ main(void)
         T(lists_have_tombs),
         T(a_flood_of_small_objects_leaves_the_used),
         T(pages_that_no_socket_has_are_written_over),
+        T(pages_are_given_where_they_are_one_segments),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
