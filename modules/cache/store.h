@@ -103,6 +103,8 @@ void store_hold(struct store_object *o);
 void store_drop(struct store_object **o);
 /* Bytes of the body so far; *is_complete: that is all.  -1: its writer gave up, or the disk. */
 int64_t store_size(const struct store_object *o, int *is_complete);
+/* 0: something else has come to stand where its body was on disk; it may have been moved before. */
+int store_stands(const struct store *s, const struct store_object *o);
 /* Times it was found since it came into this process's memory. */
 unsigned store_hits(const struct store_object *o);
 /* The body, if all of it lies in memory, as long as the object is held; else at NULL. */

@@ -128,6 +128,12 @@ object_is_whole(const struct store *s, const struct object *o)
     return 1;
 }
 
+int
+store_stands(const struct store *s, const struct store_object *held)
+{
+    return object_is_whole(s, object_of(held));
+}
+
 struct store_bytes *
 extent_read(struct store *s, const struct store_extent *e)
 {

@@ -25,14 +25,14 @@ giver_fail(struct giver *g)
 }
 
 /* The disk does not have what it had: whoever asks from now on has it fetched anew.  What arrives and
- * breaks off was not to be found. */
+ * breaks off was not to be found; and what had to make place is not, or where it was moved to. */
 static void
 giver_torn(struct giver *g)
 {
     int is_complete;
 
     store_size(g->read.object, &is_complete);
-    if (is_complete)
+    if (is_complete && store_stands(cache_store, g->read.object))
         store_invalidate(cache_store, sl_req_loop(g->r), g->read.object->key);
     giver_fail(g);
 }

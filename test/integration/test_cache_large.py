@@ -120,3 +120,26 @@ def test_bytes_on_their_way_outlive_their_place(sluice, origin, tmp_path):
     for c in clients:
         assert c.response().body == body
         c.close()
+
+
+def test_who_is_cut_takes_nothing_from_those_who_come_later(cached, origin):
+    """The place of what is used often is written anew while a slow client reads it: it has been moved."""
+    body = os.urandom(1000000)
+    origin.on("/", fresh(body, age=600))
+    for i in range(20):
+        origin.on(f"/{i}", fresh(os.urandom(900000), age=600))
+    s = cached("LoadModule ratelimit\nBandwidthLimit 150k if=\"%{req:X-Slow} == '1'\"\nCachePurge 127.0.0.1\n",
+               disk="size=16m memory=0").expect("SL0509")
+    for _ in range(4):
+        assert s.get("/").body == body
+        time.sleep(0.1)
+    slow = s.client(timeout=20)
+    slow.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX-Slow: 1\r\n\r\n")
+    slow.until(b"\r\n\r\n")
+    for i in range(40):
+        s.get(f"/{i % 20}")
+        s.get(f"/{i % 20}", method="PURGE")
+        assert s.get("/").body == body
+    got = slow.rest()
+    assert len(got) < len(body) and body.startswith(got)
+    assert s.get("/").body == body and len([r for r in origin.requests if r.target == "/"]) == 1
