@@ -471,7 +471,7 @@ worker_start(struct sl_worker *w)
 {
     unsigned i;
 
-    if (offload_open(w->pool, OFFLOAD_THREADS) != 0 || worker_threads_make(w) != 0)
+    if (offload_open(OFFLOAD_THREADS) != 0 || worker_threads_make(w) != 0)
         return -1;
     failures_open(w->loops[0]);
     pools_resolve(w->loops[0], RESOLVE_WAIT_MS);

@@ -12,6 +12,7 @@
 
 #include <apr_thread_pool.h>
 
+#include <pthread.h>
 #include <stdlib.h>
 
 #include <openssl/err.h>
@@ -199,11 +200,30 @@ tls_offload_leave(struct tls *t)
 
 /* ---- from start to end ---- */
 
+static void *
+thread_exits(void *none)
+{
+    pthread_exit(none);
+}
+
+/* What the C library needs for the pool's threads to exit it loads when the first does so, and aborts if
+ * it cannot: that is not left to a moment without descriptors. */
+static int
+one_thread_exits(void)
+{
+    pthread_t thread;
+
+    return pthread_create(&thread, NULL, thread_exits, NULL) == 0 && pthread_join(thread, NULL) == 0
+               ? 0 : -1;
+}
+
 int
 tls_offload_open(struct sl_worker *w, int64_t n)
 {
     if (n <= 0)
         return 0;
+    if (one_thread_exits() != 0)
+        return -1;
     signs_by_rsa = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
     n_loops = sl_worker_threads(w);
     loops = apr_pcalloc(sl_worker_pool(w), n_loops * sizeof(struct tls_away *));

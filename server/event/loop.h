@@ -136,7 +136,7 @@ void loop_pipe_give(struct sl_loop *loop, int fds[2], int is_empty);
 int descriptor_release(struct io *io);
 
 /* Offload threads of the process. */
-int offload_open(apr_pool_t *pool, unsigned n_threads);
+int offload_open(unsigned n_threads); /* 0, or -1 */
 void offload_close(void);
 
 /* timer.c, for the loop: fires what is due; returns ms until the next, -1: none. */

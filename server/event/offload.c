@@ -1,53 +1,26 @@
-/* A few threads for what would block a loop: APR-util's pool, with a bounded queue.  They are there
- * from the start to the end: to make one takes a hook longer than it may. */
+/* A few threads for what would block a loop, and the bounded queue they take it from.  They are there
+ * from the start to the end: to make one takes a hook longer than it may.
+ *
+ * Who is woken finds the lock free: with a library's pool, which wakes under it, each job cost two
+ * more turns of the system's scheduler. */
 #include "event/loop.h"
 
 #include "runtime/dry.h"
 
-#include <apr_thread_pool.h>
+#include <pthread.h>
 
-#include <stdatomic.h>
-
+#define THREADS_MAX 16
 #define QUEUE_MAX 4096
 
-static apr_thread_pool_t *threads;
-static atomic_int n_queued;
-
-static void *APR_THREAD_FUNC
-thread_ends(apr_thread_t *thread, void *data)
-{
-    (void)data;
-    apr_thread_exit(thread, APR_SUCCESS);
-    return NULL;
-}
-
-/* What the C library needs for a thread to end it loads when the first does so, and aborts if it
- * cannot: that is not left to a moment without descriptors. */
-static int
-one_thread_ends(apr_pool_t *pool)
-{
-    apr_thread_t *thread;
-    apr_status_t status;
-
-    return apr_thread_create(&thread, NULL, thread_ends, NULL, pool) == APR_SUCCESS &&
-                   apr_thread_join(&status, thread) == APR_SUCCESS ? 0 : -1;
-}
-
-int
-offload_open(apr_pool_t *pool, unsigned n_threads)
-{
-    if (one_thread_ends(pool) != 0)
-        return -1;
-    return apr_thread_pool_create(&threads, n_threads, n_threads, pool) == APR_SUCCESS ? 0 : -1;
-}
-
-void
-offload_close(void)
-{
-    if (threads != NULL)
-        apr_thread_pool_destroy(threads);
-    threads = NULL;
-}
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct sl_mail *first, **last; /* of the jobs */
+    unsigned n_queued, n_idle;
+    int is_ending;
+    pthread_t threads[THREADS_MAX];
+    unsigned n_threads;
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .last = &pool.first};
 
 static void
 offload_arrived(struct sl_loop *loop, struct sl_mail *mail)
@@ -58,35 +31,91 @@ offload_arrived(struct sl_loop *loop, struct sl_mail *mail)
     job->done(loop, job);
 }
 
-static void *APR_THREAD_FUNC
-offload_work(apr_thread_t *thread, void *data)
+/* Under the lock: the next job, waited for; NULL: there will be none. */
+static struct sl_offload *
+job_take(void)
 {
-    struct sl_offload *job = data;
+    struct sl_mail *mail;
 
-    (void)thread;
-    atomic_fetch_sub(&n_queued, 1);
-    job->work(job);
-    job->mail.fn = offload_arrived;
-    sl_loop_post(job->loop, &job->mail);
-    return NULL;
+    while (pool.first == NULL && !pool.is_ending) {
+        pool.n_idle++;
+        pthread_cond_wait(&pool.wake, &pool.lock);
+        pool.n_idle--;
+    }
+    mail = pool.first;
+    if (mail == NULL)
+        return NULL;
+    pool.first = mail->next;
+    if (pool.first == NULL)
+        pool.last = &pool.first;
+    pool.n_queued--;
+    return (struct sl_offload *)mail;
+}
+
+static void *
+offload_run(void *none)
+{
+    struct sl_offload *job;
+
+    pthread_mutex_lock(&pool.lock);
+    while ((job = job_take()) != NULL) {
+        pthread_mutex_unlock(&pool.lock);
+        job->work(job);
+        job->mail.fn = offload_arrived;
+        sl_loop_post(job->loop, &job->mail);
+        pthread_mutex_lock(&pool.lock);
+    }
+    pthread_mutex_unlock(&pool.lock);
+    return none;
+}
+
+int
+offload_open(unsigned n_threads)
+{
+    SL_ASSERT(n_threads <= THREADS_MAX);
+    pool.is_ending = 0;
+    for (; pool.n_threads < n_threads; pool.n_threads++)
+        if (pthread_create(&pool.threads[pool.n_threads], NULL, offload_run, NULL) != 0) {
+            offload_close();
+            return -1;
+        }
+    return 0;
+}
+
+void
+offload_close(void)
+{
+    unsigned i;
+
+    pthread_mutex_lock(&pool.lock);
+    pool.is_ending = 1;
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+    for (i = 0; i < pool.n_threads; i++)
+        pthread_join(pool.threads[i], NULL);
+    pool.n_threads = 0;
 }
 
 int
 sl_offload(struct sl_loop *loop, struct sl_offload *job)
 {
+    int is_taken, is_awaited;
+
     if (dry_run_refuses("sl_offload()") || loop->is_stopping)
         return -1;
-    if (threads == NULL || atomic_fetch_add(&n_queued, 1) >= QUEUE_MAX) {
-        if (threads != NULL)
-            atomic_fetch_sub(&n_queued, 1);
-        return -1;
-    }
     job->loop = loop;
-    if (apr_thread_pool_push(threads, offload_work, job, APR_THREAD_TASK_PRIORITY_NORMAL, NULL) ==
-        APR_SUCCESS) {
+    job->mail.next = NULL;
+    pthread_mutex_lock(&pool.lock);
+    is_taken = pool.n_threads > 0 && !pool.is_ending && pool.n_queued < QUEUE_MAX;
+    if (is_taken) {
+        *pool.last = &job->mail;
+        pool.last = &job->mail.next;
+        pool.n_queued++;
         loop->n_jobs++;
-        return 0;
     }
-    atomic_fetch_sub(&n_queued, 1);
-    return -1;
+    is_awaited = is_taken && pool.n_idle > 0;
+    pthread_mutex_unlock(&pool.lock);
+    if (is_awaited)
+        pthread_cond_signal(&pool.wake);
+    return is_taken ? 0 : -1;
 }

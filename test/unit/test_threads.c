@@ -119,12 +119,10 @@ offloaded_work_comes_back(void **state)
 {
     struct sl_loop *loop;
     pthread_t server;
-    apr_pool_t *pool;
     unsigned i;
 
     (void)state;
-    apr_pool_create(&pool, NULL);
-    assert_int_equal(offload_open(pool, 3), 0);
+    assert_int_equal(offload_open(3), 0);
     assert_int_equal(loop_open(&loop, 0), 0);
     for (i = 0; i < 200; i++) {
         jobs[i].work = work;
@@ -136,7 +134,6 @@ offloaded_work_comes_back(void **state)
     assert_int_equal(n_worked, 200);
     offload_close();
     loop_close(&loop);
-    apr_pool_destroy(pool);
 }
 
 static unsigned n_late;
@@ -169,12 +166,10 @@ a_loop_ends_when_its_jobs_are_back_and_its_mail_is_read(void **state)
     struct sl_mail stops = {NULL, stop}, late;
     struct sl_loop *loop;
     pthread_t server;
-    apr_pool_t *pool;
     unsigned i;
 
     (void)state;
-    apr_pool_create(&pool, NULL);
-    assert_int_equal(offload_open(pool, 2), 0);
+    assert_int_equal(offload_open(2), 0);
     assert_int_equal(loop_open(&loop, 0), 0);
     for (i = 0; i < 6; i++) { /* more than there are threads */
         jobs[i] = (struct sl_offload){.work = work_takes_long, .done = late_back};
@@ -191,7 +186,6 @@ a_loop_ends_when_its_jobs_are_back_and_its_mail_is_read(void **state)
     assert_int_equal(n_late, 7);
     offload_close();
     loop_close(&loop);
-    apr_pool_destroy(pool);
 }
 
 /* ---- at the end of a turn ---- */
