@@ -22,15 +22,6 @@ struct sl_mail {
 };
 void sl_loop_post(struct sl_loop *loop, struct sl_mail *mail);
 
-/* What is better done for many at once, at the end of the loop's turn: when all that had come was
- * looked at, and before it waits.  Embedded in the caller's own memory, which must last until fn
- * has run; of the loop's thread alone, once a turn. */
-struct sl_later {
-    struct sl_later *next;
-    void (*fn)(struct sl_loop *loop, struct sl_later *later);
-};
-void sl_loop_later(struct sl_loop *loop, struct sl_later *later);
-
 /* A timer: embedded, zeroed before first use, touched on its loop's thread only.  Setting
  * one again is O(1) and mostly a store; it fires once, at or up to 64 ms after its time,
  * and may be set again from fn. */

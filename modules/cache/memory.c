@@ -552,7 +552,7 @@ seat_of(struct memory *m, const struct bucket *bucket, struct store_hash hash)
     return found;
 }
 
-/* Under the lock, as is forget(). */
+/* Under the lock. */
 static struct object *
 find_locked(struct memory *m, struct store_hash hash)
 {
@@ -600,27 +600,19 @@ put(struct memory *m, struct object *o, uint64_t change)
         oldest_send_for(m);
 }
 
-static void
-forget(struct memory *m, struct store_hash hash)
+int
+memory_put(struct memory *m, struct object *o)
 {
-    struct object *o = find_locked(m, hash);
+    int fits = charge_of(o) <= m->size / LARGEST_SHARE;
 
-    if (o != NULL)
-        out(m, o, 0);
-}
-
-void
-memory_put(struct memory *m, struct object *const *o, unsigned n)
-{
-    unsigned i;
-
-    tier_lock(m);
-    for (i = 0; i < n; i++)
-        if (charge_of(o[i]) <= m->size / LARGEST_SHARE)
-            put(m, o[i], UINT64_MAX);
-        else
-            forget(m, o[i]->hash);
-    tier_unlock(m);
+    if (!fits)
+        memory_forget(m, o->hash);
+    else {
+        tier_lock(m);
+        put(m, o, UINT64_MAX);
+        tier_unlock(m);
+    }
+    return fits;
 }
 
 void
@@ -636,8 +628,12 @@ memory_put_read(struct memory *m, struct object *o)
 void
 memory_forget(struct memory *m, struct store_hash hash)
 {
+    struct object *o;
+
     tier_lock(m);
-    forget(m, hash);
+    o = find_locked(m, hash);
+    if (o != NULL)
+        out(m, o, 0);
     tier_unlock(m);
 }
 

@@ -91,9 +91,8 @@ void arriving_free(struct arriving *a);
 struct object *memory_find(struct memory *m, struct store_hash hash);
 /* Whether it would find one; seldom it says so of another's hash. */
 int memory_may_have(const struct memory *m, struct store_hash hash);
-/* Keeps the n objects, each in place of another of its hash, but for what is too large: of that
- * nothing is kept. */
-void memory_put(struct memory *m, struct object *const *o, unsigned n);
+/* Keeps o, in place of another of its hash; 0: it is too large. */
+int memory_put(struct memory *m, struct object *o);
 /* Keeps o if there is none of its hash whose change is that of o or later. */
 void memory_put_read(struct memory *m, struct object *o);
 void memory_forget(struct memory *m, struct store_hash hash);

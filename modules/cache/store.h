@@ -236,9 +236,8 @@ int store_takes(const struct store *s, const struct store_new *n);
 /* An object whose body, of STORE_INLINE at most, is there at once, held, and found by nobody before
  * store_keep().  NULL: the store does not take it, or no memory. */
 struct store_object *store_whole(struct store *s, const struct store_new *n, struct sl_span body);
-/* As store_commit() does, one after the other. */
-#define STORE_KEEP_MAX 32u
-void store_keep(struct store *s, struct sl_loop *loop, struct store_object *const *o, unsigned n);
+/* As store_commit(). */
+void store_keep(struct store *s, struct sl_loop *loop, struct store_object *o);
 /* NULL: the store does not take it, or no memory.  Nothing can be found under the key before
  * store_commit(), but the object can be read by those who were handed it. */
 struct store_writer *store_writer_open(struct store *s, struct sl_loop *loop,

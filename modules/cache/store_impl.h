@@ -450,12 +450,14 @@ void op_free(struct op *op);
 /* Takes the op, which is written at once; 0: the queue is too long, or the disk is not there, and the
  * op is the caller's. */
 int queue_add(struct store *s, struct sl_loop *loop, struct op *op);
-/* The records of at most STORE_KEEP_MAX objects that were published, by copy where they are small:
- * written in a moment, or at once where memory has not taken one. */
-void queue_objects(struct store *s, struct sl_loop *loop, struct object *const *o, unsigned n);
+/* The object's record, by copy where it is small: written in a moment, or at once.  0: it is not taken. */
+enum queue_when { QUEUE_SOON, QUEUE_NOW };
+int queue_object(struct store *s, struct sl_loop *loop, struct object *o, enum queue_when when);
 void queue_tomb(struct store *s, struct sl_loop *loop, const struct record *r);
 /* It may have no room for what comes next. */
 int queue_is_long(const struct store *s);
+/* An object was published, and the disk does not get it. */
+void head_not_written(struct store *s, struct store_hash hash);
 /* Starts the job if there is something to do and none at work. */
 void queue_kick(struct store *s, struct sl_loop *loop);
 /* Writes all of it here and now; blocks. */

@@ -171,9 +171,9 @@ head_written(struct store *s, struct store_hash hash, uint64_t change, uint64_t 
         index_drop(&s->index, hash, offset / SEGMENT_UNIT);
 }
 
-/* An object was published, and the disk does not get it.  What that has of its key is older, and is
- * not to come back; what another process has stored meanwhile goes with it, and is fetched again. */
-static void
+/* What the disk has of its key is older, and is not to come back; what another process has
+ * stored meanwhile goes with it, and is fetched again. */
+void
 head_not_written(struct store *s, struct store_hash hash)
 {
     count(&s->n_unwritten, 1);
@@ -342,7 +342,6 @@ flush_work(struct sl_offload *job)
 static void flush_done(struct sl_loop *loop, struct sl_offload *job);
 
 enum flush { FLUSH_NOT, FLUSH_TIMED, FLUSH_NOW };
-enum queue_when { QUEUE_SOON, QUEUE_NOW };
 
 /* Under the lock: what the caller, whose loop it is, has to do when it is free again. */
 static enum flush
@@ -464,88 +463,43 @@ queue_add(struct store *s, struct sl_loop *loop, struct op *op)
     return is_taken;
 }
 
+/* By copy. */
 static int
-is_small(const struct object *o)
+queue_small(struct store *s, struct sl_loop *loop, const struct object *o, size_t size,
+            enum queue_when when)
 {
-    return stretch_object_size(o) <= STRETCH_RECORD_MAX;
+    struct queued *q = &s->queued;
+    uint64_t check = o->body_at != NULL ? body_checksum(o->body_at, o->size, store_id(s)) : 0;
+    struct stretch *t = NULL;
+    enum flush flush;
+
+    pthread_mutex_lock(&q->lock);
+    if (disk_is_on(s) && q->bytes + size <= QUEUE_BYTES_MAX && (t = stretch_open(q, size)) != NULL) {
+        stretch_add_object(t, o, check);
+        q->bytes += size;
+    }
+    flush = flush_due(q, loop, when);
+    pthread_mutex_unlock(&q->lock);
+    flush_do(s, loop, flush);
+    return t != NULL;
 }
 
-/* Under the lock: 0: it is not taken. */
-static int
-stretch_take(struct store *s, const struct object *o, uint64_t check)
+int
+queue_object(struct store *s, struct sl_loop *loop, struct object *o, enum queue_when when)
 {
     size_t size = stretch_object_size(o);
-    struct stretch *t = disk_is_on(s) && s->queued.bytes + size <= QUEUE_BYTES_MAX
-                            ? stretch_open(&s->queued, size) : NULL;
+    struct op *op;
 
-    if (t == NULL)
+    if (!disk_is_on(s))
         return 0;
-    stretch_add_object(t, o, check);
-    s->queued.bytes += size;
-    return 1;
-}
-
-/* The first of the n objects, which are small, by copy: how many were taken. */
-static unsigned
-queue_small(struct store *s, struct sl_loop *loop, struct object *const *o, unsigned n)
-{
-    enum queue_when when = QUEUE_SOON;
-    uint64_t checks[STORE_KEEP_MAX];
-    enum flush flush;
-    unsigned i;
-
-    for (i = 0; i < n; i++) {
-        checks[i] = o[i]->body_at != NULL ? body_checksum(o[i]->body_at, o[i]->size, store_id(s)) : 0;
-        if ((atomic_load(&o[i]->holds) & OBJECT_LIVES) == 0)
-            when = QUEUE_NOW;
-    }
-    pthread_mutex_lock(&s->queued.lock);
-    for (i = 0; i < n && stretch_take(s, o[i], checks[i]); i++)
-        ;
-    flush = flush_due(&s->queued, loop, when);
-    pthread_mutex_unlock(&s->queued.lock);
-    flush_do(s, loop, flush);
-    return i;
-}
-
-static unsigned
-queue_large(struct store *s, struct sl_loop *loop, struct object *o)
-{
-    struct op *op = op_new(OP_HEAD, o);
-
+    if (size <= STRETCH_RECORD_MAX)
+        return queue_small(s, loop, o, size, when);
+    op = op_new(OP_HEAD, o);
     if (op != NULL && queue_add(s, loop, op))
         return 1;
     if (op != NULL)
         op_free(op);
     return 0;
-}
-
-static unsigned
-small_first(struct object *const *o, unsigned n)
-{
-    unsigned i;
-
-    for (i = 0; i < n && is_small(o[i]); i++)
-        ;
-    return i;
-}
-
-/* In their order: two may be of one key. */
-void
-queue_objects(struct store *s, struct sl_loop *loop, struct object *const *o, unsigned n)
-{
-    unsigned n_run, i;
-
-    for (; n > 0; o += n_run, n -= n_run) {
-        unsigned n_small = small_first(o, n);
-
-        n_run = n_small > 0 ? n_small : 1;
-        i = !disk_is_on(s) ? 0
-            : n_small > 0  ? queue_small(s, loop, o, n_small)
-                           : queue_large(s, loop, o[0]);
-        for (; i < n_run; i++)
-            head_not_written(s, o[i]->hash);
-    }
 }
 
 void

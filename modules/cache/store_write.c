@@ -73,9 +73,8 @@ object_make(struct store *s, const struct record *r, struct store_bytes *body,
     return o;
 }
 
-/* What its key has from now on is o, for change_of() its hash is still `from`: 1, or 0. */
-static int
-object_claim(struct store *s, struct object *o, uint64_t from)
+int
+object_publish(struct store *s, struct object *o, uint64_t from)
 {
     _Atomic(uint64_t) *change = change_of(s, o->hash);
     uint64_t found[INDEX_FOUND_MAX];
@@ -89,30 +88,22 @@ object_claim(struct store *s, struct object *o, uint64_t from)
                    : atomic_load(change) != from)
         return 0;
     o->change = from + (uint64_t)is_noticed;
+    memory_put(s->memory, o);
     return 1;
 }
 
-int
-object_publish(struct store *s, struct object *o, uint64_t from)
-{
-    if (!object_claim(s, o, from))
-        return 0;
-    memory_put(s->memory, &o, 1);
-    return 1;
-}
-
-/* Publishes complete objects and sends them on their way to the disk, where what memory did not
- * take is found at once. */
+/* Publishes a complete object and sends it on its way to the disk, where it is found at once if
+ * memory did not take it. */
 static void
-objects_commit(struct store *s, struct sl_loop *loop, struct object *const *o, unsigned n)
+object_commit(struct store *s, struct sl_loop *loop, struct object *o)
 {
-    unsigned i;
+    int is_in_memory;
 
-    for (i = 0; i < n; i++)
-        while (!object_claim(s, o[i], atomic_load(change_of(s, o[i]->hash))))
-            ;
-    memory_put(s->memory, o, n);
-    queue_objects(s, loop, o, n);
+    while (!object_publish(s, o, atomic_load(change_of(s, o->hash))))
+        ;
+    is_in_memory = (atomic_load(&o->holds) & OBJECT_LIVES) != 0;
+    if (!queue_object(s, loop, o, is_in_memory ? QUEUE_SOON : QUEUE_NOW))
+        head_not_written(s, o->hash);
 }
 
 /* All of it has come, in chunks, and it is published when they are written: unless something else is
@@ -218,15 +209,9 @@ store_whole(struct store *s, const struct store_new *n, struct sl_span body)
 }
 
 void
-store_keep(struct store *s, struct sl_loop *loop, struct store_object *const *kept, unsigned n)
+store_keep(struct store *s, struct sl_loop *loop, struct store_object *o)
 {
-    struct object *o[STORE_KEEP_MAX];
-    unsigned i;
-
-    SL_ASSERT(n <= STORE_KEEP_MAX);
-    for (i = 0; i < n; i++)
-        o[i] = object_of(kept[i]);
-    objects_commit(s, loop, o, n);
+    object_commit(s, loop, object_of(o));
 }
 
 struct store_writer *
@@ -478,7 +463,7 @@ commit_small(struct store_writer *w)
     o = object_make(w->s, &r, a->n > 0 ? bytes : NULL, a->n > 0 ? bytes->at : NULL);
     if (o == NULL)
         return;
-    objects_commit(w->s, w->loop, &o, 1);
+    object_commit(w->s, w->loop, o);
     object_drop(&o);
 }
 
@@ -549,7 +534,7 @@ store_update(struct store *s, struct sl_loop *loop, struct store_object *held,
     o = object_make(s, &r, before->body, before->body_at);
     if (o == NULL)
         return NULL;
-    objects_commit(s, loop, &o, 1);
+    object_commit(s, loop, o);
     return &o->pub;
 }
 

@@ -146,8 +146,7 @@ struct visit {
     const struct cache_conf *conf;
     struct sl_token token;
     int is_waiting;       /* the request is suspended */
-    int is_to_look_again; /* the table of flights was busy, or what is looked for has just come: the
-                           * flight, if there is one, is left */
+    int is_to_look_again; /* the table of flights was busy, or what is looked for has just come */
     int is_variant;       /* what is looked for is the variant's key */
     struct sl_span key, variant;
     struct store_hash hash;      /* of the key, when it was looked for */

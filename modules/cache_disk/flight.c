@@ -344,20 +344,13 @@ flight_leader_waits(struct flight *f)
     bucket_unlock(b);
 }
 
-/* Its leader's request still is all there is to it. */
-static int
-asks_directly(const struct flight *f)
-{
-    return f->state == DIRECT && !atomic_load_explicit(&f->has_come, memory_order_acquire);
-}
-
 static void
 flight_is_wanted(struct sl_loop *loop, struct sl_mail *mail)
 {
     struct flight *f = (struct flight *)(void *)((char *)mail - offsetof(struct flight, wanted));
 
     (void)loop;
-    if (asks_directly(f))
+    if (f->state == DIRECT)
         direct_is_shared(f);
     flight_drop(f);
 }
@@ -366,19 +359,18 @@ flight_is_wanted(struct sl_loop *loop, struct sl_mail *mail)
 static int
 is_to_be_told(struct flight *f, const struct flight *own)
 {
-    if (f == own || !asks_directly(f) || f->wanted.fn != NULL)
+    if (f == own || f->state != DIRECT || f->wanted.fn != NULL)
         return 0;
     f->wanted.fn = flight_is_wanted;
     atomic_fetch_add(&f->n_refs, 1);
     return 1;
 }
 
-/* Under the lock: the visit gets what comes of it, or looks again when that is stored. */
+/* Under the lock: the visit gets what comes of it. */
 static void
 flight_take_in(struct flight *f, struct flight *own, struct visit *v)
 {
-    v->is_to_look_again = f->state == DIRECT && !asks_directly(f);
-    v->is_collapsed = f != own && !v->is_to_look_again;
+    v->is_collapsed = f != own;
     v->outcome = f == own && is_direct(v) ? OUT_DIRECT : OUT_FLIGHT;
     if (v->outcome == OUT_DIRECT)
         f->state = DIRECT;
@@ -472,9 +464,9 @@ flight_leave(struct visit *v)
     v->flight = NULL;
     if (v->is_leader)
         f->leader = NULL;
-    if (v->is_leader && asks_directly(f))
+    if (v->is_leader && f->state == DIRECT)
         direct_leave(f);
-    if (v->is_leader && v->outcome == OUT_DIRECT) { /* it has come, and he waited for nothing */
+    if (v->is_leader && v->outcome == OUT_DIRECT) { /* it is over, and he waited for nothing */
         flight_drop(f);
         return;
     }

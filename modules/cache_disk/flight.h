@@ -9,8 +9,7 @@
  *     flight_result.c what has come of it, for each who waited
  *     lately.c        what lately could not be stored, or was forgotten
  *
- *   direct -> over                        what comes, small, is there at once, and is stored when
- *                                         the turn of the loop ends; who joins until then looks again
+ *   direct -> over                        what comes, small, is there at once, and is stored
  *   direct -> asking                      or not, or others wait for it by then
  *   asking -> over                        as above, and those who wait are told
  *   asking -> arriving -> over            what comes is stored, and all read it from the store
@@ -42,14 +41,12 @@ struct fetch {
 
 struct flight {
     struct flight *next; /* of the bucket */
-    struct flight *next_come;
     struct store_hash hash, primary_hash;
     struct sl_loop *loop;
     const struct cache_conf *conf;
     struct sl_span key, primary; /* behind it, maybe one; key: what is looked for */
     enum state state;
     enum result result;      /* settled: neither DIRECT nor ASKING any more */
-    atomic_int has_come;     /* DIRECT: it is stored when the turn of its loop ends */
     int is_listed;           /* in the table */
     int is_background;
     int is_personal; /* the server knows who asks */
@@ -144,8 +141,6 @@ enum sl_flow flight_agree(struct flight *f, struct sl_req *sub);
 /* The body is there.  One whose key was forgotten since it was asked for is given to those who
  * read it, and not kept; so is one that was relayed. */
 void flight_commit(struct flight *f);
-/* The same for at most STORE_KEEP_MAX of a loop, each of which flight_came(). */
-void flights_keep(struct flight *const *flights, unsigned n);
 
 /* Opens the writer for the head of a response in slices; NULL, or why it is not stored. */
 const char *slices_store(struct flight *f, struct sl_req *sub);

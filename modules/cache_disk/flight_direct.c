@@ -37,50 +37,6 @@ direct_moves(struct flight *f)
     return 1;
 }
 
-/* ---- what has come ---- */
-
-/* In this turn of the loop, to be stored at its end: the next that comes finds the locks, the code and
- * the tables at hand. */
-static _Thread_local struct {
-    struct sl_later later;
-    struct flight *first, **last;
-} come;
-
-static void
-direct_keep(struct sl_loop *loop, struct sl_later *later)
-{
-    struct flight *f = come.first, *together[STORE_KEEP_MAX];
-    unsigned i, n;
-
-    (void)loop;
-    (void)later;
-    come.first = NULL;
-    while (f != NULL) {
-        for (n = 0; n < STORE_KEEP_MAX && f != NULL; f = f->next_come)
-            together[n++] = f;
-        flights_keep(together, n);
-        for (i = 0; i < n; i++) {
-            flight_settle(together[i], OVER, CAME);
-            flight_drop(together[i]);
-        }
-    }
-}
-
-static void
-direct_has_come(struct flight *f)
-{
-    if (come.first == NULL) {
-        come.last = &come.first;
-        come.later.fn = direct_keep;
-        sl_loop_later(f->loop, &come.later);
-    }
-    *come.last = f;
-    come.last = &f->next_come;
-    atomic_store_explicit(&f->has_come, 1, memory_order_release);
-}
-
-/* ---- the answer ---- */
-
 /* The response goes on to the leader, whatever becomes of it here. */
 static enum result
 direct_result(struct flight *f, struct sl_req *r, struct sl_span body)
@@ -91,6 +47,7 @@ direct_result(struct flight *f, struct sl_req *r, struct sl_span body)
     f->size = (int64_t)body.n;
     if (body.at == NULL || flight_tries_to_store(f, r) != NULL || flight_came(f, body) != 0)
         return NOT_STORED;
+    flight_commit(f);
     return CAME;
 }
 
@@ -104,11 +61,8 @@ direct_head(struct sl_req *r, void *ctx, struct sl_span body)
         return;
     result = direct_result(f, r, body);
     visit_came(f->leader);
-    if (result == CAME) {
+    if (result == CAME)
         answer_as_stored(f->leader, f->born);
-        direct_has_come(f);
-        return;
-    }
     flight_settle(f, OVER, result);
     flight_drop(f);
 }

@@ -234,40 +234,27 @@ forget_what_was_late(struct flight *f)
 }
 
 void
-flights_keep(struct flight *const *flights, unsigned n)
-{
-    struct flight *kept[STORE_KEEP_MAX];
-    struct store_object *objects[STORE_KEEP_MAX];
-    unsigned i, n_kept = 0;
-
-    for (i = 0; i < n; i++)
-        if (!is_forgotten(flights[i])) {
-            kept[n_kept] = flights[i];
-            objects[n_kept++] = flights[i]->object;
-        }
-    if (n_kept == 0)
-        return;
-    store_keep(cache_store, flights[0]->loop, objects, n_kept);
-    for (i = 0; i < n_kept; i++)
-        forget_what_was_late(kept[i]);
-    sl_count(flights[0]->loop, cache_counters[N_STORED], n_kept);
-}
-
-void
 flight_commit(struct flight *f)
 {
-    if (f->writer == NULL)
-        flights_keep(&f, 1);
-    else if (f->is_slice && f->n != f->size)
+    int is_past = is_forgotten(f);
+
+    if (f->is_slice && f->n != f->size) {
         flight_breaks_off(f);
-    else if (store_is_relayed(f->writer) != STORE_NOT_RELAYED || is_forgotten(f))
-        store_forgo(&f->writer);
-    else {
-        store_commit(&f->writer);
-        forget_what_was_late(f);
-        if (!f->is_slice) /* its response is counted */
-            sl_count(f->loop, cache_counters[N_STORED], 1);
+        return;
     }
+    if (f->writer == NULL && is_past)
+        return;
+    if (f->writer != NULL && (store_is_relayed(f->writer) != STORE_NOT_RELAYED || is_past)) {
+        store_forgo(&f->writer);
+        return;
+    }
+    if (f->writer != NULL)
+        store_commit(&f->writer);
+    else
+        store_keep(cache_store, f->loop, f->object);
+    forget_what_was_late(f);
+    if (!f->is_slice) /* its response is counted */
+        sl_count(f->loop, cache_counters[N_STORED], 1);
 }
 
 /* ---- the server agrees to what is stored, and says more about it (RFC 9111, 4.3.4) ---- */

@@ -568,22 +568,13 @@ visit_asks(struct sl_req *r, const struct cache_conf *conf, struct visit **at)
     return visit_reply(v);
 }
 
-static void
-visit_forgets_flight(struct visit *v)
-{
-    v->is_to_look_again = 0;
-    v->outcome = OUT_PASS;
-    if (v->flight != NULL)
-        flight_leave(v);
-}
-
 /* What it waited for is there. */
 static enum sl_verdict
 visit_asks_again(struct visit *v)
 {
     v->is_waiting = 0;
     if (v->is_to_look_again) {
-        visit_forgets_flight(v);
+        v->is_to_look_again = 0;
         return visit_looks(v);
     }
     if (v->is_answering)

@@ -1,5 +1,5 @@
 /* One turn of a loop, top to bottom in loop_turn(): wait, clock, events, ready queue,
- * timers, what was put off, graves.  See loop.h for the invariants. */
+ * timers, graves.  See loop.h for the invariants. */
 #include "event/loop.h"
 
 #include "runtime/clock.h"
@@ -188,46 +188,18 @@ loop_release(struct sl_loop *loop)
     }
 }
 
-void
-sl_loop_later(struct sl_loop *loop, struct sl_later *later)
-{
-    later->next = loop->later;
-    loop->later = later;
-}
-
-/* What is put off meanwhile has its turn at the end of the next. */
-static void
-loop_run_later(struct sl_loop *loop)
-{
-    struct sl_later *later = loop->later, *next;
-
-    loop->later = NULL;
-    for (; later != NULL; later = next) {
-        next = later->next;
-        later->fn(loop, later);
-    }
-}
-
-static int
-loop_has_more(const struct sl_loop *loop)
-{
-    return loop->queue != NULL || loop->later != NULL;
-}
-
 static void
 loop_turn(struct sl_loop *loop)
 {
     struct epoll_event ev[LOOP_EVENTS];
     int n = epoll_wait(loop->epfd, ev, LOOP_EVENTS,
-                       loop_has_more(loop) ? 0 : timers_wait_ms(loop));
+                       loop->queue != NULL ? 0 : timers_wait_ms(loop));
 
     loop_clock(loop);
     loop_events(loop, ev, n);
     if (loop->queue != NULL)
         loop_run_queue(loop);
     timers_run(loop);
-    if (loop->later != NULL)
-        loop_run_later(loop);
     loop_release(loop);
 }
 
@@ -235,7 +207,7 @@ loop_turn(struct sl_loop *loop)
 static int
 loop_is_over(const struct sl_loop *loop)
 {
-    return loop->is_stopping && loop->n_jobs == 0 && loop->later == NULL &&
+    return loop->is_stopping && loop->n_jobs == 0 &&
            atomic_load_explicit(&loop->inbox, memory_order_relaxed) == NULL;
 }
 
@@ -307,7 +279,6 @@ loop_read_late(struct sl_loop *loop)
         return 0;
     self = loop;
     mail_deliver(loop);
-    loop_run_later(loop);
     self = NULL;
     return 1;
 }

@@ -52,7 +52,6 @@ struct sl_loop {
     int64_t wall_us; /* CLOCK_REALTIME of this wake */
     struct io *queue, **queue_end; /* the ready queue */
     struct io *graves;
-    struct sl_later *later; /* at the end of this turn */
     struct subrequest *subrequests; /* under way */
     struct subrequest *due_subrequests; /* asked for by hooks that are not over */
     unsigned n_running;                 /* requests whose hooks are on the stack */

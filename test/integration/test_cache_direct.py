@@ -192,7 +192,7 @@ def test_others_join(cached, origin, parts, leaves):
     assert [status(r) for r in got] == ["MISS"] * len(clients) and status(s.get("/")) == "HIT"
 
 
-def test_who_comes_before_the_turn_of_the_loop_ends_finds_it(cached, origin):
+def test_pipelined_finds_what_has_just_come(cached, origin):
     origin.on("/", fresh(b"whole"))
     s = cached()
     for n in (2, 40):
@@ -204,7 +204,7 @@ def test_who_comes_before_the_turn_of_the_loop_ends_finds_it(cached, origin):
 
 
 @pytest.mark.parametrize("way", ["PURGE", "POST"])
-def test_forgotten_before_the_turn_of_the_loop_ends(cached, origin, way):
+def test_pipelined_and_forgotten_between(cached, origin, way):
     versions = iter((b"old", b"ok", b"new") if way == "POST" else (b"old", b"new"))
     origin.on("/", lambda c, r: c.send(fresh(next(versions))))
     s = cached("CachePurge 127.0.0.1")

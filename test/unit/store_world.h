@@ -157,7 +157,7 @@ put_whole(const struct made *m, const uint64_t *tags, uint32_t n_tags)
 
     if (o == NULL)
         return -1;
-    store_keep(store, here, &o, 1);
+    store_keep(store, here, o);
     store_drop(&o);
     return 0;
 }

@@ -331,7 +331,7 @@ put_memory(struct memory *m, uint64_t i, size_t size)
 {
     struct object *o = object_of_size(m, i, size);
 
-    memory_put(m, &o, 1);
+    memory_put(m, o);
     object_drop(&o);
 }
 
@@ -423,7 +423,7 @@ a_head_that_is_held_is_not_used_again(void **state)
 
     (void)state;
     memcpy(before, held->at, n);
-    memory_put(m, &o, 1);
+    memory_put(m, o);
     object_drop(&o);
     for (i = 2; i < 12000; i++)
         put_memory(m, i, 100);
@@ -464,7 +464,7 @@ what_was_read_late_does_not_replace(void **state)
     (void)state;
     fresh->change = 6;
     late->change = 5;
-    memory_put(m, &fresh, 1);
+    memory_put(m, fresh);
     memory_put_read(m, late);
     o = memory_find(m, hash_of(1));
     assert_ptr_equal(o, fresh);

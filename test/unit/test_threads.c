@@ -188,86 +188,13 @@ a_loop_ends_when_its_jobs_are_back_and_its_mail_is_read(void **state)
     loop_close(&loop);
 }
 
-/* ---- at the end of a turn ---- */
-
-static struct put_off {
-    struct sl_later later;
-    unsigned n_run, n_again; /* it puts itself off so often */
-    unsigned n_mail;         /* that was read when it ran for the first time */
-} put_off;
-
-static void
-put_off_run(struct sl_loop *loop, struct sl_later *later)
-{
-    struct put_off *p = (struct put_off *)later;
-
-    if (p->n_run++ == 0)
-        p->n_mail = n_late;
-    if (p->n_run <= p->n_again)
-        sl_loop_later(loop, later);
-    else
-        loop_stop(loop);
-}
-
-static void
-puts_off(struct sl_loop *loop, struct sl_mail *mail)
-{
-    (void)mail;
-    sl_loop_later(loop, &put_off.later);
-}
-
-static void
-what_is_put_off_runs_when_all_that_came_was_looked_at(void **state)
-{
-    struct sl_mail first = {NULL, puts_off}, second = {NULL, late_mail};
-    struct sl_loop *loop;
-    pthread_t server;
-
-    (void)state;
-    n_late = 0;
-    put_off = (struct put_off){.later.fn = put_off_run, .n_again = 3};
-    assert_int_equal(loop_open(&loop, 0), 0);
-    sl_loop_post(loop, &first);
-    sl_loop_post(loop, &second);
-    pthread_create(&server, NULL, serve, loop);
-    pthread_join(server, NULL); /* each time in a turn of its own, which waits for nothing */
-    assert_int_equal(put_off.n_mail, 1);
-    assert_int_equal(put_off.n_run, 4);
-    loop_close(&loop);
-}
-
-static void
-a_loop_ends_when_what_was_put_off_has_run(void **state)
-{
-    struct sl_mail stops = {NULL, stop}, late = {NULL, puts_off};
-    struct sl_loop *loop;
-    pthread_t server;
-
-    (void)state;
-    put_off = (struct put_off){.later.fn = put_off_run, .n_again = 1};
-    assert_int_equal(loop_open(&loop, 0), 0);
-    sl_loop_later(loop, &put_off.later);
-    sl_loop_post(loop, &stops);
-    pthread_create(&server, NULL, serve, loop);
-    pthread_join(server, NULL);
-    assert_int_equal(put_off.n_run, 2);
-    put_off.n_again = 0;
-    sl_loop_post(loop, &late);
-    assert_int_equal(loop_read_late(loop), 1);
-    assert_int_equal(put_off.n_run, 3);
-    loop_close(&loop);
-}
-
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(mail_between_threads),
                                        cmocka_unit_test(offloaded_work_comes_back),
                                        cmocka_unit_test(
-                                           a_loop_ends_when_its_jobs_are_back_and_its_mail_is_read),
-                                       cmocka_unit_test(
-                                           what_is_put_off_runs_when_all_that_came_was_looked_at),
-                                       cmocka_unit_test(a_loop_ends_when_what_was_put_off_has_run)};
+                                           a_loop_ends_when_its_jobs_are_back_and_its_mail_is_read)};
     int rc;
 
     apr_initialize();
