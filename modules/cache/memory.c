@@ -364,6 +364,12 @@ hash_eq(struct store_hash a, struct store_hash b)
     return a.hi == b.hi && a.lo == b.lo;
 }
 
+void
+memory_send_for(const struct memory *m, struct store_hash hash)
+{
+    __builtin_prefetch(bucket_of(m, hash));
+}
+
 struct object *
 memory_find(struct memory *m, struct store_hash hash)
 {

@@ -87,6 +87,8 @@ int object_fill(struct object *o, const struct record *r, struct store_bytes *bo
 /* store_write.c: what an object that arrives has beside; an object frees it with itself. */
 void arriving_free(struct arriving *a);
 
+/* Sends for what memory_find() touches first. */
+void memory_send_for(const struct memory *m, struct store_hash hash);
 /* Held, or NULL. */
 struct object *memory_find(struct memory *m, struct store_hash hash);
 /* Whether it would find one; seldom it says so of another's hash. */

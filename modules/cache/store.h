@@ -138,6 +138,8 @@ struct store_get {
     struct store_object *found;
     struct store_pending *pending; /* NULL: done() will not be called */
 };
+/* Sends for what a look-up of it touches first, while the caller does something else. */
+void store_send_for(const struct store *s, struct store_hash hash);
 /* Never gives what is STORE_GONE.  STORE_HIT: *found is held for the caller; done() is not
  * called.  A hit in memory makes no system call and takes no lock. */
 enum store_answer store_get(struct store *s, struct sl_loop *loop, struct store_get *g,

@@ -315,6 +315,15 @@ get_from_disk(struct store_get *g, struct sl_loop *loop)
     return get_offload(g, loop);
 }
 
+void
+store_send_for(const struct store *s, struct store_hash hash)
+{
+    memory_send_for(s->memory, hash);
+    __builtin_prefetch(change_of(s, hash));
+    if (disk_is_on(s))
+        index_send_for(&s->index, hash);
+}
+
 enum store_answer
 store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct store_object **found)
 {
@@ -322,8 +331,6 @@ store_get(struct store *s, struct sl_loop *loop, struct store_get *g, struct sto
     enum store_answer answer;
 
     g->pending = NULL;
-    if (disk_is_on(s)) /* while memory is looked at */
-        index_send_for(&s->index, g->hash);
     o = memory_look(s, g->hash, g->key, &g->state);
     if (o != NULL) {
         hit(s, o);

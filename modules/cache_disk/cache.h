@@ -149,7 +149,7 @@ struct visit {
     int is_to_look_again; /* the table of flights was busy, or what is looked for has just come */
     int is_variant;       /* what is looked for is the variant's key */
     struct sl_span key, variant;
-    struct store_hash hash;      /* of the key, when it was looked for */
+    struct store_hash hash;      /* of the key */
     struct marker marker;        /* its vary.n 0: there is none */
     struct store_object *found;  /* held: what the store had, or what has come */
     struct meta meta;            /* of found */
@@ -192,7 +192,8 @@ struct visit {
 enum sl_verdict cache_ask(struct sl_req *r, const void *conf);
 /* As store_get(); with STORE_WAIT the request is suspended, and what is found goes where the visit
  * stands. */
-enum store_answer visit_get(struct visit *v, struct sl_span key, struct store_object **found);
+enum store_answer visit_get(struct visit *v, struct sl_span key, struct store_hash hash,
+                            struct store_object **found);
 /* Until sl_req_resume() of its token, with SL_RETRY. */
 void visit_suspend(struct visit *v);
 /* What a flight brought takes the place of what was found; *o is held for the visit.  0, or -1:

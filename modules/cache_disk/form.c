@@ -341,7 +341,7 @@ form_look(struct visit *v, int64_t size)
     if (v->form.encoder == NULL)
         return 0;
     v->form_key = form_key(sl_req_pool(v->r), v->found->key, v->form.encoder->coding);
-    switch (visit_get(v, v->form_key, &found)) {
+    switch (visit_get(v, v->form_key, store_hash(cache_store, v->form_key), &found)) {
     case STORE_WAIT:
         return 1;
     case STORE_HIT:

@@ -82,10 +82,12 @@ visit_begin(struct sl_req *r, const struct cache_conf *conf, struct visit **at)
     struct visit *v = apr_palloc(sl_req_pool(r), sizeof *v);
 
     memset(v, 0, sizeof *v);
+    v->key = cache_key(r, conf);
+    v->hash = store_hash(cache_store, v->key);
+    store_send_for(cache_store, v->hash);
     v->r = r;
     v->conf = conf;
     v->loop = sl_req_loop(r);
-    v->key = cache_key(r, conf);
     v->first = conf->slice > 0 ? first_asked_for(r) : 0;
     v->status = MISS;
     v->reason = "nothing is stored";
@@ -239,7 +241,7 @@ visit_take(struct visit *v, struct store_object **o)
 
 /* ---- asking ---- */
 
-static void visit_look(struct visit *v, struct sl_span key);
+static void visit_look(struct visit *v);
 
 /* The key has variants: which of them is asked for. */
 static void
@@ -268,7 +270,7 @@ visit_found(struct visit *v, struct store_object *o)
     if ((o->flags & VARY_MARKER) && !v->is_variant && marker_read(o->meta, &marker) == 0) {
         visit_marked(v, &marker);
         store_drop(&o);
-        visit_look(v, v->variant);
+        visit_look(v);
         return;
     }
     if (is_of_marker(v, o) && visit_take(v, &o) == 0)
@@ -364,13 +366,12 @@ visit_answered(struct sl_loop *loop, struct store_get *get, struct store_object 
 }
 
 enum store_answer
-visit_get(struct visit *v, struct sl_span key, struct store_object **found)
+visit_get(struct visit *v, struct sl_span key, struct store_hash hash, struct store_object **found)
 {
     enum store_answer answer;
 
-    v->get = (struct store_get){
-        .key = key, .hash = store_hash(cache_store, key), .done = visit_answered};
-    v->n_left = flights_left(v->get.hash);
+    v->get = (struct store_get){.key = key, .hash = hash, .done = visit_answered};
+    v->n_left = flights_left(hash);
     answer = store_get(cache_store, sl_req_loop(v->r), &v->get, found);
     if (answer == STORE_WAIT)
         visit_suspend(v);
@@ -378,13 +379,13 @@ visit_get(struct visit *v, struct sl_span key, struct store_object **found)
 }
 
 static void
-visit_look(struct visit *v, struct sl_span key)
+visit_look(struct visit *v)
 {
     struct store_object *found = NULL;
-    enum store_answer answer = visit_get(v, key, &found);
+    enum store_answer answer =
+        v->is_variant ? visit_get(v, v->variant, store_hash(cache_store, v->variant), &found)
+                      : visit_get(v, v->key, v->hash, &found);
 
-    if (!v->is_variant)
-        v->hash = v->get.hash;
     switch (answer) {
     case STORE_HIT:
         visit_found(v, found);
@@ -547,7 +548,7 @@ visit_reply(struct visit *v)
 static enum sl_verdict
 visit_looks(struct visit *v)
 {
-    visit_look(v, v->is_variant ? v->variant : v->key);
+    visit_look(v);
     return v->is_waiting ? SL_WAIT : visit_reply(v);
 }
 
