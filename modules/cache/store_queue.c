@@ -10,7 +10,7 @@
 #define GATHER_MS 20                         /* fewer wait so long for more */
 #define SPARE_MAX 4
 #define BATCH 64
-#define AHEAD 4u /* records, whose places in the index are sent for */
+#define AHEAD 8u /* records, whose places in the index are sent for */
 #define BYTES_A_RUN (8 << 20) /* then other work of the offload threads has its turn */
 
 void
@@ -201,7 +201,7 @@ stretch_write(struct store *s, struct op *op)
         const struct stretch_record *r = &t->records[i];
 
         if (i + AHEAD < n)
-            index_send_for(&s->index, t->records[i + AHEAD].hash);
+            store_send_for(s, t->records[i + AHEAD].hash);
         if (r->is_tomb)
             tomb_written(s, r->hash);
         else

@@ -195,6 +195,7 @@ store_whole(struct store *s, const struct store_new *n, struct sl_span body)
     int is_filled;
 
     SL_ASSERT(body.n <= STORE_INLINE);
+    store_send_for(s, r.h.hash); /* for store_keep() */
     if (!store_takes(s, n) || (o = object_new(s->memory, n_head + body.n)) == NULL)
         return NULL;
     r.h.size = body.n;
