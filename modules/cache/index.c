@@ -88,10 +88,10 @@ hash_tag(struct store_hash hash)
 uint64_t
 entry_make(struct store_hash hash, uint64_t offset, uint64_t bytes)
 {
-    uint64_t class = 0;
+    uint64_t units = (bytes + SEGMENT_UNIT - 1) / SEGMENT_UNIT;
+    uint64_t class = units > 1 ? 64 - (unsigned)__builtin_clzll(units - 1) : 0; /* its logarithm */
 
-    while (class < ENTRY_CLASS_MAX && ((uint64_t)SEGMENT_UNIT << class) < bytes)
-        class++;
+    class = class < ENTRY_CLASS_MAX ? class : ENTRY_CLASS_MAX;
     return offset / SEGMENT_UNIT | (uint64_t)hash_tag(hash) << ENTRY_PLACE_BITS | class << 59;
 }
 
@@ -198,12 +198,19 @@ line_empty(const struct seats *s, unsigned line, unsigned *last)
 }
 
 static unsigned
+seat_used(const struct seats *s, unsigned i)
+{
+    return entry_used(atomic_load_explicit(seat(s, i), memory_order_relaxed));
+}
+
+/* The first it looks at mostly is not used at all. */
+static unsigned
 seat_least_used(const struct seats *s, struct store_hash hash)
 {
     unsigned i, least = (unsigned)(hash.lo >> 32) % INDEX_FOUND_MAX;
 
-    for (i = 0; i < INDEX_FOUND_MAX; i++)
-        if (entry_used(atomic_load(seat(s, i))) < entry_used(atomic_load(seat(s, least))))
+    for (i = 0; i < INDEX_FOUND_MAX && seat_used(s, least) > 0; i++)
+        if (seat_used(s, i) < seat_used(s, least))
             least = i;
     return least;
 }

@@ -13,7 +13,7 @@
 #define KEPT_MAX 0u /* who uses one that was freed is to be found */
 #endif
 #define BUCKET 8u
-#define SENT_FOR_MAX 2048u /* bytes of what leaves next; the processor goes on by itself */
+#define SENT_FOR_MAX 512u /* bytes of what leaves next; the processor goes on by itself */
 #define OBJECT_TYPICAL 2048 /* bytes: the table is made for objects of this size */
 #define USED_MAX 3
 #define LARGEST_SHARE 8 /* one object takes at most an eighth */
