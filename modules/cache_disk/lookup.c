@@ -79,12 +79,15 @@ first_asked_for(struct sl_req *r)
 static struct visit *
 visit_begin(struct sl_req *r, const struct cache_conf *conf, struct visit **at)
 {
-    struct visit *v = apr_palloc(sl_req_pool(r), sizeof *v);
+    struct sl_span key = cache_key(r, conf);
+    struct store_hash hash = store_hash(cache_store, key);
+    struct visit *v;
 
+    store_send_for(cache_store, hash); /* early: these are the slowest of what a miss touches */
+    v = apr_palloc(sl_req_pool(r), sizeof *v);
     memset(v, 0, sizeof *v);
-    v->key = cache_key(r, conf);
-    v->hash = store_hash(cache_store, v->key);
-    store_send_for(cache_store, v->hash);
+    v->key = key;
+    v->hash = hash;
     v->r = r;
     v->conf = conf;
     v->loop = sl_req_loop(r);
