@@ -67,6 +67,30 @@ a_hit_in_memory_asks_no_disk(void **state)
     end();
 }
 
+/* Nor while it waits to be written, where memory does not have it: of another process, for one. */
+static void
+what_is_replaced_is_not_found(void **state)
+{
+    unsigned i, version;
+
+    (void)state;
+    options.memory_size = 0;
+    begin();
+    for (i = 0; i < 8; i++)
+        put_object(i, 1, i == 7 ? STORE_INLINE + 1 : 1000 + i);
+    run();
+    for (i = 0; i < 8; i++) {
+        assert_int_equal(version_of(i), 1);
+        put_object(i, 2, 2000 + i);
+        version = version_of(i); /* which may have it written */
+        assert_true(version == 0 || version == 2);
+    }
+    run();
+    for (i = 0; i < 8; i++)
+        assert_int_equal(version_of(i), 2);
+    end();
+}
+
 static void
 a_key_has_its_last_object(void **state)
 {
@@ -1618,6 +1642,7 @@ main(void)
         T(stored_is_found),
         T(found_in_memory_without_disk),
         T(a_hit_in_memory_asks_no_disk),
+        T(what_is_replaced_is_not_found),
         T(a_key_has_its_last_object),
         T(bytes_come_to_where_they_stand),
         T(readers_follow_what_arrives),
