@@ -82,7 +82,7 @@ object_publish(struct store *s, struct object *o, uint64_t from)
                      (disk_is_on(s) && (queue_is_long(s) || memory_may_have(s->memory, o->hash) ||
                                         index_find(&s->index, o->hash, found) > 0));
 
-    /* who reads from now on does not find what the disk has, and takes it for what this change says */
+    /* before the change: who reads until this one is written would take what the disk has for it */
     if (is_noticed && index_is_used(s) && atomic_load(change) == from)
         index_forget(&s->index, o->hash);
     /* others' memory, reads under way, and an older one that is to be published or written have to

@@ -67,7 +67,7 @@ a_hit_in_memory_asks_no_disk(void **state)
     end();
 }
 
-/* Nor while it waits to be written, where memory does not have it: of another process, for one. */
+/* Also not while the new one waits to be written and memory does not have that, as another process's. */
 static void
 what_is_replaced_is_not_found(void **state)
 {
