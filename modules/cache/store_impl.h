@@ -210,6 +210,14 @@ count(_Atomic(uint64_t) *counter, uint64_t by)
     atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
 
+/* Sends for what the index and the table of changes have of a hash. */
+static inline void
+disk_send_for(const struct store *s, struct store_hash hash)
+{
+    __builtin_prefetch(change_of(s, hash));
+    index_send_for(&s->index, hash);
+}
+
 /* ---- store_disk.c ---- */
 void layout_of(const struct store_options *options, struct layout *l);
 /* Opens the files; says in the log what is wrong. */

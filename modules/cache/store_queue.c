@@ -201,7 +201,7 @@ stretch_write(struct store *s, struct op *op)
         const struct stretch_record *r = &t->records[i];
 
         if (i + AHEAD < n)
-            store_send_for(s, t->records[i + AHEAD].hash);
+            disk_send_for(s, t->records[i + AHEAD].hash);
         if (r->is_tomb)
             tomb_written(s, r->hash);
         else

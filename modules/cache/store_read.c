@@ -319,9 +319,8 @@ void
 store_send_for(const struct store *s, struct store_hash hash)
 {
     memory_send_for(s->memory, hash);
-    __builtin_prefetch(change_of(s, hash));
     if (disk_is_on(s))
-        index_send_for(&s->index, hash);
+        disk_send_for(s, hash);
 }
 
 enum store_answer
