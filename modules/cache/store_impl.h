@@ -210,7 +210,9 @@ count(_Atomic(uint64_t) *counter, uint64_t by)
     atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
 
-/* Sends for what the index and the table of changes have of a hash. */
+/* Sends for what the index and the table of changes have of a hash; who goes through records does so
+ * for the one that is so far ahead. */
+#define SEND_AHEAD 8u
 static inline void
 disk_send_for(const struct store *s, struct store_hash hash)
 {

@@ -10,7 +10,6 @@
 #define GATHER_MS 20                         /* fewer wait so long for more */
 #define SPARE_MAX 4
 #define BATCH 64
-#define AHEAD 8u /* records, whose places in the index are sent for */
 #define BYTES_A_RUN (8 << 20) /* then other work of the offload threads has its turn */
 
 void
@@ -200,8 +199,8 @@ stretch_write(struct store *s, struct op *op)
     for (i = 0; i < n; i++) {
         const struct stretch_record *r = &t->records[i];
 
-        if (i + AHEAD < n)
-            disk_send_for(s, t->records[i + AHEAD].hash);
+        if (i + SEND_AHEAD < n)
+            disk_send_for(s, t->records[i + SEND_AHEAD].hash);
         if (r->is_tomb)
             tomb_written(s, r->hash);
         else

@@ -7,7 +7,6 @@
 
 #define WINDOW (64 * 1024)
 #define GLANCE (8 * 1024) /* behind what was passed over */
-#define AHEAD 8u /* records, whose places in the index are sent for */
 
 int
 walk_open(struct walk *w, struct store *s, uint64_t segment, uint64_t from, uint64_t to)
@@ -128,8 +127,8 @@ walk_list(struct walk *w, const struct record *list)
 static void
 walk_listed(struct walk *w, struct walked *to)
 {
-    if (w->n_listed > AHEAD)
-        disk_send_for(w->s, w->listed[AHEAD].hash);
+    if (w->n_listed > SEND_AHEAD)
+        disk_send_for(w->s, w->listed[SEND_AHEAD].hash);
     *to = (struct walked){w->listed->hash, (enum record_kind)w->listed->kind, w->at, w->listed->n};
     w->at += segment_units(w->listed->n) * SEGMENT_UNIT;
     w->listed++;
