@@ -263,9 +263,12 @@ disk_load_index_page(struct store *s, uint64_t index_page)
 void
 disk_load_index(struct store *s)
 {
-    struct page_image *images = calloc(LOAD_PAGES, sizeof *images);
     uint64_t at = atomic_load(&s->head->n_loaded), i, n;
+    struct page_image *images;
 
+    if (at == s->layout.index_pages)
+        return;
+    images = calloc(LOAD_PAGES, sizeof *images);
     for (; images != NULL && at < s->layout.index_pages; at += n) {
         n = s->layout.index_pages - at < LOAD_PAGES ? s->layout.index_pages - at : LOAD_PAGES;
         if (images_read(s, images, n, s->layout.index_at + at) != 0) {

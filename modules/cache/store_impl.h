@@ -250,9 +250,9 @@ int disk_is_cached(struct store *s, uint64_t offset);
 /* ---- store_stretch.c ---- */
 /* Records one behind the other as they will stand in a segment.  They are copied here when their
  * objects come: then the bytes are in the processor's caches, and the objects need not stay. */
-#define STRETCH_BYTES (256 * 1024)
-#define STRETCH_RECORDS 1024u
-#define STRETCH_RECORD_MAX (STRETCH_BYTES / 16)
+#define STRETCH_BYTES (1024 * 1024)
+#define STRETCH_RECORDS 2048u
+#define STRETCH_RECORD_MAX (16 * 1024) /* longer ones are written from where they are */
 #define STRETCH_LIST_MAX                                                                     \
     (sizeof(struct record_header) + STRETCH_RECORDS * sizeof(struct record_listed) +         \
      SEGMENT_UNIT)

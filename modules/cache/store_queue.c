@@ -8,7 +8,7 @@
 #define QUEUE_BYTES_MAX (64 << 20)
 #define GATHER_BYTES (STRETCH_BYTES / 4 * 3) /* so many are worth a write */
 #define GATHER_MS 20                         /* fewer wait so long for more */
-#define SPARE_MAX 4
+#define SPARE_MAX 2
 #define BATCH 64
 #define BYTES_A_RUN (8 << 20) /* then other work of the offload threads has its turn */
 
