@@ -213,6 +213,9 @@ enum slice_answer {
     SLICE_CHANGED /* the server has another response now: what was found is forgotten */
 };
 
+/* In post_config: 0, or -1: no memory. */
+int flights_open(unsigned n_loops);
+void flights_close(void); /* no loop runs any more */
 /* Grows when a flight for this hash is over: what it was for may be stored. */
 unsigned flights_left(struct store_hash hash);
 /* Joins the fetch of what the visit looks for, or begins one; the request is suspended until

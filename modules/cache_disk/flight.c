@@ -7,7 +7,7 @@
 #define BUCKETS 256
 
 static struct bucket {
-    pthread_mutex_t lock;
+    _Alignas(64) pthread_mutex_t lock;
     struct flight *flights;
     atomic_uint n_left; /* flights that were in it */
 } buckets[BUCKETS] = {[0 ... BUCKETS - 1] = {PTHREAD_MUTEX_INITIALIZER, NULL, 0}};
@@ -156,11 +156,9 @@ struct flight *
 flight_make(struct sl_span key, struct sl_span primary, const struct marker *marker)
 {
     int is_one = primary.at == key.at;
-    struct flight *f = malloc(sizeof *f + key.n + (is_one ? 0 : primary.n) + marker->vary.n);
+    struct flight *f = flight_alloc(key.n + (is_one ? 0 : primary.n) + marker->vary.n);
     char *behind = (char *)(f + 1);
 
-    SL_ASSERT(f != NULL);
-    memset(f, 0, sizeof *f);
     f->state = ASKING;
     f->n_refs = 1;
     f->size = -1;
@@ -206,7 +204,7 @@ flight_drop(struct flight *f)
         kept_free(f->etag);
         kept_free(f->modified);
     }
-    free(f);
+    flight_free(f);
 }
 
 /* The tokens of all who wait, who wait no more; the array is the caller's, NULL without any.  Who is

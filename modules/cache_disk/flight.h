@@ -1,6 +1,7 @@
 /* What flights are, for the files that fly them.
  *
  *     flight.c        the table: who joins, settles, leaves
+ *     flight_kept.c   their memory
  *     flight_direct.c the leader's own request to the server, while that is all there is to it
  *     flight_fetch.c  the request to the server, and what comes of it
  *     flight_store.c  what of it is stored, and what a 304 changes
@@ -48,6 +49,7 @@ struct flight {
     enum state state;
     enum result result;      /* settled: neither DIRECT nor ASKING any more */
     int is_listed;           /* in the table */
+    int is_small;            /* its memory is of the size that is kept */
     int is_background;
     int is_personal; /* the server knows who asks */
     int is_turned;   /* what comes is not stored after all */
@@ -93,6 +95,12 @@ void flight_drop(struct flight *f);
 void flight_hand_over(struct flight *f, struct flight *to);
 /* It was direct, and has a subrequest: the leader waits like all others. */
 void flight_leader_waits(struct flight *f);
+
+/* ---- flight_kept.c ---- */
+
+/* Zeroes, with room for so many bytes of texts behind. */
+struct flight *flight_alloc(size_t n_texts);
+void flight_free(struct flight *f);
 
 /* ---- flight_direct.c ---- */
 

@@ -210,7 +210,9 @@ cache_open(struct sl_worker *w)
         folder_complain(data, error);
     body_names_begin();
     cache_store = store_open(&data->options);
-    return cache_store != NULL && hosts_open() == 0 && forgotten_open() == 0 ? 0 : -1;
+    return cache_store != NULL && hosts_open() == 0 && forgotten_open() == 0 &&
+                   flights_open(sl_worker_threads(w)) == 0
+               ? 0 : -1;
 }
 
 static void
@@ -239,6 +241,7 @@ cache_exit(struct sl_worker *w)
     makers_close();
     if (cache_store != NULL)
         store_close(&cache_store);
+    flights_close();
     return 0;
 }
 
