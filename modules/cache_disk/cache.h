@@ -213,8 +213,7 @@ enum slice_answer {
     SLICE_CHANGED /* the server has another response now: what was found is forgotten */
 };
 
-/* In post_config: 0, or -1: no memory. */
-int flights_open(unsigned n_loops);
+void flights_open(unsigned n_loops); /* in post_config; without memory, theirs is the system's */
 void flights_close(void); /* no loop runs any more */
 /* Grows when a flight for this hash is over: what it was for may be stored. */
 unsigned flights_left(struct store_hash hash);

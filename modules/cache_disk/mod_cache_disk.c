@@ -210,9 +210,8 @@ cache_open(struct sl_worker *w)
         folder_complain(data, error);
     body_names_begin();
     cache_store = store_open(&data->options);
-    return cache_store != NULL && hosts_open() == 0 && forgotten_open() == 0 &&
-                   flights_open(sl_worker_threads(w)) == 0
-               ? 0 : -1;
+    flights_open(sl_worker_threads(w));
+    return cache_store != NULL && hosts_open() == 0 && forgotten_open() == 0 ? 0 : -1;
 }
 
 static void
