@@ -14,7 +14,7 @@
 #endif
 #define BUCKET 8u
 #define SENT_FOR_MAX 512u /* bytes of what leaves next; the processor goes on by itself */
-#define OBJECT_TYPICAL 2048 /* bytes: the table is made for objects of this size */
+#define OBJECT_SMALL 1024 /* bytes: of such ones the tier is full when half the seats are */
 #define USED_MAX 3
 #define LARGEST_SHARE 8 /* one object takes at most an eighth */
 
@@ -283,7 +283,7 @@ memory_open(uint64_t size)
     pthread_mutex_init(&m->lock, NULL);
     m->size = size;
     m->n_buckets = 1;
-    while (m->n_buckets * BUCKET / 2 < size / OBJECT_TYPICAL)
+    while (m->n_buckets * BUCKET / 2 < size / OBJECT_SMALL)
         m->n_buckets *= 2;
     m->table = aligned_alloc(64, m->n_buckets * sizeof *m->table);
     if (m->table == NULL) {

@@ -160,7 +160,7 @@ flight_make(struct sl_span key, struct sl_span primary, const struct marker *mar
     char *behind = (char *)(f + 1);
 
     f->state = ASKING;
-    f->n_refs = 1;
+    atomic_init(&f->n_refs, 1);
     f->size = -1;
     f->key = copied(&behind, key);
     f->primary = is_one ? f->key : copied(&behind, primary);

@@ -363,6 +363,23 @@ a_flood_leaves_the_used(void **state)
     memory_close(&m);
 }
 
+/* Nobody leaves for want of a seat as long as there is room for his bytes. */
+static void
+small_ones_find_seats(void **state)
+{
+    struct memory *m = memory_open(8 << 20);
+    struct memory_stats stats;
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 5500; i++)
+        put_memory(m, i, 1024);
+    memory_stats(m, &stats);
+    assert_true(stats.bytes > 7 << 20);
+    assert_true(stats.n_evicted < 5500 / 100);
+    memory_close(&m);
+}
+
 /* Of those that left unused, the next of the same key is taken for one in use. */
 static void
 who_comes_again_stays(void **state)
@@ -487,6 +504,7 @@ main(void)
         cmocka_unit_test(holds_what_it_is_planned_for),
         cmocka_unit_test(a_page_that_is_read_late_takes_nothing_back),
         cmocka_unit_test(a_flood_leaves_the_used),
+        cmocka_unit_test(small_ones_find_seats),
         cmocka_unit_test(who_comes_again_stays),
         cmocka_unit_test(what_is_held_outlives_the_tier),
         cmocka_unit_test(a_head_that_is_held_is_not_used_again),
