@@ -108,7 +108,7 @@ rest_tell(void)
     unsigned n_rest = atomic_exchange(&failures.n_rest, 0);
 
     if (n_rest > 0)
-        sl_log(SL_INFO, "SL0219", "%u more connections failed, of more clients than are told apart", n_rest);
+        sl_log(SL_INFO, "SL0219", "%u more connections failed, of clients not told apart", n_rest);
 }
 
 int

@@ -305,7 +305,7 @@ def test_five_clients_live_through_twenty_reloads(operate, origin):
         conn.send(b"y" * 1000000)
 
     origin.on("/down", download)
-    o = operate("GenerationsMax 30\n" + CONF.format(origin=origin))
+    o = operate("GenerationsMax 30\nTimeout header=60s body=60s\n" + CONF.format(origin=origin))
     idle, part, up, down = [o.s.client(timeout=30) for _ in range(4)]
     ws = upgraded(origin, o)
     assert idle.request("GET", "/").status == 200

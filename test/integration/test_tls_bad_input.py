@@ -202,13 +202,19 @@ def test_a_handshake_has_its_time(tls, pki):
     fast.close()
 
 
+def told_as_more(log):
+    """Failures without a line of their own.  Whose thread finds the table taken is not told apart."""
+    told = re.findall(r"SL0218 client 127.0.0.[12]: (\d+) more within a minute; the last: |SL0219 (\d+) more connections", log)
+    return sum(int(n) for pair in told for n in pair if n)
+
+
 def test_who_says_nothing_has_one_line(tls):
     s = tls("Timeout header=300ms\nLogLevel info\n")
     for c in [Client(s.tls_port) for _ in range(5)]:
         assert c.closed()
     assert s.stop() == 0
-    assert len(re.findall("SL0216 client 127.0.0.1", s.log())) == 1
-    assert "SL0218 client 127.0.0.1: 4 more within a minute; the last: no handshake within Timeout header" in s.log()
+    assert len(re.findall("SL0216 client 127.0.0.1: Listen .* tls: no handshake within Timeout header", s.log())) == 1
+    assert told_as_more(s.log()) == 4
 
 
 def test_a_handshake_byte_by_byte(tls, pki):
@@ -267,5 +273,4 @@ def test_a_client_cannot_flood_the_log(tls):
     assert s.stop() == 0
     assert len(re.findall("TLS001[02] client 127.0.0.1", s.log())) == 1 == len(
         re.findall("TLS001[02] client 127.0.0.2", s.log()))
-    told = re.findall(r"SL0218 client 127.0.0.[12]: (\d+) more within a minute; the last: |SL0219 .* of (\d+) more", s.log())
-    assert sum(int(n) for pair in told for n in pair if n) == 118
+    assert told_as_more(s.log()) == 118
