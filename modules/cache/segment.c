@@ -1,7 +1,7 @@
 /* Records of a segment. */
 #include "segment.h"
 
-#include <xxhash.h>
+#include "checksum.h"
 
 static size_t
 head_size(const struct record_header *h)
@@ -23,17 +23,14 @@ head_checksum(const char *at, size_t n, uint64_t store_id)
     struct record_header h;
 
     memcpy(&h, at, sizeof h);
-    h.head_check = store_id ^ (n > sizeof h ? XXH3_64bits(at + sizeof h, n - sizeof h) : 0);
-    return XXH3_64bits(&h, sizeof h);
+    h.head_check = store_id ^ (n > sizeof h ? checksum(at + sizeof h, n - sizeof h) : 0);
+    return checksum(&h, sizeof h);
 }
 
-/* XXH3's own seeds cost as much as a KiB of bytes.  Nor is it the libxxhash that chooses by the
- * processor: with AVX-512 a checksum has half the instructions, and all code of the thread runs slower
- * for some time after it. */
 uint64_t
 body_checksum(const char *at, size_t n, uint64_t store_id)
 {
-    return XXH3_64bits(at, n) ^ store_id;
+    return checksum(at, n) ^ store_id;
 }
 
 static int

@@ -1,6 +1,7 @@
 /* The reader of the index: a start takes its pages, whatever words they have, and the store goes
  * on: it looks up, stores, forgets, purges, copies the pages.  Input: words of pages, the
  * checksums set right after them, unless the first byte is odd. */
+/* with: modules/cache/checksum.c */
 #include "../unit/store_doubles.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);

@@ -1,6 +1,7 @@
 /* The reader of segments: whatever bytes stand in one, a start walks over them, and what it then
  * finds in the index is read whole or not at all.  Checksums are set right before, so that the
  * bytes behind them are looked at. */
+/* with: modules/cache/checksum.c */
 #include "../unit/store_doubles.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);

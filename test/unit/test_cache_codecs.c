@@ -1,4 +1,5 @@
 /* Records, page images, entries, purges and the memory tier, without a store. */
+/* with: modules/cache/checksum.c */
 #include "unit.h"
 
 #include "../../modules/cache/index.c"
@@ -13,6 +14,22 @@ arriving_free(struct arriving *a)
 {
     (void)a;
     fail();
+}
+
+/* ---- checksums ---- */
+
+static void
+a_checksum_is_the_same_on_every_processor(void **state)
+{
+    char bytes[5000];
+    size_t n;
+
+    (void)state;
+    for (n = 0; n < sizeof bytes; n++)
+        bytes[n] = (char)(n * n / 7);
+    for (n = 0; n < sizeof bytes - 13; n++)
+        assert_int_equal(checksum(bytes + n % 13, n), XXH3_64bits(bytes + n % 13, n));
+    assert_int_equal(checksum("", 0), 0x2d06800538d394c2);
 }
 
 /* ---- records ---- */
@@ -495,6 +512,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_checksum_is_the_same_on_every_processor),
         cmocka_unit_test(a_record_says_what_was_written),
         cmocka_unit_test(every_flipped_bit_of_a_record_is_found),
         cmocka_unit_test(records_that_contradict_themselves),

@@ -1,5 +1,6 @@
 /* Generations that share a store and are killed at any moment, alone and all at once: whatever
  * is served afterwards is right, and most of what was stored is there. */
+/* with: modules/cache/checksum.c */
 #include "store_world.h"
 
 #define N_KEYS 400

@@ -1,4 +1,5 @@
 /* What stands in segments, and when their pages are others. */
+/* with: modules/cache/checksum.c */
 #include "store_world.h"
 
 #define SMALL 3000

@@ -1,4 +1,5 @@
 /* The store of the cache as one process uses it, after another, on a disk that fails. */
+/* with: modules/cache/checksum.c */
 #include "store_world.h"
 
 /* ---- what is stored is found ---- */

@@ -1,4 +1,5 @@
 /* The store as the threads of one process use it at once. */
+/* with: modules/cache/checksum.c */
 /* threads */
 #include "store_world.h"
 
