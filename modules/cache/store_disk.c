@@ -59,12 +59,12 @@ layout_of(const struct store_options *options, struct layout *l)
 
 /* Whether the log should hear of it again. */
 static int
-may_say(struct store *s)
+may_say(const struct store *s, _Atomic(int64_t) *said_ms)
 {
-    int64_t now = atomic_load(&s->now_ms), said = atomic_load(&s->said_at_ms);
+    int64_t now = atomic_load(&s->now_ms), said = atomic_load(said_ms);
 
     return (said == INT64_MIN || now - said >= SAY_MS) &&
-           atomic_compare_exchange_strong(&s->said_at_ms, &said, now);
+           atomic_compare_exchange_strong(said_ms, &said, now);
 }
 
 void
@@ -77,7 +77,7 @@ disk_failed(struct store *s, const char *what, int rests)
         atomic_store(&s->rests_until_ms, atomic_load(&s->now_ms) + REST_MS);
         atomic_store(&s->disk, DISK_RESTS);
     }
-    if (may_say(s))
+    if (may_say(s, &s->failure_said_ms))
         sl_log(SL_ERROR, "CACHEDISK0101", "%s: %s: %s; %s", s->path, what, strerror(error),
                rests ? "what comes now is not stored on disk, which is tried again every 10 s"
                      : "what was asked for is fetched again");
@@ -86,11 +86,20 @@ disk_failed(struct store *s, const char *what, int rests)
 void
 disk_is_full(struct store *s)
 {
-    if (may_say(s))
+    if (may_say(s, &s->failure_said_ms))
         sl_log(SL_WARN, "CACHEDISK0107",
                "%s: the disk has no room for all of the cache's size; newer objects take the "
                "place of older ones",
                s->path);
+}
+
+void
+disk_is_damaged(struct store *s, const char *what)
+{
+    count(&s->head->n_bad_records, 1);
+    if (may_say(s, &s->damage_said_ms))
+        sl_log(SL_WARN, "CACHEDISK0108",
+               "%s: %s is not what was written; what it was for is fetched again", s->path, what);
 }
 
 int
@@ -241,7 +250,7 @@ image_take(struct store *s, const struct page_image *image, uint64_t page)
     enum page_found found = page_decode(image, page, store_id(s));
 
     if (found == PAGE_BAD)
-        count(&s->head->n_bad_records, 1);
+        disk_is_damaged(s, "a page of the index");
     count(&s->head->n_objects, page_load(&s->pages[page], found == PAGE_OK ? image : NULL));
 }
 

@@ -114,7 +114,8 @@ struct store {
     int fd_objects, fd_index;
     int gives_files; /* bodies may be sent from the file itself */
     _Atomic(int) disk; /* enum disk_state */
-    _Atomic(int64_t) now_ms, rests_until_ms, said_at_ms;
+    _Atomic(int64_t) now_ms, rests_until_ms;
+    _Atomic(int64_t) failure_said_ms, damage_said_ms; /* when the log heard of it */
     _Atomic(uint64_t) n_unwritten;
     /* bodies in chunks that are committed and not published yet, by their hashes */
     _Atomic(uint32_t) coming[N_COMING];
@@ -238,6 +239,8 @@ void disk_copy_tables(struct store *s);
 void disk_failed(struct store *s, const char *what, int rests);
 /* It has less room than the store may take. */
 void disk_is_full(struct store *s);
+/* What was read is not what was written. */
+void disk_is_damaged(struct store *s, const char *what);
 int file_room(int fd, uint64_t from, uint64_t n);
 /* The same of what may have been written before; those who are still sent that get it as it was, if
  * the file system can part with pages. */
@@ -372,7 +375,7 @@ void segment_unpin(struct store *s, uint64_t offset);
 int segment_holds(const struct store *s, uint64_t offset, uint64_t seq);
 
 /* ---- store_read.c ---- */
-enum read_found { READ_OK, READ_WRONG, READ_ERROR, READ_LATER };
+enum read_found { READ_OK, READ_WRONG, READ_GONE, READ_ERROR, READ_LATER };
 enum read_when { READ_WAITING, READ_NOW }; /* READ_NOW: READ_LATER rather than wait for the disk */
 /* The object whose record is at offset, held, its checksums right; n_hint: what it has at most. */
 enum read_found object_read(struct store *s, uint64_t offset, uint64_t n_hint,

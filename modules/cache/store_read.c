@@ -75,12 +75,13 @@ object_of_record(struct store *s, uint64_t offset, struct record r, struct store
                  struct object **found)
 {
     size_t n = r.n_head + r.h.n_inline;
+    int is_held = segment_holds(s, offset, r.h.seq);
     struct object *o;
 
-    if (r.h.kind != RECORD_HEAD || !segment_holds(s, offset, r.h.seq) ||
+    if (r.h.kind != RECORD_HEAD || !is_held ||
         !record_body_is_good(&r, bytes->at + r.n_head, store_id(s))) {
         bytes_drop(&bytes);
-        return READ_WRONG;
+        return is_held ? READ_WRONG : READ_GONE;
     }
     bytes = bytes_trim(bytes, n);
     record_decode(bytes->at, n, store_id(s), &r); /* the bytes may have moved */
@@ -144,12 +145,13 @@ extent_read(struct store *s, const struct store_extent *e)
         disk_failed(s, "cannot read objects", 0);
         return NULL;
     }
-    if (bytes->size != e->n || body_checksum(bytes->at, e->n, store_id(s)) != e->check ||
-        !segment_holds(s, e->offset, e->seq)) {
-        count(&s->head->n_bad_records, 1);
-        bytes_drop(&bytes);
-    }
-    return bytes;
+    if (bytes->size == e->n && body_checksum(bytes->at, e->n, store_id(s)) == e->check &&
+        segment_holds(s, e->offset, e->seq))
+        return bytes;
+    if (segment_holds(s, e->offset, e->seq))
+        disk_is_damaged(s, "a part of a body");
+    bytes_drop(&bytes);
+    return NULL;
 }
 
 /* ---- finding ---- */
@@ -195,7 +197,11 @@ get_entry(struct store_get *g, uint64_t entry, uint64_t change, enum read_when w
         disk_failed(s, "cannot read objects", 0);
         return 0;
     case READ_WRONG:
-        count(&s->head->n_bad_records, 1);
+        /* else it has left the index while it was read, and others may be written there */
+        if (index_drop(&s->index, g->hash, entry_place(entry)))
+            disk_is_damaged(s, "what the index leads to");
+        return 0;
+    case READ_GONE:
         index_drop(&s->index, g->hash, entry_place(entry));
         return 0;
     case READ_OK:
@@ -422,21 +428,24 @@ read_done(struct sl_loop *loop, struct sl_offload *job)
 }
 
 /* An extent checked before, from the system's page cache: an offload thread would cost more than
- * the copy. */
-static enum store_io
+ * the copy.  0, or -1: not all of it is there. */
+static int
 piece_now(struct store *s, struct store_read *r)
 {
     const struct store_extent *e = &r->extent;
     uint64_t skip = r->from % STORE_INLINE;
-    struct store_bytes *bytes = segment_bytes(s, e->offset, e->n);
+    struct store_bytes *bytes = bytes_new(e->n);
 
-    if (bytes != NULL && (bytes->size != e->n || !segment_holds(s, e->offset, e->seq)))
-        bytes_drop(&bytes);
     if (bytes == NULL)
-        return STORE_IO_BROKEN;
+        return -1;
+    if (disk_read_now(s, bytes->at, e->n, e->offset) != (ssize_t)e->n ||
+        !segment_holds(s, e->offset, e->seq)) {
+        bytes_drop(&bytes);
+        return -1;
+    }
     r->piece = (struct store_piece){.at = bytes->at + skip, .n = e->n - skip, .fd = -1};
     r->piece.hold = bytes;
-    return STORE_IO_OK;
+    return 0;
 }
 
 enum store_io
@@ -449,8 +458,8 @@ read_extent(struct store *s, struct store_read *r, const struct store_extent *e,
     if (is_at_hand && r->how == STORE_FILE)
         return piece_of_file(s, r, e);
     r->extent = *e;
-    if (is_at_hand)
-        return piece_now(s, r);
+    if (is_at_hand && piece_now(s, r) == 0)
+        return STORE_IO_OK;
     r->piece = (struct store_piece){.store = s};
     r->job.work = read_work;
     r->job.done = read_done;

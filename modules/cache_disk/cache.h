@@ -104,6 +104,10 @@ struct sl_span cache_key_beside(struct sl_req *r);
 struct sl_span cache_key_of_url(apr_pool_t *pool, struct sl_span url);
 /* vary: names with commas between. */
 struct sl_span variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary);
+/* The same for a request with these fields that nobody has sent: what a server is told beside them
+ * is not known, and a variant by that is not found. */
+struct sl_span variant_key_of(apr_pool_t *pool, struct sl_fields *fields, struct sl_span key,
+                              struct sl_span vary);
 /* key: of the response that is in slices.  For kept_free(). */
 struct sl_span slice_key(struct sl_span key, uint64_t slices, int64_t i);
 /* Copies outside of any pool, for what outlives its request; with a NUL behind. */
@@ -324,5 +328,10 @@ struct host_row *host_row(struct sl_span host, int is_hit);
 /* which: one of the first N_OF_HOST; for all and for its host. */
 void visit_count(const struct visit *v, int which, int64_t by);
 void hosts_print(struct sl_control_call *call);
+/* For the gauges. */
+void hosts_say_requests(struct sl_gauge_sink *to);
+void hosts_say_bytes(struct sl_gauge_sink *to);
+/* Of all; 0 where there is nothing. */
+double hit_ratio(uint64_t hit, uint64_t missed);
 
 #endif

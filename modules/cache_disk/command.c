@@ -13,6 +13,25 @@ number(struct sl_control_call *call, const char *name, uint64_t n)
 }
 
 static void
+ratio(struct sl_control_call *call, const char *name, int64_t hit, int64_t missed)
+{
+    sl_control_print(call, sl_control_wants_json(call) ? "\"%s\": %.4f,\n" : "%-24s %.4f\n", name,
+                     hit_ratio((uint64_t)hit, (uint64_t)missed));
+}
+
+static void
+ratios(struct sl_control_call *call)
+{
+    int64_t n[N_COUNTERS];
+    int i;
+
+    for (i = 0; i < N_COUNTERS; i++)
+        n[i] = sl_counter_sum(cache_counters[i]);
+    ratio(call, "hit_ratio", n[N_HIT] + n[N_STALE], n[N_MISS] + n[N_BYPASS]);
+    ratio(call, "hit_bytes_ratio", n[N_HIT_BYTES], n[N_MISS_BYTES]);
+}
+
+static void
 stats_run(struct sl_control_call *call)
 {
     static const char *const names[N_COUNTERS] = {
@@ -26,6 +45,7 @@ stats_run(struct sl_control_call *call)
         sl_control_print(call, "{");
     for (i = 0; i < N_COUNTERS; i++)
         number(call, names[i], (uint64_t)sl_counter_sum(cache_counters[i]));
+    ratios(call);
     number(call, "disk_objects", s.disk_objects);
     number(call, "disk_bytes", s.disk_bytes);
     number(call, "disk_size", s.disk_size);
@@ -36,6 +56,7 @@ stats_run(struct sl_control_call *call)
     number(call, "evicted", s.n_evicted);
     number(call, "unwritten", s.n_unwritten);
     number(call, "disk_errors", s.n_disk_errors);
+    number(call, "disk_damaged", s.n_bad_records);
     sl_control_print(call, is_json ? "\"disk\": \"%s\"}\n" : "disk                     %s\n",
                      s.disk);
     sl_control_end(&call, 0);
@@ -108,6 +129,15 @@ errors_read(struct sl_gauge_sink *to)
 }
 
 static void
+damaged_read(struct sl_gauge_sink *to)
+{
+    struct store_stats s;
+
+    if (stats_take(&s))
+        sl_gauge_say(to, (int64_t)s.n_bad_records, NULL);
+}
+
+static void
 in_use_read(struct sl_gauge_sink *to)
 {
     struct store_stats s;
@@ -128,6 +158,9 @@ cache_gauges_register(void)
         {"cache_size_bytes", {"bytes that they may take", sizes_read}},
         {"cache_evicted", {"responses that made room for others since the start", evicted_read}},
         {"cache_disk_errors", {"errors of the disk since the start", errors_read}},
+        {"cache_disk_damaged", {"reads that did not find what was written", damaged_read}},
+        {"cache_host_requests", {"requests by host and answer since the first start", hosts_say_requests}},
+        {"cache_host_bytes", {"bytes of bodies by host, from the cache or not, since the first start", hosts_say_bytes}},
         {"cache_disk_in_use", {"1: responses are kept on disk, 0: in memory alone", in_use_read}},
     };
     unsigned i;
@@ -143,6 +176,8 @@ cache_gauges_register(void)
 struct getting {
     struct store_get get;
     struct sl_control_call *call;
+    struct sl_fields *fields;  /* of the request that is asked about */
+    uint64_t era;              /* of the marker that led to it */
     struct store_object *base; /* held, while its forms are looked for */
     unsigned i, n_forms;       /* of the encoders; printed */
 };
@@ -160,9 +195,10 @@ getting_look(struct getting *d, struct sl_loop *loop, struct store_object **o)
 static const char *
 json_of(struct sl_control_call *call, struct sl_span text)
 {
-    char *to = apr_palloc(sl_control_pool(call), 6 * text.n + 3);
+    size_t room = 6 * text.n + 16;
+    char *to = apr_palloc(sl_control_pool(call), room + 1);
 
-    *sl_json_string(to, to + 6 * text.n + 2, text) = '\0';
+    *sl_json_string(to, to + room, text) = '\0';
     return to;
 }
 
@@ -203,18 +239,10 @@ static void
 get_print(struct sl_control_call *call, const struct store_object *o)
 {
     static const char *const states[] = {"good", "purged softly", "purged"};
-    struct marker marker;
     struct meta m;
     int is_complete;
     int64_t now = apr_time_sec(apr_time_now());
 
-    say_text(call, "key", o->key);
-    if (o->flags & VARY_MARKER) {
-        if (marker_read(o->meta, &marker) == 0)
-            say_text(call, "variants", sl_spans_join(sl_control_pool(call), (struct sl_span[]){
-                                           SL_SPAN("by "), marker.vary}, 2));
-        return;
-    }
     if (meta_read(o->meta, &m) != 0)
         return;
     say_number(call, "status", m.status, "");
@@ -306,9 +334,53 @@ forms_print(struct sl_loop *loop, struct store_get *get, struct store_object *o)
 }
 
 static void
+object_print(struct getting *d, struct sl_loop *loop, struct store_object *o)
+{
+    get_print(d->call, o);
+    d->base = o;
+    forms_print(loop, &d->get, NULL);
+}
+
+static void
+variant_found(struct sl_loop *loop, struct store_get *get, struct store_object *o)
+{
+    struct getting *d = (struct getting *)(void *)get;
+    struct meta m;
+
+    if (o != NULL && meta_read(o->meta, &m) == 0 && m.era == d->era) {
+        object_print(d, loop, o);
+        return;
+    }
+    if (o != NULL)
+        store_drop(&o);
+    if (!sl_control_wants_json(d->call))
+        sl_control_print(d->call, "none is stored for these fields\n");
+    get_ended(d, 0);
+}
+
+/* The key has variants: that of a request with the fields. */
+static void
+variant_get(struct getting *d, struct sl_loop *loop, struct store_object *marked,
+            const struct marker *marker)
+{
+    apr_pool_t *pool = sl_control_pool(d->call);
+    struct store_object *o = NULL;
+
+    say_text(d->call, "variants",
+             sl_spans_join(pool, (struct sl_span[]){SL_SPAN("by "), marker->vary}, 2));
+    d->era = marker->era;
+    d->get = (struct store_get){.key = variant_key_of(pool, d->fields, marked->key, marker->vary),
+                                .done = variant_found};
+    store_drop(&marked);
+    if (getting_look(d, loop, &o) != STORE_WAIT)
+        variant_found(loop, &d->get, o);
+}
+
+static void
 get_found(struct sl_loop *loop, struct store_get *get, struct store_object *o)
 {
     struct getting *d = (struct getting *)(void *)get;
+    struct marker marker;
 
     if (sl_control_wants_json(d->call))
         sl_control_print(d->call, "{");
@@ -317,18 +389,40 @@ get_found(struct sl_loop *loop, struct store_get *get, struct store_object *o)
         get_ended(d, 0);
         return;
     }
-    get_print(d->call, o);
-    d->base = o;
-    forms_print(loop, get, NULL);
+    say_text(d->call, "key", o->key);
+    if ((o->flags & VARY_MARKER) && marker_read(o->meta, &marker) == 0)
+        variant_get(d, loop, o, &marker);
+    else
+        object_print(d, loop, o);
+}
+
+/* -H 'FIELD: VALUE' for each: 0, or -1. */
+static int
+fields_of_words(struct sl_fields *fields, int argc, const char *const *argv)
+{
+    struct sl_span value;
+    const char *colon;
+
+    for (; argc > 0; argc -= 2, argv += 2) {
+        if (argc < 2 || strcmp(argv[0], "-H") != 0 || (colon = strchr(argv[1], ':')) == NULL)
+            return -1;
+        value = sl_span(colon + 1 + strspn(colon + 1, " "));
+        if (sl_fields_receive(fields, (struct sl_span){argv[1], (size_t)(colon - argv[1])}, value) != 0)
+            return -1;
+    }
+    return 0;
 }
 
 static void
-get_run(struct sl_control_call *call, const char *url)
+get_run(struct sl_control_call *call, const char *url, int argc, const char *const *argv)
 {
     struct getting *d = apr_pcalloc(sl_control_pool(call), sizeof *d);
     struct store_object *o = NULL;
     const char *err = cache_url_error(sl_control_pool(call), url);
 
+    d->fields = sl_fields_make(sl_control_pool(call));
+    if (err == NULL && fields_of_words(d->fields, argc, argv) != 0)
+        err = "expected get URL [-H 'FIELD: VALUE']...\n";
     if (err != NULL) {
         sl_control_print(call, "%s", err);
         sl_control_end(&call, 2);
@@ -391,20 +485,20 @@ cache_run(struct sl_control_call *call, int argc, const char *const *argv)
     else if (strcmp(what, "hosts") == 0 && argc == 1) {
         hosts_print(call);
         sl_control_end(&call, 0);
-    } else if (strcmp(what, "get") == 0 && argc == 2)
-        get_run(call, argv[1]);
+    } else if (strcmp(what, "get") == 0 && argc >= 2)
+        get_run(call, argv[1], argc - 2, argv + 2);
     else if (strcmp(what, "top") == 0 && argc == 1)
         top_run(call);
     else if (strcmp(what, "purge") == 0)
         cache_purge_run(call, argc - 1, argv + 1);
     else {
-        sl_control_print(call, "expected stats, hosts, top, get URL or purge\n");
+        sl_control_print(call, "expected stats, hosts, top, get URL [-H 'FIELD: VALUE'] or purge\n");
         sl_control_end(&call, 2);
     }
 }
 
 const struct sl_control_command cache_command = {
-    "stats | hosts | top | get URL | purge all|url URL|prefix URL|host NAME|tag NAME [soft]",
+    "stats | hosts | top | get URL [-H 'FIELD: VALUE'] | purge all|url URL|prefix URL|host NAME|tag NAME [soft]",
     "what the cache holds, and how it is made to forget",
     cache_run,
 };

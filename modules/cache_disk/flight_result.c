@@ -61,11 +61,14 @@ result_none(struct visit *v, struct flight *f)
         v->is_hit = 1;
     } else if (v->is_leader && f->state == RELAYED)
         v->outcome = OUT_RELAY;
-    else if (f->cause != NULL) {
+    else if (f->cause != NULL && v->is_leader) {
         v->outcome = OUT_FAILED;
         v->failed = f->cause;
-    } else
+    } else {
         v->outcome = OUT_PASS;
+        if (f->cause != NULL)
+            v->reason = "the fetch that it waited for failed";
+    }
 }
 
 void

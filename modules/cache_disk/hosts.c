@@ -70,13 +70,28 @@ visit_count(const struct visit *v, int which, int64_t by)
         atomic_fetch_add_explicit(&v->host->n[which], (uint64_t)by, memory_order_relaxed);
 }
 
+/* ---- what is told ---- */
+
+static const char *const names[N_OF_HOST] = {"hits", "misses", "stale", "revalidated",
+                                             "bypassed", "hit_bytes", "miss_bytes"};
+
+double
+hit_ratio(uint64_t hit, uint64_t missed)
+{
+    return hit + missed > 0 ? (double)hit / (double)(hit + missed) : 0;
+}
+
+static uint64_t
+row_n(const struct host_row *row, int which)
+{
+    return atomic_load_explicit(&row->n[which], memory_order_relaxed);
+}
+
 static void
 row_print(struct sl_control_call *call, const struct host_row *row, struct sl_span name)
 {
-    static const char *const names[N_OF_HOST] = {"hits", "misses", "stale", "revalidated",
-                                                 "bypassed", "hit_bytes", "miss_bytes"};
     int i, is_json = sl_control_wants_json(call);
-    char text[6 * NAME_MAX_BYTES + 3];
+    char text[6 * NAME_MAX_BYTES + 17];
 
     if (is_json) {
         *sl_json_string(text, text + sizeof text - 1, name) = '\0';
@@ -84,14 +99,17 @@ row_print(struct sl_control_call *call, const struct host_row *row, struct sl_sp
     } else
         sl_control_print(call, "%-40.*s", (int)name.n, name.at);
     for (i = 0; i < N_OF_HOST; i++) {
-        unsigned long n = atomic_load_explicit(&row->n[i], memory_order_relaxed);
+        unsigned long n = row_n(row, i);
 
         if (is_json)
             sl_control_print(call, ", \"%s\": %lu", names[i], n);
         else
             sl_control_print(call, " %*lu", i < N_HIT_BYTES ? 11 : 15, n);
     }
-    sl_control_print(call, is_json ? "}" : "\n");
+    sl_control_print(call, is_json ? ", \"hit_ratio\": %.4f, \"hit_bytes_ratio\": %.4f}" : " %9.4f %15.4f\n",
+                     hit_ratio(row_n(row, N_HIT) + row_n(row, N_STALE),
+                               row_n(row, N_MISS) + row_n(row, N_BYPASS)),
+                     hit_ratio(row_n(row, N_HIT_BYTES), row_n(row, N_MISS_BYTES)));
 }
 
 void
@@ -102,11 +120,54 @@ hosts_print(struct sl_control_call *call)
 
     sl_control_print(call, is_json ? "[" : "host                                            hits"
                                            "      misses       stale revalidated    bypassed"
-                                           "       hit_bytes      miss_bytes\n");
+                                           "       hit_bytes      miss_bytes hit_ratio hit_bytes_ratio\n");
     row_print(call, &rows[ROWS], SL_SPAN("(others)"));
     for (i = 0; i < ROWS; i++)
         if ((n = atomic_load_explicit(&rows[i].n_name, memory_order_acquire)) > 0)
             row_print(call, &rows[i], (struct sl_span){rows[i].name, n});
     if (is_json)
         sl_control_print(call, "]\n");
+}
+
+/* ---- the gauges ---- */
+
+static void
+row_say(struct sl_gauge_sink *to, const struct host_row *row, const char *host, int first, int last)
+{
+    int i;
+
+    for (i = first; i <= last; i++) {
+        struct sl_label labels[] = {{"host", host}, {"of", names[i]}, {NULL, NULL}};
+
+        sl_gauge_say(to, (int64_t)row_n(row, i), labels);
+    }
+}
+
+static void
+rows_say(struct sl_gauge_sink *to, int first, int last)
+{
+    char host[NAME_MAX_BYTES + 1];
+    unsigned i, n;
+
+    if (rows == NULL) /* no CacheDisk line is in use */
+        return;
+    row_say(to, &rows[ROWS], "(others)", first, last);
+    for (i = 0; i < ROWS; i++)
+        if ((n = atomic_load_explicit(&rows[i].n_name, memory_order_acquire)) > 0) {
+            memcpy(host, rows[i].name, n);
+            host[n] = '\0';
+            row_say(to, &rows[i], host, first, last);
+        }
+}
+
+void
+hosts_say_requests(struct sl_gauge_sink *to)
+{
+    rows_say(to, N_HIT, N_BYPASS);
+}
+
+void
+hosts_say_bytes(struct sl_gauge_sink *to)
+{
+    rows_say(to, N_HIT_BYTES, N_MISS_BYTES);
 }

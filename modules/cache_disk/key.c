@@ -262,9 +262,9 @@ says_more(struct sl_span field)
 
 /* Codings servers know, in one order and without weights: what browsers write in many ways. */
 static struct sl_span
-accept_encoding(struct sl_req *r)
+accept_encoding(apr_pool_t *pool, struct sl_fields *fields)
 {
-    struct sl_span field = sl_fields_joined_id(sl_req_head(r), SL_F_ACCEPT_ENCODING);
+    struct sl_span field = sl_fields_joined_id(fields, SL_F_ACCEPT_ENCODING);
     struct sl_span parts[2 * N_KNOWN];
     unsigned i, n = 0;
 
@@ -275,7 +275,7 @@ accept_encoding(struct sl_req *r)
             parts[n++] = known[i];
             parts[n++] = SL_SPAN(",");
         }
-    return n > 0 ? sl_spans_join(sl_req_pool(r), parts, n) : SL_SPAN("");
+    return n > 0 ? sl_spans_join(pool, parts, n) : SL_SPAN("");
 }
 
 /* What the server is told beside what the client says: it may be what the answer differs by. */
@@ -302,28 +302,42 @@ part_add(apr_array_header_t *parts, struct sl_span part)
     APR_ARRAY_PUSH(parts, struct sl_span) = part;
 }
 
-struct sl_span
-variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary)
+/* r: whose fields they are, or NULL. */
+static struct sl_span
+variant_join(apr_pool_t *pool, struct sl_fields *fields, struct sl_req *r, struct sl_span key,
+             struct sl_span vary)
 {
-    apr_pool_t *pool = sl_req_pool(r);
     apr_array_header_t *parts = apr_array_make(pool, 16, sizeof(struct sl_span));
     struct sl_span name, value;
 
     part_add(parts, key);
     while (sl_list_next(&vary, &name)) {
         value = sl_span_eqi(name, SL_SPAN("Accept-Encoding"))
-                    ? accept_encoding(r)
-                    : sl_fields_joined(sl_req_head(r), sl_span_dup(pool, name));
+                    ? accept_encoding(pool, fields)
+                    : sl_fields_joined(fields, sl_span_dup(pool, name));
         /* No field has a line feed: nothing a client sends runs into the next value. */
         part_add(parts, SL_SPAN("\n"));
         part_add(parts, name);
         part_add(parts, SL_SPAN(":"));
-        part_add(parts, own_part(r, name));
+        if (r != NULL)
+            part_add(parts, own_part(r, name));
         part_add(parts, value);
         if (value.at == NULL)
             part_add(parts, SL_SPAN("\n"));
     }
     return sl_spans_join(pool, (struct sl_span *)(void *)parts->elts, (unsigned)parts->nelts);
+}
+
+struct sl_span
+variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary)
+{
+    return variant_join(sl_req_pool(r), sl_req_head(r), r, key, vary);
+}
+
+struct sl_span
+variant_key_of(apr_pool_t *pool, struct sl_fields *fields, struct sl_span key, struct sl_span vary)
+{
+    return variant_join(pool, fields, NULL, key, vary);
 }
 
 /* ---- slices ---- */

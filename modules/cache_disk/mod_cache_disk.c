@@ -29,6 +29,7 @@ DESCRIPTION
         sluice ctl cache hosts
         sluice ctl cache top
         sluice ctl cache get http://example.org/news/1
+        sluice ctl cache get http://example.org/ -H 'Accept-Language: de'
         sluice ctl cache purge url http://example.org/news/1
         sluice ctl cache purge prefix http://example.org/news/
         sluice ctl cache purge host example.org
@@ -38,7 +39,8 @@ DESCRIPTION
     stats has all numbers since the start, hosts those of each host from its first hit on (what was
     before is with the others), top what is asked for most. get says of one response how old and
     how large it is and how long it is fresh; or, where there is none, why the last one was not
-    stored. URLs are written as clients ask, with scheme and port; with a CacheKey, get, url and
+    stored. Where a response has variants, it names the fields they differ by, and says this of the one
+    that a request with the fields of -H would get. URLs are written as clients ask, with scheme and port; with a CacheKey, get, url and
     prefix take the key. Tags are what servers say in
     Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored; clients do not see these
     fields). With soft behind it a purge marks as too old instead: the next request has it validated,

@@ -129,6 +129,7 @@ def test_a_flipped_bit_in_a_large_body(sluice, origin, tmp_path, spec):
             break
     got = s.raw(b"GET / HTTP/1.1\r\nHost: test\r\n" + (f"Range: {spec}\r\n".encode() if spec else b"") + b"Connection: close\r\n\r\n")
     assert bytes([body[1500000] ^ 1]) + body[1500001:1500064] not in got
+    assert s.logged("CACHEDISK0108 .* a part of a body is not what was written")
     assert s.get("/").body == body and len(origin.requests) <= 3
     time.sleep(0.5)
     assert status(s.get("/")) == "HIT" and s.get("/").body == body

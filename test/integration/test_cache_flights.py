@@ -69,7 +69,13 @@ def test_head_alone_is_no_answer(cached, origin):
         c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
     time.sleep(0.2)
     hold.set()
-    assert [c.response().status for c in clients] == [502] * 3 and len(origin.requests) == 1
+
+    def got(c):
+        try:
+            return c.response().status
+        except EOFError:
+            return "cut"  # it had the head before the end was known
+    assert {got(c) for c in clients} <= {502, "cut"} and len(origin.requests) == 3
     origin.on("/", fresh(b"whole"))
     assert s.get("/").body == b"whole" and status(s.get("/")) == "HIT"
 
@@ -102,17 +108,26 @@ def test_waiters_of_a_private_response_go_their_own_way(cached, origin):
         assert c.response().body == str(i).encode()
 
 
-def test_failed_fetch_fails_all_who_waited(cached, origin):
-    hold = threading.Event()
-    origin.on("/", lambda c, r: hold.wait(5) and c.sock.close() or False)
-    s = cached().expect("SL0505", "SL0501", "SL0509")
+def test_waiters_of_a_failed_fetch_go_their_own_way(cached, origin):
+    hold, calls = threading.Event(), []
+
+    def fails_once(c, r):
+        calls.append(r)
+        if len(calls) > 1:
+            return c.send(fresh(b"own")) or True
+        hold.wait(5)
+        c.sock.close()
+        return False
+    origin.on("/", fails_once)
+    s = cached().expect("SL0505")
     clients = [s.client() for _ in range(4)]
     for c in clients:
         c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
     time.sleep(0.2)
+    assert len(calls) == 1
     hold.set()
-    assert [c.response().status for c in clients] == [502] * 4
-    origin.on("/", fresh())
+    answers = [c.response() for c in clients]
+    assert sorted(r.status for r in answers) == [200, 200, 200, 502] and len(calls) == 4
     assert s.get("/").status == 200
 
 

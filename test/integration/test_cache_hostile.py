@@ -327,6 +327,7 @@ def test_files_that_were_damaged(sluice, origin, tmp_path, seed):
         for path, body in bodies.items():
             r = s.get(path)
             assert r.body == body and r.get("X-Own") == path
+    assert s.logged("CACHEDISK010[0-9]")
 
 
 # ---- what it says of itself ----

@@ -162,6 +162,28 @@ records_that_contradict_themselves(void **state)
 
 /* ---- pages ---- */
 
+/* Its checksums are right. */
+static void
+a_record_of_another_version_is_bad(void **state)
+{
+    struct record in = sample(), out;
+    size_t n;
+    char *at = record_bytes(&in, &n);
+    struct record_header h;
+
+    (void)state;
+    memcpy(&h, at, sizeof h);
+    h.version = SEGMENT_VERSION + 1;
+    memcpy(at, &h, sizeof h);
+    record_place(at, n, h.seq, h.body_check, ID);
+    assert_int_equal(record_decode(at, n, ID, &out), RECORD_BAD);
+    h.version = SEGMENT_VERSION;
+    memcpy(at, &h, sizeof h);
+    record_place(at, n, h.seq, h.body_check, ID);
+    assert_int_equal(record_decode(at, n, ID, &out), RECORD_OK);
+    free(at);
+}
+
 static void
 pages_are_found_wrong(void **state)
 {
@@ -181,6 +203,12 @@ pages_are_found_wrong(void **state)
         assert_int_equal(page_decode(&image, 12, ID), PAGE_BAD);
         ((unsigned char *)&image)[i / 8] ^= (unsigned char)(1 << i % 8);
     }
+    image.version = PAGE_VERSION + 1; /* another version's, as it wrote it */
+    image.check = image_checksum(&image);
+    assert_int_equal(page_decode(&image, 12, ID), PAGE_BAD);
+    image.version = PAGE_VERSION;
+    image.check = image_checksum(&image);
+    assert_int_equal(page_decode(&image, 12, ID), PAGE_OK);
     memset(&image, 0, sizeof image);
     assert_int_equal(page_decode(&image, 12, ID), PAGE_NEVER);
 }
@@ -516,6 +544,7 @@ main(void)
         cmocka_unit_test(a_record_says_what_was_written),
         cmocka_unit_test(every_flipped_bit_of_a_record_is_found),
         cmocka_unit_test(records_that_contradict_themselves),
+        cmocka_unit_test(a_record_of_another_version_is_bad),
         cmocka_unit_test(pages_are_found_wrong),
         cmocka_unit_test(entries_keep_what_they_say),
         cmocka_unit_test(put_found_moved_dropped),
