@@ -1,7 +1,7 @@
-/* By AVX2 where the processor has it: as Debian builds libxxhash it has SSE2, a third as fast.  Not by its
- * functions that choose for themselves: they take AVX-512, behind which other code runs up to four times
- * slower, most likely because the upper halves of registers stay in use.  Without seeds: one costs as much
- * as a KiB of bytes. */
+/* Checksums by AVX2 where the processor has it: as Debian builds libxxhash it has SSE2, a third
+ * as fast.  Not by its functions that choose for themselves: they take AVX-512, behind which the
+ * library's SSE2 code took four times as long, most likely because the upper halves of registers
+ * stay in use.  Without seeds: one costs as much as a KiB of bytes. */
 #include "checksum.h"
 
 #include <xxhash.h>

@@ -15,8 +15,8 @@ number(struct sl_control_call *call, const char *name, uint64_t n)
 static void
 ratio(struct sl_control_call *call, const char *name, int64_t hit, int64_t missed)
 {
-    sl_control_print(call, sl_control_wants_json(call) ? "\"%s\": %.4f,\n" : "%-24s %.4f\n", name,
-                     hit_ratio((uint64_t)hit, (uint64_t)missed));
+    sl_control_print(call, sl_control_wants_json(call) ? "\"%s\": %.4f,\n" : "%-24s %.4f\n",
+                     name, hit_ratio((uint64_t)hit, (uint64_t)missed));
 }
 
 static void
@@ -159,8 +159,8 @@ cache_gauges_register(void)
         {"cache_evicted", {"responses that made room for others since the start", evicted_read}},
         {"cache_disk_errors", {"errors of the disk since the start", errors_read}},
         {"cache_disk_damaged", {"reads that did not find what was written", damaged_read}},
-        {"cache_host_requests", {"requests by host and answer since the first start", hosts_say_requests}},
-        {"cache_host_bytes", {"bytes of bodies by host, from the cache or not, since the first start", hosts_say_bytes}},
+        {"cache_host_requests", {"requests of hosts since the first start", hosts_say_requests}},
+        {"cache_host_bytes", {"bytes that hosts were given since the first start", hosts_say_bytes}},
         {"cache_disk_in_use", {"1: responses are kept on disk, 0: in memory alone", in_use_read}},
     };
     unsigned i;
@@ -400,14 +400,15 @@ get_found(struct sl_loop *loop, struct store_get *get, struct store_object *o)
 static int
 fields_of_words(struct sl_fields *fields, int argc, const char *const *argv)
 {
-    struct sl_span value;
+    struct sl_span name, value;
     const char *colon;
 
     for (; argc > 0; argc -= 2, argv += 2) {
         if (argc < 2 || strcmp(argv[0], "-H") != 0 || (colon = strchr(argv[1], ':')) == NULL)
             return -1;
+        name = (struct sl_span){argv[1], (size_t)(colon - argv[1])};
         value = sl_span(colon + 1 + strspn(colon + 1, " "));
-        if (sl_fields_receive(fields, (struct sl_span){argv[1], (size_t)(colon - argv[1])}, value) != 0)
+        if (sl_fields_receive(fields, name, value) != 0)
             return -1;
     }
     return 0;

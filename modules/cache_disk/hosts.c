@@ -106,7 +106,8 @@ row_print(struct sl_control_call *call, const struct host_row *row, struct sl_sp
         else
             sl_control_print(call, " %*lu", i < N_HIT_BYTES ? 11 : 15, n);
     }
-    sl_control_print(call, is_json ? ", \"hit_ratio\": %.4f, \"hit_bytes_ratio\": %.4f}" : " %9.4f %15.4f\n",
+    sl_control_print(call, is_json ? ", \"hit_ratio\": %.4f, \"hit_bytes_ratio\": %.4f}"
+                                   : " %9.4f %15.4f\n",
                      hit_ratio(row_n(row, N_HIT) + row_n(row, N_STALE),
                                row_n(row, N_MISS) + row_n(row, N_BYPASS)),
                      hit_ratio(row_n(row, N_HIT_BYTES), row_n(row, N_MISS_BYTES)));
@@ -132,7 +133,8 @@ hosts_print(struct sl_control_call *call)
 /* ---- the gauges ---- */
 
 static void
-row_say(struct sl_gauge_sink *to, const struct host_row *row, const char *host, int first, int last)
+row_say(struct sl_gauge_sink *to, const struct host_row *row, const char *host, int first,
+        int last)
 {
     int i;
 

@@ -1,6 +1,8 @@
 /* See policy.h. */
 #include "policy.h"
 
+#include "structured.h"
+
 #define HEURISTIC_PART 10           /* of the time since Last-Modified (RFC 9111, 4.2.2) */
 #define HEURISTIC_MAX (24 * 60 * 60)
 #define CLOCK_SLACK 60 /* seconds that a clock is set back without being noticed */
@@ -45,11 +47,12 @@ initial_age(const struct response_facts *f, int64_t date)
 }
 
 /* RFC 9213, 2.2: the targeted field takes the place of Cache-Control and Expires, if it says
- * anything. */
+ * anything and is a Dictionary (2.1). */
 static int
 is_targeted(const struct response_facts *f)
 {
-    return (f->ignore & IGNORE_CACHE_CONTROL) == 0 && f->cdn_cache_control.n > 0;
+    return (f->ignore & IGNORE_CACHE_CONTROL) == 0 && f->cdn_cache_control.n > 0 &&
+           is_dictionary(f->cdn_cache_control);
 }
 
 /* CC_ABSENT: the server says nothing.  A date that does not parse, "0" above all, is in the past

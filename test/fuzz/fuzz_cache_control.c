@@ -1,6 +1,7 @@
 /* Cache-Control, conditions and ranges: never past their bytes, and a range is within its body. */
-/* with: modules/cache_disk/control.c modules/cache_disk/policy.c server/runtime/span.c */
+/* with: modules/cache_disk/control.c modules/cache_disk/policy.c modules/cache_disk/structured.c server/runtime/span.c */
 #include "../../modules/cache_disk/policy.h"
+#include "../../modules/cache_disk/structured.h"
 
 #include <stdlib.h>
 
@@ -22,6 +23,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (cc.max_age > CC_SECONDS_MAX || cc.max_age < CC_ABSENT)
         abort();
     policy_not_modified(&f);
+    is_dictionary(text);
     http_date(text);
     found = policy_ranges(text, 1000, ranges);
     for (i = 0; i < found; i++)

@@ -67,6 +67,8 @@ def test_head_fetches_all(cached, origin):
     ([("Expires", "0")], False),
     ([("CDN-Cache-Control", "max-age=60"), ("Cache-Control", "no-store")], True),
     ([("CDN-Cache-Control", "no-store"), ("Cache-Control", "max-age=60")], False),
+    ([("CDN-Cache-Control", "max-age=60, &"), ("Cache-Control", "no-store")], False),
+    ([("CDN-Cache-Control", "no-store;"), ("Cache-Control", "max-age=60")], True),
     ([("Last-Modified", -100000)], True),
     ([("Cache-Control", "no-store, max-age=60")], False),
     ([("Cache-Control", "private, max-age=60")], False),

@@ -1,5 +1,5 @@
 /* RFC 9111 as tables: what is stored and for how long, what may be used, conditions, ranges. */
-/* with: server/runtime/span.c modules/cache_disk/control.c */
+/* with: server/runtime/span.c modules/cache_disk/control.c modules/cache_disk/structured.c */
 #include "unit.h"
 
 #include "../../modules/cache_disk/policy.c"
@@ -439,10 +439,36 @@ knows_strong_validators(void **state)
     assert_int_equal(policy_strong_validator(none, text("never"), NOW).n, 0);
 }
 
+/* ---- structured fields (RFC 8941, 4.2) ---- */
+
+static void
+tells_dictionaries(void **state)
+{
+    static const char *const good[] = {
+        "", " ", "a", "a, b", "max-age=60", "max-age=60 ,\tno-store  ", "a=1;b=2;c", "a;b, *x-y.z_1=?0",
+        "a=-12.345", "a=999999999999999", "a=\"q \\\" \\\\\"", "a=*tok/en:x", "a=:aGk=:", "a=::", "a=()",
+        "a=( 1 \"b\";c=?1  d );e", "private=\"x\", max-age=1"};
+    static const char *const bad[] = {
+        ",", "a,", "a, ", "a,,b", "max-age=3600, &", "Max-Age=60", "1=a", "a=", "a =1", "a= 1", "a=1 b",
+        "a=1.", "a=1.2345", "a=1234567890123.1", "a=9999999999999999", "a=-", "a=?2", "a=\"open", "a=\"\\x\"",
+        "a=\"\x80\"", "a=\"\\", "a=:aGk=", "a=:a b:", "a=(1", "a=(1,2)", "a=(1\t2)", "a;", "a;B", "a=1;b=", "a;b=(1)",
+        "a=@1"};
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < sizeof good / sizeof good[0]; i++)
+        if (!is_dictionary(text(good[i])))
+            fail_msg("not taken: %s", good[i]);
+    for (i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (is_dictionary(text(bad[i])))
+            fail_msg("taken: %s", bad[i]);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tells_dictionaries),
         cmocka_unit_test(reads_controls),     cmocka_unit_test(stores),
         cmocka_unit_test(stores_with_care),   cmocka_unit_test(uses_what_is_stored),
         cmocka_unit_test(clocks_are_set_back),
