@@ -1,5 +1,6 @@
 """mod_cache_disk: one fetch for many."""
 import os
+import socket
 import threading
 import time
 
@@ -78,6 +79,28 @@ def test_head_alone_is_no_answer(cached, origin):
     assert {got(c) for c in clients} <= {502, "cut"} and len(origin.requests) == 3
     origin.on("/", fresh(b"whole"))
     assert s.get("/").body == b"whole" and status(s.get("/")) == "HIT"
+
+
+@pytest.mark.parametrize("first", ["slow", "fast"])
+def test_the_fastest_is_not_held_by_the_slowest(cached, origin, first):
+    half, go = os.urandom(7 << 20), threading.Event()
+
+    def script(c, r):
+        c.send(f"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: {2 * len(half)}\r\n\r\n".encode() + half)
+        go.wait(10)
+        c.send(half)
+        return True
+    origin.on("/", script)
+    s = cached(disk="size=128m memory=16m")
+    clients = {name: s.client() for name in sorted(["slow", "fast"], key=lambda name: name != first)}
+    clients["slow"].sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
+    for c in clients.values():
+        c.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        c.until(b"\r\n\r\n")
+    go.set()
+    assert clients["fast"].exactly(2 * len(half)) == half + half
+    assert clients["slow"].exactly(2 * len(half)) == half + half
+    assert len(origin.requests) == 1 and s.get("/").body == half + half and len(origin.requests) == 1
 
 
 def test_first_client_leaves(cached, origin):
