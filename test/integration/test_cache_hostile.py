@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import threading
 import time
 from email.utils import formatdate
@@ -349,7 +350,7 @@ def test_a_dry_run_says_what_would_happen(operated, origin):
     assert "the cache does not have it" in first
     for path in ("/a", "/s", "/v", "/c"):
         op.s.get(path, {"X-Lang": "de"})
-    assert "status 200, age 0 s of 60 s; fresh: it would be given" in said("/a") and "X-Cache: HIT" in said("/a")
+    assert re.search("status 200, age [0-9] s of 60 s; fresh: it would be given", said("/a")) and "X-Cache: HIT" in said("/a")
     assert "given, and fetched anew" in said("/s") and "X-Cache: UPDATING" in said("/s")
     stale = said("/a", "-H", "Cache-Control: no-cache")
     assert "the client says no-cache: the server would be asked" in stale and "X-Cache: EXPIRED" in stale
