@@ -6,6 +6,7 @@
  *
  * Who may use the files: every process locks one byte of "index", the same byte for all that
  * share a zone, and goes on only if nobody locks another. */
+#include "page_cache.h"
 #include "store_impl.h"
 
 #include <errno.h>
@@ -130,17 +131,6 @@ disk_read_now(struct store *s, void *to, size_t n, uint64_t offset)
     struct iovec iov = {to, n};
 
     return preadv2(s->fd_objects, &iov, 1, (off_t)offset, RWF_NOWAIT);
-}
-
-/* Whether reading what was read here before, as a whole, will most likely not wait: what came first
- * into the system's page cache leaves it first.  A file system that cannot tell has nothing at
- * hand. */
-int
-disk_is_cached(struct store *s, uint64_t offset)
-{
-    char byte;
-
-    return disk_read_now(s, &byte, 1, offset) == 1;
 }
 
 /* Makes sure that these bytes have room on the disk: 0, or -1 with errno.  A file system that
@@ -562,6 +552,7 @@ disk_open(struct store *s)
         return;
     }
     s->gives_files = file_can_be_renewed(s);
+    s->counts_pages = page_cache_counts(s->fd_objects);
     if (!files_take(s)) {
         atomic_store(&s->disk, DISK_WAITS);
         sl_log(SL_WARN, "CACHEDISK0104",

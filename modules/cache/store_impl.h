@@ -112,7 +112,8 @@ struct store {
     struct index index;
     struct memory *memory;
     int fd_objects, fd_index;
-    int gives_files; /* bodies may be sent from the file itself */
+    int gives_files;  /* bodies may be sent from the file itself */
+    int counts_pages; /* the system tells how much of them it has at hand */
     _Atomic(int) disk; /* enum disk_state */
     _Atomic(int64_t) now_ms, rests_until_ms;
     _Atomic(int64_t) failure_said_ms, damage_said_ms; /* when the log heard of it */
@@ -248,7 +249,6 @@ int file_renew(int fd, uint64_t from, uint64_t n);
 /* 0, or -1 with errno; a file that ends early is EIO. */
 int disk_read(struct store *s, void *to, size_t n, uint64_t offset);
 ssize_t disk_read_now(struct store *s, void *to, size_t n, uint64_t offset);
-int disk_is_cached(struct store *s, uint64_t offset);
 
 /* ---- store_stretch.c ---- */
 /* Records one behind the other as they will stand in a segment.  They are copied here when their

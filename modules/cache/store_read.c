@@ -3,6 +3,7 @@
  * A hit in memory: the table, a hold, the key, the cell of changes, the purges; nothing else is
  * touched.  On disk: the index, and if it has something, one read by an offload job, of the head
  * and an inline body together. */
+#include "page_cache.h"
 #include "store_impl.h"
 
 #include <errno.h>
@@ -448,17 +449,24 @@ piece_now(struct store *s, struct store_read *r)
     return 0;
 }
 
+/* Whether the loop can have these bytes without waiting for the disk. */
+static int
+is_at_hand(const struct store *s, uint64_t offset, uint64_t n)
+{
+    return page_cache_has(s->fd_objects, s->counts_pages, offset, n);
+}
+
 enum store_io
 read_extent(struct store *s, struct store_read *r, const struct store_extent *e, int checked)
 {
-    int is_at_hand = checked && disk_is_cached(s, e->offset);
+    int now = checked && is_at_hand(s, e->offset, e->n);
 
     if (!s->gives_files)
         r->how = STORE_MEMORY;
-    if (is_at_hand && r->how == STORE_FILE)
+    if (now && r->how == STORE_FILE)
         return piece_of_file(s, r, e);
     r->extent = *e;
-    if (is_at_hand && piece_now(s, r) == 0)
+    if (now && piece_now(s, r) == 0)
         return STORE_IO_OK;
     r->piece = (struct store_piece){.store = s};
     r->job.work = read_work;
@@ -475,12 +483,11 @@ run_behind(struct store *s, const struct object *o, uint64_t i)
     for (k = i + 1; k < o->n_extents && k < i + SEGMENT_RUN; k++) {
         const struct store_extent *before = &o->extents[k - 1], *e = &o->extents[k];
 
-        if (e->offset != before->offset + before->n || e->seq != before->seq || !is_checked(o, k) ||
-            !disk_is_cached(s, e->offset))
+        if (e->offset != before->offset + before->n || e->seq != before->seq || !is_checked(o, k))
             break;
         n += e->n;
     }
-    return n;
+    return n > 0 && is_at_hand(s, o->extents[i + 1].offset, n) ? n : 0;
 }
 
 enum store_io

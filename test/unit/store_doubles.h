@@ -107,6 +107,7 @@ fault_sysconf(int name)
 #define preadv2 fault_preadv2
 #include "../../modules/cache/index.c"
 #include "../../modules/cache/memory.c"
+#include "../../modules/cache/page_cache.c"
 #include "../../modules/cache/segment.c"
 #include "../../modules/cache/store.c"
 #include "../../modules/cache/store_arriving.c"

@@ -232,6 +232,14 @@ piece_size(struct reading *t)
     return n;
 }
 
+static int
+extents_at_hand(struct store_object *o)
+{
+    const struct store_extent *e = &object_of(o)->extents[0];
+
+    return is_at_hand(store, e->offset, e->n);
+}
+
 /* What stands together is given together once it was found right, if the system tells that it has
  * it at hand. */
 static void
@@ -246,13 +254,42 @@ a_run_is_one_piece_of_the_file(void **state)
     assert_int_equal(put_object(1, 1, m.n), 0);
     run();
     t.read.object = find(m.key);
-    run_at_hand = disk_is_cached(store, object_of(t.read.object)->extents[0].offset) &&
-                  store->gives_files ? store->layout.run : 1;
+    run_at_hand = extents_at_hand(t.read.object) && store->gives_files ? store->layout.run : 1;
     assert_int_equal(piece_size(&t), STORE_INLINE - 100); /* the next was not looked at */
     assert_int_equal(check_body(t.read.object, STORE_FILE), 0);
     assert_int_equal(piece_size(&t), run_at_hand * STORE_INLINE - 100);
     t.read.how = STORE_MEMORY;
     assert_int_equal(piece_size(&t), STORE_INLINE - 100);
+    store_drop(&t.read.object);
+    unmake(&m);
+    end();
+}
+
+/* The loop would wait for the page that left. */
+static void
+what_left_the_page_cache_in_its_middle_is_read_elsewhere(void **state)
+{
+    struct made m = make(1, 1, 3 * STORE_INLINE);
+    struct reading t = {.read = {.how = STORE_FILE, .done = was_read}};
+    const struct store_extent *e;
+
+    (void)state;
+    begin();
+    assert_int_equal(put_object(1, 1, m.n), 0);
+    run();
+    t.read.object = find(m.key);
+    assert_int_equal(check_body(t.read.object, STORE_FILE), 0);
+    e = &object_of(t.read.object)->extents[0];
+    fdatasync(store->fd_objects); /* before, nothing leaves */
+    posix_fadvise(store->fd_objects, 0, 0, POSIX_FADV_DONTNEED);
+    assert_int_equal(check_body(t.read.object, STORE_FILE), 0); /* in smaller pieces than were written */
+    posix_fadvise(store->fd_objects, (off_t)(e->offset + STORE_INLINE / 2), STORE_INLINE / 4,
+                  POSIX_FADV_DONTNEED);
+    t.io = store_read(store, &the_loop, &t.read);
+    if (store->counts_pages) /* before Linux 6.5 nobody tells */
+        assert_int_equal(t.io, STORE_IO_WAIT);
+    run();
+    store_piece_drop(&t.read.piece);
     store_drop(&t.read.object);
     unmake(&m);
     end();
@@ -1649,6 +1686,7 @@ main(void)
         T(bytes_come_to_where_they_stand),
         T(readers_follow_what_arrives),
         T(a_run_is_one_piece_of_the_file),
+        T(what_left_the_page_cache_in_its_middle_is_read_elsewhere),
         T(the_slow_read_from_the_file),
         T(a_writer_waits_for_the_disk),
         T(what_breaks_off_is_broken),
