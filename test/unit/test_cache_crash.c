@@ -6,6 +6,7 @@
 #define N_KEYS 400
 #define GENERATIONS 3
 #define ROUNDS 60
+#define STEPS 1000
 /* Sixteen segments: each process that is born takes one, however little it then writes. */
 #define DISK_SIZE (32 << 20)
 
@@ -14,6 +15,10 @@ size_of(unsigned i)
 {
     return i % 20 == 0 ? 300000 + i : i % 5 == 0 ? 40000 + i : 500 + 7 * i;
 }
+
+/* What all of them did so far, in shared memory: the clock of who kills them, since what they store
+ * takes as long as the machine is busy. */
+static _Atomic(unsigned) *n_steps;
 
 /* Stores, reads, replaces, forgets and purges until it is killed. */
 static void
@@ -41,6 +46,7 @@ live(unsigned place, unsigned seed)
             run();
         if (n % 200 == 0)
             tick();
+        atomic_fetch_add(n_steps, 1);
     }
 }
 
@@ -92,6 +98,15 @@ survey(unsigned place)
 }
 
 static void
+let_live(unsigned steps)
+{
+    unsigned end = atomic_load(n_steps) + steps;
+
+    while ((int)(end - atomic_load(n_steps)) > 0)
+        usleep(200);
+}
+
+static void
 killed_again_and_again(void **state)
 {
     pid_t pids[GENERATIONS];
@@ -102,7 +117,7 @@ killed_again_and_again(void **state)
     for (i = 0; i < GENERATIONS; i++)
         pids[i] = born(i, i);
     for (round = 0; round < ROUNDS; round++) {
-        usleep(5000 + (unsigned)random() % 50000);
+        let_live(STEPS / 10 + (unsigned)random() % STEPS);
         if (round % 10 == 9) { /* the master, too */
             for (i = 0; i < GENERATIONS; i++)
                 dies(pids[i], i);
@@ -139,8 +154,11 @@ main(void)
 {
     const struct CMUnitTest tests[] = {T(killed_again_and_again)};
 
-    int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
+    int n_failed;
 
+    n_steps = mmap(NULL, sizeof *n_steps, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    SL_ASSERT(n_steps != MAP_FAILED);
+    n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     run_wanted = 3;
     return n_failed + cmocka_run_group_tests_name("with runs of chunks", tests, NULL, NULL);
 }
