@@ -2,25 +2,29 @@
  * from the start to the end: to make one takes a hook longer than it may.
  *
  * Who is woken finds the lock free: with a library's pool, which wakes under it, each job cost two
- * more turns of the system's scheduler. */
+ * more turns of the system's scheduler.  And who wakes does not sleep: pthread_cond_signal() waits for
+ * a thread that was woken before and had no processor since, on a busy machine for milliseconds; a
+ * semaphore is posted without. */
 #include "event/loop.h"
 
 #include "runtime/dry.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 
 #define THREADS_MAX 16
 #define QUEUE_MAX 4096
 
 static struct {
     pthread_mutex_t lock;
-    pthread_cond_t wake;
+    sem_t turns; /* one for each job, and one for each thread to end by */
     struct sl_mail *first, **last; /* of the jobs */
-    unsigned n_queued, n_idle;
+    unsigned n_queued;
     int is_ending;
     pthread_t threads[THREADS_MAX];
     unsigned n_threads;
-} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .last = &pool.first};
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .last = &pool.first};
 
 static void
 offload_arrived(struct sl_loop *loop, struct sl_mail *mail)
@@ -31,24 +35,23 @@ offload_arrived(struct sl_loop *loop, struct sl_mail *mail)
     job->done(loop, job);
 }
 
-/* Under the lock: the next job, waited for; NULL: there will be none. */
+/* The next job, waited for; NULL: there will be none. */
 static struct sl_offload *
 job_take(void)
 {
     struct sl_mail *mail;
 
-    while (pool.first == NULL && !pool.is_ending) {
-        pool.n_idle++;
-        pthread_cond_wait(&pool.wake, &pool.lock);
-        pool.n_idle--;
-    }
+    while (sem_wait(&pool.turns) != 0)
+        SL_ASSERT(errno == EINTR);
+    pthread_mutex_lock(&pool.lock);
     mail = pool.first;
-    if (mail == NULL)
-        return NULL;
-    pool.first = mail->next;
-    if (pool.first == NULL)
-        pool.last = &pool.first;
-    pool.n_queued--;
+    if (mail != NULL) {
+        pool.first = mail->next;
+        if (pool.first == NULL)
+            pool.last = &pool.first;
+        pool.n_queued--;
+    }
+    pthread_mutex_unlock(&pool.lock);
     return (struct sl_offload *)mail;
 }
 
@@ -57,15 +60,11 @@ offload_run(void *none)
 {
     struct sl_offload *job;
 
-    pthread_mutex_lock(&pool.lock);
     while ((job = job_take()) != NULL) {
-        pthread_mutex_unlock(&pool.lock);
         job->work(job);
         job->mail.fn = offload_arrived;
         sl_loop_post(job->loop, &job->mail);
-        pthread_mutex_lock(&pool.lock);
     }
-    pthread_mutex_unlock(&pool.lock);
     return none;
 }
 
@@ -73,6 +72,8 @@ int
 offload_open(unsigned n_threads)
 {
     SL_ASSERT(n_threads <= THREADS_MAX);
+    if (pool.n_threads == 0)
+        sem_init(&pool.turns, 0, 0);
     pool.is_ending = 0;
     for (; pool.n_threads < n_threads; pool.n_threads++)
         if (pthread_create(&pool.threads[pool.n_threads], NULL, offload_run, NULL) != 0) {
@@ -89,8 +90,9 @@ offload_close(void)
 
     pthread_mutex_lock(&pool.lock);
     pool.is_ending = 1;
-    pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.lock);
+    for (i = 0; i < pool.n_threads; i++)
+        sem_post(&pool.turns);
     for (i = 0; i < pool.n_threads; i++)
         pthread_join(pool.threads[i], NULL);
     pool.n_threads = 0;
@@ -99,7 +101,7 @@ offload_close(void)
 int
 sl_offload(struct sl_loop *loop, struct sl_offload *job)
 {
-    int is_taken, is_awaited;
+    int is_taken;
 
     if (dry_run_refuses("sl_offload()") || loop->is_stopping)
         return -1;
@@ -113,9 +115,8 @@ sl_offload(struct sl_loop *loop, struct sl_offload *job)
         pool.n_queued++;
         loop->n_jobs++;
     }
-    is_awaited = is_taken && pool.n_idle > 0;
     pthread_mutex_unlock(&pool.lock);
-    if (is_awaited)
-        pthread_cond_signal(&pool.wake);
+    if (is_taken)
+        sem_post(&pool.turns);
     return is_taken ? 0 : -1;
 }
