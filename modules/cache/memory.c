@@ -110,23 +110,27 @@ free_add(struct memory *m, struct object *o, size_t units)
     m->free[units].n++;
 }
 
-/* Under the lock: a block of objects more. */
-static void
-objects_make(struct memory *m)
+/* Under the lock: one more, of a block more where the last is used up.  Only what is used of a block is
+ * touched: memory that is new costs the system time, which all of it at once would cost one request. */
+static struct object *
+object_more(struct memory *m)
 {
     struct block *block;
-    uint32_t i;
+    struct object *o;
 
-    if (m->n_made == BLOCK * N_BLOCKS || (block = aligned_alloc(64, sizeof *block)) == NULL)
-        return;
-    memset(block, 0, sizeof *block);
-    block->home = m;
-    for (i = BLOCK; i-- > 0;) {
-        block->objects[i].id = m->n_made + i;
-        free_add(m, &block->objects[i], 0);
+    if (m->n_made == BLOCK * N_BLOCKS)
+        return NULL;
+    block = atomic_load(&m->blocks[m->n_made / BLOCK]);
+    if (block == NULL) {
+        if ((block = aligned_alloc(64, sizeof *block)) == NULL)
+            return NULL;
+        block->home = m;
+        atomic_store(&m->blocks[m->n_made / BLOCK], block);
     }
-    atomic_store(&m->blocks[m->n_made / BLOCK], block);
-    m->n_made += BLOCK;
+    o = &block->objects[m->n_made % BLOCK];
+    memset(o, 0, sizeof *o);
+    o->id = m->n_made++;
+    return o;
 }
 
 /* Under the lock: one with a head of so many units, else without. */
@@ -136,13 +140,10 @@ free_take(struct memory *m, size_t units)
     struct kept *kept = &m->free[m->free[units].first != NULL ? units : 0];
     struct object *o;
 
-    if (kept->first == NULL)
-        objects_make(m);
-    o = kept->first;
-    if (o != NULL) {
-        kept->first = o->next;
-        kept->n--;
-    }
+    if ((o = kept->first) == NULL)
+        return object_more(m);
+    kept->first = o->next;
+    kept->n--;
     return o;
 }
 
@@ -668,7 +669,8 @@ hits_of(const struct object *o)
     return atomic_load_explicit(&o->hits, memory_order_relaxed);
 }
 
-/* Puts o into the n most used, of at most max; returns how many there are now. */
+/* Puts o, which is held, into the n most used, of at most max, and lets go who has no place there:
+ * how many there are now. */
 static unsigned
 top_insert(struct object **to, unsigned n, unsigned max, struct object *o)
 {
@@ -676,29 +678,39 @@ top_insert(struct object **to, unsigned n, unsigned max, struct object *o)
 
     while (at > 0 && hits_of(to[at - 1]) < hits_of(o))
         at--;
-    if (at == max)
+    if (at == max) {
+        object_drop(&o);
         return n;
+    }
     if (n == max)
-        n--;
+        object_drop(&to[--n]);
     memmove(&to[at + 1], &to[at], (n - at) * sizeof *to);
     to[at] = o;
     return n + 1;
 }
 
+static int
+key_begins(struct sl_span text, struct sl_span prefix)
+{
+    return text.n >= prefix.n && memcmp(text.at, prefix.at, prefix.n) == 0;
+}
+
 unsigned
-memory_top(struct memory *m, struct object **to, unsigned max)
+memory_top(struct memory *m, struct sl_span prefix, struct object **to, unsigned max)
 {
     struct object *o;
-    unsigned i, n = 0;
+    uint64_t seat;
+    unsigned n = 0;
 
-    tier_lock(m);
-    for (o = m->main.first; o != NULL; o = o->next)
-        n = top_insert(to, n, max, o);
-    for (o = m->small.first; o != NULL; o = o->next)
-        n = top_insert(to, n, max, o);
-    for (i = 0; i < n; i++)
-        object_hold(to[i]);
-    tier_unlock(m);
+    for (seat = 0; seat < m->n_buckets * BUCKET; seat++) {
+        o = object_at(m, &m->table[seat / BUCKET], seat % BUCKET);
+        if (o == NULL || !object_hold_living(o))
+            continue;
+        if (key_begins(o->pub.key, prefix))
+            n = top_insert(to, n, max, o);
+        else
+            object_drop(&o);
+    }
     return n;
 }
 
@@ -719,7 +731,7 @@ memory_close(struct memory **held)
     for (i = 1; i < KEPT_SIZES; i++)
         for (o = m->free[i].first; o != NULL; o = o->next)
             bytes_drop(&o->head);
-    for (i = 0; i < m->n_made / BLOCK; i++)
+    for (i = 0; i < N_BLOCKS && atomic_load(&m->blocks[i]) != NULL; i++)
         free(atomic_load(&m->blocks[i]));
     pthread_mutex_destroy(&m->lock);
     free(m->table);

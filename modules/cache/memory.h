@@ -101,7 +101,8 @@ void memory_forget(struct memory *m, struct store_hash hash);
 /* Takes out this object, if it is in. */
 void memory_remove(struct memory *m, struct object *o);
 int memory_has_room_for(const struct memory *m, uint64_t bytes);
-/* Held for the caller, the most used first. */
-unsigned memory_top(struct memory *m, struct object **to, unsigned max);
+/* Those whose key begins so, held for the caller, the most used first.  Looks at all there are, without
+ * the lock. */
+unsigned memory_top(struct memory *m, struct sl_span prefix, struct object **to, unsigned max);
 
 #endif

@@ -319,32 +319,20 @@ struct store_stats {
 };
 void store_stats(struct store *s, struct store_stats *stats);
 
-/* Lists what is on disk, a stretch of the index at a time. */
-struct store_entry {
-    struct sl_span key, meta;
-    uint64_t size, stamp;
-    uint32_t flags;
-    unsigned n_used; /* 0 to 3 */
-    enum store_state state;
-};
-struct store_list {
+/* The most used of the memory tier, for which an offload thread looks at all of it. */
+#define STORE_TOP_MAX 20u
+struct store_top {
     /* the caller's, until done() */
-    uint64_t cursor; /* 0 at first; afterwards where to go on, 0 at the end */
-    unsigned max;    /* entries to read at most: a read of the disk each */
-    /* The entries are the store's and gone after the call. */
-    void (*done)(struct sl_loop *loop, struct store_list *l, const struct store_entry *entries,
-                 unsigned n);
+    struct sl_span prefix; /* of their keys; empty: all */
+    /* The objects are the store's and gone after the call. */
+    void (*done)(struct sl_loop *loop, struct store_top *top);
     /* the store's */
+    struct store_object *objects[STORE_TOP_MAX];
+    unsigned n;
     struct sl_offload job;
     struct store *store;
-    struct store_entry *entries;
-    struct store_object **objects;
-    unsigned n;
 };
 /* 0, or -1: done() will not be called. */
-int store_list(struct store *s, struct sl_loop *loop, struct store_list *l);
-/* The most used of the memory tier, each held for the caller: how many.  Takes a lock that
- * stores and evictions take, too. */
-unsigned store_top(struct store *s, struct store_object **objects, unsigned max);
+int store_top(struct store *s, struct sl_loop *loop, struct store_top *top);
 
 #endif

@@ -104,89 +104,38 @@ store_purge(struct store *s, struct sl_loop *loop, struct store_purge *p)
     sl_loop_post(loop, &p->job.mail);
 }
 
-/* ---- lists ---- */
+/* ---- looking ---- */
 
 static void
-list_entry(struct store_list *l, uint64_t entry)
+top_work(struct sl_offload *job)
 {
-    struct store *s = l->store;
-    struct object *o = NULL;
-    uint64_t offset = entry_place(entry) * SEGMENT_UNIT;
+    struct store_top *top = (struct store_top *)((char *)job - offsetof(struct store_top, job));
+    struct object *objects[STORE_TOP_MAX];
+    unsigned i;
 
-    if (object_read(s, offset, entry_bytes_max(entry), READ_WAITING, &o) != READ_OK)
-        return;
-    l->objects[l->n] = &o->pub;
-    l->entries[l->n++] = (struct store_entry){.key = o->pub.key,
-                                              .meta = o->pub.meta,
-                                              .size = o->size,
-                                              .stamp = o->pub.stamp,
-                                              .flags = o->pub.flags,
-                                              .n_used = entry_used(entry),
-                                              .state = purges_state(&s->purges, &o->pub)};
+    top->n = memory_top(top->store->memory, top->prefix, objects, STORE_TOP_MAX);
+    for (i = 0; i < top->n; i++)
+        top->objects[i] = &objects[i]->pub;
 }
 
 static void
-list_work(struct sl_offload *job)
+top_done(struct sl_loop *loop, struct sl_offload *job)
 {
-    struct store_list *l = (struct store_list *)((char *)job - offsetof(struct store_list, job));
-    struct store *s = l->store;
-    uint64_t n_words = s->index.n_pages * PAGE_WORDS;
-    unsigned n_reads = 0;
+    struct store_top *top = (struct store_top *)((char *)job - offsetof(struct store_top, job));
+    struct store_object *objects[STORE_TOP_MAX];
+    unsigned i, n = top->n;
 
-    disk_load_index(s);
-    for (; l->cursor < n_words && n_reads < l->max; l->cursor++) {
-        struct page *page = &s->index.pages[l->cursor / PAGE_WORDS];
-        uint64_t entry = atomic_load(&page->words[l->cursor % PAGE_WORDS]);
-
-        if (entry != 0) {
-            list_entry(l, entry);
-            n_reads++;
-        }
-    }
-    if (l->cursor == n_words)
-        l->cursor = 0;
-}
-
-static void
-list_done(struct sl_loop *loop, struct sl_offload *job)
-{
-    struct store_list *l = (struct store_list *)((char *)job - offsetof(struct store_list, job));
-    struct store_object **objects = l->objects;
-    struct store_entry *entries = l->entries;
-    unsigned i, n = l->n;
-
-    l->done(loop, l, entries, n);
+    memcpy(objects, top->objects, sizeof objects);
+    top->done(loop, top);
     for (i = 0; i < n; i++)
         store_drop(&objects[i]);
-    free(objects);
-    free(entries);
 }
 
 int
-store_list(struct store *s, struct sl_loop *loop, struct store_list *l)
+store_top(struct store *s, struct sl_loop *loop, struct store_top *top)
 {
-    l->store = s;
-    l->n = 0;
-    l->entries = calloc((size_t)l->max + 1, sizeof *l->entries);
-    l->objects = calloc((size_t)l->max + 1, sizeof *l->objects);
-    l->job.work = list_work;
-    l->job.done = list_done;
-    if (l->entries != NULL && l->objects != NULL && disk_is_on(s) &&
-        sl_offload(loop, &l->job) == 0)
-        return 0;
-    free(l->entries);
-    free(l->objects);
-    return -1;
-}
-
-unsigned
-store_top(struct store *s, struct store_object **objects, unsigned max)
-{
-    struct object **to = calloc((size_t)max + 1, sizeof *to);
-    unsigned i, n = to != NULL ? memory_top(s->memory, to, max) : 0;
-
-    for (i = 0; i < n; i++)
-        objects[i] = &to[i]->pub;
-    free(to);
-    return n;
+    top->store = s;
+    top->job.work = top_work;
+    top->job.done = top_done;
+    return sl_offload(loop, &top->job);
 }

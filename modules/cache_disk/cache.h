@@ -12,6 +12,7 @@
  *   hosts.c       how requests were answered, by host
  *   purge.c       what is to be forgotten: PURGE, unsafe methods, sluice ctl cache purge
  *   command.c     the rest of sluice ctl cache, and gauges
+ *   command_get.c what is stored of one URL
  *   directives.c  the lines
  *
  * A request that may be answered from the cache asks the store, and where that has nothing, a
@@ -300,6 +301,14 @@ enum sl_verdict cache_says(struct sl_req *r, const void *conf);
 
 extern const struct sl_control_command cache_command;
 int cache_gauges_register(void); /* 0, or -1 with a message */
+/* The text as JSON, in the call's pool. */
+const char *command_json(struct sl_control_call *call, struct sl_span text);
+/* No thread is there to do its work: ends the call. */
+void command_failed(struct sl_control_call *call);
+
+/* ---- command_get.c ---- */
+
+void cache_get_run(struct sl_control_call *call, const char *url, int argc, const char *const *argv);
 
 /* ---- purge.c ---- */
 
@@ -331,7 +340,8 @@ void hosts_print(struct sl_control_call *call);
 /* For the gauges. */
 void hosts_say_requests(struct sl_gauge_sink *to);
 void hosts_say_bytes(struct sl_gauge_sink *to);
-/* Of all; 0 where there is nothing. */
-double hit_ratio(uint64_t hit, uint64_t missed);
+/* By requests and by bytes: what part was given from the cache; 0 where there is nothing. */
+double hit_ratio(const uint64_t n[N_OF_HOST]);
+double hit_bytes_ratio(const uint64_t n[N_OF_HOST]);
 
 #endif

@@ -75,10 +75,22 @@ visit_count(const struct visit *v, int which, int64_t by)
 static const char *const names[N_OF_HOST] = {"hits", "misses", "stale", "revalidated",
                                              "bypassed", "hit_bytes", "miss_bytes"};
 
-double
-hit_ratio(uint64_t hit, uint64_t missed)
+static double
+ratio(uint64_t hit, uint64_t missed)
 {
     return hit + missed > 0 ? (double)hit / (double)(hit + missed) : 0;
+}
+
+double
+hit_ratio(const uint64_t n[N_OF_HOST])
+{
+    return ratio(n[N_HIT] + n[N_STALE], n[N_MISS] + n[N_BYPASS]);
+}
+
+double
+hit_bytes_ratio(const uint64_t n[N_OF_HOST])
+{
+    return ratio(n[N_HIT_BYTES], n[N_MISS_BYTES]);
 }
 
 static uint64_t
@@ -92,25 +104,24 @@ row_print(struct sl_control_call *call, const struct host_row *row, struct sl_sp
 {
     int i, is_json = sl_control_wants_json(call);
     char text[6 * NAME_MAX_BYTES + 17];
+    uint64_t n[N_OF_HOST];
 
+    for (i = 0; i < N_OF_HOST; i++)
+        n[i] = row_n(row, i);
     if (is_json) {
         *sl_json_string(text, text + sizeof text - 1, name) = '\0';
         sl_control_print(call, "%s\n{\"host\": %s", row == rows + ROWS ? "" : ",", text);
     } else
         sl_control_print(call, "%-40.*s", (int)name.n, name.at);
     for (i = 0; i < N_OF_HOST; i++) {
-        unsigned long n = row_n(row, i);
-
         if (is_json)
-            sl_control_print(call, ", \"%s\": %lu", names[i], n);
+            sl_control_print(call, ", \"%s\": %lu", names[i], (unsigned long)n[i]);
         else
-            sl_control_print(call, " %*lu", i < N_HIT_BYTES ? 11 : 15, n);
+            sl_control_print(call, " %*lu", i < N_HIT_BYTES ? 11 : 15, (unsigned long)n[i]);
     }
     sl_control_print(call, is_json ? ", \"hit_ratio\": %.4f, \"hit_bytes_ratio\": %.4f}"
                                    : " %9.4f %15.4f\n",
-                     hit_ratio(row_n(row, N_HIT) + row_n(row, N_STALE),
-                               row_n(row, N_MISS) + row_n(row, N_BYPASS)),
-                     hit_ratio(row_n(row, N_HIT_BYTES), row_n(row, N_MISS_BYTES)));
+                     hit_ratio(n), hit_bytes_ratio(n));
 }
 
 void

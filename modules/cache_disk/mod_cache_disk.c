@@ -40,14 +40,15 @@ DESCRIPTION
     the cache, hosts those of each host from its first hit on (what was before is with the
     others), top what is asked for most. get says of one response how old and how large it is
     and how long it is fresh; or, where there is none, why the last one was not stored. Where a
-    response has variants, it names the fields they differ by, and says this of the one that a
-    request with the fields of -H would get. URLs are written as clients ask, with scheme and
-    port; with a CacheKey, get, url and prefix take the key. Tags are what servers say in
-    Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is not stored; clients do not see
-    these fields). With soft behind it a purge marks as too old instead: the next request has it
-    validated, and CacheUseStale may still give it. --json prints all but purge for machines,
-    sluice ctl metrics has the sums and what the disk and memory hold, and the numbers of hosts,
-    for Prometheus, and sluice ctl explain GET URL what would come of a request now.
+    response has variants, it names the fields they differ by, and those in memory (at most 20, the
+    most used first), and says this of the one that a request with the fields of -H would get. URLs
+    are written as clients ask, with scheme and port; with a CacheKey, get, url and prefix take the
+    key. Tags are what servers say in Surrogate-Key, Cache-Tag or xkey (up to 250; with more it is
+    not stored; clients do not see these fields). With soft behind it a purge marks as too old
+    instead: the next request has it validated, and CacheUseStale may still give it. --json prints
+    all but purge for machines, sluice ctl metrics has the sums and what the disk and memory hold,
+    and the numbers of hosts, for Prometheus, and sluice ctl explain GET URL what would come of a
+    request now.
 DIRECTIVES
   CacheDisk
     size= is what the folder may hold (1g), memory= what is kept in memory (64m), objects= how many

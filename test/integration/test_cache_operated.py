@@ -119,6 +119,9 @@ def test_variants_are_told_of(operated, origin):
     r = said()
     assert r.returncode == 1 and "variants  by X-Lang" in r.stdout and "none is stored for these fields" in r.stdout
     assert json.loads(said("-H", "X-Lang: fr", "--json").stdout)["stored"] is False
+    listed = json.loads(said("--json").stdout)["in_memory"]
+    assert [(v["fields"], v["size"], v["hits"]) for v in listed] == [("X-Lang:de", 2, 1), ("X-Lang:english", 7, 0)]
+    assert "variant   X-Lang:de: age " in r.stdout and "size 7, hits 0\n" in r.stdout
     assert said("-H", "no field").returncode == 2 and said("de").returncode == 2
 
 
