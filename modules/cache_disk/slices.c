@@ -96,13 +96,19 @@ static void
 slice_flown(struct sl_loop *loop, struct sl_mail *mail)
 {
     struct slices *s = slices_of(mail);
+    enum slice_answer answer;
 
     (void)loop;
     s->visit.is_asking = 0;
-    if (s->visit.r == NULL)
+    if (s->visit.r == NULL) {
         slices_destroy(s);
-    else
-        s->done(s, slice_result(s));
+        return;
+    }
+    answer = slice_result(s);
+    if (answer == SLICE_FAILED && !s->visit.is_leader)
+        answer = slice_look(s); /* what failed was another's fetch */
+    if (answer != SLICE_WAIT)
+        s->done(s, answer);
 }
 
 /* ---- from the store ---- */

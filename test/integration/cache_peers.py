@@ -69,6 +69,7 @@ class Film:
 
     def __init__(self, n=1000 * K + 7, etag='"v1"', **more):
         self.body, self.etag, self.more, self.asked, self.hold = os.urandom(n), etag, more, [], None
+        self.fails = None  # a slice's first byte, and an event: who asks for it gets 503 then, once
 
     def change(self, etag):
         self.body, self.etag = os.urandom(len(self.body)), etag
@@ -88,6 +89,11 @@ class Film:
             first, last = int(first), min(int(last or n), n) - (not last or int(last) >= n)
             if first >= n:
                 c.send(reply(416, b"", [("Content-Range", f"bytes */{n}")]))
+                return True
+            if self.fails and first == self.fails[0]:
+                fails, self.fails = self.fails, None
+                fails[1].wait(10)
+                c.send(reply(503, b"no"))
                 return True
             part = reply(206, self.body[first:last + 1], fields + [("Content-Range", f"bytes {first}-{last}/{n}")])
             if self.hold and first == self.hold[0]:

@@ -65,6 +65,29 @@ def test_one_fetch_of_a_slice(film):
     assert sorted(f.slices()) == list(range(11)), "each slice was asked for once"
 
 
+def test_who_waits_for_a_slice_does_not_fail_with_its_fetch(film):
+    """One client's answer is cut or an error, the others have the slice fetched again."""
+    f, s = film()
+    s.expect("SL0507").get("/", {"Range": "bytes=0-9"})
+    hold = threading.Event()
+    f.fails = (500 * K, hold)
+    clients = [s.client() for _ in range(6)]
+    for c in clients:
+        c.send(f"GET / HTTP/1.1\r\nHost: test\r\nRange: bytes={510 * K}-{520 * K - 1}\r\n\r\n")
+    time.sleep(0.3)
+    assert f.slices() == [0, 5]
+    hold.set()
+    got = []
+    for c in clients:
+        try:
+            r = c.response()
+            got.append(r.body == f.body[510 * K:520 * K] if r.status == 206 else None)
+        except EOFError:
+            got.append(None)
+    assert sorted(got, key=str) == [None] + [True] * 5, got
+    assert f.slices() == [5], "once more"
+
+
 def test_changed_between_slices_begins_anew(film):
     f, s = film()
     s.get("/", {"Range": "bytes=0-9"})
