@@ -2,6 +2,7 @@
 #include "control.h"
 
 #include <apr_date.h>
+#include <apr_lib.h>
 
 static int
 is_blank(char c)
@@ -156,6 +157,37 @@ cache_control_parse(struct sl_span field)
     return cc;
 }
 
+/* ---- dates ---- */
+
+/* Nothing stands behind the time but the zone, which is GMT (RFC 9110, 5.6.7; RFC 9111, 4.2), or the
+ * year of asctime's form: what apr does not look at. */
+static int
+ends_as_date(struct sl_span s)
+{
+    const char *colon = memchr(s.at, ':', s.n), *end = s.at + s.n;
+    size_t n = colon != NULL ? (size_t)(end - colon) : 0;
+    struct sl_span zone = {end - 4, 4};
+
+    if (n == sizeof ":46:40 2001" - 1)
+        return end[-5] == ' ' && memchr(s.at, ',', s.n) == NULL;
+    return n == sizeof ":46:40 GMT" - 1 && end[-4] == ' ' &&
+           (sl_span_eqi(zone, SL_SPAN(" GMT")) || sl_span_eqi(zone, SL_SPAN(" UTC")));
+}
+
+/* Case does not count (RFC 9111, 4.2), but for apr. */
+static void
+date_copy(char *to, struct sl_span s)
+{
+    int is_inside = 0;
+    size_t i;
+
+    for (i = 0; i < s.n; i++) {
+        to[i] = (char)(is_inside ? apr_tolower(s.at[i]) : apr_toupper(s.at[i]));
+        is_inside = apr_isalpha(s.at[i]);
+    }
+    to[i] = '\0';
+}
+
 /* Most dates a thread is asked about are of this second, and so the last one's. */
 int64_t
 http_date(struct sl_span text)
@@ -165,18 +197,19 @@ http_date(struct sl_span text)
         int64_t date;
         char text[64];
     } last;
+    char copy[sizeof last.text];
     apr_time_t t;
 
     if (text.n == 0)
         return CC_ABSENT;
     if (text.n == last.n && memcmp(last.text, text.at, text.n) == 0)
         return last.date;
-    if (text.n >= sizeof last.text || memchr(text.at, '\0', text.n) != NULL)
+    if (text.n >= sizeof last.text || memchr(text.at, '\0', text.n) != NULL || !ends_as_date(text))
         return CC_ABSENT;
     last.n = text.n;
     memcpy(last.text, text.at, text.n);
-    last.text[text.n] = '\0';
-    t = apr_date_parse_http(last.text);
+    date_copy(copy, text);
+    t = apr_date_parse_http(copy);
     last.date = t > 0 ? (int64_t)apr_time_sec(t) : CC_ABSENT;
     return last.date;
 }
