@@ -290,7 +290,7 @@ client_has_it(struct visit *v)
     struct sl_fields *head = sl_req_head(v->r);
     struct condition_facts f = {
         .if_none_match = sl_fields_joined_id(head, SL_F_IF_NONE_MATCH),
-        .if_modified_since = sl_fields_get_id(head, SL_F_IF_MODIFIED_SINCE),
+        .if_modified_since = sl_fields_joined_id(head, SL_F_IF_MODIFIED_SINCE),
         .etag = meta_get(&v->meta, SL_F_ETAG),
         .last_modified = meta_get(&v->meta, SL_F_LAST_MODIFIED),
         .date = v->meta.storing.date,

@@ -13,7 +13,7 @@ may_use_stale(const struct visit *v, const struct flight *f)
     unsigned bits = 0;
     size_t i;
 
-    if (v->found == NULL || v->meta.storing.is_strict)
+    if (v->found == NULL || v->meta.storing.strict == STRICT)
         return 0;
     if (f->cause != NULL)
         bits = f->cause->status == 504 ? STALE_TIMEOUT
@@ -23,8 +23,8 @@ may_use_stale(const struct visit *v, const struct flight *f)
         for (i = 0; i < sizeof statuses / sizeof statuses[0]; i++)
             if (statuses[i].status == f->status)
                 bits = statuses[i].bit;
-    return (bits & v->conf->stale) != 0 ||
-           (v->using.may_on_error && (f->cause != NULL || f->status >= 500));
+    return (v->meta.storing.strict == LENIENT && (bits & v->conf->stale) != 0) ||
+           (v->using.may_on_error && (f->cause != NULL || policy_is_error(f->status)));
 }
 
 static void

@@ -317,32 +317,35 @@ visit_flies(struct visit *v)
     sl_req_resume(v->token, SL_RETRY);
 }
 
-/* The words of the client's Cache-Control, unless they are ignored. */
-static unsigned
-client_says(const struct visit *v)
-{
-    struct sl_span said = sl_fields_joined_id(sl_req_head(v->r), SL_F_CACHE_CONTROL);
-
-    return said.n > 0 && (v->conf->ignore & IGNORE_REQUEST) == 0
-               ? cache_control_parse(said).flags : 0;
-}
-
 static void
-visit_missed(struct visit *v)
+visit_fetches(struct visit *v)
 {
-    unsigned said = client_says(v);
-    const char *why;
+    const char *why = why_lately_unstorable(v);
 
-    if (said & CC_ONLY_IF_CACHED)
-        v->outcome = OUT_ABSENT;
-    else if (said & CC_NO_STORE)
-        v->reason = "the client says no-store"; /* nobody else would have anything of its fetch */
-    else if ((why = why_lately_unstorable(v)) != NULL)
+    if (why != NULL)
         v->reason = why;
     else if (!is_wanted(v))
         v->reason = "asked for less often than CacheMinUses";
     else
         visit_flies(v);
+}
+
+static void
+visit_missed(struct visit *v)
+{
+    struct sl_span said = sl_fields_joined_id(sl_req_head(v->r), SL_F_CACHE_CONTROL);
+
+    switch (policy_miss(said, v->conf->ignore)) {
+    case MISS_FETCH:
+        visit_fetches(v);
+        break;
+    case MISS_PASS:
+        v->reason = "the client says no-store";
+        break;
+    case MISS_ABSENT:
+        v->outcome = OUT_ABSENT;
+        break;
+    }
 }
 
 /* Unless there is something to wait for. */
@@ -407,13 +410,11 @@ visit_look(struct visit *v)
 static int
 is_cacheable(struct sl_req *r)
 {
-    struct sl_span method = sl_req_method(r);
-    const struct sl_fields *head = sl_req_head(r);
+    const uint64_t for_servers = sl_field_bit(SL_F_UPGRADE) | sl_field_bit(SL_F_IF_MATCH) |
+                                 sl_field_bit(SL_F_IF_UNMODIFIED_SINCE);
 
-    return (sl_span_eq(method, SL_SPAN("GET")) || sl_span_eq(method, SL_SPAN("HEAD"))) &&
-           !sl_req_has_body(r) &&
-           !sl_fields_has_any(head, sl_field_bit(SL_F_UPGRADE) | sl_field_bit(SL_F_IF_MATCH) |
-                                        sl_field_bit(SL_F_IF_UNMODIFIED_SINCE));
+    return policy_may_answer(sl_req_method(r), sl_req_has_body(r),
+                             sl_fields_has_any(sl_req_head(r), for_servers));
 }
 
 static void

@@ -75,7 +75,8 @@ DIRECTIVES
   CacheUseStale
     error, timeout, invalid (a response that does not parse), updating (give the stale one while
     a new one is fetched), or statuses: 500, 502, 503, 504, 403, 404, 429. Words of the scopes
-    around add up; off forgets them. Never where the server says must-revalidate.
+    around add up; off forgets them. Never where the server says must-revalidate,
+    proxy-revalidate, no-cache or s-maxage.
   CacheIgnore
     Cache-Control, Expires, Set-Cookie (the cookie is not stored) and Vary of servers; request: what
     clients say in Cache-Control. Words of the scopes around add up; off forgets them.

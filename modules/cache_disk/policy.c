@@ -7,6 +7,34 @@
 #define HEURISTIC_MAX (24 * 60 * 60)
 #define CLOCK_SLACK 60 /* seconds that a clock is set back without being noticed */
 
+/* ---- requests ---- */
+
+int
+policy_may_answer(struct sl_span method, int has_body, int is_for_server)
+{
+    return (sl_span_eq(method, SL_SPAN("GET")) || sl_span_eq(method, SL_SPAN("HEAD"))) &&
+           !has_body && !is_for_server;
+}
+
+/* RFC 9110, 9.2.1. */
+static int
+is_safe(struct sl_span method)
+{
+    static const struct sl_span safe[] = {{"GET", 3}, {"HEAD", 4}, {"OPTIONS", 7}, {"TRACE", 5}};
+    size_t i;
+
+    for (i = 0; i < sizeof safe / sizeof safe[0]; i++)
+        if (sl_span_eq(method, safe[i]))
+            return 1;
+    return 0;
+}
+
+int
+policy_invalidates(struct sl_span method, int status)
+{
+    return status >= 200 && status < 400 && !is_safe(method);
+}
+
 /* ---- storing ---- */
 
 /* RFC 9110, 15.1, without 206: parts are not stored. */
@@ -22,11 +50,35 @@ is_heuristic(int status)
     }
 }
 
+/* What is asked of a cache that stores them is known, and kept (RFC 9111, 3). */
 static int
 is_understood(int status)
 {
-    return is_heuristic(status) || status == 302 || status == 303 || status == 307 ||
-           (status >= 400 && status < 600 && status != 401 && status != 407);
+    switch (status) {
+    case 302: case 303: case 307:
+    case 400: case 402: case 403: case 406: case 408: case 409: case 411: case 412: case 413:
+    case 415: case 416: case 417: case 421: case 422: case 425: case 426: case 451:
+    case 500: case 502: case 503: case 504: case 505:
+        return 1;
+    default:
+        return is_heuristic(status);
+    }
+}
+
+/* RFC 6585, 3 to 6: what is wrong with one client is not for others. */
+static int
+is_of_one_client(int status)
+{
+    return status == 401 || status == 407 || status == 428 || status == 429 || status == 431 ||
+           status == 511;
+}
+
+/* If the server says for how long; an error that is not known is one of its class. */
+static int
+is_storable(int status)
+{
+    return is_understood(status) ||
+           (status >= 400 && status < 600 && !is_of_one_client(status));
 }
 
 /* RFC 9111, 4.2.3; of several values in Age the first counts (5.1). */
@@ -118,11 +170,12 @@ refusal(const struct response_facts *f, const struct cache_control *cc)
         return "the request says no-store";
     if (f->status < 200 || f->status == 206 || f->status == 304)
         return "its status is of a part or an interim answer";
-    if (!is_understood(f->status) && f->valid == CC_ABSENT)
+    if (!is_storable(f->status) && f->valid == CC_ABSENT)
         return "its status is not stored";
-    if ((cc->flags & CC_NO_STORE) &&
-        !((cc->flags & CC_MUST_UNDERSTAND) && is_understood(f->status)))
+    if ((cc->flags & (CC_NO_STORE | CC_MUST_UNDERSTAND)) == CC_NO_STORE)
         return "the server says no-store";
+    if ((cc->flags & CC_MUST_UNDERSTAND) && !is_understood(f->status)) /* 5.2.2.3 */
+        return "the server says must-understand, and its status is not known";
     if (cc->flags & CC_PRIVATE)
         return "the server says private";
     if (f->has_authorization && cc->s_maxage == CC_ABSENT &&
@@ -135,15 +188,14 @@ refusal(const struct response_facts *f, const struct cache_control *cc)
     return NULL;
 }
 
-/* s-maxage forbids stale use, too (RFC 9111, 5.2.2.10), unless the server says otherwise in the
- * same breath (RFC 5861). */
-static int
-is_strict(const struct cache_control *cc)
+/* s-maxage forbids stale use, too (RFC 9111, 5.2.2.10), but for what the server says in the same
+ * breath. */
+static enum strictness
+strictness_of(const struct cache_control *cc)
 {
     if (cc->flags & (CC_NO_CACHE | CC_MUST_REVALIDATE | CC_PROXY_REVALIDATE))
-        return 1;
-    return cc->s_maxage != CC_ABSENT && cc->stale_while_revalidate == CC_ABSENT &&
-           cc->stale_if_error == CC_ABSENT;
+        return STRICT;
+    return cc->s_maxage != CC_ABSENT ? AS_SAID : LENIENT;
 }
 
 const char *
@@ -170,7 +222,7 @@ policy_store(const struct response_facts *f, struct storing *s)
     s->while_revalidate = cc.stale_while_revalidate;
     s->if_error = cc.stale_if_error;
     s->is_always_asked = (cc.flags & CC_NO_CACHE) != 0;
-    s->is_strict = is_strict(&cc);
+    s->strict = strictness_of(&cc);
     return NULL;
 }
 
@@ -221,8 +273,8 @@ policy_use(const struct use_facts *f)
     u.is_stale = late >= 0 || f->is_soft;
     if (f->is_soft && late < 0)
         late = 0;
-    u.may_on_error = !s->is_strict && (is_within(s->if_error, late) || /* RFC 5861, 4 */
-                                       is_within(cc.stale_if_error, late));
+    u.may_on_error = (s->strict != STRICT && is_within(s->if_error, late)) || /* RFC 5861, 4 */
+                     (s->strict == LENIENT && is_within(cc.stale_if_error, late));
     refused = f->ignore & IGNORE_REQUEST ? NULL : client_refuses(f, &cc, u.age);
     if (s->is_always_asked)
         u.reason = "the server says no-cache";
@@ -232,18 +284,38 @@ policy_use(const struct use_facts *f)
     } else if (!u.is_stale) {
         u.use = USE_FRESH;
         u.reason = "fresh";
-    } else if (s->is_strict)
+    } else if (s->strict == STRICT)
         u.reason = "stale, and must be validated";
-    else if (is_within(s->while_revalidate, late) || f->serves_stale_updating) {
+    else if (is_within(s->while_revalidate, late) ||
+             (s->strict == LENIENT && f->serves_stale_updating)) {
         u.use = USE_STALE_UPDATE;
         u.reason = f->is_soft ? "purged softly, given while it is updated"
                               : "stale, given while it is updated";
-    } else if (!f->is_soft && client_takes_stale(&cc, late)) {
+    } else if (s->strict == AS_SAID)
+        u.reason = "stale, and must be validated";
+    else if (!f->is_soft && client_takes_stale(&cc, late)) {
         u.use = USE_FRESH;
         u.reason = "stale, which the client accepts";
     } else
         u.reason = f->is_soft ? "purged softly" : "stale";
     return u;
+}
+
+enum miss
+policy_miss(struct sl_span cache_control, unsigned ignore)
+{
+    unsigned said = cache_control.n > 0 && (ignore & IGNORE_REQUEST) == 0
+                        ? cache_control_parse(cache_control).flags : 0;
+
+    if (said & CC_ONLY_IF_CACHED)
+        return MISS_ABSENT; /* RFC 9111, 5.2.1.7 */
+    return said & CC_NO_STORE ? MISS_PASS : MISS_FETCH;
+}
+
+int
+policy_is_error(int status)
+{
+    return status == 500 || status == 502 || status == 503 || status == 504;
 }
 
 /* ---- conditions ---- */
@@ -266,6 +338,17 @@ int
 policy_etag_matches(struct sl_span a, struct sl_span b)
 {
     return sl_span_eq(opaque(a), opaque(b));
+}
+
+/* Weakly also where the 304's is strong: one stored response was asked about, and servers that
+ * compress weaken the tag of what they send, not that of the 304. */
+int
+policy_agrees(const struct validators *fresh, const struct validators *stored)
+{
+    if (fresh->etag.n > 0)
+        return stored->etag.n == 0 || policy_etag_matches(fresh->etag, stored->etag);
+    return fresh->last_modified.n == 0 || stored->last_modified.n == 0 ||
+           http_date(fresh->last_modified) == http_date(stored->last_modified);
 }
 
 /* The next entity-tag of a list: commas may stand in it (RFC 9110, 8.8.3). */

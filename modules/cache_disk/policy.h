@@ -4,6 +4,14 @@
 
 #include "control.h"
 
+/* ---- which requests are the store's, and what they do to it (RFC 9111, 4 and 4.4) ---- */
+
+/* is_for_server: it has a field that servers alone may answer. */
+int policy_may_answer(struct sl_span method, int has_body, int is_for_server);
+/* What is stored for its URL is of the past; so is what other URLs of the same origin have that the
+ * response names. */
+int policy_invalidates(struct sl_span method, int status);
+
 /* ---- may it be stored, and for how long (RFC 9111, 3 and 4.2) ---- */
 
 /* What of a response is not to be heeded: CacheIgnore. */
@@ -27,12 +35,19 @@ struct response_facts {
     unsigned ignore;
 };
 
+/* Whether it may be used when it is stale (RFC 9111, 4.2.4).  Stored: the numbers stay. */
+enum strictness {
+    LENIENT, /* as server, client or configuration allow it */
+    STRICT,  /* never: must-revalidate and the like */
+    AS_SAID, /* s-maxage: only where the server itself says how long (RFC 5861) */
+};
+
 struct storing {
     int64_t lifetime;      /* seconds it is fresh, from `born` on; 0: stored to be validated */
     int64_t born;          /* when it was made, by the server's clock as ours sees it (4.2.3) */
     int64_t date;          /* as the server says; CC_ABSENT: it does not */
     int64_t while_revalidate, if_error; /* seconds past that; CC_ABSENT: not said */
-    int is_strict;         /* never to be used stale: must-revalidate and the like */
+    enum strictness strict;
     int is_always_asked;   /* no-cache: never without validation */
 };
 /* NULL, or why it may not be stored; then of *s only born and date are set. */
@@ -64,13 +79,33 @@ struct using {
 };
 struct using policy_use(const struct use_facts *f);
 
+/* What comes of it when nothing that is stored may be used. */
+enum miss {
+    MISS_FETCH,
+    MISS_PASS,   /* no-store: nobody else has anything of it */
+    MISS_ABSENT, /* only-if-cached: 504 */
+};
+enum miss policy_miss(struct sl_span cache_control, unsigned ignore);
+
+/* Whether this status of a server is an error that something stale may be given for (RFC 5861, 4). */
+int policy_is_error(int status);
+
+/* ---- what a 304 is about (RFC 9111, 4.3.4) ---- */
+
+struct validators {
+    struct sl_span etag, last_modified;
+};
+/* Whether it speaks of what is stored, and not of another response: by its ETag, without one by
+ * when it was changed; with neither, of what was asked about. */
+int policy_agrees(const struct validators *fresh, const struct validators *stored);
+
 /* ---- conditional requests (RFC 9110, 13) ----
  *
  * If-Match and If-Unmodified-Since are for servers alone: a request with one of them never gets
  * here (RFC 9111, 4.3.2). */
 
 struct condition_facts {
-    struct sl_span if_none_match, if_modified_since;
+    struct sl_span if_none_match, if_modified_since; /* all lines */
     struct sl_span etag, last_modified; /* of what is stored */
     int64_t date;                       /* of what is stored */
 };
