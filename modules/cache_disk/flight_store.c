@@ -259,60 +259,14 @@ flight_commit(struct flight *f)
 
 /* ---- the server agrees to what is stored, and says more about it (RFC 9111, 4.3.4) ---- */
 
-/* Whether it speaks of what is stored, and not of another response: by its ETag, without one by
- * when it was changed. */
 static int
 is_of_base(const struct sl_fields *fields, const struct meta *old)
 {
-    struct sl_span fresh = sl_fields_get_id(fields, SL_F_ETAG), stored = meta_get(old, SL_F_ETAG);
+    struct validators fresh = {sl_fields_get_id(fields, SL_F_ETAG),
+                               sl_fields_get_id(fields, SL_F_LAST_MODIFIED)};
+    struct validators stored = {meta_get(old, SL_F_ETAG), meta_get(old, SL_F_LAST_MODIFIED)};
 
-    if (fresh.n > 0)
-        return stored.n == 0 || policy_etag_matches(fresh, stored);
-    fresh = sl_fields_get_id(fields, SL_F_LAST_MODIFIED);
-    stored = meta_get(old, SL_F_LAST_MODIFIED);
-    return fresh.n == 0 || stored.n == 0 || http_date(fresh) == http_date(stored);
-}
-
-static int
-is_silent(const struct sl_fields *fields)
-{
-    return !sl_fields_has_id(fields, SL_F_CACHE_CONTROL) &&
-           !sl_fields_has_id(fields, SL_F_EXPIRES) && !sl_fields_has_id(fields, SL_F_PRAGMA) &&
-           !sl_fields_has_id(fields, SL_F_CDN_CACHE_CONTROL);
-}
-
-static int
-is_among(const struct sl_fields *fields, unsigned n, struct sl_span name)
-{
-    unsigned i;
-
-    for (i = 0; i < n; i++)
-        if (sl_span_eqi(sl_fields_at(fields, i)->name, name))
-            return 1;
-    return 0;
-}
-
-/* Makes the 304 the response it stands for.  A cookie in it is for who asked, and what it says of
- * a coding or a part is not of the body that is stored. */
-static void
-fields_merge(struct sl_req *sub, const struct meta *old)
-{
-    static const enum sl_field_id not_taken[] = {SL_F_SET_COOKIE, SL_F_CONTENT_ENCODING,
-                                                 SL_F_CONTENT_RANGE};
-    struct sl_fields *fields = sl_req_response(sub);
-    apr_pool_t *pool = sl_req_pool(sub);
-    struct sl_field x;
-    unsigned at, n = 0;
-    size_t i;
-
-    for (i = 0; i < sizeof not_taken / sizeof not_taken[0]; i++)
-        sl_fields_unset_id(fields, not_taken[i]);
-    while (sl_fields_at(fields, n) != NULL)
-        n++;
-    for (at = 0; meta_field(old, at, &x); at++) /* the old Date would make it old */
-        if (!is_among(fields, n, x.name) && x.id != SL_F_DATE)
-            sl_fields_add(fields, sl_span_dup(pool, x.name),
-                          (struct sl_span){sl_span_dup(pool, x.value), x.value.n});
+    return policy_agrees(&fresh, &stored);
 }
 
 /* What may not be stored again stays as it is: stale. */
@@ -322,19 +276,12 @@ flight_update_base(struct flight *f, struct sl_req *sub, const struct meta *old)
     struct sl_fields *fields = sl_req_response(sub);
     struct store_new n = {
         .key = f->base->key, .flags = f->base->flags, .stamp = f->stamp, .data = f};
-    int says_nothing = is_silent(fields);
     struct meta m = *old;
-    struct storing s;
 
     sl_req_set_status(sub, old->status); /* what is judged is the whole, not the 304 */
-    fields_merge(sub, old);
-    if (flight_judge(f, sub, &s) != NULL || is_forgotten(f))
+    meta_merge(sl_req_pool(sub), fields, old);
+    if (flight_judge(f, sub, &m.storing) != NULL || is_forgotten(f))
         return;
-    if (says_nothing) { /* the old lifetime begins again */
-        m.storing.born = s.born;
-        m.storing.date = s.date;
-    } else
-        m.storing = s;
     n.meta = meta_write(sl_req_pool(sub), &m, fields, f->conf->ignore);
     cache_tags(&n, sub, f->primary, f->primary_hash);
     f->object = store_update(cache_store, f->loop, f->base, &n);

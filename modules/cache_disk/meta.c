@@ -22,8 +22,18 @@ struct meta_field {
 static uint64_t
 not_kept(unsigned ignore)
 {
-    return SL_FRAMING | sl_field_bit(SL_F_AGE) |
+    return SL_FRAMING | sl_field_bit(SL_F_AGE) | sl_field_bit(SL_F_PROXY_CONNECTION) |
+           sl_field_bit(SL_F_PROXY_AUTHENTICATE) | sl_field_bit(SL_F_PROXY_AUTHORIZATION) |
            (ignore & IGNORE_SET_COOKIE ? sl_field_bit(SL_F_SET_COOKIE) : 0);
+}
+
+/* One field of a hop is not well known. */
+static int
+is_kept(const struct sl_field *x, uint64_t but)
+{
+    static const struct sl_span info = {"Proxy-Authentication-Info", 25};
+
+    return (but >> x->id & 1) == 0 && (x->name.n != info.n || !sl_span_eqi(x->name, info));
 }
 
 static size_t
@@ -50,7 +60,7 @@ fields_write(struct sl_field_lines fields, uint64_t but, char *entry, char *line
     char *to = lines;
 
     for (x = fields.at; x < end; x++)
-        if ((but >> x->id & 1) == 0) {
+        if (is_kept(x, but)) {
             struct meta_field f = {(uint32_t)(to - lines), (uint32_t)x->name.n,
                                    (uint32_t)x->value.n, x->id};
 
@@ -72,7 +82,7 @@ meta_write(apr_pool_t *pool, struct meta *m, const struct sl_fields *of, unsigne
     m->version = META_VERSION;
     m->n_fields = 0;
     for (x = fields.at; x < end; x++)
-        if ((but >> x->id & 1) == 0) {
+        if (is_kept(x, but)) {
             n_lines += line_size(x->name.n, x->value.n);
             m->n_fields++;
         }
@@ -156,6 +166,40 @@ meta_get(const struct meta *m, enum sl_field_id id)
         if (x.id == id)
             return x.value;
     return (struct sl_span){NULL, 0};
+}
+
+/* ---- a 304 ---- */
+
+/* Among the first n. */
+static int
+is_among(const struct sl_fields *fields, unsigned n, struct sl_span name)
+{
+    const struct sl_field *x = sl_fields_lines(fields).at, *end = x + n;
+
+    for (; x < end; x++)
+        if (sl_span_eqi(x->name, name))
+            return 1;
+    return 0;
+}
+
+/* A cookie in it is for who asked, and what it says of a coding or a part is not of the body that is
+ * stored.  The old Date would make it old. */
+void
+meta_merge(apr_pool_t *pool, struct sl_fields *fields, const struct meta *old)
+{
+    static const enum sl_field_id not_taken[] = {SL_F_SET_COOKIE, SL_F_CONTENT_ENCODING,
+                                                 SL_F_CONTENT_RANGE};
+    struct sl_field x;
+    unsigned at, n;
+    size_t i;
+
+    for (i = 0; i < sizeof not_taken / sizeof not_taken[0]; i++)
+        sl_fields_unset_id(fields, not_taken[i]);
+    n = sl_fields_lines(fields).n;
+    for (at = 0; meta_field(old, at, &x); at++)
+        if (!is_among(fields, n, x.name) && x.id != SL_F_DATE)
+            sl_fields_add(fields, sl_span_dup(pool, x.name),
+                          (struct sl_span){sl_span_dup(pool, x.value), x.value.n});
 }
 
 /* ---- markers ---- */

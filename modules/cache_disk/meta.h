@@ -31,6 +31,9 @@ int meta_read(struct sl_span bytes, struct meta *m);
 int meta_field(const struct meta *m, unsigned i, struct sl_field *x);
 struct sl_span meta_get(const struct meta *m, enum sl_field_id id); /* at NULL: absent */
 
+/* Makes the fields of a 304 those of the response it stands for (RFC 9111, 3.2). */
+void meta_merge(apr_pool_t *pool, struct sl_fields *fields, const struct meta *old);
+
 /* ---- markers: that a URL has variants, and what they differ by ---- */
 
 /* A marker's variants have its era: what was stored under one that was forgotten is not found by
