@@ -1,11 +1,12 @@
 /* What is stored, as an answer: conditions first, then ranges, then the body. */
 #include "giver.h"
+#include "status.h"
 
 #include <apr_strings.h>
 
 #define AT_ONCE 65536 /* a body in memory up to this goes in one piece with its head */
 #define BOUNDARY_BYTES 12
-#define OWN_BYTES 160 /* of Age and Cache-Status at their longest */
+#define OWN_BYTES (64 + STATUS_MAX) /* of Age and Cache-Status at their longest */
 
 /* ---- the head ---- */
 
@@ -19,61 +20,6 @@ static int
 is_of_304(const struct sl_field *x)
 {
     return (OF_304 >> x->id & 1) != 0;
-}
-
-/* Age and Cache-Status are written from their end on, as numbers are: each hit needs two, for which
- * printf is slow. */
-static inline char *
-text_before(char *at, struct sl_span text)
-{
-    at -= text.n;
-    memcpy(at, text.at, text.n);
-    return at;
-}
-
-static char *
-number_before(char *at, int64_t number)
-{
-    uint64_t n = number < 0 ? -(uint64_t)number : (uint64_t)number;
-
-    do
-        *--at = (char)('0' + n % 10);
-    while ((n /= 10) > 0);
-    if (number < 0)
-        *--at = '-';
-    return at;
-}
-
-static char *
-hit_before(char *at, const struct visit *v)
-{
-    at = number_before(at, v->meta.storing.lifetime - v->using.age);
-    if (v->flight == NULL)
-        return text_before(at, SL_SPAN("sluice; hit; ttl="));
-    return v->is_collapsed ? text_before(at, SL_SPAN("sluice; fwd=stale; collapsed; ttl="))
-                           : text_before(at, SL_SPAN("sluice; fwd=stale; ttl="));
-}
-
-/* RFC 9211.  What a server was asked for in vain is no hit. */
-static char *
-status_before(char *at, const struct visit *v)
-{
-    int is_agreed = v->status == REVALIDATED;
-
-    if (v->is_collapsed)
-        at = text_before(at, SL_SPAN("; collapsed"));
-    at = text_before(at, SL_SPAN("; stored"));
-    if (is_agreed)
-        at = text_before(at, SL_SPAN("; fwd-status=304"));
-    if (v->is_partial)
-        at = text_before(at, SL_SPAN("partial"));
-    else if (is_agreed || v->status == EXPIRED)
-        at = v->using.is_refused ? text_before(at, SL_SPAN("request"))
-                                 : text_before(at, SL_SPAN("stale"));
-    else
-        at = v->is_variant ? text_before(at, SL_SPAN("vary-miss"))
-                           : text_before(at, SL_SPAN("uri-miss"));
-    return text_before(at, SL_SPAN("sluice; fwd="));
 }
 
 /* A line whose value is between `at` and `end`, where its CR and LF stand. */
@@ -95,7 +41,7 @@ put_own_fields(struct visit *v)
     struct sl_field age, status;
 
     end = text_before(end, SL_SPAN("\r\n"));
-    at = v->is_hit ? hit_before(end, v) : status_before(end, v);
+    at = status_before(end, v);
     at = line_before(at, end, SL_SPAN("Cache-Status"), SL_F_CACHE_STATUS, &status);
     end = text_before(at, SL_SPAN("\r\n"));
     line_before(number_before(end, v->using.age), end, SL_SPAN("Age"), SL_F_AGE, &age);

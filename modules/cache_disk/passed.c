@@ -1,20 +1,7 @@
-/* What is said of a request that was not answered from the store: Cache-Status (RFC 9211) where
+/* What is said of a request that was not answered from the store: Cache-Status (RFC 9211), where
  * answer.c does not say it. */
 #include "flight.h"
-
-static const char *
-why_forwarded(const struct visit *v)
-{
-    if (v == NULL)
-        return "method";
-    if (v->status == BYPASS)
-        return "bypass";
-    if (v->slices != NULL)
-        return "partial";
-    if (v->found != NULL)
-        return v->using.is_refused ? "request" : "stale";
-    return v->is_variant ? "vary-miss" : "uri-miss";
-}
+#include "status.h"
 
 static int
 is_forwarded(struct sl_req *r, const struct visit *v)
@@ -28,10 +15,8 @@ is_forwarded(struct sl_req *r, const struct visit *v)
 static void
 status_add(struct sl_req *r, const struct visit *v)
 {
-    struct sl_span parts[] = {SL_SPAN("sluice; fwd="), sl_span(why_forwarded(v))};
-
     tag_fields_drop(sl_req_response(r)); /* also where it did not store what came */
-    sl_fields_add(sl_req_response(r), "Cache-Status", sl_spans_join(sl_req_pool(r), parts, 2));
+    sl_fields_add(sl_req_response(r), "Cache-Status", status_passed(v));
 }
 
 enum sl_verdict
