@@ -103,6 +103,9 @@ int cache_names_fields(struct sl_req *r);
  * response may differ by; n 0: nothing. */
 struct sl_span cache_key_beside(struct sl_req *r);
 struct sl_span cache_key_of_url(apr_pool_t *pool, struct sl_span url);
+/* Of the URL that a field of r's response names, asked for as r was; at NULL: it is of another
+ * origin. */
+struct sl_span cache_key_of_reference(struct sl_req *r, struct sl_span reference);
 /* vary: names with commas between. */
 struct sl_span variant_key(struct sl_req *r, struct sl_span key, struct sl_span vary);
 /* The same for a request with these fields that nobody has sent: what a server is told beside them

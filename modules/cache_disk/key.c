@@ -1,6 +1,7 @@
 /* Under what a response is stored: the URL, or what CacheKey says; and, where it varies, what the
  * request says in the fields it varies by.  And the tags by which it is purged. */
 #include "cache.h"
+#include "reference.h"
 
 #include <apr_lib.h>
 #include <apr_strings.h>
@@ -220,6 +221,18 @@ cache_key_of_url(apr_pool_t *pool, struct sl_span url)
     if (*at == '\0')
         return sl_span(apr_pstrcat(pool, copy, "/", NULL));
     return (struct sl_span){copy, url.n};
+}
+
+struct sl_span
+cache_key_of_reference(struct sl_req *r, struct sl_span reference)
+{
+    struct reference_base base = {cache_scheme(r), sl_req_host(r), port_of(r),
+                                  sl_req_target_path(r)};
+    struct sl_span url = reference_resolve(sl_req_pool(r), &base, reference);
+
+    return url.at != NULL
+               ? sl_spans_join(sl_req_pool(r), (struct sl_span[]){url, cache_key_beside(r)}, 2)
+               : url;
 }
 
 /* ---- variants ---- */

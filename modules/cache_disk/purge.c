@@ -215,44 +215,20 @@ cache_purge(struct sl_req *r, const struct cache_conf *conf)
 
 /* ---- RFC 9111, 4.4 ---- */
 
-static int
-is_safe(struct sl_span method)
-{
-    static const struct sl_span safe[] = {{"GET", 3}, {"HEAD", 4}, {"OPTIONS", 7}, {"TRACE", 5}};
-    size_t i;
-
-    for (i = 0; i < sizeof safe / sizeof safe[0]; i++)
-        if (sl_span_eq(method, safe[i]))
-            return 1;
-    return 0;
-}
-
 /* Location and Content-Location of the same origin: what stands there has changed, too. */
 static void
 invalidate_field(struct sl_req *r, enum sl_field_id id)
 {
-    apr_pool_t *pool = sl_req_pool(r);
-    struct sl_span parts[] = {cache_scheme(r), SL_SPAN("://"), sl_req_authority(r)};
-    struct sl_span url = sl_fields_get_id(sl_req_response(r), id), key;
-    struct sl_span origin = sl_spans_join(pool, parts, 3);
-    const char *fragment = url.n > 0 ? memchr(url.at, '#', url.n) : NULL;
+    struct sl_span key = cache_key_of_reference(r, sl_fields_get_id(sl_req_response(r), id));
 
-    if (fragment != NULL)
-        url.n = (size_t)(fragment - url.at);
-    if (url.n == 0)
-        return;
-    if (url.at[0] == '/' && (url.n == 1 || url.at[1] != '/'))
-        url = sl_spans_join(pool, (struct sl_span[]){origin, url}, 2);
-    key = cache_key_of_url(pool, url);
-    if (key.n > origin.n && key.at[origin.n] == '/' &&
-        sl_span_eqi((struct sl_span){key.at, origin.n}, origin))
-        forget(r, sl_spans_join(pool, (struct sl_span[]){key, cache_key_beside(r)}, 2));
+    if (key.at != NULL)
+        forget(r, key);
 }
 
 void
 cache_invalidate(struct sl_req *r, const struct cache_conf *conf)
 {
-    if (is_safe(sl_req_method(r)) || sl_req_status(r) >= 400 || sl_req_server(r) == NULL)
+    if (!policy_invalidates(sl_req_method(r), sl_req_status(r)) || sl_req_server(r) == NULL)
         return;
     forget(r, cache_key(r, conf));
     invalidate_field(r, SL_F_LOCATION);
