@@ -281,8 +281,8 @@ accept_encoding(apr_pool_t *pool, struct sl_fields *fields)
     struct sl_span parts[2 * N_KNOWN];
     unsigned i, n = 0;
 
-    if (says_more(field))
-        return field;
+    if (field.at == NULL || says_more(field))
+        return field; /* absent, any coding is taken (RFC 9110, 12.5.3) */
     for (i = 0; i < N_KNOWN; i++)
         if (sl_encoding_quality(field, known[i]) > 0) {
             parts[n++] = known[i];
