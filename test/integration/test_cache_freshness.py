@@ -82,12 +82,14 @@ def test_stale_if_error_has_an_end(cached, origin, control, age, is_given, fails
     assert (r.status, r.body) == (200, b"old") if is_given else r.status == (502 if fails == "refused" else fails)
 
 
-def test_stale_if_error_is_of_errors_alone(cached, origin):
+@pytest.mark.parametrize("code", [404, 429, 501, 505, 507])
+def test_stale_if_error_is_of_errors_alone(cached, origin, code):
+    """500, 502, 503 and 504: RFC 5861, 4."""
     origin.on("/", aged("max-age=60, stale-if-error=100", 70))
     s = cached()
     s.get("/")
-    origin.on("/", reply(404, b"gone"))
-    assert s.get("/").status == 404
+    origin.on("/", reply(code, b"gone"))
+    assert s.get("/").status == code
 
 
 @pytest.mark.parametrize("wish, is_given", [("stale-if-error=100", True), ("stale-if-error=5", False), ("max-age=60", False)])
@@ -112,7 +114,33 @@ def test_what_is_strict_is_never_stale(cached, origin, word):
         assert s.get("/", {"Cache-Control": wish} if wish else {}).status == 503
 
 
+def test_s_maxage_is_stale_only_as_it_says(cached, origin):
+    """RFC 9111, 5.2.2.10: neither clients nor the configuration may make more of it than its own RFC 5861 words."""
+    origin.on("/", aged("s-maxage=60, stale-while-revalidate=1, stale-if-error=20", 70))
+    origin.on("/old", aged("s-maxage=60, stale-while-revalidate=1, stale-if-error=5", 70))
+    s = cached("CacheUseStale error timeout invalid updating 500 503")
+    for path, code in (("/", 200), ("/old", 503)):
+        s.get(path)
+        origin.on(path, reply(503, b"no"))
+        for wish in ("", "max-stale", "stale-if-error=100"):
+            r = s.get(path, {"Cache-Control": wish} if wish else {})
+            assert r.status == code and (code != 200 or r.get("Cache-Status").startswith("sluice; fwd=stale;")), wish
+
+
 # ---- what may be kept (RFC 9111, 3) ----
+
+@pytest.mark.parametrize("code, control, is_kept", [
+    (200, "must-understand, no-store, max-age=60", True), (404, "must-understand, max-age=60", True),
+    (499, "max-age=60", True), (499, "must-understand, no-store, max-age=60", False),
+    (499, "must-understand, max-age=60", False), (428, "max-age=60", False), (429, "max-age=60", False),
+    (431, "max-age=60", False), (511, "max-age=60", False)])
+def test_of_statuses(cached, origin, code, control, is_kept):
+    """RFC 9111, 3 and 5.2.2.3; RFC 6585, 3 to 6."""
+    origin.on("/", reply(code, b"x", [("Cache-Control", control)]))
+    s = cached()
+    assert [s.get("/").status for _ in range(2)] == [code] * 2
+    assert asked(origin) == (1 if is_kept else 2)
+
 
 @pytest.mark.parametrize("control, is_kept", [
     ("max-age=60", False), ("public, max-age=60", True), ("s-maxage=60", True), ("must-revalidate, max-age=60", True),
@@ -192,6 +220,18 @@ def test_head_is_answered_from_what_get_brought(cached, origin):
     without = lambda r: {f for f in r.fields if f[0] not in ("Age", "Cache-Status", "Connection")}  # noqa: E731
     assert without(head) == without(got)
     assert s.get("/", {"If-None-Match": '"a"'}, method="HEAD").status == 304
+
+
+def test_head_has_no_ranges(cached, origin):
+    """RFC 9110, 14.2: Range is for GET."""
+    origin.on("/", fresh(b"12345", ETag='"a"'))
+    s = cached()
+    s.get("/")
+    for field in ("bytes=0-1", "bytes=9-", "bytes=0-0,2-2"):
+        r = s.get("/", {"Range": field, "If-Range": '"a"'}, method="HEAD")
+        assert r.status == 200 and r.get("Content-Length") == "5" and r.get("Content-Range") is None
+    assert s.get("/", {"If-Range": '"b"'}).status == 200, "If-Range alone says nothing (13.1.5)"
+    assert asked(origin) == 1
 
 
 def test_head_brings_what_is_new(cached, origin):
@@ -287,6 +327,35 @@ def test_entity_tags_go_before_dates(cached, origin):
                          ({"If-Modified-Since": changed}, 304), ({"If-Modified-Since": formatdate(time.time() - 2000, usegmt=True)}, 200)):
         assert s.get("/", fields).status == code, fields
     assert asked(origin) == 1
+
+
+def test_a_date_said_twice_is_no_condition(cached, origin):
+    """RFC 9110, 13.1.3."""
+    from email.utils import formatdate
+    changed = formatdate(time.time() - 1000, usegmt=True)
+    origin.on("/", fresh(b"x", Last_Modified=changed))
+    s = cached()
+    s.get("/")
+    for lines, code in ((1, 304), (2, 200)):
+        got = s.raw(b"GET / HTTP/1.1\r\nHost: test\r\n" + f"If-Modified-Since: {changed}\r\n".encode() * lines +
+                    b"Connection: close\r\n\r\n")
+        assert got.startswith(f"HTTP/1.1 {code} ".encode())
+
+
+def test_a_304_that_says_nothing_moves_no_expires(cached, origin):
+    """RFC 9111, 3.2: what is stored expires when it said, and by the new Date that has passed."""
+    from email.utils import formatdate
+    made, expires = (formatdate(time.time() - ago, usegmt=True) for ago in (100, 50))
+
+    def script(c, r):
+        if r.get("If-None-Match"):
+            c.send(b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n')
+        else:
+            c.send(reply(200, b"x", [("Date", made), ("Expires", expires), ("ETag", '"a"')]))
+        return True
+    origin.on("/", script)
+    s = cached()
+    assert [status(s.get("/")) for _ in range(3)] == ["MISS", "REVALIDATED", "REVALIDATED"]
 
 
 def test_a_304_renews_fields_and_freshness(cached, origin):

@@ -135,11 +135,15 @@ def test_interim_responses_are_not_stored(cached, origin):
 
 def test_what_is_of_one_hop_is_not_stored(cached, origin):
     origin.on("/", fresh(b"x", Connection="X-Hop", X_Hop="1", Keep_Alive="timeout=5", Proxy_Connection="x"))
+    origin.on("/proxy", fresh(b"x", Proxy_Authenticate="Basic", Proxy_Authentication_Info="x"))
     s = cached()
     for _ in range(2):
         r = s.get("/")
         assert [r.get(k) for k in ("X-Hop", "Keep-Alive", "Proxy-Connection")] == [None] * 3
     assert status(r) == "HIT"
+    s.get("/proxy")
+    r = s.get("/proxy")
+    assert [r.get(k) for k in ("X-Cache", "Proxy-Authenticate", "Proxy-Authentication-Info")] == ["HIT", None, None]
 
 
 # ---- clients ----
@@ -178,10 +182,11 @@ def test_a_location_elsewhere_is_not_forgotten(cached, origin):
         assert status(s.get("/other")) == "HIT"
         s.get("/post", method="POST", body=b"x")
         return status(s.get("/other"))
-    for same in ("/other", "http://test/other", "HTTP://Test/other", "/other#part", "http://test/other#part"):
+    for same in ("/other", "http://test/other", "HTTP://Test/other", "/other#part", "http://test/other#part",
+                 "//test/other", "http://test:80/other", "other", "./x/../other", "/x/./../other"):
         assert after(same) == "MISS", same
         assert after(same, "Content-Location") == "MISS", same
-    for elsewhere in ("//evil/other", "http://evil/other", "https://test/other", "http://test:81/other", "http://test.evil/other",
+    for elsewhere in ("//evil/other", "http://evil/other", "https://test/other", "http://test:81/other", "http://test.evil/other", "//test:443/other",
                       "http://test@evil/other", "javascript:/other", ""):
         assert after(elsewhere) == "HIT", elsewhere
     assert after("/other", code=500) == "HIT"

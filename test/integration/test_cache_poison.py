@@ -10,6 +10,7 @@ import pytest
 from cache_peers import BASE, cached, echo, fresh, operated, status  # noqa: F401 (fixtures)
 from conftest import MODULES
 from origin import reply
+from tls_peers import connect, pki, tls  # noqa: F401 (fixtures)
 
 AUTH = pytest.mark.skipif(not os.path.exists(f"{MODULES}/mod_auth.so"), reason="built without mod_auth")
 
@@ -273,6 +274,38 @@ def test_keys_differ_by_all_of_the_url(cached, origin):
     for method in ("OPTIONS", "POST", "get", "QUERY"):
         assert json.loads(s.get("/b", method=method).body)[0] == method
     assert status(s.get("/b")) == "MISS"
+
+
+@pytest.mark.parametrize("first", ["http", "https"])
+@pytest.mark.parametrize("answers", [fresh, lambda body: fresh(body, Vary="Accept-Encoding")], ids=["one", "variants"])
+def test_the_scheme_is_in_the_key(tls, pki, origin, first, answers):  # noqa: F811
+    """One Host and path, by a listener with TLS and one without: two URIs (RFC 9111, 2)."""
+    origin.on("/", lambda c, r: c.send(answers(r.get("X-Forwarded-Proto").encode())) or True)
+    s = tls("LoadModule headers\nLoadModule cache_disk\nCacheDisk off memory=16m\nCache on\n"
+            "Header set X-Cache %{cache_status} always\n")
+    both = {"http": s.client(), "https": connect(s, pki)}
+    order = [first, *(scheme for scheme in both if scheme != first)]
+    for want in ("MISS", "HIT"):
+        for scheme in order:
+            r = both[scheme].request("GET", "/", host="a.test")
+            assert (r.body.decode(), status(r)) == (scheme, want)
+    assert both["https"].request("POST", "/", body=b"x", host="a.test").status == 200, "which makes its own invalid"
+    got = {scheme: status(both[scheme].request("GET", "/", host="a.test")) for scheme in order}
+    assert got == {"http": "HIT", "https": "MISS"}
+    for c in both.values():
+        c.close()
+
+
+@pytest.mark.parametrize("methods", [("HEAD", "GET"), ("GET", "HEAD"), ("POST", "GET"), ("POST", "HEAD")], ids="-".join)
+def test_what_a_method_brings_is_for_it_alone(cached, origin, methods):
+    """But that HEAD and GET share what GET brings."""
+    origin.on("/", lambda c, r: c.send(fresh(f"of {r.method}".encode())) or True)
+    s = cached()
+    got = [s.get("/", method=method, body=b"x" if method == "POST" else b"") for method in methods]
+    assert got[0].body == {"HEAD": b"", "GET": b"of GET", "POST": b"of POST"}[methods[0]]
+    assert got[1].body == {"HEAD": b"", "GET": b"of GET"}[methods[1]] and got[1].get("Content-Length") == "6"
+    assert status(got[1]) == ("MISS" if methods[0] == "POST" else "HIT")
+    assert [r.method for r in origin.requests] == ["GET"] if methods[0] != "POST" else ["POST", "GET"]
 
 
 def test_an_encoding_is_not_for_who_does_not_take_it(cached, origin):

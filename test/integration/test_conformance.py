@@ -568,10 +568,15 @@ def test_every_answer_has_a_date(proxy, origin):
 def test_each_row_names_a_test_there_is():
     with open(os.path.join(TOP, "docs", "conformance.md")) as f:
         named = set(re.findall(r"`([a-z_0-9]+)::(\w+)`", f.read()))
-    assert len(named) > 60
+        f.seek(0)
+        units = set(re.findall(r"`unit/([a-z_0-9]+)::(\w+)`", f.read()))
+    assert len(named) > 60 and len(units) > 10
     for file, name in named - {("bad_input", "name")}:
         with open(os.path.join(TOP, "test", "integration", f"test_{file}.py")) as f:
             assert f"def test_{name}(" in f.read(), f"{file}::{name}"
+    for file, name in units:
+        with open(os.path.join(TOP, "test", "unit", f"test_{file}.c")) as f:
+            assert f"cmocka_unit_test({name})" in f.read(), f"unit/{file}::{name}"
     with open(__file__) as f:
         mine = re.findall(r"^def test_(\w+)\(", f.read(), re.M)
     assert {n for n in mine if ("conformance", n) not in named} == {"each_row_names_a_test_there_is"}
