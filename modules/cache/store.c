@@ -67,7 +67,9 @@ store_open(const struct store_options *options)
         return NULL;
     s->options = *options;
     s->fd_index = s->fd_objects = -1;
+    atomic_init(&s->now_ms, options->now_ms);
     atomic_init(&s->failure_said_ms, INT64_MIN);
+    atomic_init(&s->full_said_ms, INT64_MIN);
     atomic_init(&s->damage_said_ms, INT64_MIN);
     queue_open(s);
     if (options->path != NULL)

@@ -57,6 +57,7 @@ struct store_options {
     uint64_t disk_size;    /* bytes of "objects", at least STORE_DISK_MIN */
     uint64_t memory_size;  /* bytes of the memory tier, heads and keys included; 0: none */
     uint64_t max_objects;  /* what the index has room for; 0: one for each 8 KiB of disk_size */
+    int64_t now_ms;        /* of the clock that ticks go by: disks may fail before the first */
 };
 
 /* ---- life ---- */

@@ -87,7 +87,7 @@ disk_failed(struct store *s, const char *what, int rests)
 void
 disk_is_full(struct store *s)
 {
-    if (may_say(s, &s->failure_said_ms))
+    if (may_say(s, &s->full_said_ms))
         sl_log(SL_WARN, "CACHEDISK0107",
                "%s: the disk has no room for all of the cache's size; newer objects take the "
                "place of older ones",

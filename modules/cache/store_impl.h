@@ -116,7 +116,7 @@ struct store {
     int counts_pages; /* the system tells how much of them it has at hand */
     _Atomic(int) disk; /* enum disk_state */
     _Atomic(int64_t) now_ms, rests_until_ms;
-    _Atomic(int64_t) failure_said_ms, damage_said_ms; /* when the log heard of it */
+    _Atomic(int64_t) failure_said_ms, full_said_ms, damage_said_ms; /* when the log heard of it */
     _Atomic(uint64_t) n_unwritten;
     /* bodies in chunks that are committed and not published yet, by their hashes */
     _Atomic(uint32_t) coming[N_COMING];
@@ -125,7 +125,7 @@ struct store {
     int is_ticking;
     /* what the process appends to; the flushing job's alone */
     int64_t current; /* -1: none */
-    int is_reclaiming;
+    int is_reclaiming, claim_error; /* why a segment was not to be had, EBUSY: it is in use */
     int is_closing; /* loops run no more */
 };
 

@@ -325,7 +325,9 @@ has_room(struct store *s, uint64_t segment)
     if (atomic_load(segment_given(s, segment)) == 0)
         return 1;
     if (file_renew(s->fd_objects, segment * size, size) != 0) {
-        disk_is_full(s);
+        s->claim_error = errno;
+        if (errno == ENOSPC || errno == EDQUOT)
+            disk_is_full(s);
         return 0;
     }
     atomic_store(segment_given(s, segment), 0);
@@ -375,8 +377,10 @@ has_free(const struct store *s)
 static int64_t
 claim_any(struct store *s)
 {
-    int64_t segment = claim(s, SEGMENT_PART);
+    int64_t segment;
 
+    s->claim_error = EBUSY;
+    segment = claim(s, SEGMENT_PART);
     if (segment < 0)
         segment = claim(s, SEGMENT_FREE);
     if (segment < 0 && reclaim(s) == 0)
@@ -394,8 +398,11 @@ segment_next(struct store *s)
         current_leave(s, SEGMENT_FULL);
     s->current = claim_any(s);
     if (s->current < 0) {
-        errno = EBUSY;
-        disk_failed(s, "every segment is being read or written", 0);
+        errno = s->claim_error;
+        if (errno == EBUSY)
+            disk_failed(s, "every segment is being read or written", 0);
+        else
+            disk_failed(s, "cannot write objects", 1);
         return -1;
     }
     if (disk_write_page(s, 1 + (uint64_t)s->current / SEGMENTS_A_PAGE) != 0) {

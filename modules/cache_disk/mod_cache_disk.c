@@ -126,6 +126,7 @@ EXAMPLE
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TICK_MS 1000
@@ -203,10 +204,21 @@ folder_complain(const struct cache_data *data, int error)
            strerror(error), cure);
 }
 
+/* What sl_loop_now() will say: there is no loop yet. */
+static int64_t
+now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 static int
 cache_open(struct sl_worker *w)
 {
     const struct cache_data *data = sl_worker_module_data(w, &sl_module_record);
+    struct store_options options = data->options;
     int error;
 
     if (data->place == NULL)
@@ -214,7 +226,8 @@ cache_open(struct sl_worker *w)
     if (data->options.path != NULL && (error = folder_make(data->options.path)) != 0)
         folder_complain(data, error);
     body_names_begin();
-    cache_store = store_open(&data->options);
+    options.now_ms = now_ms();
+    cache_store = store_open(&options);
     flights_open(sl_worker_threads(w));
     return cache_store != NULL && hosts_open() == 0 && forgotten_open() == 0 ? 0 : -1;
 }
