@@ -125,16 +125,19 @@ void
 record_encode(char *to, const struct record *r, uint64_t store_id)
 {
     record_write(to, r);
-    record_place(to, head_size(&r->h), r->h.seq, r->h.body_check, store_id);
+    record_place(to, head_size(&r->h), (struct record_place){r->h.seq, r->h.order},
+                 r->h.body_check, store_id);
 }
 
 void
-record_place(char *head, size_t n_head, uint64_t seq, uint64_t body_check, uint64_t store_id)
+record_place(char *head, size_t n_head, struct record_place place, uint64_t body_check,
+             uint64_t store_id)
 {
     struct record_header h;
 
     memcpy(&h, head, sizeof h);
-    h.seq = seq;
+    h.seq = place.seq;
+    h.order = place.order;
     h.body_check = body_check;
     memcpy(head, &h, sizeof h);
     h.head_check = head_checksum(head, n_head, store_id);

@@ -44,7 +44,7 @@ struct record_header {
     uint64_t head_check; /* of the whole head, the store's id standing in for this */
     uint32_t n_key, n_meta, n_tags, n_extents;
     uint32_t n_inline, flags;
-    uint64_t spare;
+    uint64_t order; /* of two records of a key in different segments the higher one is later */
 };
 
 /* What a record says; everything points into its bytes. */
@@ -89,9 +89,12 @@ size_t record_head_size(const struct record *r);
 struct record record_write(char *to, const struct record *r);
 /* The same with its checksum. */
 void record_encode(char *to, const struct record *r, uint64_t store_id);
-/* Gives a head that stands complete in memory the seq of where it is written and the checksum
- * of its body. */
-void record_place(char *head, size_t n_head, uint64_t seq, uint64_t body_check,
+/* Where and when a record is written. */
+struct record_place {
+    uint64_t seq, order;
+};
+/* Gives a head that stands complete in memory its place and the checksum of its body. */
+void record_place(char *head, size_t n_head, struct record_place place, uint64_t body_check,
                   uint64_t store_id);
 
 #endif

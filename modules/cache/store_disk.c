@@ -1,8 +1,9 @@
 /* The two files, the tables' pages on disk, and what a start finds there.
  *
  * A start reads the tables but the index, about 1 MiB, and changes one page; the index is read
- * by the first tick, or a page of it when a look-up comes first.  Nothing is synced: what the
- * kernel had not written when the machine stopped is found wrong by its checksum.
+ * by the first tick, or a page of it when a look-up comes first.  After a crash it is read at once,
+ * and what was appended later.  Nothing is synced: what the kernel had not written when the machine
+ * stopped is found wrong by its checksum.
  *
  * Who may use the files: every process locks one byte of "index", the same byte for all that
  * share a zone, and goes on only if nobody locks another. */
@@ -509,6 +510,15 @@ tables_forget(struct store *s)
     }
 }
 
+/* Not before what was appended last is known: the index on disk leads to what was replaced, forgotten
+ * or purged by its key since. */
+static void
+disk_goes_on(struct store *s)
+{
+    segments_replay(s);
+    atomic_store(&s->disk, DISK_ON);
+}
+
 void
 disk_start(struct store *s)
 {
@@ -518,7 +528,7 @@ disk_start(struct store *s)
         tables_forget(s);
     if (atomic_load(&s->head->is_ready)) {
         segments_adopt(s, 1);
-        atomic_store(&s->disk, DISK_ON);
+        disk_goes_on(s);
         return;
     }
     if (files_read(s) != 0) {
@@ -530,7 +540,7 @@ disk_start(struct store *s)
     if (id != 0 && id != store_id(s))
         purges_lost_all(&s->purges);
     atomic_store(&s->head->is_ready, 1);
-    atomic_store(&s->disk, DISK_ON);
+    disk_goes_on(s);
 }
 
 static int

@@ -40,7 +40,8 @@ enum {
     SUPER_CLOCK,
     SUPER_ALL_HARD,
     SUPER_ALL_SOFT,
-    SUPER_PREFIX_LATEST
+    SUPER_PREFIX_LATEST,
+    SUPER_ORDER /* of the latest write */
 };
 
 /* A segment has four words.
@@ -290,7 +291,7 @@ unsigned stretch_fit(const struct stretch *t, unsigned from, uint64_t room);
 /* What the list of n records takes; few have none: 0. */
 size_t stretch_list_size(unsigned n);
 /* The list, with its padding, as it will stand; the stretch's. */
-const char *stretch_list(struct stretch *t, unsigned from, unsigned n, uint64_t seq,
+const char *stretch_list(struct stretch *t, unsigned from, unsigned n, struct record_place place,
                          uint64_t store_id);
 
 /* ---- store_walk.c ---- */
@@ -302,6 +303,7 @@ struct walk {
     size_t size, have;
     uint64_t window_at;
     uint64_t step; /* the last, in bytes */
+    uint64_t order; /* of the list */
     const struct record_listed *listed; /* in the window */
     unsigned n_listed;
 };
@@ -309,6 +311,7 @@ struct walked {
     struct store_hash hash;
     enum record_kind kind; /* no LIST */
     uint64_t offset;       /* in the file */
+    uint64_t order;
     size_t n;
 };
 /* The segment's records from `from` to `to`, bytes in it, that its seq is in: 0, or -1: no memory. */
@@ -368,6 +371,7 @@ unsigned segment_append_stretch(struct store *s, struct stretch *t);
 void segment_give_up(struct store *s);
 /* Segments of processes that are dead; mine: of an earlier one at this process's place, too. */
 void segments_adopt(struct store *s, int mine);
+/* What was appended after the index on disk, in the order it was; blocks. */
 void segments_replay(struct store *s);
 /* 1: its bytes stay until segment_unpin(). */
 int segment_pin(struct store *s, uint64_t offset, uint64_t seq);

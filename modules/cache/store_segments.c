@@ -445,16 +445,24 @@ iov_of(const void *at, size_t n)
     return (struct iovec){(void *)(uintptr_t)at, n};
 }
 
+/* Of what is written next, in the current segment. */
+static struct record_place
+place_next(struct store *s)
+{
+    return (struct record_place){word_seq(segment_word(s, (uint64_t)s->current)),
+                                 atomic_fetch_add(super_word(s, SUPER_ORDER), 1) + 1};
+}
+
 /* Finishes a record that is to stand at offset and gives its parts: how many. */
 static int
-append_place(struct store *s, struct append *a, uint64_t offset, uint64_t seq, size_t padding,
-             struct iovec *iov)
+append_place(struct store *s, struct append *a, uint64_t offset, struct record_place place,
+             size_t padding, struct iovec *iov)
 {
     unsigned i;
     int n = 0;
 
     a->offset = offset;
-    a->seq = seq;
+    a->seq = place.seq;
     iov[n++] = iov_of(a->head, a->n_head);
     for (i = 0; i < a->n_parts; i++) {
         struct append_part *part = &a->body[i];
@@ -465,7 +473,7 @@ append_place(struct store *s, struct append *a, uint64_t offset, uint64_t seq, s
         else
             iov[n++] = iov_of(part->at, part->n);
     }
-    record_place(a->head, a->n_head, seq, a->n_parts == 1 ? a->body[0].check : 0, store_id(s));
+    record_place(a->head, a->n_head, place, a->n_parts == 1 ? a->body[0].check : 0, store_id(s));
     if (padding > 0)
         iov[n++] = iov_of(zeroes, padding);
     return n;
@@ -497,7 +505,7 @@ append_here(struct store *s, struct append *const a[], unsigned n)
     struct iovec iov[(SEGMENT_RUN + 2) * APPENDS_AT_ONCE + 1];
     uint64_t begin = (uint64_t)s->current * s->layout.segment_size;
     uint64_t fill = atomic_load(segment_fill(s, (uint64_t)s->current)), to = fill;
-    uint64_t seq = word_seq(segment_word(s, (uint64_t)s->current));
+    struct record_place place = place_next(s);
     unsigned i;
     int n_iov = 0;
 
@@ -507,7 +515,7 @@ append_here(struct store *s, struct append *const a[], unsigned n)
         SL_ASSERT(size <= s->layout.segment_size - SEGMENT_UNIT);
         if (to + size > s->layout.segment_size)
             break;
-        n_iov += append_place(s, a[i], begin + to, seq, size - bytes, iov + n_iov);
+        n_iov += append_place(s, a[i], begin + to, place, size - bytes, iov + n_iov);
         to += size;
     }
     if (i == 0)
@@ -538,7 +546,7 @@ stretch_here(struct store *s, struct stretch *t, unsigned from)
     struct iovec iov[3];
     uint64_t begin = (uint64_t)s->current * s->layout.segment_size;
     uint64_t fill = atomic_load(segment_fill(s, (uint64_t)s->current));
-    uint64_t seq = word_seq(segment_word(s, (uint64_t)s->current));
+    struct record_place place = place_next(s);
     unsigned n = stretch_fit(t, from, s->layout.segment_size - fill), i;
     size_t n_list = stretch_list_size(n);
     uint64_t to = fill + n_list;
@@ -550,11 +558,11 @@ stretch_here(struct store *s, struct stretch *t, unsigned from)
         struct stretch_record *r = &t->records[i];
 
         r->offset = begin + to;
-        record_place(t->bytes + r->at, r->n_head, seq, r->check, store_id(s));
+        record_place(t->bytes + r->at, r->n_head, place, r->check, store_id(s));
         to += segment_units(r->n) * SEGMENT_UNIT;
     }
     if (n_list > 0)
-        iov[n_iov++] = iov_of(stretch_list(t, from, n, seq, store_id(s)), n_list);
+        iov[n_iov++] = iov_of(stretch_list(t, from, n, place, store_id(s)), n_list);
     iov[n_iov++] = iov_of(t->bytes + t->records[from].at, to - fill - n_list);
     return segment_put(s, iov, n_iov, fill, to) == 0 ? (int)n : -1;
 }
@@ -592,42 +600,92 @@ replay_record(struct store *s, const struct walked *r)
     }
 }
 
-static void
-segment_replay(struct store *s, uint64_t segment, uint64_t word)
+/* One of the segments that are read. */
+struct replay {
+    uint64_t segment, word;
+    struct walk walk;
+    struct walked next;
+    int has_next;
+};
+
+/* 0: no memory. */
+static int
+replay_open(struct replay *r, struct store *s, uint64_t segment)
 {
     uint64_t indexed = atomic_load(&segment_words(s, segment)[2]);
-    struct walked r;
-    struct walk w;
 
-    if (walk_open(&w, s, segment, indexed, s->layout.segment_size) != 0)
-        return;
-    while (walk_next(&w, &r))
-        replay_record(s, &r);
-    atomic_store(segment_fill(s, segment), w.at - segment * s->layout.segment_size);
-    walk_close(&w);
-    segment_turn(s, segment, &word, state_when_left(s, segment), 0);
+    *r = (struct replay){.segment = segment, .word = segment_word(s, segment)};
+    if (walk_open(&r->walk, s, segment, indexed, s->layout.segment_size) != 0)
+        return 0;
+    r->has_next = walk_next(&r->walk, &r->next);
+    return 1;
 }
 
-/* In the order of their seqs, so that what came later holds. */
+static void
+replay_end(struct replay *r, struct store *s)
+{
+    atomic_store(segment_fill(s, r->segment), r->walk.at - r->segment * s->layout.segment_size);
+    segment_turn(s, r->segment, &r->word, state_when_left(s, r->segment), 0);
+}
+
+/* The one whose next record was written first; NULL: all have been read. */
+static struct replay *
+replay_first(struct replay *replays, uint64_t n)
+{
+    struct replay *first = NULL, *r;
+
+    for (r = replays; r < replays + n; r++)
+        if (r->has_next && (first == NULL || r->next.order < first->next.order))
+            first = r;
+    return first;
+}
+
+/* In the order it was written, so that what came later holds: a process goes on with a segment that
+ * is older than the one it leaves, and several write at a time. */
+static void
+replays_merge(struct store *s, struct replay *replays, uint64_t n)
+{
+    _Atomic(uint64_t) *latest = super_word(s, SUPER_ORDER);
+    struct replay *r = replay_first(replays, n);
+
+    if (r != NULL)
+        disk_load_index(s); /* else it would add what came before */
+    for (; r != NULL; r = replay_first(replays, n)) {
+        replay_record(s, &r->next);
+        if (r->next.order > atomic_load(latest))
+            atomic_store(latest, r->next.order);
+        r->has_next = walk_next(&r->walk, &r->next);
+    }
+}
+
+static uint64_t
+n_to_replay(const struct store *s)
+{
+    uint64_t i, n = 0;
+
+    for (i = 0; i < s->layout.n_segments; i++)
+        n += word_state(segment_word(s, i)) == SEGMENT_REPLAY;
+    return n;
+}
+
 void
 segments_replay(struct store *s)
 {
-    for (;;) {
-        uint64_t i, word = 0;
-        int64_t next = -1;
+    uint64_t n = n_to_replay(s), n_open = 0, i;
+    struct replay *replays = n > 0 ? calloc(n, sizeof *replays) : NULL;
 
-        for (i = 0; i < s->layout.n_segments; i++) {
-            uint64_t w = segment_word(s, i);
-
-            if (word_state(w) == SEGMENT_REPLAY && (next < 0 || word_seq(w) < word_seq(word))) {
-                next = (int64_t)i;
-                word = w;
-            }
+    for (i = 0; replays != NULL && i < s->layout.n_segments && n_open < n; i++)
+        if (word_state(segment_word(s, i)) == SEGMENT_REPLAY &&
+            replay_open(&replays[n_open++], s, i) == 0) {
+            n = 0; /* the next tick tries again */
+            n_open--;
         }
-        if (next < 0)
-            return;
-        segment_replay(s, (uint64_t)next, word);
-        if (segment_word(s, (uint64_t)next) == word)
-            return; /* no memory: the next tick tries again */
+    if (n > 0 && replays != NULL) {
+        replays_merge(s, replays, n_open);
+        for (i = 0; i < n_open; i++)
+            replay_end(&replays[i], s);
     }
+    for (i = 0; i < n_open; i++)
+        walk_close(&replays[i].walk);
+    free(replays);
 }

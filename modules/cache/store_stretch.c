@@ -98,7 +98,8 @@ stretch_fit(const struct stretch *t, unsigned from, uint64_t room)
 }
 
 const char *
-stretch_list(struct stretch *t, unsigned from, unsigned n, uint64_t seq, uint64_t store_id)
+stretch_list(struct stretch *t, unsigned from, unsigned n, struct record_place place,
+             uint64_t store_id)
 {
     struct record_listed *listed = (void *)(t->list + sizeof(struct record_header));
     struct record list = {.h = {.kind = RECORD_LIST, .n_inline = n * (uint32_t)sizeof *listed}};
@@ -112,7 +113,7 @@ stretch_list(struct stretch *t, unsigned from, unsigned n, uint64_t seq, uint64_
         list.h.size += padded(r->n);
     }
     record_write(t->list, &list);
-    record_place(t->list, sizeof list.h, seq,
+    record_place(t->list, sizeof list.h, place,
                  body_checksum((const char *)listed, list.h.n_inline, store_id), store_id);
     memset(t->list + n_list, 0, padded(n_list) - n_list);
     return t->list;

@@ -118,6 +118,7 @@ walk_list(struct walk *w, const struct record *list)
             listed_size(listed, n) == list->h.size) {
             w->listed = listed;
             w->n_listed = n;
+            w->order = list->h.order;
             w->step = list->h.size;
         }
     }
@@ -129,7 +130,8 @@ walk_listed(struct walk *w, struct walked *to)
 {
     if (w->n_listed > SEND_AHEAD)
         disk_send_for(w->s, w->listed[SEND_AHEAD].hash);
-    *to = (struct walked){w->listed->hash, (enum record_kind)w->listed->kind, w->at, w->listed->n};
+    *to = (struct walked){w->listed->hash, (enum record_kind)w->listed->kind, w->at, w->order,
+                          w->listed->n};
     w->at += segment_units(w->listed->n) * SEGMENT_UNIT;
     w->listed++;
     w->n_listed--;
@@ -147,7 +149,8 @@ walk_next(struct walk *w, struct walked *to)
             walk_list(w, &r);
             continue;
         }
-        *to = (struct walked){r.h.hash, (enum record_kind)r.h.kind, w->at, r.n_head + r.h.n_inline};
+        *to = (struct walked){r.h.hash, (enum record_kind)r.h.kind, w->at, r.h.order,
+                              r.n_head + r.h.n_inline};
         w->step = record_size(&r);
         w->at += w->step;
         return 1;

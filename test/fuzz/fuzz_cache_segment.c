@@ -40,7 +40,7 @@ mend(char *at, size_t n)
         if (r.n_head + r.h.n_inline > n - i)
             return;
         check = body_checksum(at + i + r.n_head, r.h.n_inline, ID);
-        record_place(at + i, r.n_head, SEQ, check, ID);
+        record_place(at + i, r.n_head, (struct record_place){SEQ, 0}, check, ID);
         i += segment_units(r.n_head + r.h.n_inline) * SEGMENT_UNIT;
     }
 }

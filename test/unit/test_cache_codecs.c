@@ -87,7 +87,7 @@ a_record_says_what_was_written(void **state)
     for (i = 0; i < n; i++) /* fewer bytes are never enough */
         assert_int_equal(record_decode(at, i, ID, &out), RECORD_MORE);
     assert_int_equal(record_decode(at, n, ID + 1, &out), RECORD_BAD); /* another store's */
-    record_place(at, n, 10, 5, ID);
+    record_place(at, n, (struct record_place){10, 0}, 5, ID);
     assert_int_equal(record_decode(at, n, ID, &out), RECORD_OK);
     assert_int_equal(out.h.seq, 10);
     assert_int_equal(out.h.body_check, 5);
@@ -175,11 +175,11 @@ a_record_of_another_version_is_bad(void **state)
     memcpy(&h, at, sizeof h);
     h.version = SEGMENT_VERSION + 1;
     memcpy(at, &h, sizeof h);
-    record_place(at, n, h.seq, h.body_check, ID);
+    record_place(at, n, (struct record_place){h.seq, h.order}, h.body_check, ID);
     assert_int_equal(record_decode(at, n, ID, &out), RECORD_BAD);
     h.version = SEGMENT_VERSION;
     memcpy(at, &h, sizeof h);
-    record_place(at, n, h.seq, h.body_check, ID);
+    record_place(at, n, (struct record_place){h.seq, h.order}, h.body_check, ID);
     assert_int_equal(record_decode(at, n, ID, &out), RECORD_OK);
     free(at);
 }
