@@ -275,7 +275,18 @@ struct store_object *store_update(struct store *s, struct sl_loop *loop, struct 
 /* ---- purging ---- */
 
 /* Forgets what is under the key, in all processes; also after a crash, once it is on disk. */
-void store_invalidate(struct store *s, struct sl_loop *loop, struct sl_span key);
+struct store_forget {
+    /* the caller's, until done() */
+    void (*done)(struct sl_loop *loop, struct store_forget *f, int is_kept); /* as of a purge */
+    /* the store's */
+    struct sl_mail mail;
+    struct sl_loop *loop;
+    struct store_forget *next;
+    int is_kept;
+};
+/* f NULL: nobody waits for the disk. */
+void store_invalidate(struct store *s, struct sl_loop *loop, struct sl_span key,
+                      struct store_forget *f);
 
 enum store_purge_what {
     STORE_PURGE_ALL,

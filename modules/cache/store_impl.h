@@ -262,6 +262,7 @@ ssize_t disk_read_now(struct store *s, void *to, size_t n, uint64_t offset);
      SEGMENT_UNIT)
 struct stretch {
     struct stretch *next;
+    struct store_forget *forgets; /* who waits for its tombs */
     unsigned n;
     uint32_t n_bytes;
     struct stretch_record {
@@ -397,6 +398,8 @@ int object_publish(struct store *s, struct object *o, uint64_t from);
 void object_came(struct store *s, const struct object *arrived);
 /* It is not found: nor is what its key had when all of it had come. */
 void object_lost(struct store *s, const struct object *arrived);
+/* Tells who waits for it, on his loop. */
+void forgotten(struct store_forget *f, int is_kept);
 
 /* ---- store_arriving.c ---- */
 struct chunk {
@@ -470,7 +473,9 @@ int queue_add(struct store *s, struct sl_loop *loop, struct op *op);
 /* The object's record, by copy where it is small: written in a moment, or at once.  0: it is not taken. */
 enum queue_when { QUEUE_SOON, QUEUE_NOW };
 int queue_object(struct store *s, struct sl_loop *loop, struct object *o, enum queue_when when);
-void queue_tomb(struct store *s, struct sl_loop *loop, const struct record *r);
+/* f is told when it is written, if it is not NULL; 0: it will not be. */
+int queue_tomb(struct store *s, struct sl_loop *loop, const struct record *r,
+               struct store_forget *f);
 /* It may have no room for what comes next. */
 int queue_is_long(const struct store *s);
 /* An object was published, and the disk does not get it. */

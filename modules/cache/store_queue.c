@@ -104,6 +104,7 @@ stretch_open(struct queued *q, size_t n)
         q->n_spare--;
     }
     t->n = t->n_bytes = 0;
+    t->forgets = NULL;
     op->stretch = t;
     queue_put(q, op);
     return t;
@@ -191,6 +192,17 @@ tomb_written(struct store *s, struct store_hash hash)
 }
 
 static void
+tombs_end(const struct store *s, struct stretch *t, int is_kept)
+{
+    struct store_forget *f;
+
+    while ((f = t->forgets) != NULL && !s->is_closing) {
+        t->forgets = f->next;
+        forgotten(f, is_kept);
+    }
+}
+
+static void
 stretch_write(struct store *s, struct op *op)
 {
     struct stretch *t = op->stretch;
@@ -211,6 +223,7 @@ stretch_write(struct store *s, struct op *op)
             count(&s->n_unwritten, 1);
         else
             head_not_written(s, t->records[i].hash);
+    tombs_end(s, t, n == t->n);
     op->stretch = NULL;
     op_free(op);
     stretch_close(&s->queued, t);
@@ -501,8 +514,8 @@ queue_object(struct store *s, struct sl_loop *loop, struct object *o, enum queue
     return 0;
 }
 
-void
-queue_tomb(struct store *s, struct sl_loop *loop, const struct record *r)
+int
+queue_tomb(struct store *s, struct sl_loop *loop, const struct record *r, struct store_forget *f)
 {
     struct queued *q = &s->queued;
     size_t size = stretch_tomb_size(r);
@@ -514,10 +527,15 @@ queue_tomb(struct store *s, struct sl_loop *loop, const struct record *r)
     if (t != NULL) {
         stretch_add_tomb(t, r);
         q->bytes += size;
+        if (f != NULL) {
+            f->next = t->forgets;
+            t->forgets = f;
+        }
     }
     flush = flush_due(q, loop, QUEUE_NOW); /* a crash shall not bring it back */
     pthread_mutex_unlock(&q->lock);
     flush_do(s, loop, flush);
+    return t != NULL;
 }
 
 void

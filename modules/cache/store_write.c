@@ -544,20 +544,47 @@ store_update(struct store *s, struct sl_loop *loop, struct store_object *held,
 
 /* ---- forgetting ---- */
 
+static void
+forget_done(struct sl_loop *loop, struct sl_mail *mail)
+{
+    struct store_forget *f =
+        (struct store_forget *)((char *)mail - offsetof(struct store_forget, mail));
+
+    f->done(loop, f, f->is_kept);
+}
+
 void
-store_invalidate(struct store *s, struct sl_loop *loop, struct sl_span key)
+forgotten(struct store_forget *f, int is_kept)
+{
+    f->is_kept = is_kept;
+    f->mail.fn = forget_done;
+    sl_loop_post(f->loop, &f->mail);
+}
+
+/* 0: the disk does not hear of it. */
+static int
+invalidate(struct store *s, struct sl_loop *loop, struct sl_span key, struct store_forget *f)
 {
     struct store_hash hash = store_hash(s, key);
     struct record r = {
         .h = {.kind = RECORD_TOMB, .hash = hash, .n_key = (uint32_t)key.n}, .key = key};
 
     if (key.n == 0 || key.n > STORE_KEY_MAX)
-        return;
+        return 0;
     atomic_fetch_add(change_of(s, hash), 1);
     memory_forget(s->memory, hash);
     if (!index_is_used(s))
-        return;
+        return 0;
     index_forget(&s->index, hash);
     atomic_fetch_add(change_of(s, hash), 1); /* for who found it there since the first time */
-    queue_tomb(s, loop, &r);
+    return queue_tomb(s, loop, &r, f);
+}
+
+void
+store_invalidate(struct store *s, struct sl_loop *loop, struct sl_span key, struct store_forget *f)
+{
+    if (f != NULL)
+        f->loop = loop;
+    if (!invalidate(s, loop, key, f) && f != NULL)
+        forgotten(f, 0);
 }

@@ -211,6 +211,7 @@ int visit_take(struct visit *v, struct store_object **o);
 void visit_came(struct visit *v);
 const char *visit_status(const struct visit *v); /* in words */
 struct visit *visit_of(struct sl_req *r); /* NULL: the cache has nothing to do with it */
+int *purged_at(struct sl_req *r); /* what it was to purge is, or will be when it is resumed */
 
 /* ---- flight.h ---- */
 

@@ -139,7 +139,7 @@ flight_turns(struct flight *f, struct sl_req *sub)
 
     f->is_turned = 1;
     if (is_large)
-        store_invalidate(cache_store, f->loop, f->object->key);
+        store_invalidate(cache_store, f->loop, f->object->key, NULL);
     flight_refuses(f, sub, is_large ? TOO_LARGE_MS : UNSTORABLE_MS,
                    is_large ? "it turned out too large" : "the disk fails");
     flight_close(f);

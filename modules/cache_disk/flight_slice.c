@@ -173,7 +173,7 @@ slice_head(struct flight *f, struct sl_req *sub)
     }
     if (!is_asked_for(f, sub, &r) || !is_of_same(f, sub, &r)) {
         sl_note(sub, "the response has changed: its slices are forgotten");
-        store_invalidate(cache_store, f->loop, f->sliced);
+        store_invalidate(cache_store, f->loop, f->sliced, NULL);
         flight_settle(f, OVER, NOT_STORED);
         return SL_FLOW_GONE;
     }

@@ -230,7 +230,7 @@ static void
 forget_what_was_late(struct flight *f)
 {
     if (f->object != NULL && is_forgotten(f))
-        store_invalidate(cache_store, f->loop, f->object->key);
+        store_invalidate(cache_store, f->loop, f->object->key, NULL);
 }
 
 void
@@ -299,7 +299,7 @@ flight_agree(struct flight *f, struct sl_req *sub)
         return SL_FLOW_ROOM;
     }
     /* who waits asks for himself, and the next fetch for the whole */
-    store_invalidate(cache_store, f->loop, f->base->key);
+    store_invalidate(cache_store, f->loop, f->base->key, NULL);
     flight_settle(f, OVER, NOT_STORED);
     return SL_FLOW_GONE;
 }

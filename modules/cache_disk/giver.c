@@ -33,7 +33,7 @@ giver_torn(struct giver *g)
 
     store_size(g->read.object, &is_complete);
     if (is_complete && store_stands(cache_store, g->read.object))
-        store_invalidate(cache_store, sl_req_loop(g->r), g->read.object->key);
+        store_invalidate(cache_store, sl_req_loop(g->r), g->read.object->key, NULL);
     giver_fail(g);
 }
 

@@ -50,11 +50,28 @@ visit_status(const struct visit *v)
     return texts[v->status];
 }
 
-/* Where the request has its visit. */
+/* What a request has of the cache. */
+struct at_request {
+    struct visit *visit;
+    int is_purged;
+};
+
+static struct at_request *
+at_request(struct sl_req *r)
+{
+    return sl_req_data(r, &sl_module_record, sizeof(struct at_request));
+}
+
 static struct visit **
 visit_at(struct sl_req *r)
 {
-    return sl_req_data(r, &sl_module_record, sizeof(struct visit *));
+    return &at_request(r)->visit;
+}
+
+int *
+purged_at(struct sl_req *r)
+{
+    return &at_request(r)->is_purged;
 }
 
 struct visit *

@@ -136,10 +136,54 @@ cache_purge_run(struct sl_control_call *call, int argc, const char *const *argv)
 
 /* Flights first: what comes of one before the store forgets goes with the rest. */
 static void
-forget(struct sl_req *r, struct sl_span key)
+forget(struct sl_req *r, struct sl_span key, struct store_forget *f)
 {
     flights_forget(key);
-    store_invalidate(cache_store, sl_req_loop(r), key);
+    store_invalidate(cache_store, sl_req_loop(r), key, f);
+}
+
+/* It is answered when a crash would not bring back what was purged, and outlives a client that is gone
+ * before. */
+struct asked {
+    struct store_purge purge;
+    struct store_forget forget;
+    struct sl_token token;
+};
+
+static void
+asked_end(struct asked *a)
+{
+    sl_req_resume(a->token, SL_RETRY);
+    kept_free(a->purge.text);
+    kept_free(a->purge.host);
+    free(a);
+}
+
+static void
+asked_purged(struct sl_loop *loop, struct store_purge *p, int is_kept)
+{
+    (void)loop, (void)is_kept;
+    asked_end((struct asked *)(void *)((char *)p - offsetof(struct asked, purge)));
+}
+
+static void
+asked_forgotten(struct sl_loop *loop, struct store_forget *f, int is_kept)
+{
+    (void)loop, (void)is_kept;
+    asked_end((struct asked *)(void *)((char *)f - offsetof(struct asked, forget)));
+}
+
+static struct asked *
+asked_begin(struct sl_req *r, struct store_purge p)
+{
+    struct asked *a = malloc(sizeof *a);
+
+    SL_ASSERT(a != NULL);
+    *a = (struct asked){.purge = p, .forget.done = asked_forgotten, .token = sl_req_suspend(r)};
+    a->purge.done = asked_purged;
+    a->purge.text = kept(p.text);
+    a->purge.host = kept(p.host);
+    return a;
 }
 
 /* The words of the field Purge are those of sluice ctl cache purge, with the URL or the host of the
@@ -169,47 +213,38 @@ field_words(struct sl_req *r, const struct cache_conf *conf, struct sl_span fiel
     return n;
 }
 
-static void
-asked_done(struct sl_loop *loop, struct store_purge *p, int is_kept)
-{
-    (void)loop, (void)is_kept;
-    kept_free(p->text);
-    kept_free(p->host);
-    free(p);
-}
-
-/* NULL, or what is wrong with the words. */
+/* NULL: it is under way; else what is wrong with the words. */
 static const char *
 purge_asked(struct sl_req *r, const struct cache_conf *conf)
 {
     struct sl_span field = sl_fields_get(sl_req_head(r), "Purge");
-    struct store_purge p = {.done = asked_done}, *lasting;
+    struct store_purge p = {0};
     const char *argv[WORDS_MAX], *err;
 
     if (field.at == NULL) {
-        forget(r, cache_key(r, conf));
+        forget(r, cache_key(r, conf), &asked_begin(r, p)->forget);
         return NULL;
     }
     if ((err = purge_words(sl_req_pool(r), &p, field_words(r, conf, field, argv), argv)) != NULL)
         return err;
-    lasting = malloc(sizeof *lasting);
-    SL_ASSERT(lasting != NULL);
-    *lasting = p;
-    lasting->text = kept(p.text);
-    lasting->host = kept(p.host);
-    store_purge(cache_store, sl_req_loop(r), lasting);
+    store_purge(cache_store, sl_req_loop(r), &asked_begin(r, p)->purge);
     return NULL;
 }
 
 enum sl_verdict
 cache_purge(struct sl_req *r, const struct cache_conf *conf)
 {
+    int *is_purged = purged_at(r);
     const char *err;
 
     if (!sl_networks_has(conf->purge, sl_req_client(r)))
         return sl_respond(r, 403, NULL, SL_SPAN(""));
-    if (!sl_req_is_dry(r) && cache_store != NULL && (err = purge_asked(r, conf)) != NULL)
-        return sl_respond(r, 400, "text/plain", sl_span(err));
+    if (!*is_purged && !sl_req_is_dry(r) && cache_store != NULL) {
+        if ((err = purge_asked(r, conf)) != NULL)
+            return sl_respond(r, 400, "text/plain", sl_span(err));
+        *is_purged = 1;
+        return SL_WAIT;
+    }
     return sl_respond(r, 200, "text/plain", SL_SPAN("purged\n"));
 }
 
@@ -222,7 +257,7 @@ invalidate_field(struct sl_req *r, enum sl_field_id id)
     struct sl_span key = cache_key_of_reference(r, sl_fields_get_id(sl_req_response(r), id));
 
     if (key.at != NULL)
-        forget(r, key);
+        forget(r, key, NULL);
 }
 
 void
@@ -230,7 +265,7 @@ cache_invalidate(struct sl_req *r, const struct cache_conf *conf)
 {
     if (!policy_invalidates(sl_req_method(r), sl_req_status(r)) || sl_req_server(r) == NULL)
         return;
-    forget(r, cache_key(r, conf));
+    forget(r, cache_key(r, conf), NULL);
     invalidate_field(r, SL_F_LOCATION);
     invalidate_field(r, SL_F_CONTENT_LOCATION);
 }

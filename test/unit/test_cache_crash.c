@@ -39,7 +39,7 @@ live(unsigned place, unsigned seed)
         if (random() % 300 == 0) {
             struct made m = make(i, 0, 0);
 
-            store_invalidate(store, here, sl_span(m.key));
+            store_invalidate(store, here, sl_span(m.key), NULL);
             unmake(&m);
         }
         if (random() % 8 == 0)

@@ -84,7 +84,7 @@ forget_each_second(unsigned n)
     for (i = 0; i < n; i += 2) {
         struct made m = make(i, 1, 0);
 
-        store_invalidate(store, here, sl_span(m.key));
+        store_invalidate(store, here, sl_span(m.key), NULL);
         unmake(&m);
     }
 }

@@ -468,7 +468,7 @@ invalidated_on_its_way_to_the_disk(void **state)
     (void)state;
     begin();
     put_object(3, 1, 3 * STORE_INLINE);
-    store_invalidate(store, &the_loop, sl_span(m.key));
+    store_invalidate(store, &the_loop, sl_span(m.key), NULL);
     run();
     assert_int_equal(serve(3, STORE_MEMORY), 0);
     put_object(3, 2, 3 * STORE_INLINE);
@@ -496,7 +496,7 @@ what_is_urgent_does_not_wait_behind_a_job_at_its_end(void **state)
     job = here->jobs[--here->n_jobs];
     job->work(job);
     put_object(5, 1, 100);
-    store_invalidate(store, here, sl_span(m.key));
+    store_invalidate(store, here, sl_span(m.key), NULL);
     assert_int_equal(here->n_jobs, 0);
     job->done(here, job);
     assert_int_equal(here->n_jobs, 1);
@@ -526,7 +526,7 @@ invalidated_before_the_index_was_read(void **state)
     tick();
     all_killed();
     begin();
-    store_invalidate(store, here, sl_span(m.key));
+    store_invalidate(store, here, sl_span(m.key), NULL);
     assert_int_equal(here->n_jobs, 1);
     job = here->jobs[--here->n_jobs];
     t.get.hash = store_hash(store, t.get.key);
@@ -575,7 +575,7 @@ what_is_not_written_lets_nothing_older_come_back(void **state)
         run();
         assert_false(disk_is_on(store));
         put_object(5, 2, n); /* that it rests is known */
-        store_invalidate(store, here, sl_span(m.key));
+        store_invalidate(store, here, sl_span(m.key), NULL);
         fault.write_error = 0;
         for (k = 0; k < 100; k++)
             tick();
@@ -774,7 +774,7 @@ invalidated_stays_so(void **state)
     put_object(4, 1, 5000);
     run();
     tick(); /* the index on disk knows of both */
-    store_invalidate(store, &the_loop, sl_span(m.key));
+    store_invalidate(store, &the_loop, sl_span(m.key), NULL);
     assert_int_equal(serve(3, STORE_MEMORY), 0);
     run();
     assert_int_equal(serve(3, STORE_MEMORY), 0);
@@ -787,6 +787,53 @@ invalidated_stays_so(void **state)
     assert_int_equal(serve(4, STORE_MEMORY), 1);
     unmake(&m);
     end();
+}
+
+static int n_kept, n_not_kept;
+
+static void
+was_forgotten(struct sl_loop *loop, struct store_forget *f, int is_kept)
+{
+    (void)loop;
+    (void)f;
+    n_kept += is_kept;
+    n_not_kept += !is_kept;
+}
+
+/* Who waits is told when no crash brings it back, or that one may. */
+static void
+who_forgets_is_told_when_it_is_kept(void **state)
+{
+    struct store_forget forgets[3] = {
+        {.done = was_forgotten}, {.done = was_forgotten}, {.done = was_forgotten}};
+    struct made a = make(3, 1, 0), b = make(4, 1, 0);
+
+    (void)state;
+    n_kept = n_not_kept = 0;
+    begin();
+    put_object(3, 1, 5000);
+    put_object(4, 1, 5000);
+    run();
+    store_invalidate(store, here, sl_span(a.key), &forgets[0]);
+    store_invalidate(store, here, sl_span(b.key), &forgets[1]);
+    assert_int_equal(n_kept, 0);
+    run();
+    assert_int_equal(n_kept, 2);
+    fault.write_error = EIO;
+    store_invalidate(store, here, sl_span(a.key), &forgets[0]);
+    run();
+    store_invalidate(store, here, sl_span(a.key), &forgets[1]); /* the disk rests */
+    store_invalidate(store, here, sl_span(""), &forgets[2]);
+    run();
+    assert_int_equal(n_kept, 2);
+    assert_int_equal(n_not_kept, 3);
+    fault.write_error = 0;
+    all_killed();
+    begin();
+    assert_int_equal(serve(3, STORE_MEMORY) + serve(4, STORE_MEMORY), 0);
+    end();
+    unmake(&a);
+    unmake(&b);
 }
 
 /* Of two processes the first has the older segment: what it writes later is later all the same. */
@@ -813,7 +860,7 @@ what_came_last_holds_whichever_segment_has_it(void **state)
         store = older;
         put_object(3, 2 + 2 * round, 5000);
         if (round == 1)
-            store_invalidate(store, here, sl_span(m.key));
+            store_invalidate(store, here, sl_span(m.key), NULL);
         run();
         killed();
         store = newer;
@@ -1736,6 +1783,7 @@ main(void)
         T(a_wait_can_be_cancelled),
         T(a_head_is_made_anew),
         T(invalidated_stays_so),
+        T(who_forgets_is_told_when_it_is_kept),
         T(what_came_last_holds_whichever_segment_has_it),
         T(invalidated_on_its_way_to_the_disk),
         T(invalidated_before_the_index_was_read),

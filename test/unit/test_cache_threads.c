@@ -119,7 +119,7 @@ uses(void *arg)
         if (n % 97 == 0) {
             struct made m = make(i, 0, 0);
 
-            store_invalidate(store, here, sl_span(m.key));
+            store_invalidate(store, here, sl_span(m.key), NULL);
             unmake(&m);
         }
         run();
