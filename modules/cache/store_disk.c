@@ -306,6 +306,7 @@ disk_copy_tables(struct store *s)
         _Atomic(uint64_t) *words = segment_words(s, i);
 
         if (atomic_load(&words[2]) != seen[i].fill && word_state(seen[i].word) != SEGMENT_REPLAY &&
+            word_state(seen[i].word) != SEGMENT_RECLAIM &&
             word_seq(segment_word(s, i)) == word_seq(seen[i].word)) {
             atomic_store(&words[2], seen[i].fill);
             page_is_changed(segment_page(s, i));

@@ -57,7 +57,7 @@ enum segment_state {
     SEGMENT_OPEN,    /* its place's process appends */
     SEGMENT_PART,    /* nobody appends, and there is room */
     SEGMENT_FULL,
-    SEGMENT_RECLAIM, /* its place's process takes its records out of the index */
+    SEGMENT_RECLAIM, /* its place's process takes its records out of the index, or makes it empty */
     SEGMENT_REPLAY,  /* a start has to read what was appended last */
 };
 

@@ -334,6 +334,25 @@ has_room(struct store *s, uint64_t segment)
     return 1;
 }
 
+/* A free segment becomes an empty one.  It is not OPEN before: how far it was filled is not to be
+ * taken for how far the index on disk knows it now. */
+static int
+claim_free(struct store *s, uint64_t segment, uint64_t word)
+{
+    uint64_t seq = atomic_fetch_add(super_word(s, SUPER_NEXT_SEQ), 1);
+
+    if (!segment_turn(s, segment, &word, SEGMENT_RECLAIM, seq))
+        return 0;
+    /* when it cannot be had, nothing is lost: no entry led there */
+    if (is_pinned(s, segment) || !has_room(s, segment)) {
+        segment_turn(s, segment, &word, SEGMENT_FREE, 0);
+        return 0;
+    }
+    atomic_store(segment_fill(s, segment), SEGMENT_UNIT);
+    atomic_store(&segment_words(s, segment)[2], 0);
+    return segment_turn(s, segment, &word, SEGMENT_OPEN, 0);
+}
+
 /* The first in a state, to append to; -1: none. */
 static int64_t
 claim(struct store *s, enum segment_state from)
@@ -341,24 +360,12 @@ claim(struct store *s, enum segment_state from)
     uint64_t i;
 
     for (i = 0; i < s->layout.n_segments; i++) {
-        uint64_t word = segment_word(s, i), seq = 0;
+        uint64_t word = segment_word(s, i);
 
-        if (word_state(word) != from)
-            continue;
-        if (from == SEGMENT_FREE) {
-            seq = atomic_fetch_add(super_word(s, SUPER_NEXT_SEQ), 1);
-            if (!segment_turn(s, i, &word, SEGMENT_OPEN, seq))
-                continue;
-            /* when it cannot be had, nothing is lost: no entry led there */
-            if (is_pinned(s, i) || !has_room(s, i)) {
-                segment_turn(s, i, &word, SEGMENT_FREE, 0);
-                continue;
-            }
-            atomic_store(segment_fill(s, i), SEGMENT_UNIT);
-            atomic_store(&segment_words(s, i)[2], 0);
-        } else if (!segment_turn(s, i, &word, SEGMENT_OPEN, 0))
-            continue;
-        return (int64_t)i;
+        if (word_state(word) == from &&
+            (from == SEGMENT_FREE ? claim_free(s, i, word)
+                                  : segment_turn(s, i, &word, SEGMENT_OPEN, 0)))
+            return (int64_t)i;
     }
     return -1;
 }

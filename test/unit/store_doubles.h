@@ -25,6 +25,9 @@ static struct {
     int is_short;                /* each call takes a part of what it is given */
     off_t room;                  /* the file has no room beyond it; 0: it has */
     long page;                   /* of the system's memory; 0: as it is */
+    /* what happens in the meantime */
+    void (*at_fallocate)(void);
+    void (*at_pwrite)(off_t at);
 } fault;
 
 /* What the disk was asked for. */
@@ -52,6 +55,8 @@ fault_pwritev(int fd, const struct iovec *iov, int n, off_t at)
 static ssize_t
 fault_pwrite(int fd, const void *from, size_t n, off_t at)
 {
+    if (fault.at_pwrite != NULL)
+        fault.at_pwrite(at);
     if (fault.write_error != 0) {
         errno = fault.write_error;
         return -1;
@@ -87,6 +92,8 @@ static int
 fault_fallocate(int fd, int mode, off_t from, off_t n)
 {
     disk_did.n_renewed += (mode & FALLOC_FL_ZERO_RANGE) != 0;
+    if (fault.at_fallocate != NULL)
+        fault.at_fallocate();
     if (fault.room == 0 || from + n <= fault.room)
         return fallocate(fd, mode, from, n);
     errno = ENOSPC;

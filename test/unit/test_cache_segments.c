@@ -2,6 +2,8 @@
 /* with: modules/cache/checksum.c */
 #include "store_world.h"
 
+#include <semaphore.h>
+
 #define SMALL 3000
 
 static void
@@ -203,6 +205,75 @@ pages_are_given_where_they_are_one_segments(void **state)
     }
 }
 
+/* ---- a claim, and a copy of the tables at the same time ---- */
+
+static pthread_t copier;
+static sem_t is_copying, may_go_on;
+static _Thread_local int is_copier;
+
+/* All of the index is written but its first page. */
+static void
+copier_waits(off_t at)
+{
+    if (!is_copier || at != (off_t)(store->layout.index_at * PAGE_SIZE_DISK))
+        return;
+    is_copier = 0; /* it writes the page again if that changed */
+    sem_post(&is_copying);
+    sem_wait(&may_go_on);
+}
+
+static void *
+copier_run(void *data)
+{
+    (void)data;
+    is_copier = 1;
+    page_is_changed(&store->pages[store->layout.index_at]);
+    disk_copy_tables(store);
+    return NULL;
+}
+
+static void
+copier_begins(void)
+{
+    fault.at_fallocate = NULL;
+    assert_int_equal(pthread_create(&copier, NULL, copier_run, NULL), 0);
+    sem_wait(&is_copying);
+}
+
+/* How far a segment was filled before it is used again is not taken for how far the index on disk
+ * knows it. */
+static void
+a_segment_is_copied_while_it_is_claimed(void **state)
+{
+    unsigned i, n;
+
+    (void)state;
+    options.memory_size = 0;
+    begin();
+    tick();
+    fill(0, 8000, SMALL);
+    tick();
+    end();
+    world_begin();
+    sem_init(&is_copying, 0, 0);
+    sem_init(&may_go_on, 0, 0);
+    begin(); /* nobody knows what sockets have: pages leave the file */
+    tick();
+    fault.at_fallocate = copier_begins;
+    fault.at_pwrite = copier_waits;
+    for (n = 10000; fault.at_fallocate != NULL; n += 10)
+        fill(n, n + 10, SMALL);
+    fill(n, n + 50, SMALL);
+    sem_post(&may_go_on);
+    pthread_join(copier, NULL);
+    fault.at_pwrite = NULL;
+    all_killed();
+    begin();
+    for (i = n; i < n + 50; i++)
+        assert_int_equal(serve(i, STORE_MEMORY), 1);
+    end();
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
 
 int
@@ -215,6 +286,7 @@ main(void)
         T(a_flood_of_small_objects_leaves_the_used),
         T(pages_that_no_socket_has_are_written_over),
         T(pages_are_given_where_they_are_one_segments),
+        T(a_segment_is_copied_while_it_is_claimed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
