@@ -1,10 +1,12 @@
 /* What the cache's store costs, from a thousand objects to a million, or as many as are asked for:
  * finding one in the index, reading it from the disk's cache, missing, a hit in memory, and a start.
- * With -i, only finds in an index that is filled without objects, for callgrind to count.  Run by
- * test/bench/cache. */
+ * With -i, only finds in an index that is filled without objects, for callgrind to count.  With -k, a
+ * start after a process that filled and read was killed.  Run by test/bench/cache. */
 #define WORLD_SHARED (192 << 20)
 #include "../unit/store_doubles.h"
 
+#include <signal.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #define BODY 900
@@ -12,6 +14,7 @@
 #define ROUNDS 200000
 #define READS 20000
 #define LOOK_UPS 10000
+#define TOGETHER 640 /* objects, of some 768 KiB */
 
 static struct store *store;
 static size_t body_size = BODY;
@@ -138,16 +141,140 @@ index_finds(uint64_t n)
 }
 
 static void
+options_for(struct store_options *o, uint64_t n)
+{
+    body_size = n > 1000000 ? BODY_OF_MANY : BODY;
+    o->max_objects = n;
+    o->disk_size = n * (body_size + 400) < STORE_DISK_MIN ? STORE_DISK_MIN : n * (body_size + 400);
+    o->memory_size = 0;
+}
+
+/* Stores as fast as it can, as much together as a server writes at once; the index is copied once a
+ * second. */
+static void
+fill(uint64_t n)
+{
+    double ticked = now_ns();
+    uint64_t i;
+
+    for (i = 0; i < n; i++) {
+        store_one(i);
+        if (i % TOGETHER != TOGETHER - 1)
+            continue;
+        run();
+        if (now_ns() - ticked >= 1e9) {
+            ticked = now_ns();
+            store_tick(store, here, (int64_t)(ticked / 1e6));
+            run();
+        }
+    }
+    run();
+}
+
+/* The pages of files leave memory; 0: that is not for everybody. */
+static int
+page_cache_drop(void)
+{
+    int fd, is_done;
+
+    sync();
+    fd = open("/proc/sys/vm/drop_caches", O_WRONLY);
+    is_done = fd >= 0 && write(fd, "1", 1) == 1;
+    if (fd >= 0)
+        close(fd);
+    return is_done;
+}
+
+/* From nothing in memory to the first object, and to all of the index. */
+static void
+start_killed(struct store_options *o, uint64_t n, const char *disk)
+{
+    double began, opened, found_at, ticked;
+    uint64_t i, n_found = 0, n_read;
+
+    world_begin();
+    disk_did.n_read = 0;
+    o->memory_size = 64 << 20;
+    began = now_ns();
+    store = store_open(o);
+    opened = now_ns();
+    n_read = disk_did.n_read;
+    for (i = 0; i < n && !get(i * 7919 % n); i++)
+        ;
+    found_at = now_ns();
+    store_tick(store, here, 1000);
+    run();
+    ticked = now_ns();
+    for (i = 0; i < n; i++)
+        n_found += (uint64_t)get(i);
+    printf("%8llu %-6s %10.1f %10.1f %10.1f %10.1f %12llu\n", (unsigned long long)n, disk,
+           (opened - began) / 1e6, (double)n_read / 1e6, (found_at - began) / 1e6,
+           (ticked - began) / 1e6, (unsigned long long)n_found);
+    store_close(&store);
+}
+
+/* Who fills says when it is done, goes on, and is killed in the middle. */
+static void
+filled_and_killed(struct store_options *o, uint64_t n)
+{
+    int done[2], status;
+    char byte;
+    pid_t pid;
+
+    options_for(o, n);
+    o->disk_size += o->disk_size / 4; /* what is replaced takes room, too */
+    world_begin();
+    SL_ASSERT(pipe(done) == 0 && (pid = fork()) >= 0);
+    if (pid == 0) {
+        store = store_open(o);
+        fill(n);
+        SL_ASSERT(write(done[1], "", 1) == 1);
+        for (;; usleep(1000))
+            fill(TOGETHER / 8); /* some are replaced */
+    }
+    SL_ASSERT(read(done[0], &byte, 1) == 1);
+    usleep(300000);
+    kill(pid, SIGKILL);
+    SL_ASSERT(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+    close(done[0]);
+    close(done[1]);
+}
+
+static void
+files_remove(const struct store_options *o)
+{
+    static const char *const names[] = {"index", "objects"};
+    char path[4096];
+    unsigned i;
+
+    for (i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", o->path, names[i]);
+        unlink(path);
+    }
+}
+
+static void
+measure_killed(struct store_options *o, uint64_t n)
+{
+    filled_and_killed(o, n);
+    start_killed(o, n, "cached");
+    files_remove(o);
+    filled_and_killed(o, n);
+    if (page_cache_drop())
+        start_killed(o, n, "cold");
+    else
+        puts("the page cache cannot be dropped here: only root may");
+    files_remove(o);
+}
+
+static void
 measure(struct store_options *o, uint64_t n)
 {
     struct store_stats st;
     double index, read, miss, hit, opened, ticked;
     uint64_t i;
 
-    body_size = n > 1000000 ? BODY_OF_MANY : BODY;
-    o->max_objects = n;
-    o->disk_size = n * (body_size + 400) < STORE_DISK_MIN ? STORE_DISK_MIN : n * (body_size + 400);
-    o->memory_size = 0;
+    options_for(o, n);
     world_begin();
     store = store_open(o);
     for (i = 0; i < n; i++) {
@@ -190,6 +317,15 @@ main(int argc, char **argv)
 
     if (argc > 3 && strcmp(argv[2], "-i") == 0) {
         count_look_ups(&o, strtoull(argv[3], NULL, 10));
+        return 0;
+    }
+    if (argc > 2 && strcmp(argv[2], "-k") == 0) {
+        setlinebuf(stdout);
+        puts(" objects files     open,ms    read,MB  first hit,ms  warm,ms        found");
+        for (i = 3; i < argc; i++)
+            measure_killed(&o, strtoull(argv[i], NULL, 10));
+        if (argc == 3)
+            measure_killed(&o, 1000000);
         return 0;
     }
     puts(" objects  index,ns   miss,ns    hit,ns   read,ns    open,ms   warm,ms  index B/object");
