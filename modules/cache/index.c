@@ -295,6 +295,25 @@ index_drop(struct index *ix, struct store_hash hash, uint64_t place)
     return is_there;
 }
 
+void
+index_drop_where(struct index *ix, index_gone_f *is_gone, const void *data)
+{
+    uint64_t page;
+    unsigned i;
+
+    for (page = 0; page < ix->n_pages; page++)
+        for (i = 0; i < PAGE_WORDS; i++) {
+            _Atomic(uint64_t) *at = &ix->pages[page].words[i];
+            uint64_t entry = atomic_load_explicit(at, memory_order_relaxed);
+
+            if (entry == 0 || !is_gone(data, entry_place(entry)) ||
+                !atomic_compare_exchange_strong(at, &entry, 0))
+                continue;
+            atomic_fetch_sub_explicit(ix->n_objects, 1, memory_order_relaxed);
+            page_is_changed(&ix->pages[page]);
+        }
+}
+
 int
 index_move(struct index *ix, struct store_hash hash, uint64_t from, uint64_t entry)
 {

@@ -145,6 +145,9 @@ int index_put(struct index *ix, struct store_hash hash, uint64_t entry);
 unsigned index_forget(struct index *ix, struct store_hash hash);
 /* Takes out the entry with this place, and no other. */
 int index_drop(struct index *ix, struct store_hash hash, uint64_t place);
+/* Takes out all whose place is_gone. */
+typedef int index_gone_f(const void *data, uint64_t place);
+void index_drop_where(struct index *ix, index_gone_f *is_gone, const void *data);
 /* Lets the entry at place `from` become `entry`; 0 when it is not there any more. */
 int index_move(struct index *ix, struct store_hash hash, uint64_t from, uint64_t entry);
 /* What may be the key's was used once more. */

@@ -647,16 +647,49 @@ replay_first(struct replay *replays, uint64_t n)
     return first;
 }
 
+/* Whether the index on disk is older than a segment's use, so that it has none of its records. */
+static int
+is_used_since(const struct store *s, uint64_t segment)
+{
+    return word_state(segment_word(s, segment)) == SEGMENT_REPLAY &&
+           atomic_load(&segment_words(s, segment)[2]) == 0;
+}
+
+/* What an entry led to was there before the segment became free, or was used again. */
+static int
+is_of_before(const void *data, uint64_t place)
+{
+    const struct store *s = data;
+    uint64_t segment = place * SEGMENT_UNIT / s->layout.segment_size;
+
+    return segment >= s->layout.n_segments ||
+           word_state(segment_word(s, segment)) == SEGMENT_FREE || is_used_since(s, segment);
+}
+
+/* What there was before is known, as far as it still is. */
+static void
+index_prepare(struct store *s, const struct replay *replays, uint64_t n)
+{
+    uint64_t i;
+
+    for (i = 0; i < n && !replays[i].has_next && !is_used_since(s, replays[i].segment); i++)
+        ;
+    if (i == n) /* nothing was written later */
+        return;
+    disk_load_index(s);
+    index_drop_where(&s->index, is_of_before, s);
+}
+
 /* In the order it was written, so that what came later holds: a process goes on with a segment that
  * is older than the one it leaves, and several write at a time. */
 static void
 replays_merge(struct store *s, struct replay *replays, uint64_t n)
 {
     _Atomic(uint64_t) *latest = super_word(s, SUPER_ORDER);
-    struct replay *r = replay_first(replays, n);
+    struct replay *r;
 
-    if (r != NULL)
-        disk_load_index(s); /* else it would add what came before */
+    index_prepare(s, replays, n);
+    r = replay_first(replays, n);
     for (; r != NULL; r = replay_first(replays, n)) {
         replay_record(s, &r->next);
         if (r->next.order > atomic_load(latest))

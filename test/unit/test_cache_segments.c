@@ -205,6 +205,28 @@ pages_are_given_where_they_are_one_segments(void **state)
     }
 }
 
+/* The index on disk still leads to what was there, in the middle of what is there now. */
+static void
+a_segment_that_was_used_again_is_not_damaged(void **state)
+{
+    (void)state;
+    options.memory_size = 0;
+    begin();
+    tick();
+    fill(0, 8000, SMALL);
+    tick();
+    fill(8000, 11000, SMALL + 500);
+    all_killed();
+    begin();
+    assert_true(serve_all(11000, STORE_MEMORY) > 3000);
+    fill(11000, 13000, SMALL);
+    tick();
+    assert_true(serve_all(13000, STORE_MEMORY) > 3000);
+    assert_int_equal(stats().n_bad_records, 0);
+    assert_null(strstr(said, "CACHEDISK0108"));
+    end();
+}
+
 /* ---- a claim, and a copy of the tables at the same time ---- */
 
 static pthread_t copier;
@@ -287,6 +309,7 @@ main(void)
         T(pages_that_no_socket_has_are_written_over),
         T(pages_are_given_where_they_are_one_segments),
         T(a_segment_is_copied_while_it_is_claimed),
+        T(a_segment_that_was_used_again_is_not_damaged),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
