@@ -53,7 +53,7 @@ class Crashes:
         self.stored = {}  # path: since when it must be in the cache
         self.wrong, self.seen, self.servers, self.warm = [], collections.Counter(), [], []
         self.text = (f"ControlSocket {folder}/control\n" + BASE +
-                     f"CacheDisk {folder}/cache size=96m memory={memory}\nCache on\nCachePurge 127.0.0.1\n"
+                     f"CacheDisk {folder}/cache size=128m memory={memory}\nCache on\nCachePurge 127.0.0.1\n"
                      f"Header set X-Cache %{{cache_status}} always\nProxyPass {origin}\n")
         origin.scripts = type("All", (dict,), {"get": lambda _, path: self.answer})()
         self.port = None
@@ -337,7 +337,8 @@ def test_kills_while_it_is_used(crashes):
     c.close()
     assert not m.wrong and not load.errors, f"seed {SEED}: {m.wrong[:5]} {load.errors}"
     print(f"seed {SEED}: kept {kept}, warm {[round(w, 3) for w in m.warm]}, {dict(m.seen)}")
-    assert all(n >= of * 0.9 for n, of in kept) and sum(of for _, of in kept) > 20 * len(kept) / 2, kept
+    assert all(n >= of * 0.9 - 2 for n, of in kept), kept  # two: what a full segment took along
+    assert sum(of for _, of in kept) > 10 * len(kept), kept
     assert len(m.warm) == len([of for _, of in kept if of]) and statistics.median(m.warm) < WARM, m.warm
     assert max(m.warm) < 10 * WARM, m.warm
     assert m.seen["HIT"] > 100 and m.seen["MISS"] > 50, m.seen
