@@ -692,7 +692,8 @@ top_insert(struct object **to, unsigned n, unsigned max, struct object *o)
 static int
 key_begins(struct sl_span text, struct sl_span prefix)
 {
-    return text.n >= prefix.n && memcmp(text.at, prefix.at, prefix.n) == 0;
+    return prefix.n == 0 ||
+           (text.n >= prefix.n && memcmp(text.at, prefix.at, prefix.n) == 0);
 }
 
 unsigned
