@@ -689,25 +689,23 @@ top_insert(struct object **to, unsigned n, unsigned max, struct object *o)
     return n + 1;
 }
 
-static int
-key_begins(struct sl_span text, struct sl_span prefix)
-{
-    return prefix.n == 0 ||
-           (text.n >= prefix.n && memcmp(text.at, prefix.at, prefix.n) == 0);
-}
-
 unsigned
-memory_top(struct memory *m, struct sl_span prefix, struct object **to, unsigned max)
+memory_top(struct memory *m, memory_wants_f *wants, const void *data, struct object **to,
+           unsigned max)
 {
     struct object *o;
     uint64_t seat;
     unsigned n = 0;
 
     for (seat = 0; seat < m->n_buckets * BUCKET; seat++) {
-        o = object_at(m, &m->table[seat / BUCKET], seat % BUCKET);
+        const struct bucket *b = &m->table[seat / BUCKET];
+
+        if (tag_at(b, seat % BUCKET) == 0)
+            continue;
+        o = object_at(m, b, seat % BUCKET);
         if (o == NULL || !object_hold_living(o))
             continue;
-        if (key_begins(o->pub.key, prefix))
+        if (wants == NULL || wants(data, &o->pub))
             n = top_insert(to, n, max, o);
         else
             object_drop(&o);

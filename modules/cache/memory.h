@@ -101,8 +101,10 @@ void memory_forget(struct memory *m, struct store_hash hash);
 /* Takes out this object, if it is in. */
 void memory_remove(struct memory *m, struct object *o);
 int memory_has_room_for(const struct memory *m, uint64_t bytes);
-/* Those whose key begins so, held for the caller, the most used first.  Looks at all there are, without
- * the lock. */
-unsigned memory_top(struct memory *m, struct sl_span prefix, struct object **to, unsigned max);
+/* Held for the caller, the most used first, of those that are wanted (NULL: all).  Looks at all there
+ * are, without the lock. */
+typedef int memory_wants_f(const void *data, const struct store_object *o);
+unsigned memory_top(struct memory *m, memory_wants_f *wants, const void *data, struct object **to,
+                    unsigned max);
 
 #endif

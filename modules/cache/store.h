@@ -274,7 +274,7 @@ struct store_object *store_update(struct store *s, struct sl_loop *loop, struct 
 
 /* ---- purging ---- */
 
-/* Forgets what is under the key, in all processes; also after a crash, once it is on disk. */
+/* Who waits until what he had forgotten is on disk. */
 struct store_forget {
     /* the caller's, until done() */
     void (*done)(struct sl_loop *loop, struct store_forget *f, int is_kept); /* as of a purge */
@@ -284,7 +284,8 @@ struct store_forget {
     struct store_forget *next;
     int is_kept;
 };
-/* f NULL: nobody waits for the disk. */
+/* Forgets what is under the key, in all processes; also after a crash, once it is on disk.  f NULL:
+ * nobody waits for that. */
 void store_invalidate(struct store *s, struct sl_loop *loop, struct sl_span key,
                       struct store_forget *f);
 
@@ -331,11 +332,15 @@ struct store_stats {
 };
 void store_stats(struct store *s, struct store_stats *stats);
 
+/* Whether it was given a folder, usable or not. */
+int store_has_folder(const struct store *s);
+
 /* The most used of the memory tier, for which an offload thread looks at all of it. */
 #define STORE_TOP_MAX 20u
 struct store_top {
     /* the caller's, until done() */
-    struct sl_span prefix; /* of their keys; empty: all */
+    int (*wants)(const void *data, const struct store_object *o); /* on that thread; NULL: all */
+    const void *data;
     /* The objects are the store's and gone after the call. */
     void (*done)(struct sl_loop *loop, struct store_top *top);
     /* the store's */

@@ -473,6 +473,7 @@ files_read(struct store *s)
                "%s: begins empty: there is nothing of this size and version", s->path);
     starts = atomic_fetch_add(super_word(s, SUPER_STARTS), 1) + 1;
     atomic_store(super_word(s, SUPER_CLOCK), starts << 32 | 1);
+    atomic_store(super_word(s, SUPER_ORDER), starts << 32);
     if (is_ours && tables_read(s) != 0)
         return -1;
     segments_take(s);

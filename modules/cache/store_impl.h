@@ -9,7 +9,7 @@
  *     store_arriving.c  objects that arrive, and who reads them
  *     store_stretch.c   records that wait to be written, as they will stand
  *     store_queue.c     what waits to be written, by one offload job of the process
- *     store_purge.c     purges and lists */
+ *     store_purge.c     purges, and what is used most */
 #ifndef CACHE_STORE_IMPL_H
 #define CACHE_STORE_IMPL_H
 
@@ -35,7 +35,7 @@ enum {
     SUPER_SEGMENT_SIZE,
     SUPER_INDEX_PAGES,
     SUPER_STORE_ID, /* seeds hashes, too; 0: not known yet */
-    SUPER_STARTS,   /* the clock of purges goes on from starts << 32 */
+    SUPER_STARTS,   /* the clock of purges and the order of writes go on from starts << 32 */
     SUPER_NEXT_SEQ,
     SUPER_CLOCK,
     SUPER_ALL_HARD,

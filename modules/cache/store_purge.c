@@ -1,4 +1,4 @@
-/* Purges, which hold at once and are then written, and lists of what is on disk. */
+/* Purges, which hold at once and are then written, and what is used most. */
 #include "store_impl.h"
 
 #include <stdlib.h>
@@ -106,6 +106,12 @@ store_purge(struct store *s, struct sl_loop *loop, struct store_purge *p)
 
 /* ---- looking ---- */
 
+int
+store_has_folder(const struct store *s)
+{
+    return s->path != NULL;
+}
+
 static void
 top_work(struct sl_offload *job)
 {
@@ -113,7 +119,7 @@ top_work(struct sl_offload *job)
     struct object *objects[STORE_TOP_MAX];
     unsigned i;
 
-    top->n = memory_top(top->store->memory, top->prefix, objects, STORE_TOP_MAX);
+    top->n = memory_top(top->store->memory, top->wants, top->data, objects, STORE_TOP_MAX);
     for (i = 0; i < top->n; i++)
         top->objects[i] = &objects[i]->pub;
 }

@@ -86,10 +86,8 @@ segments_adopt(struct store *s, int mine)
         unsigned place = word_place(word);
         int is_left = place == s->slots->mine ? mine : !(sl_places_others() >> place & 1);
 
-        if (is_left && word_state(word) == SEGMENT_OPEN)
+        if (is_left && (word_state(word) == SEGMENT_OPEN || word_state(word) == SEGMENT_RECLAIM))
             segment_turn(s, i, &word, state_when_left(s, i), 0);
-        else if (is_left && word_state(word) == SEGMENT_RECLAIM)
-            segment_turn(s, i, &word, SEGMENT_FULL, 0);
     }
 }
 
@@ -343,13 +341,13 @@ claim_free(struct store *s, uint64_t segment, uint64_t word)
 
     if (!segment_turn(s, segment, &word, SEGMENT_RECLAIM, seq))
         return 0;
+    atomic_store(segment_fill(s, segment), SEGMENT_UNIT);
+    atomic_store(&segment_words(s, segment)[2], 0);
     /* when it cannot be had, nothing is lost: no entry led there */
     if (is_pinned(s, segment) || !has_room(s, segment)) {
         segment_turn(s, segment, &word, SEGMENT_FREE, 0);
         return 0;
     }
-    atomic_store(segment_fill(s, segment), SEGMENT_UNIT);
-    atomic_store(&segment_words(s, segment)[2], 0);
     return segment_turn(s, segment, &word, SEGMENT_OPEN, 0);
 }
 
@@ -635,6 +633,14 @@ replay_end(struct replay *r, struct store *s)
     segment_turn(s, r->segment, &r->word, state_when_left(s, r->segment), 0);
 }
 
+/* Of an earlier version's records, which have no order, those of the older segment come first. */
+static int
+is_before(const struct replay *a, const struct replay *b)
+{
+    return a->next.order != b->next.order ? a->next.order < b->next.order
+                                          : word_seq(a->word) < word_seq(b->word);
+}
+
 /* The one whose next record was written first; NULL: all have been read. */
 static struct replay *
 replay_first(struct replay *replays, uint64_t n)
@@ -642,7 +648,7 @@ replay_first(struct replay *replays, uint64_t n)
     struct replay *first = NULL, *r;
 
     for (r = replays; r < replays + n; r++)
-        if (r->has_next && (first == NULL || r->next.order < first->next.order))
+        if (r->has_next && (first == NULL || is_before(r, first)))
             first = r;
     return first;
 }

@@ -211,7 +211,9 @@ int visit_take(struct visit *v, struct store_object **o);
 void visit_came(struct visit *v);
 const char *visit_status(const struct visit *v); /* in words */
 struct visit *visit_of(struct sl_req *r); /* NULL: the cache has nothing to do with it */
-int *purged_at(struct sl_req *r); /* what it was to purge is, or will be when it is resumed */
+/* What became of what it was to purge, when it is resumed. */
+enum purged { NOT_PURGED, PURGED, PURGED_NOT_KEPT };
+enum purged *purged_at(struct sl_req *r);
 
 /* ---- flight.h ---- */
 
@@ -260,6 +262,7 @@ struct slices {
     void *ctx;
     struct store_object *object; /* the slice that is open, held; NULL: none */
     int is_fetched;              /* it was not stored */
+    int has_failed;              /* it waited for a fetch that failed, and looked again */
     const struct sl_cause *cause;
     struct store_object *of; /* held */
     struct meta meta;
@@ -307,6 +310,8 @@ extern const struct sl_control_command cache_command;
 int cache_gauges_register(void); /* 0, or -1 with a message */
 /* The text as JSON, in the call's pool. */
 const char *command_json(struct sl_control_call *call, struct sl_span text);
+/* The text for a terminal: with marks in place of what would control it. */
+struct sl_span command_text(struct sl_control_call *call, struct sl_span text);
 /* No thread is there to do its work: ends the call. */
 void command_failed(struct sl_control_call *call);
 

@@ -183,6 +183,27 @@ command_json(struct sl_control_call *call, struct sl_span text)
     return to;
 }
 
+static int
+is_control(struct sl_span text, size_t i)
+{
+    unsigned char c = (unsigned char)text.at[i];
+
+    return c < ' ' || c == 0x7f || (c >= 0x80 && c < 0xa0 && (i == 0 || text.at[i - 1] == '\xc2' ||
+                                                              (unsigned char)text.at[i - 1] < 0x80));
+}
+
+struct sl_span
+command_text(struct sl_control_call *call, struct sl_span text)
+{
+    char *to = sl_span_dup(sl_control_pool(call), text);
+    size_t i;
+
+    for (i = 0; i < text.n; i++)
+        if (is_control(text, i))
+            to[i] = '?';
+    return (struct sl_span){to, text.n};
+}
+
 void
 command_failed(struct sl_control_call *call)
 {
@@ -195,7 +216,7 @@ top_print(struct sl_control_call *call, const struct store_object *o, int is_fir
 {
     const char *text = sl_span_dup(sl_control_pool(call), o->key);
     const char *coding = o->flags & FORM ? strrchr(text, '=') + 1 : NULL;
-    struct sl_span key = {text, strcspn(text, "\n")};
+    struct sl_span key = command_text(call, (struct sl_span){text, strcspn(text, "\n")});
     int is_complete;
     long size = (long)store_size(o, &is_complete);
 

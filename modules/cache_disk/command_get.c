@@ -6,6 +6,7 @@
 struct getting {
     struct store_get get;
     struct store_top variants;
+    struct sl_span prefix; /* of their keys, with a line feed at its end */
     struct sl_control_call *call;
     struct sl_fields *fields;  /* of the request that is asked about */
     uint64_t era;              /* of the marker that led to it */
@@ -28,8 +29,10 @@ say_text(struct sl_control_call *call, const char *name, struct sl_span text)
 {
     if (sl_control_wants_json(call))
         sl_control_print(call, "\"%s\": %s, ", name, command_json(call, text));
-    else
+    else {
+        text = command_text(call, text);
         sl_control_print(call, "%-9s %.*s\n", name, (int)text.n, text.at);
+    }
 }
 
 static void
@@ -85,8 +88,10 @@ get_print_none(struct sl_control_call *call, struct sl_span key)
 
     if (sl_control_wants_json(call))
         say_text(call, "key", key);
-    else
+    else {
+        key = command_text(call, key);
         sl_control_print(call, "nothing is stored under %.*s\n", (int)key.n, key.at);
+    }
     if (why != NULL)
         say_text(call, "because", sl_span(why));
 }
@@ -193,21 +198,33 @@ fields_of_variant(apr_pool_t *pool, struct sl_span rest)
     return sl_span(line);
 }
 
-/* 1: it was. */
+/* On an offload thread.  Forms and slices of a variant have a slash behind a line feed. */
 static int
+is_variant(const void *data, const struct store_object *o)
+{
+    const struct getting *d = data;
+    struct sl_span key = o->key;
+    size_t n = d->prefix.n;
+    struct meta m;
+
+    return key.n > n && memcmp(key.at, d->prefix.at, n) == 0 &&
+           memmem(key.at + n - 1, key.n - n + 1, "\n/", 2) == NULL && meta_read(o->meta, &m) == 0 &&
+           m.era == d->era;
+}
+
+static void
 variant_print(struct getting *d, const struct store_object *o, int is_first)
 {
-    size_t n = d->variants.prefix.n - 1;
+    size_t n = d->prefix.n - 1;
     struct sl_span rest = {o->key.at + n, o->key.n - n}, fields;
     struct sl_control_call *call = d->call;
     int is_complete;
     struct meta m;
     long size, age;
 
-    /* forms and slices of it have a slash there */
-    if (memmem(rest.at, rest.n, "\n/", 2) != NULL || meta_read(o->meta, &m) != 0 || m.era != d->era)
-        return 0;
-    fields = fields_of_variant(sl_control_pool(call), rest);
+    if (meta_read(o->meta, &m) != 0)
+        return;
+    fields = command_text(call, fields_of_variant(sl_control_pool(call), rest));
     size = m.whole > 0 ? (long)m.whole : (long)store_size(o, &is_complete);
     age = (long)(apr_time_sec(apr_time_now()) - m.storing.born);
     if (sl_control_wants_json(call))
@@ -216,7 +233,6 @@ variant_print(struct getting *d, const struct store_object *o, int is_first)
     else
         sl_control_print(call, "variant   %.*s: age %ld s, size %ld, hits %u\n", (int)fields.n,
                          fields.at, age, size, store_hits(o));
-    return 1;
 }
 
 /* Those in memory; then that of a request with the fields, wherever it is. */
@@ -226,12 +242,12 @@ variants_print(struct sl_loop *loop, struct store_top *top)
     struct getting *d =
         (struct getting *)(void *)((char *)top - offsetof(struct getting, variants));
     struct store_object *o = NULL;
-    unsigned i, n = 0;
+    unsigned i;
 
     if (sl_control_wants_json(d->call))
         sl_control_print(d->call, "\"in_memory\": [");
     for (i = 0; i < top->n; i++)
-        n += (unsigned)variant_print(d, top->objects[i], n == 0);
+        variant_print(d, top->objects[i], i == 0);
     if (sl_control_wants_json(d->call))
         sl_control_print(d->call, "], ");
     if (getting_look(d, loop, &o) != STORE_WAIT)
@@ -249,9 +265,8 @@ variants_get(struct getting *d, struct sl_loop *loop, struct store_object *marke
     d->era = marker->era;
     d->get = (struct store_get){.key = variant_key_of(pool, d->fields, marked->key, marker->vary),
                                 .done = variant_found};
-    d->variants = (struct store_top){
-        .prefix = sl_spans_join(pool, (struct sl_span[]){marked->key, SL_SPAN("\n")}, 2),
-        .done = variants_print};
+    d->prefix = sl_spans_join(pool, (struct sl_span[]){marked->key, SL_SPAN("\n")}, 2);
+    d->variants = (struct store_top){.wants = is_variant, .data = d, .done = variants_print};
     store_drop(&marked);
     if (store_top(cache_store, loop, &d->variants) != 0)
         command_failed(d->call);

@@ -166,12 +166,11 @@ ends_as_date(struct sl_span s)
 {
     const char *colon = memchr(s.at, ':', s.n), *end = s.at + s.n;
     size_t n = colon != NULL ? (size_t)(end - colon) : 0;
-    struct sl_span zone = {end - 4, 4};
 
     if (n == sizeof ":46:40 2001" - 1)
         return end[-5] == ' ' && memchr(s.at, ',', s.n) == NULL;
-    return n == sizeof ":46:40 GMT" - 1 && end[-4] == ' ' &&
-           (sl_span_eqi(zone, SL_SPAN(" GMT")) || sl_span_eqi(zone, SL_SPAN(" UTC")));
+    return n == sizeof ":46:40 GMT" - 1 &&
+           sl_span_eqi((struct sl_span){end - 4, 4}, SL_SPAN(" GMT"));
 }
 
 /* Case does not count (RFC 9111, 4.2), but for apr. */

@@ -53,7 +53,7 @@ visit_status(const struct visit *v)
 /* What a request has of the cache. */
 struct at_request {
     struct visit *visit;
-    int is_purged;
+    enum purged purged;
 };
 
 static struct at_request *
@@ -68,10 +68,10 @@ visit_at(struct sl_req *r)
     return &at_request(r)->visit;
 }
 
-int *
+enum purged *
 purged_at(struct sl_req *r)
 {
-    return &at_request(r)->is_purged;
+    return &at_request(r)->purged;
 }
 
 struct visit *

@@ -183,7 +183,8 @@ is_among(const struct sl_fields *fields, unsigned n, struct sl_span name)
 }
 
 /* A cookie in it is for who asked, and what it says of a coding or a part is not of the body that is
- * stored.  The old Date would make it old. */
+ * stored.  The old Date would make it old.  The ETag stays: the 304's may be strong where that of the
+ * body, which the server compressed, is weak. */
 void
 meta_merge(apr_pool_t *pool, struct sl_fields *fields, const struct meta *old)
 {
@@ -195,6 +196,8 @@ meta_merge(apr_pool_t *pool, struct sl_fields *fields, const struct meta *old)
 
     for (i = 0; i < sizeof not_taken / sizeof not_taken[0]; i++)
         sl_fields_unset_id(fields, not_taken[i]);
+    if (meta_get(old, SL_F_ETAG).n > 0)
+        sl_fields_unset_id(fields, SL_F_ETAG);
     n = sl_fields_lines(fields).n;
     for (at = 0; meta_field(old, at, &x); at++)
         if (!is_among(fields, n, x.name) && x.id != SL_F_DATE)

@@ -103,7 +103,7 @@ DIRECTIVES
     server: for the URL, in all its variants, or for what the field Purge
     says, which has the words of sluice ctl cache purge: url, prefix, host (those of the request), tag
     NAME or all, and soft behind it: curl -X PURGE -H "Purge: prefix soft" http://example.org/news/.
-    It is answered when a crash of the server would not undo it.
+    It is answered when a crash of the server would not undo it, or says that one would.
 EXAMPLE
     LoadModule route
     LoadModule headers

@@ -100,6 +100,14 @@ purge_words(apr_pool_t *pool, struct store_purge *p, int argc, const char *const
 
 /* ---- sluice ctl cache purge ---- */
 
+/* What who asked for it is told. */
+static const char *
+purged_text(int is_kept)
+{
+    return is_kept || !store_has_folder(cache_store)
+               ? "purged\n" : "purged (not on disk yet: a crash would bring it back)\n";
+}
+
 struct purging {
     struct store_purge purge;
     struct sl_control_call *call;
@@ -111,8 +119,7 @@ purge_done(struct sl_loop *loop, struct store_purge *p, int is_kept)
     struct purging *d = (struct purging *)(void *)p;
 
     (void)loop;
-    sl_control_print(d->call, "purged%s\n",
-                     is_kept ? "" : " (not on disk yet: a crash would bring it back)");
+    sl_control_print(d->call, "%s", purged_text(is_kept));
     sl_control_end(&d->call, 0);
 }
 
@@ -142,17 +149,31 @@ forget(struct sl_req *r, struct sl_span key, struct store_forget *f)
     store_invalidate(cache_store, sl_req_loop(r), key, f);
 }
 
-/* It is answered when a crash would not bring back what was purged, and outlives a client that is gone
- * before. */
+/* It is answered when the disk has it, so that a crash would not bring back what was purged, and
+ * outlives a client that is gone before. */
 struct asked {
     struct store_purge purge;
     struct store_forget forget;
+    struct sl_req *r; /* NULL: gone */
     struct sl_token token;
 };
 
-static void
-asked_end(struct asked *a)
+static apr_status_t
+asked_left(void *data)
 {
+    struct asked *a = data;
+
+    a->r = NULL;
+    return APR_SUCCESS;
+}
+
+static void
+asked_end(struct asked *a, int is_kept)
+{
+    if (a->r != NULL) {
+        apr_pool_cleanup_kill(sl_req_pool(a->r), a, asked_left);
+        *purged_at(a->r) = is_kept ? PURGED : PURGED_NOT_KEPT;
+    }
     sl_req_resume(a->token, SL_RETRY);
     kept_free(a->purge.text);
     kept_free(a->purge.host);
@@ -162,15 +183,15 @@ asked_end(struct asked *a)
 static void
 asked_purged(struct sl_loop *loop, struct store_purge *p, int is_kept)
 {
-    (void)loop, (void)is_kept;
-    asked_end((struct asked *)(void *)((char *)p - offsetof(struct asked, purge)));
+    (void)loop;
+    asked_end((struct asked *)(void *)((char *)p - offsetof(struct asked, purge)), is_kept);
 }
 
 static void
 asked_forgotten(struct sl_loop *loop, struct store_forget *f, int is_kept)
 {
-    (void)loop, (void)is_kept;
-    asked_end((struct asked *)(void *)((char *)f - offsetof(struct asked, forget)));
+    (void)loop;
+    asked_end((struct asked *)(void *)((char *)f - offsetof(struct asked, forget)), is_kept);
 }
 
 static struct asked *
@@ -179,7 +200,9 @@ asked_begin(struct sl_req *r, struct store_purge p)
     struct asked *a = malloc(sizeof *a);
 
     SL_ASSERT(a != NULL);
-    *a = (struct asked){.purge = p, .forget.done = asked_forgotten, .token = sl_req_suspend(r)};
+    *a = (struct asked){
+        .purge = p, .forget.done = asked_forgotten, .r = r, .token = sl_req_suspend(r)};
+    apr_pool_cleanup_register(sl_req_pool(r), a, asked_left, apr_pool_cleanup_null);
     a->purge.done = asked_purged;
     a->purge.text = kept(p.text);
     a->purge.host = kept(p.host);
@@ -234,18 +257,17 @@ purge_asked(struct sl_req *r, const struct cache_conf *conf)
 enum sl_verdict
 cache_purge(struct sl_req *r, const struct cache_conf *conf)
 {
-    int *is_purged = purged_at(r);
+    enum purged purged = *purged_at(r);
     const char *err;
 
     if (!sl_networks_has(conf->purge, sl_req_client(r)))
         return sl_respond(r, 403, NULL, SL_SPAN(""));
-    if (!*is_purged && !sl_req_is_dry(r) && cache_store != NULL) {
+    if (purged == NOT_PURGED && !sl_req_is_dry(r) && cache_store != NULL) {
         if ((err = purge_asked(r, conf)) != NULL)
             return sl_respond(r, 400, "text/plain", sl_span(err));
-        *is_purged = 1;
         return SL_WAIT;
     }
-    return sl_respond(r, 200, "text/plain", SL_SPAN("purged\n"));
+    return sl_respond(r, 200, "text/plain", sl_span(purged_text(purged != PURGED_NOT_KEPT)));
 }
 
 /* ---- RFC 9111, 4.4 ---- */

@@ -105,8 +105,10 @@ slice_flown(struct sl_loop *loop, struct sl_mail *mail)
         return;
     }
     answer = slice_result(s);
-    if (answer == SLICE_FAILED && !s->visit.is_leader)
-        answer = slice_look(s); /* what failed was another's fetch */
+    if (answer == SLICE_FAILED && !s->visit.is_leader && !s->has_failed) {
+        s->has_failed = 1; /* what failed was another's fetch */
+        answer = slice_look(s);
+    }
     if (answer != SLICE_WAIT)
         s->done(s, answer);
 }
@@ -182,6 +184,7 @@ slice_close(struct slices *s)
     s->visit.variant = (struct sl_span){NULL, 0};
     s->visit.is_leader = 0;
     s->visit.has_looked_again = 0;
+    s->has_failed = 0;
     s->is_fetched = 0;
 }
 

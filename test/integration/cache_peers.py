@@ -70,6 +70,7 @@ class Film:
     def __init__(self, n=1000 * K + 7, etag='"v1"', **more):
         self.body, self.etag, self.more, self.asked, self.hold = os.urandom(n), etag, more, [], None
         self.fails = None  # a slice's first byte, and an event: who asks for it gets 503 then, once
+        self.is_failing = False  # or for ever
 
     def change(self, etag):
         self.body, self.etag = os.urandom(len(self.body)), etag
@@ -91,7 +92,7 @@ class Film:
                 c.send(reply(416, b"", [("Content-Range", f"bytes */{n}")]))
                 return True
             if self.fails and first == self.fails[0]:
-                fails, self.fails = self.fails, None
+                fails, self.fails = self.fails, self.fails if self.is_failing else None
                 fails[1].wait(10)
                 c.send(reply(503, b"no"))
                 return True

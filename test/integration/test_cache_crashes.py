@@ -365,3 +365,4 @@ def test_killed_at_once(crashes):
         c.close()
         assert not m.wrong, f"seed {SEED}: {m.wrong[:5]}"
     print(f"seed {SEED}: {dict(found)}")
+    assert found["HIT"] > 0.3 * found.total(), "what waited for the disk may be gone, what came before is there"

@@ -123,6 +123,9 @@ def test_writes_that_fail(served, disk, origin, calls, error):  # noqa: F811
     assert f"{disk.folder}: cannot write " in said and f": {os.strerror(error)}; {RESTS}" in said
     assert 0 < disk.sum("faults", *calls) < 50, "it is not tried for each object"
     assert stats(op)["disk"] == "rests after an error" and stats(op)["disk_errors"] > 0
+    for fields in ((), [("Purge", "url")], [("Purge", "all")]):
+        r = s.get("/large", fields, method="PURGE")
+        assert r.status == 200 and b"a crash would bring it back" in r.body
 
 
 def test_a_disk_that_comes_back(served, disk, origin):  # noqa: F811

@@ -88,6 +88,20 @@ def test_who_waits_for_a_slice_does_not_fail_with_its_fetch(film):
     assert f.slices() == [5], "once more"
 
 
+def test_a_slice_that_always_fails_is_waited_for_twice_at_most(film):
+    """Not once for each who waits, one after the other."""
+    f, s = film()
+    s.expect("SL0507").get("/", {"Range": "bytes=0-9"})
+    f.fails, f.is_failing = (500 * K, threading.Event()), True
+    clients = [s.client() for _ in range(8)]
+    for c in clients:
+        c.send(f"GET / HTTP/1.1\r\nHost: test\r\nRange: bytes={510 * K}-{520 * K - 1}\r\n\r\n")
+    time.sleep(0.5)
+    f.fails[1].set()
+    assert {c.response().status for c in clients} == {502}
+    assert f.slices() == [0, 5, 5]
+
+
 def test_changed_between_slices_begins_anew(film):
     f, s = film()
     s.get("/", {"Range": "bytes=0-9"})

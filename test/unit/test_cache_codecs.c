@@ -466,7 +466,7 @@ what_is_held_outlives_the_tier(void **state)
     object_drop(&held);
     put_memory(m, 5000, 200 << 10); /* more than an eighth */
     assert_false(is_in(m, 5000));
-    assert_int_equal(memory_top(m, SL_SPAN(""), top, 4), 4);
+    assert_int_equal(memory_top(m, NULL, NULL, top, 4), 4);
     for (i = 0; i < 4; i++)
         object_drop(&top[i]);
     memory_close(&m);

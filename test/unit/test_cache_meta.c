@@ -153,7 +153,8 @@ static const struct {
     {"9111 3.2", {"Cache-Control: max-age=1"}, {"Cache-Control: max-age=2"}, "Cache-Control", "max-age=2"},
     {"9111 3.2", {"Cache-Control: must-revalidate"}, {"Expires: 0"}, "Cache-Control", "must-revalidate"},
     {"9111 3.2", {"Expires: 0"}, {"Cache-Control: max-age=1"}, "Expires", "0"},
-    {"9111 3.2", {"ETag: W/\"a\""}, {"ETag: \"a\""}, "ETag", "\"a\""},
+    {"9111 3.2", {NULL}, {"ETag: \"a\""}, "ETag", "\"a\""},
+    {"9111 4.3.4", {"ETag: W/\"a\""}, {"ETag: \"a\""}, "ETag", "W/\"a\""}, /* not strong by that */
     {"9111 3.2", {"ETag: \"a\""}, {NULL}, "ETag", "\"a\""},
     {"9111 3.2", {"Last-Modified: a"}, {"Last-Modified: b"}, "Last-Modified", "b"},
     {"9111 3.2", {"Content-Type: a/a"}, {"Content-Type: b/b"}, "Content-Type", "b/b"},

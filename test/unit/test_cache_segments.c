@@ -114,6 +114,27 @@ lists_have_tombs(void **state)
     end();
 }
 
+/* After an orderly end, too, which writes no page for it. */
+static void
+what_a_later_process_writes_is_later(void **state)
+{
+    uint64_t before;
+
+    (void)state;
+    begin();
+    tick();
+    fill(0, 40, SMALL);
+    run();
+    before = atomic_load(super_word(store, SUPER_ORDER));
+    end();
+    world_begin();
+    begin();
+    fill(0, 1, SMALL);
+    run();
+    assert_true(atomic_load(super_word(store, SUPER_ORDER)) > before);
+    end();
+}
+
 static void
 a_flood_of_small_objects_leaves_the_used(void **state)
 {
@@ -305,6 +326,7 @@ main(void)
         T(a_start_reads_lists_in_place_of_records),
         T(without_a_list_records_are_looked_at),
         T(lists_have_tombs),
+        T(what_a_later_process_writes_is_later),
         T(a_flood_of_small_objects_leaves_the_used),
         T(pages_that_no_socket_has_are_written_over),
         T(pages_are_given_where_they_are_one_segments),
