@@ -10,7 +10,7 @@ import threading
 import pytest
 from conftest import MODULES, PROGRAM
 from test_explain import run
-from test_upgrade import IS_ROOT, folder, operate, put, within  # noqa: F401, fixtures
+from test_upgrade import IS_ROOT, folder, folders, operate, put, within  # noqa: F401, fixtures
 
 # Clients say who they are.
 HEAD = "LoadModule route\nLoadModule access\nTrustedProxies 127.0.0.1\nReturn 200 in\n"

@@ -51,7 +51,16 @@ def open_files(pid):
 
 
 @pytest.fixture
-def operate(sluice):
+def folders():
+    """What is made in it stays until the server, who would miss it, has ended."""
+    made = []
+    yield made
+    for path in made:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def operate(folders, sluice):
     """Operator, with the worker as an unprivileged user where the tests run as root."""
     made = []
 
@@ -75,12 +84,12 @@ def operate(sluice):
 # ---- files that are read again ----
 
 @pytest.fixture
-def folder():
+def folder(folders):
     """One only root can enter."""
     path = tempfile.mkdtemp(prefix="sluice-files-")
     os.chmod(path, 0o700)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    folders.append(path)
+    return path
 
 
 class Served:
