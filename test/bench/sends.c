@@ -3,7 +3,7 @@
  *
  *     cc -O2 -std=gnu11 -D_GNU_SOURCE test/bench/sends.c -o sends && ./sends
  *
- * In turn, round by round; the reader is another process, and throws away what comes. */
+ * In turn, round by round; the reader is another process. */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -123,7 +123,7 @@ reader_start(void)
     if (fork() == 0) {
         from = socket(AF_INET, SOCK_STREAM, 0);
         must(connect(from, (struct sockaddr *)&at, n) == 0, "connect");
-        while (recv(from, NULL, MIB, MSG_TRUNC) > 0)
+        while (read(from, buffer, BUFFER) > 0)
             ;
         _exit(0);
     }
