@@ -216,7 +216,7 @@ top_print(struct sl_control_call *call, const struct store_object *o, int is_fir
 {
     const char *text = sl_span_dup(sl_control_pool(call), o->key);
     const char *coding = o->flags & FORM ? strrchr(text, '=') + 1 : NULL;
-    struct sl_span key = command_text(call, (struct sl_span){text, strcspn(text, "\n")});
+    struct sl_span key = {text, strcspn(text, "\n")}, shown = command_text(call, key);
     int is_complete;
     long size = (long)store_size(o, &is_complete);
 
@@ -226,7 +226,7 @@ top_print(struct sl_control_call *call, const struct store_object *o, int is_fir
                          coding != NULL ? "\"coding\": \"" : "", coding != NULL ? coding : "",
                          coding != NULL ? "\", " : "", store_hits(o), size);
     else
-        sl_control_print(call, "%8u %10ld %.*s%s%s%s\n", store_hits(o), size, (int)key.n, key.at,
+        sl_control_print(call, "%8u %10ld %.*s%s%s%s\n", store_hits(o), size, (int)shown.n, shown.at,
                          coding != NULL ? " (" : "", coding != NULL ? coding : "",
                          coding != NULL ? ")" : "");
 }

@@ -216,7 +216,7 @@ static void
 variant_print(struct getting *d, const struct store_object *o, int is_first)
 {
     size_t n = d->prefix.n - 1;
-    struct sl_span rest = {o->key.at + n, o->key.n - n}, fields;
+    struct sl_span rest = {o->key.at + n, o->key.n - n}, fields, shown;
     struct sl_control_call *call = d->call;
     int is_complete;
     struct meta m;
@@ -224,15 +224,16 @@ variant_print(struct getting *d, const struct store_object *o, int is_first)
 
     if (meta_read(o->meta, &m) != 0)
         return;
-    fields = command_text(call, fields_of_variant(sl_control_pool(call), rest));
+    fields = fields_of_variant(sl_control_pool(call), rest);
+    shown = command_text(call, fields);
     size = m.whole > 0 ? (long)m.whole : (long)store_size(o, &is_complete);
     age = (long)(apr_time_sec(apr_time_now()) - m.storing.born);
     if (sl_control_wants_json(call))
         sl_control_print(call, "%s{\"fields\": %s, \"age\": %ld, \"size\": %ld, \"hits\": %u}",
                          is_first ? "" : ", ", command_json(call, fields), age, size, store_hits(o));
     else
-        sl_control_print(call, "variant   %.*s: age %ld s, size %ld, hits %u\n", (int)fields.n,
-                         fields.at, age, size, store_hits(o));
+        sl_control_print(call, "variant   %.*s: age %ld s, size %ld, hits %u\n", (int)shown.n,
+                         shown.at, age, size, store_hits(o));
 }
 
 /* Those in memory; then that of a request with the fields, wherever it is. */
